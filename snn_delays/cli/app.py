@@ -1,0 +1,209 @@
+"""What every command shares: Hydra, help, and errors in one sentence with exit code 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from snn_delays.config import Config, EvaluateConfig, nearest, options, validate
+from snn_delays.errors import UserError
+
+Schema = Config | EvaluateConfig
+SCHEMAS: dict[str, type[Schema]] = {"train": Config, "evaluate": EvaluateConfig}
+INTERRUPTED = 130
+
+
+def config_folder() -> Path:
+    """The YAML groups: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def run_command(name: str, task: Callable[[Any], None]) -> None:
+    """Run ``task`` with the configuration that the command line describes.
+
+    Args:
+        name: the command, and its primary configuration file.
+        task: takes the validated configuration.
+    """
+    quiet_libraries()
+    _register()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        report_errors(lambda: print(_help(name, [a for a in sys.argv[1:] if "=" in a])))
+        return
+
+    def job(config: DictConfig) -> None:  # reports its own errors, or Hydra adds lines to them
+        report_errors(lambda: task(_checked(config)))
+
+    folder = str(config_folder())
+    report_errors(hydra.main(version_base="1.3", config_path=folder, config_name=name)(job))
+
+
+def compose(name: str, overrides: list[str]) -> Any:
+    """The validated configuration of a command, from Python.
+
+    Args:
+        name: the command.
+        overrides: as on the command line.
+    """
+    quiet_libraries()
+    _register()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return _checked(hydra.compose(name, overrides))
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' start-up remarks off the screen; errors stay."""
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def report_errors(action: Callable[[], Any]) -> None:
+    """Run ``action``; a mistake of the user's ends in one sentence and exit code 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not Hydra's printer
+    try:
+        action()
+    except UserError as error:
+        _fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(_explain(error))
+    except KeyboardInterrupt:
+        print("\nInterrupted; the checkpoints of finished epochs are kept.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _fail(sentence: str) -> None:
+    print(f"snn-delays: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    store.store("schema", Config)
+    store.store("schema_evaluate", EvaluateConfig)
+
+
+def _checked(config: DictConfig) -> Schema:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]}=... is missing; give it on the command line.")
+    _refuse_additions(config)
+    made: Any = OmegaConf.to_object(config)
+    if isinstance(made, Config) and HydraConfig.initialized():
+        made.out = _own_folder(made.out)
+    validate(made)
+    return made
+
+
+def _refuse_additions(config: DictConfig, prefix: str = "") -> None:
+    """``+key=value`` gets past Hydra; an option that nothing reads would mislead."""
+    kind: Any = OmegaConf.get_type(config)
+    known = [f.name for f in dataclasses.fields(kind)]
+    for key, value in ((str(k), v) for k, v in config.items()):
+        if key not in known:
+            raise UserError(f"There is no option {prefix}{key}.{nearest(key, known)}")
+        if isinstance(value, DictConfig):
+            _refuse_additions(value, f"{prefix}{key}.")
+
+
+def _own_folder(out: str | None) -> str | None:
+    """In a multirun every job writes a folder of its own."""
+    context = HydraConfig.get()
+    if out is None or context.mode != RunMode.MULTIRUN:
+        return out
+    return os.path.join(out, str(context.job.num))
+
+
+# ---- errors ------------------------------------------------------------------------------------
+
+
+def _explain(error: Exception) -> str:
+    """Hydra's and OmegaConf's errors as one sentence with the nearest valid name."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    text = " ".join(str(error).split())
+    key = getattr(cause, "full_key", None) or ""
+    command = "evaluate" if "EvaluateConfig" in str(cause) else "train"
+    names = [name for name, _, _ in options(SCHEMAS[command]())]
+    if "not in '" in str(cause):
+        return f"There is no option {key}.{nearest(key, [*names, *_groups()])}"
+    if key in names and cause is not error:
+        return f"{key}: {str(cause).splitlines()[0]}."
+    absent = re.search(r"Could not find '([^']+)'", text)
+    if absent:
+        return _no_such_value(absent[1])
+    absent = re.search(r"Could not override '([^']+)'. No match in the defaults list", text)
+    if absent:
+        return f"There is no option {absent[1]}.{nearest(absent[1], [*names, *_groups()])}"
+    if isinstance(error, OverrideParseException):
+        return f"The override {error.override} cannot be read ({str(error).splitlines()[0]})."
+    return text
+
+
+def _no_such_value(path: str) -> str:
+    """``path`` is group/value, and the group may itself have slashes."""
+    groups = _groups()
+    for group in groups:
+        if path.startswith(f"{group}/"):
+            value = path.removeprefix(f"{group}/")
+            hint = nearest(value, groups[group])
+            return f"{group}={value} is not one of {', '.join(groups[group])}.{hint}"
+    return f"There is no option {path}.{nearest(path, list(groups))}"
+
+
+# ---- help --------------------------------------------------------------------------------------
+
+
+def _groups() -> dict[str, list[str]]:
+    """Every group of the YAML folder with its values."""
+    folder = config_folder()
+    groups = {}
+    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(group.rglob("*.yaml"))
+        groups[group.name] = [str(f.relative_to(group).with_suffix("")) for f in files]
+    return groups
+
+
+def _help(name: str, overrides: list[str]) -> str:
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        composed = hydra.compose(name, overrides)
+    lines = [f"usage: snn-delays {name} [option=value ...]", ""]
+    if name == "train":
+        lines += ["groups (choose one value of each):"]
+        lines += [f"  {group}={'|'.join(values)}" for group, values in _groups().items()]
+        lines += [""]
+    lines += ["options (with their values as given here):"]
+    for key, _, field in options(SCHEMAS[name]()):
+        value = OmegaConf.select(composed, key, throw_on_missing=False)
+        lines += _option_lines(key, value, field)
+    lines += [
+        "",
+        "--cfg job shows the configuration, -m runs over comma-separated values, and",
+        "--hydra-help tells Hydra's own flags. Groups change the values above: try",
+        f"`snn-delays {name} experiment=paper/shd --help`." if name == "train" else "",
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def _option_lines(key: str, value: Any, field: dataclasses.Field[Any]) -> list[str]:
+    shown = "null" if value is None else str(value)
+    lines = [f"  {key}={shown}", f"      {field.metadata['help']}"]
+    choices = field.metadata["choices"]
+    if choices:
+        lines.append(f"      one of {', '.join(choices)}")
+    return lines

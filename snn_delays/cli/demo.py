@@ -1,0 +1,86 @@
+"""``snn-delays demo``: what learned delays are worth, in minutes, on data made here."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from snn_delays.cli.app import compose, report_errors
+from snn_delays.config import Config
+
+VARIANTS = {
+    "learned": "learned delays",
+    "fixed": "fixed random delays",
+    "none": "no delays",
+}
+
+
+def main() -> None:
+    """Entry point; options of ``snn-delays train`` apply to all three networks."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(f"usage: snn-delays demo [out=<folder>] [option=value ...]\n\n{__doc__}")
+        print("Options are those of `snn-delays train` and apply to all three networks.")
+        return
+    report_errors(lambda: demo(sys.argv[1:]))
+
+
+def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
+    """Train the demo's three networks and print their test accuracies side by side.
+
+    Args:
+        overrides: options for all three, as on the command line.
+
+    Returns:
+        Result of each variant: "learned", "fixed" and "none".
+    """
+    configs = {v: compose("train", [f"experiment=demo/{v}", *overrides]) for v in VARIANTS}
+    out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    for variant, config in configs.items():
+        config.out = str(out / variant)
+    from snn_delays.train.run import train
+
+    started = time.perf_counter()
+    results = {}
+    for number, (variant, config) in enumerate(configs.items(), 1):
+        print(f"\n[{number}/{len(configs)}] {VARIANTS[variant]}")
+        results[variant] = train(config)
+    picture = _draw(configs["learned"], out / "delays.png")
+    print(_table(results, configs))
+    print(
+        f"\n{time.perf_counter() - started:.0f} s; runs in {out}/, picture of the delays {picture}"
+    )
+    return results
+
+
+def _draw(config: Config, path: Path) -> Path:
+    import torch
+
+    from snn_delays.analysis.delays import plot_delays, save_figure
+    from snn_delays.nn import build_network
+    from snn_delays.train.checkpoint import load_run
+
+    run = load_run(str(config.out))
+    torch.manual_seed(config.seed)  # as training starts
+    drawn = build_network(config, len(run.meta.classes))
+    title = f"Delays learned in {run.meta.epoch} epochs"
+    save_figure(plot_delays(drawn, run.network, config.data.step_ms, title), path)
+    return path
+
+
+def _table(results: dict[str, dict[str, Any]], configs: dict[str, Config]) -> str:
+    from snn_delays.evaluate import Score
+
+    lines = ["", f"{'network':22}{'parameters':>11}{'tau':>9}   test accuracy [95 % interval]"]
+    for variant, result in results.items():
+        score = Score(round(result["accuracy"] * result["n"]), result["n"])
+        tau = f"{configs[variant].model.tau_ms:g} ms"
+        lines.append(f"{VARIANTS[variant]:22}{result['parameters']:>11,}{tau:>9}   {score}")
+    lines.append(f"({next(iter(results.values()))['selection']}; test data read once)")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Data: files of spikes through Tonic, frames, splits and batches."""

@@ -1,0 +1,42 @@
+"""From spike times to frames of counts: the one place for that arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def to_frames(
+    times: NDArray[np.floating],
+    units: NDArray[np.integer],
+    *,
+    step_ms: float,
+    channels: int,
+    units_per_channel: int,
+    arithmetic: str = "float64",
+) -> NDArray[np.int64]:
+    """Count the spikes of each time step and input channel; none is lost, order does not matter.
+
+    ``t = 1000 times``, ``t -= min(t)``, ``n = max(1, ceil(max(t) / step_ms))``,
+    ``frame = min(floor(t / step_ms), n - 1)``, ``channel = unit // units_per_channel``.
+
+    Args:
+        times: spike times in seconds, [N], N > 0.
+        units: [N].
+        step_ms: length of a step.
+        channels: number of input channels.
+        units_per_channel: neighbouring units summed into one channel.
+        arithmetic: "float64", or "float16" as the authors' code computes, which puts about 0.8 %
+            of SHD's spikes one step off.
+
+    Returns:
+        [n, channels] counts.
+    """
+    number = np.dtype(arithmetic)
+    t = times.astype(number) * number.type(1000)
+    t -= t.min()
+    step = number.type(step_ms)
+    n = max(1, int(np.ceil(t.max() / step)))
+    frame = np.minimum((t // step).astype(np.int64), n - 1)
+    cell = frame * channels + units.astype(np.int64) // units_per_channel
+    return np.bincount(cell, minlength=n * channels).reshape(n, channels)

@@ -1,0 +1,112 @@
+"""From ``config.data`` to the samples of each split."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn_delays.config import Config
+from snn_delays.data.cache import FrameStore, cache_folder, open_frames
+from snn_delays.data.events import official_file
+from snn_delays.data.loaders import Samples
+from snn_delays.data.splits import held_out
+from snn_delays.data.synthetic import synthetic_files
+from snn_delays.errors import UserError
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a data set.
+
+    Attributes:
+        train: samples to train on while selecting.
+        valid: samples to select on.
+        train_file: all of the training file.
+        everything: the training file and the validation file, if there is one.
+        test: samples to test on.
+        classes: class names.
+        split: a sentence that says where valid comes from.
+    """
+
+    train: Samples
+    valid: Samples
+    train_file: Samples
+    everything: Samples
+    test: Samples
+    classes: list[str]
+    split: str
+
+    def describe(self) -> dict[str, Any]:
+        """Files with their digests and sizes, the split, and one digest of it all."""
+        stores = {s.source.name: s for s in (*self.everything.stores, *self.test.stores)}
+        digests = "".join(s.sha256 for s in (*self.everything.stores, *self.test.stores))
+        return {
+            "hash": hashlib.sha256(digests.encode()).hexdigest()[:12],
+            "files": {n: {"sha256": s.sha256, "samples": len(s)} for n, s in stores.items()},
+            "split": self.split,
+            "samples": {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)},
+        }
+
+
+def find_files(config: Config) -> dict[str, Path]:
+    """The file of each split ("train", "test", and "valid" where there is one).
+
+    Raises:
+        UserError: a file is missing or not the published one.
+    """
+    data = config.data
+    if data.name == "synthetic":
+        return synthetic_files(data.synthetic, cache_folder(config))
+    if data.name in ("shd", "ssc"):
+        splits = ("train", "test") if data.name == "shd" else ("train", "valid", "test")
+        return {s: official_file(data.name, s, Path(data.root).expanduser()) for s in splits}
+    named = {"train": data.train_file, "valid": data.valid_file, "test": data.test_file}
+    return {split: Path(file).expanduser() for split, file in named.items() if file is not None}
+
+
+def load_data(config: Config) -> Data:
+    """Open every split, making its frames where needed.
+
+    Raises:
+        UserError: a file is missing, malformed, or does not fit the others.
+    """
+    stores = {split: open_frames(path, config) for split, path in find_files(config).items()}
+    train = stores["train"]
+    for store in stores.values():
+        check_classes(store, train.classes)
+    whole = Samples.of(train)
+    if "valid" in stores:
+        chosen, rest = Samples.of(stores["valid"]), whole
+        everything = whole + chosen
+        split = f"validation file {stores['valid'].source.name}"
+    else:
+        mask, split = held_out(train, config.data)
+        chosen, rest = Samples.of(train, mask), Samples.of(train, ~mask)
+        everything = whole
+    return Data(
+        train=rest,
+        valid=chosen,
+        train_file=whole,
+        everything=everything,
+        test=Samples.of(stores["test"]),
+        classes=train.classes,
+        split=split,
+    )
+
+
+def check_classes(store: FrameStore, classes: list[str]) -> None:
+    """Refuse a file whose classes are not those that the network knows.
+
+    Raises:
+        UserError: other names, or a label beyond them.
+    """
+    known = len(classes)
+    if store.classes[:known] != classes[: len(store.classes)] or np.max(store.labels) >= known:
+        raise UserError(
+            f"{store.source} has the classes {', '.join(store.classes)}; the training file has"
+            f" {', '.join(classes)}."
+        )

@@ -1,0 +1,100 @@
+"""A small spoken-digit-like task, made here, in which timing alone carries the class.
+
+A word is a set of bursts, one per band of neighbouring channels (a "formant"). All words use the
+same bands with the same number of spikes; they differ in when each band fires. The spike count of
+every channel is therefore no cue, and the span of a word is longer than a membrane remembers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_delays.config import SyntheticConfig
+
+VERSION = 1
+UNITS = 700
+SYLLABLES = 3  # each a burst over a third of the channels
+LAGS_MS = (40.0, 100.0, 160.0, 220.0)  # from a syllable to the next
+LENGTH_MS = 500.0  # of a recording; the word starts anywhere in it
+SPIKES = 60  # per syllable, times its loudness
+LOUDNESS = 0.7  # largest |log loudness|
+NOISE_SPIKES = 100  # anywhere in the recording
+SPEAKERS = 8
+SPLITS = ("train", "valid", "test")
+
+
+def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
+    """Files of SHD's format for the three splits, written on first use.
+
+    Args:
+        settings: size, seed and difficulty.
+        folder: cache folder; the files' own folder in it is named by their settings.
+    """
+    text = json.dumps([VERSION, asdict(settings)], sort_keys=True)
+    home = folder / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if not home.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / "made"
+            made.mkdir()
+            for split in SPLITS:
+                _write(made / f"{split}.h5", split, settings)
+            if not home.is_dir():
+                os.rename(made, home)
+    return {split: home / f"{split}.h5" for split in SPLITS}
+
+
+def _write(path: Path, split: str, settings: SyntheticConfig) -> None:
+    words = _words(settings)
+    samples = getattr(settings, f"{split}_samples")
+    rng = np.random.default_rng([settings.seed, SPLITS.index(split), 1])
+    labels = rng.permutation(np.arange(samples) % settings.classes)
+    speakers = rng.integers(SPEAKERS, size=samples)
+    recordings = [
+        _recording(words[label], speaker, settings.jitter_ms, rng)
+        for label, speaker in zip(labels, speakers, strict=True)
+    ]
+    with h5py.File(path, "w") as file:
+        for i, (name, dtype) in enumerate((("times", np.float16), ("units", np.uint16))):
+            data = file.create_dataset(f"spikes/{name}", (samples,), h5py.vlen_dtype(dtype))
+            for n, recording in enumerate(recordings):
+                data[n] = recording[i].astype(dtype)
+        file["labels"] = labels.astype(np.uint16)
+        file["extra/speaker"] = speakers.astype(np.uint16)
+        file["extra/keys"] = [f"word {k}".encode() for k in range(settings.classes)]
+
+
+def _words(settings: SyntheticConfig) -> NDArray[np.float64]:
+    """Time from each syllable to the next, [classes, SYLLABLES - 1], ms; no two words alike."""
+    rng = np.random.default_rng([settings.seed, 0, 0])
+    every = np.array(list(itertools.product(LAGS_MS, repeat=SYLLABLES - 1)))
+    return every[rng.permutation(len(every))[: settings.classes]]
+
+
+def _recording(
+    lags: NDArray[np.float64], speaker: int, jitter_ms: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Times in seconds and units of one word by one speaker, in order of time."""
+    tempo = 0.97 + 0.06 * speaker / (SPEAKERS - 1)
+    onset = rng.uniform(0, LENGTH_MS - tempo * lags.sum())
+    onsets = onset + tempo * np.concatenate([[0.0], np.cumsum(lags)])
+    loudness = np.exp(rng.uniform(-LOUDNESS, LOUDNESS, SYLLABLES))
+    band = np.repeat(np.arange(SYLLABLES), rng.poisson(SPIKES * loudness))
+    times = onsets[band] + rng.normal(0, jitter_ms, band.size)
+    units = (band + rng.uniform(0, 1, band.size)) * (UNITS / SYLLABLES)
+    noise = rng.poisson(NOISE_SPIKES)
+    times = np.concatenate([times, rng.uniform(0, LENGTH_MS, noise)])
+    units = np.concatenate([units, rng.uniform(0, UNITS, noise)])
+    times = (times - times.min()) / 1000
+    order = np.argsort(times, kind="stable")
+    return times[order], units.astype(np.int64)[order]

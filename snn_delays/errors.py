@@ -1,0 +1,8 @@
+"""The one exception that stands for a mistake of the user's, not of ours."""
+
+
+class UserError(ValueError):
+    """Bad input: the message says in one sentence what was wrong, where, and what to do.
+
+    The command line prints the message alone and exits with code 2.
+    """

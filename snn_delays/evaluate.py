@@ -1,0 +1,119 @@
+"""Accuracy of the deployed network. Pure: the network is as before when this returns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from snn_delays.data.loaders import Loader
+
+Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Score:
+    """``correct`` of ``n`` samples, as accuracy with its 95 % Wilson interval."""
+
+    correct: int
+    n: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct answers."""
+        return self.correct / self.n if self.n else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval after Wilson 1927, of a binomial share."""
+        if not self.n:
+            return (math.nan, math.nan)
+        p, n, z2 = self.accuracy, self.n, Z_95**2
+        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = Z_95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+        return (max(0.0, centre - half), min(1.0, centre + half))
+
+    def as_dict(self) -> dict[str, Any]:
+        """accuracy, interval, n."""
+        return {"accuracy": self.accuracy, "interval": list(self.interval), "n": self.n}
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.accuracy:6.1%}  [{low:5.1%}, {high:6.1%}]  n = {self.n}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network answers on a set of samples.
+
+    Attributes:
+        predictions: [N] most likely class.
+        labels: [N].
+        loss: mean cross-entropy over the samples.
+        batch_accuracy: accuracy averaged over batches, as the authors average it.
+    """
+
+    predictions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    loss: float
+    batch_accuracy: float
+
+    def score(self, where: NDArray[np.bool_] | None = None) -> Score:
+        """Score over all samples, or over those where ``where`` is True."""
+        right = self.predictions == self.labels
+        right = right if where is None else right[where]
+        return Score(int(right.sum()), len(right))
+
+    def per_class(self, classes: list[str]) -> dict[str, Score]:
+        """Score of each class that occurs."""
+        scores = {name: self.score(self.labels == k) for k, name in enumerate(classes)}
+        return {name: score for name, score in scores.items() if score.n}
+
+    def per_speaker_group(
+        self, speakers: NDArray[np.int64] | None, trained_on: list[int] | None
+    ) -> dict[str, Score]:
+        """Scores on known and on unseen speakers, where both occur.
+
+        Args:
+            speakers: [N] speaker of each sample, or None.
+            trained_on: speakers of the training data, or None.
+        """
+        if speakers is None or trained_on is None:
+            return {}
+        known = np.isin(speakers, trained_on)
+        if known.all() or not known.any():
+            return {}
+        return {"known speakers": self.score(known), "unseen speakers": self.score(~known)}
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, loader: Loader) -> Evaluation:
+    """Run the deployed network (evaluation mode: rounded delays) over a loader.
+
+    Args:
+        network: [T, B, I] -> scores [B, K]; on the loader's device, of its dtype.
+        loader: batches of the samples, in their order.
+    """
+    was_training = network.training
+    network.eval()
+    predictions, labels, losses = [], [], []
+    try:
+        for batch in loader.epoch():
+            scores = network(batch.x)
+            losses.append(nn.functional.cross_entropy(scores, batch.y, reduction="sum").item())
+            predictions.append(scores.argmax(1).cpu().numpy())
+            labels.append(batch.y.cpu().numpy())
+    finally:
+        network.train(was_training)
+    right = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
+    return Evaluation(
+        np.concatenate(predictions),
+        np.concatenate(labels),
+        sum(losses) / len(loader.samples),
+        sum(right) / len(right),
+    )

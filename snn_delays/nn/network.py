@@ -1,0 +1,155 @@
+"""The paper's network: blocks of delayed linear -> BatchNorm -> LIF -> dropout, and a readout."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from spikingjelly.activation_based import functional, layer
+from torch import Tensor, nn
+
+from snn_delays.config import Config, ModelConfig
+from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.readout import Readout
+from snn_delays.ops.delay import choose_backend
+
+
+class Block(nn.Module):
+    """One hidden layer. Shape: [T, B, I] -> [T + extra_steps, B, O]."""
+
+    def __init__(
+        self,
+        linear: DelayedLinear,
+        norm: nn.Module,
+        neuron: nn.Module,
+        dropout: nn.Module,
+        filter: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.linear = linear
+        self.norm = norm
+        self.neuron = neuron
+        self.dropout = dropout
+        self.filter = filter
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, I] -> [T + extra_steps, B, O]."""
+        return self.filter(self.dropout(self.neuron(self.norm(self.linear(x)))))
+
+
+class Network(nn.Module):
+    """A feedforward spiking network with delays. Shape: [T, B, I] -> class scores [B, K].
+
+    Every call starts from silence: state is reset first, so none leaks from batch to batch, and
+    what the neurons hold afterwards can be looked at.
+    """
+
+    def __init__(self, blocks: list[Block], readout: Readout) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.readout = readout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, I] -> [B, K]."""
+        functional.reset_net(self)
+        for block in self.blocks:
+            x = block(x)
+        return self.readout(x)
+
+    def delayed_layers(self) -> Iterator[DelayedLinear]:
+        """The delayed linear layers from input to output, the readout's last."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block.linear
+        yield self.readout.linear
+
+    def set_sigma(self, sigma: float) -> None:
+        """Set the width of the Gaussian taps, in steps, in every layer."""
+        for linear in self.delayed_layers():
+            linear.sigma = sigma
+
+    def set_backend(self, backend: str) -> None:
+        """Set the implementation of the delayed linear map in every layer: speed, nothing else.
+
+        Raises:
+            ValueError: no such implementation.
+        """
+        choose_backend(backend)
+        for linear in self.delayed_layers():
+            linear.backend = backend
+
+    def constrain(self) -> None:
+        """Bring every layer's parameters back into their bounds; after every optimiser step."""
+        for linear in self.delayed_layers():
+            linear.constrain()
+
+
+def build_network(config: Config, classes: int) -> Network:
+    """The network that ``config`` describes, drawn from torch's global random state.
+
+    Args:
+        config: validated configuration.
+        classes: number of classes K.
+    """
+    model = config.model
+    sizes = [config.data.channels, *model.hidden]
+    blocks = [
+        _build_block(config, inputs, outputs) for inputs, outputs in itertools.pairwise(sizes)
+    ]
+    counts_spikes = model.readout == "spike_count"
+    node = build_neuron(
+        model.neuron,
+        tau=config.tau,
+        v_threshold=model.readout_threshold if counts_spikes else math.inf,
+        surrogate_alpha=model.surrogate_alpha,
+        store_membrane=not counts_spikes,
+    )
+    linear = _build_linear(model, config.backend, sizes[-1], classes)
+    return Network(blocks, Readout(linear, node, model.readout))
+
+
+def _build_block(config: Config, inputs: int, outputs: int) -> Block:
+    model = config.model
+    linear = _build_linear(model, config.backend, inputs, outputs)
+    norm = layer.BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
+    neuron = build_neuron(
+        model.neuron,
+        tau=config.tau,
+        v_threshold=model.v_threshold,
+        surrogate_alpha=model.surrogate_alpha,
+        store_membrane=False,
+    )
+    dropout = layer.Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
+    filter: nn.Module = nn.Identity()
+    if config.filter_tau is not None:
+        filter = layer.SynapseFilter(
+            tau=config.filter_tau, learnable=model.filter_learnable, step_mode="m"
+        )
+    return Block(linear, norm, neuron, dropout, filter)
+
+
+def _build_linear(model: ModelConfig, backend: str, inputs: int, outputs: int) -> DelayedLinear:
+    return DelayedLinear(
+        inputs,
+        outputs,
+        taps=model.layer_taps,
+        kernel_count=model.layer_kernel_count,
+        delays=model.delays,
+        delay_init=model.delay_init,
+        extra_steps=model.layer_extra_steps,
+        bias=model.bias,
+        density=model.density,
+        backend=backend,
+    )
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trained numbers: weights, learned delays, BatchNorm; synapses that a mask removes are not."""
+    removed = 0
+    for module in network.modules():
+        if isinstance(module, DelayedLinear) and module.mask is not None:
+            missing = int((~module.mask).sum()) * module.weight.shape[2]
+            removed += missing * (2 if module.delays == "learned" else 1)
+    return sum(p.numel() for p in network.parameters() if p.requires_grad) - removed

@@ -1,0 +1,40 @@
+"""From the last hidden layer's spikes to class scores."""
+
+from __future__ import annotations
+
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+
+from snn_delays.nn.delayed_linear import DelayedLinear
+
+SCORES = {
+    "sum": lambda v_TBK: torch.softmax(v_TBK, dim=2).sum(0),
+    "mean": lambda v_TBK: v_TBK.mean(0),
+    "max": lambda v_TBK: v_TBK.amax(0),
+    "last": lambda v_TBK: v_TBK[-1],
+    "spike_count": lambda s_TBK: s_TBK.sum(0),
+}
+
+
+class Readout(nn.Module):
+    """A delayed linear layer and a membrane that never fires (or, for spike_count, one that does).
+
+    Shape: [T, B, I] -> scores [B, K], which cross-entropy takes as logits.
+
+    Args:
+        linear: the delayed linear layer.
+        node: the output neurons; infinite threshold and stored membrane unless ``spike_count``.
+        kind: a key of ``SCORES``.
+    """
+
+    def __init__(self, linear: DelayedLinear, node: neuron.BaseNode, kind: str) -> None:
+        super().__init__()
+        self.linear = linear
+        self.neuron = node
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, I] -> [B, K]."""
+        spikes = self.neuron(self.linear(x))
+        return SCORES[self.kind](spikes if self.kind == "spike_count" else self.neuron.v_seq)

@@ -1,0 +1,1 @@
+"""Functions of tensors: torch alone, no modules, no state."""

@@ -1,0 +1,88 @@
+"""Two optimisers, one for weights and one for delays, and their learning rates over epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from snn_delays.config import TrainConfig
+from snn_delays.nn import DelayedLinear, Network
+
+
+@dataclass(frozen=True)
+class Optimizers:
+    """The optimisers of weights and (where they are learned) delays, each with its schedule."""
+
+    optimizers: dict[str, torch.optim.Optimizer]
+    schedules: dict[str, lr_scheduler.LRScheduler]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+
+    def step(self) -> None:
+        """Update all parameters."""
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+
+    def end_epoch(self) -> None:
+        """Move the learning rates on; they change once per epoch."""
+        for schedule in self.schedules.values():
+            schedule.step()
+
+    def learning_rates(self) -> dict[str, float]:
+        """Present learning rate of each optimiser."""
+        return {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of optimisers and schedules, for a checkpoint."""
+        return {
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "schedules": {name: s.state_dict() for name, s in self.schedules.items()},
+        }
+
+
+def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
+    """Adam for weights, PLIF scalars, BatchNorm and biases; Adam for delays.
+
+    Weight decay is coupled L2 and applies to weights and scalars alone.
+    """
+    delays = [m.delay for m in network.delayed_layers() if isinstance(m.delay, nn.Parameter)]
+    plain = [p for m in network.modules() for p in _without_decay(m)]
+    apart = {id(p) for p in (*delays, *plain)}
+    decayed = [p for p in network.parameters() if id(p) not in apart]
+    groups = [{"params": decayed, "weight_decay": train.weight_decay}]
+    if plain:
+        groups.append({"params": plain, "weight_decay": 0.0})
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "weight": torch.optim.Adam(groups, lr=train.lr_weight)
+    }
+    if delays:
+        optimizers["delay"] = torch.optim.Adam(delays, lr=train.lr_delay)
+    return Optimizers(
+        optimizers, {name: _build_schedule(name, o, train) for name, o in optimizers.items()}
+    )
+
+
+def _without_decay(module: nn.Module) -> list[nn.Parameter]:
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return list(module.parameters())
+    if isinstance(module, DelayedLinear) and module.bias is not None:
+        return [module.bias]
+    return []
+
+
+def _build_schedule(
+    name: str, optimizer: torch.optim.Optimizer, train: TrainConfig
+) -> lr_scheduler.LRScheduler:
+    kind = train.weight_schedule if name == "weight" else train.delay_schedule
+    if kind == "one_cycle":  # starts at max_lr / 25 and moves Adam's beta1 with it
+        return lr_scheduler.OneCycleLR(optimizer, train.lr_weight, total_steps=train.epochs)
+    if kind == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=train.epochs)
+    return lr_scheduler.ConstantLR(optimizer, factor=1.0)

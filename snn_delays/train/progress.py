@@ -1,0 +1,82 @@
+"""What a person sees while a network trains."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar with loss, accuracy, samples per second and time left; a line per epoch below it.
+
+    Without a terminal there is no bar, and the epochs' lines carry the time left.
+
+    Args:
+        epochs: number of epochs.
+        batches: batches per epoch.
+        title: what is being trained.
+    """
+
+    def __init__(self, epochs: int, batches: int, title: str) -> None:
+        self._epochs = epochs
+        self._title = title
+        self._start = time.perf_counter()
+        self._bar = tqdm(
+            total=epochs * batches,
+            unit="batch",
+            disable=None,
+            leave=False,
+            dynamic_ncols=True,
+            bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} batches, {remaining} left{postfix}",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def batch(self, epoch: int, loss: float, accuracy: float, samples_per_second: float) -> None:
+        """Show the running means of epoch ``epoch`` (from 1)."""
+        self._bar.set_description_str(f"{self._title} {epoch}/{self._epochs}", refresh=False)
+        self._bar.set_postfix_str(
+            f"loss {loss:.3f}, accuracy {accuracy:.1%}, {samples_per_second:.0f} samples/s",
+            refresh=False,
+        )
+        self._bar.update()
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Print the line of a finished epoch."""
+        epoch = metrics["epoch"]
+        line = (
+            f"{self._title} {epoch:3d}/{self._epochs}  loss {metrics['train_loss']:.4f}"
+            f"  accuracy {metrics['train_accuracy']:6.1%}"
+        )
+        if "valid_accuracy" in metrics:
+            name = metrics["selected_on"]
+            line += f"  {name} {metrics['valid_accuracy']:6.1%}"
+        line += f"  {metrics['samples_per_second']:.0f} samples/s"
+        elapsed = time.perf_counter() - self._start
+        left = elapsed / epoch * (self._epochs - epoch)
+        if self._bar.disable:
+            line += f"  {_minutes(left)} left"
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+        if minutes >= 60
+        else f"{minutes}:{rest:02d}"
+    )

@@ -1,0 +1,163 @@
+"""From a configuration to a run's folder: load, train as the protocol says, test, write down."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from snn_delays.config import Config, config_hash, validate
+from snn_delays.data.loaders import Samples
+from snn_delays.data.sources import Data, load_data
+from snn_delays.device import pick_device
+from snn_delays.errors import UserError
+from snn_delays.evaluate import Evaluation, evaluate
+from snn_delays.nn import build_network, count_parameters
+from snn_delays.ops.delay import choose_backend
+from snn_delays.train import record
+from snn_delays.train.checkpoint import CONFIG_FILE, load_run
+from snn_delays.train.loop import Plan, RunFolder, build_loader, fit, speakers_of
+from snn_delays.train.tracking import open_tracker
+
+RESULT_FILE = "result.json"
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train, select and test as ``config`` says.
+
+    Writes ``config.out`` (config.yaml, metrics.jsonl, checkpoints/, result.json). The test set is
+    evaluated once, after training, except with ``train.protocol=paper``, whose numbers say so.
+
+    Args:
+        config: options; validated here.
+
+    Returns:
+        The content of result.json, and the folder as "out".
+
+    Raises:
+        UserError: a mistake in the options or the data, found before anything is written.
+    """
+    started = time.perf_counter()
+    validate(config)
+    device = pick_device(config.device)
+    backend = _backend(config)
+    out = _free_folder(config)
+    data = load_data(config)
+    parameters = count_parameters(build_network(config, len(data.classes)))
+    folder = _create(config, out)
+    print(
+        f"{config.name}: {parameters:,} parameters, delays {config.model.delays}; device"
+        f" {device.type}, backend {backend}\n{_describe_data(config, data)}\nwriting {out}/",
+        flush=True,
+    )
+    plan = _plan(config, data)
+    epoch = fit(config, plan, data.classes, device, folder)
+    if config.train.protocol == "refit":
+        plan = Plan("refit", data.everything, None, "", epoch)
+        epoch = fit(config, plan, data.classes, device, folder)
+    result = {
+        **_outcome(config, plan, data, _test(out, data.test, device)),
+        "epoch": epoch,
+        "parameters": parameters,
+        **_provenance(config, data, device),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    (out / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
+    folder.tracker.finish(result)
+    return {**result, "out": str(out)}
+
+
+def _backend(config: Config) -> str:
+    try:
+        return choose_backend(config.backend)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _plan(config: Config, data: Data) -> Plan:
+    """The training that the protocol asks for; ``refit`` adds a second one."""
+    epochs = config.train.epochs
+    if config.train.protocol == "last":
+        return Plan("train", data.train_file, None, "", epochs)
+    if config.train.protocol == "paper":
+        return Plan("train", data.train_file, data.test, "test", epochs)
+    return Plan("train", data.train, data.valid, "valid", epochs)
+
+
+def _describe_data(config: Config, data: Data) -> str:
+    protocol = f"protocol {config.train.protocol} ({config.selection})"
+    if config.train.protocol in ("last", "paper"):
+        return f"{len(data.train_file)} training and {len(data.test)} test samples; {protocol}"
+    return (
+        f"{len(data.train)} training, {len(data.valid)} validation ({data.split}) and"
+        f" {len(data.test)} test samples; {protocol}"
+    )
+
+
+# ---- the result --------------------------------------------------------------------------------
+
+
+def _test(out: Path, test: Samples, device: torch.device) -> Evaluation:
+    run = load_run(out, "best", device)
+    return evaluate(run.network, build_loader(run.config, test, run.meta.steps, device))
+
+
+def _outcome(config: Config, plan: Plan, data: Data, evaluation: Evaluation) -> dict[str, Any]:
+    groups = evaluation.per_speaker_group(data.test.speakers, speakers_of(plan.train))
+    outcome = {
+        "name": config.name,
+        **evaluation.score().as_dict(),
+        "loss": evaluation.loss,
+        "protocol": config.train.protocol,
+        "selection": config.selection,
+        "per_class": {k: s.as_dict() for k, s in evaluation.per_class(data.classes).items()},
+        "per_speaker_group": {k: s.as_dict() for k, s in groups.items()},
+    }
+    if config.train.protocol == "paper":
+        outcome["batch_accuracy"] = evaluation.batch_accuracy
+    return outcome
+
+
+def _provenance(config: Config, data: Data, device: torch.device) -> dict[str, Any]:
+    described = data.describe()
+    return {
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "data_hash": described["hash"],
+        "data": described,
+        "commit": record.commit(),
+        "versions": record.versions(),
+        "machine": record.machine(device),
+    }
+
+
+# ---- the folder --------------------------------------------------------------------------------
+
+
+def _free_folder(config: Config) -> Path:
+    if config.out is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        wanted = Path("runs", config.name, f"{now}-s{config.seed}")
+        names = (f"{wanted.name}-{n}" for n in itertools.count(2))
+        paths = itertools.chain([wanted], map(wanted.with_name, names))
+        return next(path for path in paths if not path.exists())
+    out = Path(config.out).expanduser()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"out={config.out} is not an empty folder; choose another or remove it.")
+    return out
+
+
+def _create(config: Config, out: Path) -> RunFolder:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / CONFIG_FILE).write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written: {error.strerror}.") from error
+    return RunFolder(out, open_tracker(config, out))

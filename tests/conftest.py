@@ -1,0 +1,94 @@
+"""Shared fixtures: small files of SHD's format, configurations that train in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from snn_delays.config import Config
+
+FSDD = Path(__file__).parents[2] / "shared" / "data" / "fsdd"
+
+needs_fsdd = pytest.mark.skipif(
+    not (FSDD / "fsdd_train.h5").is_file(), reason="the folder shared/data/fsdd is not beside this"
+)
+
+
+def write_spikes(
+    path: Path,
+    times: Sequence[Any],
+    units: Sequence[Any],
+    labels: Sequence[int],
+    *,
+    keys: Sequence[str] | None = None,
+    speakers: Sequence[int] | None = None,
+    times_dtype: Any = np.float16,
+) -> Path:
+    """Write a file of SHD's format."""
+    with h5py.File(path, "w") as file:
+        for name, values, dtype in (("times", times, times_dtype), ("units", units, np.uint16)):
+            data = file.create_dataset(f"spikes/{name}", (len(values),), h5py.vlen_dtype(dtype))
+            for i, value in enumerate(values):
+                data[i] = np.asarray(value, dtype)
+        file["labels"] = np.asarray(labels, np.int64)
+        if keys is not None:
+            file["extra/keys"] = [k.encode() for k in keys]
+        if speakers is not None:
+            file["extra/speaker"] = np.asarray(speakers, np.uint16)
+    return path
+
+
+def random_spikes(
+    path: Path, samples: int, seed: int, *, classes: int = 3, speakers: int | None = 4
+) -> Path:
+    """Write random recordings in which the class decides which third of the units fires."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(samples) % classes
+    count = rng.integers(20, 60, samples)
+    times = [np.sort(rng.uniform(0, rng.uniform(0.1, 0.3), n)) for n in count]
+    width = 700 // classes
+    units = [k * width + rng.integers(0, width, n) for k, n in zip(labels, count, strict=True)]
+    return write_spikes(
+        path,
+        times,
+        units,
+        labels,
+        keys=[f"class {k}" for k in range(classes)],
+        speakers=None if speakers is None else (np.arange(samples) // classes) % speakers,
+    )
+
+
+@pytest.fixture
+def spike_files(tmp_path: Path) -> dict[str, Path]:
+    """A training and a test file."""
+    return {
+        "train": random_spikes(tmp_path / "train.h5", 48, 0),
+        "test": random_spikes(tmp_path / "test.h5", 30, 1, speakers=6),
+    }
+
+
+@pytest.fixture
+def small_config(tmp_path: Path, spike_files: dict[str, Path]) -> Callable[..., Config]:
+    """A configuration on ``spike_files`` that trains in about a second."""
+
+    def make(**train: Any) -> Config:
+        config = Config(out=str(tmp_path / "run"), device="cpu")
+        config.data.name = "spikes"
+        config.data.cache = str(tmp_path / "cache")
+        config.data.train_file = str(spike_files["train"])
+        config.data.test_file = str(spike_files["test"])
+        config.data.units_per_channel = 50
+        config.model.hidden = [12]
+        config.model.taps = 5
+        config.train.epochs = 3
+        config.train.batch_size = 16
+        for key, value in train.items():
+            setattr(config.train, key, value)
+        return config
+
+    return make

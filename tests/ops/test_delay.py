@@ -1,0 +1,194 @@
+"""The delayed linear map: its definition, DCLS as the oracle of the kernel, every backend."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from DCLS.construct.modules import Dcls1d
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snn_delays.ops.delay import BACKENDS, delay_kernel_OID, delayed_linear, gaussian_taps_OICD
+
+
+def case(T, B, inputs, outputs, taps, count, seed=0, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.rand(T, B, inputs, generator=g, dtype=dtype)
+    weight = torch.randn(outputs, inputs, count, generator=g, dtype=dtype)
+    delay = torch.rand(outputs, inputs, count, generator=g, dtype=dtype) * (taps - 1)
+    delay.view(-1)[0], delay.view(-1)[-1] = 0, taps - 1  # both ends
+    return x, weight, delay
+
+
+def by_definition(x, weight, delay, sigma, taps, extra_steps):
+    """Plain loops over every index, in float64."""
+    T, B, inputs = x.shape
+    outputs, _, count = weight.shape
+    y = np.zeros((T + extra_steps, B, outputs))
+    for o, i, c in itertools.product(range(outputs), range(inputs), range(count)):
+        d = float(delay[o, i, c])
+        j = np.arange(taps)
+        if sigma is None:
+            g = (j == np.round(d)).astype(float)
+        else:
+            g = np.exp(-(((j - d) / sigma) ** 2) / 2)
+            g = g / (1e-7 + g.sum())
+        for t, tap in itertools.product(range(T + extra_steps), range(taps)):
+            if 0 <= t - tap < T:
+                y[t, :, o] += float(weight[o, i, c]) * g[tap] * x[t - tap, :, i].numpy()
+    return y
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sigma", [None, 0.5, 3.7])
+@pytest.mark.parametrize(
+    ("T", "B", "inputs", "outputs", "taps", "count", "extra_steps"),
+    [(1, 1, 1, 1, 1, 1, 0), (7, 2, 3, 2, 5, 1, 2), (4, 3, 2, 3, 9, 2, 0), (2, 1, 3, 1, 7, 1, 12)],
+)
+def test_equals_its_definition(
+    backend, sigma, T, B, inputs, outputs, taps, count, extra_steps
+) -> None:
+    x, weight, delay = case(T, B, inputs, outputs, taps, count)
+    y = delayed_linear(
+        x, weight, delay, sigma, taps=taps, extra_steps=extra_steps, backend=backend
+    )
+    expected = by_definition(x, weight, delay, sigma, taps, extra_steps)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2.0, 12.27])
+@pytest.mark.parametrize(("taps", "count"), [(1, 1), (25, 1), (31, 2)])
+def test_kernel_and_its_gradients_equal_dcls(sigma, taps, count) -> None:
+    _, weight, delay = case(1, 1, 5, 4, taps, count)
+    weight.requires_grad_()
+    delay.requires_grad_()
+    dcls = Dcls1d(5, 4, kernel_count=count, dilated_kernel_size=taps, bias=False).double()
+    with torch.no_grad():
+        dcls.weight.copy_(weight)
+        dcls.P[0].copy_(taps // 2 - delay)
+        dcls.SIG.fill_(sigma - 0.27)
+    theirs = dcls.DCK(dcls.weight, dcls.P, dcls.SIG).flip(-1)
+    ours = delay_kernel_OID(weight, delay, sigma, taps)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    pull = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=ours.dtype)
+    (ours * pull).sum().backward()
+    (theirs * pull).sum().backward()
+    torch.testing.assert_close(weight.grad, dcls.weight.grad, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(delay.grad, -dcls.P.grad[0], rtol=1e-8, atol=1e-12)
+
+
+def test_deployed_kernel_equals_dcls_max() -> None:
+    _, weight, delay = case(1, 1, 5, 4, 25, 2)
+    dcls = Dcls1d(5, 4, kernel_count=2, dilated_kernel_size=25, bias=False, version="max").double()
+    with torch.no_grad():
+        dcls.weight.copy_(weight)
+        dcls.P[0].copy_((25 // 2 - delay).round())
+        dcls.SIG.zero_()
+    theirs = dcls.DCK(dcls.weight, dcls.P, dcls.SIG).flip(-1) * (1 + 1e-7)
+    torch.testing.assert_close(delay_kernel_OID(weight, delay, None, 25), theirs)
+
+
+def test_ties_round_half_to_even() -> None:
+    delay = torch.tensor([0.5, 1.5, 2.5, 3.5]).view(1, 4, 1)
+    kernel = delay_kernel_OID(torch.ones(1, 4, 1), delay, None, 5)
+    assert kernel[0].argmax(1).tolist() == [0, 2, 2, 4]
+
+
+def test_taps_sum_to_one_at_both_ends() -> None:
+    taps = gaussian_taps_OICD(torch.tensor([[[0.0], [24.0], [11.3]]]), 4.0, 25)
+    torch.testing.assert_close(taps.sum(-1), torch.ones(1, 3, 1), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("late", [0, 1, 17, 24])
+def test_an_impulse_arrives_when_the_delay_says(backend, late) -> None:
+    x = torch.zeros(3, 1, 1)
+    x[1] = 1
+    y = delayed_linear(
+        x, torch.full((1, 1, 1), 2.0), torch.full((1, 1, 1), float(late)), None,
+        taps=25, extra_steps=30, backend=backend,
+    )  # fmt: skip
+    assert y.flatten().nonzero().tolist() == [[1 + late]]
+    assert y[1 + late].item() == 2.0
+
+
+@pytest.mark.parametrize("sigma", [None, 0.5, 2.3])
+def test_gradients_of_the_reference_are_right(sigma) -> None:
+    x, weight, delay = case(5, 2, 3, 2, 5, 2)
+    x.requires_grad_()
+    weight.requires_grad_()
+    delay.requires_grad_(sigma is not None)
+
+    def function(x, weight, delay):
+        return delayed_linear(
+            x, weight, delay, sigma, taps=5, extra_steps=2, backend="reference"
+        )
+
+    assert torch.autograd.gradcheck(function, (x, weight, delay))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    T=st.sampled_from([1, 2, 5, 31, 63]),
+    B=st.integers(1, 3),
+    inputs=st.sampled_from([1, 7, 20]),
+    outputs=st.sampled_from([1, 5, 17]),
+    taps=st.sampled_from([1, 3, 25, 101]),
+    count=st.integers(1, 2),
+    extra_steps=st.sampled_from([0, 1, 12]),
+    sigma=st.sampled_from([None, 0.5, 4.0, 50.0]),
+    backend=st.sampled_from([b for b in BACKENDS if b != "reference"]),
+    seed=st.integers(0, 1000),
+)
+def test_backends_equal_the_reference(
+    T, B, inputs, outputs, taps, count, extra_steps, sigma, backend, seed
+) -> None:
+    results = {}
+    for name in ("reference", backend):
+        x, weight, delay = case(T, B, inputs, outputs, taps, count, seed)
+        leaves = [x, weight] if sigma is None else [x, weight, delay]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        y = delayed_linear(
+            x, weight, delay, sigma, taps=taps, extra_steps=extra_steps, backend=name
+        )
+        pull = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=y.dtype)
+        results[name] = [y.detach(), *torch.autograd.grad((y * pull).sum(), leaves)]
+    for ours, expected in zip(results[backend], results["reference"], strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_deployed_map_has_no_gradient_for_delays() -> None:
+    x, weight, delay = case(4, 1, 2, 2, 5, 1)
+    weight.requires_grad_()
+    delay.requires_grad_()
+    delayed_linear(x, weight, delay, None, taps=5).sum().backward()
+    assert weight.grad is not None
+    assert delay.grad is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x": torch.zeros(3, 2)}, r"must be \[T, B, I\]"),
+        ({"weight": torch.zeros(2, 4, 1)}, "must be"),
+        ({"delay": torch.zeros(2, 3, 2)}, "must be as weight"),
+        ({"sigma": 0.0}, "sigma=0.0 must be positive"),
+        ({"taps": 0}, "taps=0"),
+        ({"backend": "magic"}, "backend=magic is not one of auto, reference, dense"),
+    ],
+)
+def test_wrong_arguments_are_named(change, words) -> None:
+    arguments = {
+        "x": torch.zeros(5, 2, 3),
+        "weight": torch.zeros(2, 3, 1),
+        "delay": torch.zeros(2, 3, 1),
+        "sigma": 1.0,
+        "taps": 5,
+        **change,
+    }
+    with pytest.raises(ValueError, match=words):
+        delayed_linear(**arguments)

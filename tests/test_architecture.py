@@ -1,0 +1,67 @@
+"""A module imports only from what lies above it in the order of the layers."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "snn_delays"
+LAYERS = (
+    "errors",
+    "config",
+    "device",
+    "ops",
+    "nn",
+    "data",
+    "evaluate",
+    "train",
+    "deploy",
+    "analysis",
+    "cli",
+)
+ONLY_PLACE = {
+    "tonic": {"data/events.py"},
+    "wandb": {"train/tracking.py"},
+    "hydra": {"cli/app.py"},
+    "omegaconf": {"cli/app.py"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    return [(str(p.relative_to(PACKAGE)), p) for p in sorted(PACKAGE.rglob("*.py"))]
+
+
+def test_imports_point_downward() -> None:
+    for name, path in modules():
+        mine = name.split("/")[0].removesuffix(".py")
+        if mine == "__init__":
+            continue
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] == "snn_delays" and len(parts) > 1:
+                assert LAYERS.index(parts[1]) <= LAYERS.index(mine), f"{name} imports {module}"
+
+
+def test_each_outside_library_has_one_place() -> None:
+    for name, path in modules():
+        for module in imports(path):
+            places = ONLY_PLACE.get(module.split(".")[0])
+            assert places is None or name in places, f"{name} imports {module}"
+
+
+def test_ops_import_torch_alone() -> None:
+    allowed = {"torch", "snn_delays", "collections", "math", "__future__"}
+    for name, path in modules():
+        if name.startswith("ops/"):
+            assert {m.split(".")[0] for m in imports(path)} <= allowed, name
