@@ -45,11 +45,11 @@ class SyntheticConfig:
     """The data that the package makes itself: words that only their timing tells apart."""
 
     seed: int = option(0, "seed of the generated files", at_least=0)
-    classes: int = option(10, "number of words", at_least=2)
+    classes: int = option(10, "number of words", at_least=2, at_most=16)
     train_samples: int = option(2000, "recordings to train on", at_least=1)
     valid_samples: int = option(500, "recordings to select on", at_least=1)
     test_samples: int = option(1000, "recordings to test on", at_least=1)
-    jitter_ms: float = option(8.0, "standard deviation of every spike's time, ms", at_least=0)
+    jitter_ms: float = option(5.0, "standard deviation of every spike's time, ms", at_least=0)
 
 
 @dataclass
@@ -277,8 +277,8 @@ def config_hash(config: Config) -> str:
     values = dataclasses.asdict(config)
     for key in _NOT_IN_HASH:
         values.pop(key)
-    for key in ("root", "cache"):
-        values["data"].pop(key)
+    for key in ("root", "cache", "train_file", "valid_file", "test_file"):
+        values["data"].pop(key)  # the data's own hash stands for the files
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -343,7 +343,7 @@ def _check_value(name: str, value: Any, metadata: Any) -> None:
     }
     for kind, bound in metadata["bounds"].items():
         if bound is not None and not tests[kind](bound):  # NaN fails every test
-            raise UserError(f"{name}={value} must be {kind.replace('_', ' ')} {bound:g}.")
+            raise UserError(f"{name}={value:g} must be {kind.replace('_', ' ')} {bound:g}.")
 
 
 def _check_rules(config: Config) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from snn_delays.cli.groups import complete
+from snn_delays.config import nearest
+
 COMMANDS = {
     "train": "train a network and test it",
     "evaluate": "accuracy of a run's deployed network",
@@ -19,15 +22,14 @@ Tab completion: eval "$(snn-delays -sc install=bash)"  (or zsh, fish)"""
 def main() -> None:
     """Run the command that the first argument names."""
     arguments = sys.argv[1:]
-    if arguments[:1] == ["-sc"] or arguments[:1] == ["--shell-completion"]:
-        arguments = _completion(arguments)
+    if arguments[:1] in (["-sc"], ["--shell-completion"]):
+        _complete(arguments)
+        return
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return
     command = arguments[0]
     if command not in COMMANDS:
-        from snn_delays.config import nearest
-
         hint = nearest(command, list(COMMANDS))
         print(
             f"There is no command {command!r}; choose from {', '.join(COMMANDS)}.{hint}",
@@ -58,15 +60,16 @@ def _usage() -> str:
     return USAGE.format(commands=commands, rest=REST)
 
 
-def _completion(arguments: list[str]) -> list[str]:
-    """Hydra's shell completion knows no commands: complete those here and hide the chosen one."""
-    if not arguments[1:] or not arguments[1].startswith("query="):
-        return ["train", *arguments]
-    line = os.environ.get("COMP_LINE", "")
-    words = line.split()
-    command = words[1] if len(words) > 1 else ""
-    if command not in COMMANDS or line.endswith(command):
-        print(" ".join(name for name in COMMANDS if name.startswith(command)))
-        sys.exit(0)
-    os.environ["COMP_LINE"] = line.replace(f" {command}", "", 1)
-    return [command, *arguments]
+def _complete(arguments: list[str]) -> None:
+    """Hydra installs the shell's side of completion; we answer it, since we know the commands."""
+    shell = arguments[-1].rpartition("=")[2]
+    if not arguments[-1].startswith("query="):
+        return _run("train", arguments)
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    command, word = words[1] if len(words) > 1 else "", words[-1]
+    if len(words) <= 2:
+        found = [name for name in COMMANDS if name.startswith(command)]
+    else:
+        found = complete(command, word) if command in COMMANDS else []
+    print(("\n" if shell == "fish" else " ").join(found))
+    return None

@@ -20,19 +20,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_delays.config import Config, EvaluateConfig, nearest, options, validate
+from snn_delays.cli.groups import SCHEMAS, Schema, config_folder, groups, option_names
+from snn_delays.config import Config, DataConfig, EvaluateConfig, nearest, options, validate
 from snn_delays.errors import UserError
 
-Schema = Config | EvaluateConfig
-SCHEMAS: dict[str, type[Schema]] = {"train": Config, "evaluate": EvaluateConfig}
 INTERRUPTED = 130
-
-
-def config_folder() -> Path:
-    """The YAML groups: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def run_command(name: str, task: Callable[[Any], None]) -> None:
@@ -45,14 +37,19 @@ def run_command(name: str, task: Callable[[Any], None]) -> None:
     quiet_libraries()
     _register()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(_help(name, [a for a in sys.argv[1:] if "=" in a])))
+        report_errors(lambda: print(_help(name, list(filter(_is_override, sys.argv[1:])))))
         return
 
     def job(config: DictConfig) -> None:  # reports its own errors, or Hydra adds lines to them
         report_errors(lambda: task(_checked(config)))
 
+    sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)  # argparse wants the flags together
     folder = str(config_folder())
     report_errors(hydra.main(version_base="1.3", config_path=folder, config_name=name)(job))
+
+
+def _is_override(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
 
 
 def compose(name: str, overrides: list[str]) -> Any:
@@ -69,8 +66,8 @@ def compose(name: str, overrides: list[str]) -> Any:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' start-up remarks off the screen; errors stay."""
-    logging.getLogger("torch").setLevel(logging.ERROR)
+    """Keep remarks that help nobody off the screen: Triton is missing on every CPU build."""
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
@@ -105,9 +102,10 @@ def _checked(config: DictConfig) -> Schema:
         raise UserError(f"{missing[0]}=... is missing; give it on the command line.")
     _refuse_additions(config)
     made: Any = OmegaConf.to_object(config)
-    if isinstance(made, Config) and HydraConfig.initialized():
-        made.out = _own_folder(made.out)
     validate(made)
+    if isinstance(made, Config):
+        made.out = _own_folder(made.out)
+        _make_absolute(made.data)
     return made
 
 
@@ -122,10 +120,20 @@ def _refuse_additions(config: DictConfig, prefix: str = "") -> None:
             _refuse_additions(value, f"{prefix}{key}.")
 
 
+def _make_absolute(data: DataConfig) -> None:
+    """Paths are the shell's; a run can then be read from any other folder."""
+    for name in ("root", "cache", "train_file", "valid_file", "test_file"):
+        path = getattr(data, name)
+        if path is not None:
+            setattr(data, name, str(Path(path).expanduser().absolute()))
+
+
 def _own_folder(out: str | None) -> str | None:
     """In a multirun every job writes a folder of its own."""
+    if out is None or not HydraConfig.initialized():
+        return out
     context = HydraConfig.get()
-    if out is None or context.mode != RunMode.MULTIRUN:
+    if context.mode != RunMode.MULTIRUN:
         return out
     return os.path.join(out, str(context.job.num))
 
@@ -139,9 +147,10 @@ def _explain(error: Exception) -> str:
     text = " ".join(str(error).split())
     key = getattr(cause, "full_key", None) or ""
     command = "evaluate" if "EvaluateConfig" in str(cause) else "train"
-    names = [name for name, _, _ in options(SCHEMAS[command]())]
+    names = option_names(command)
+    valid = [*names, *groups(command)]
     if "not in '" in str(cause):
-        return f"There is no option {key}.{nearest(key, [*names, *_groups()])}"
+        return f"There is no option {key}.{nearest(key, valid)}"
     if key in names and cause is not error:
         return f"{key}: {str(cause).splitlines()[0]}."
     absent = re.search(r"Could not find '([^']+)'", text)
@@ -149,7 +158,7 @@ def _explain(error: Exception) -> str:
         return _no_such_value(absent[1])
     absent = re.search(r"Could not override '([^']+)'. No match in the defaults list", text)
     if absent:
-        return f"There is no option {absent[1]}.{nearest(absent[1], [*names, *_groups()])}"
+        return f"There is no option {absent[1]}.{nearest(absent[1], valid)}"
     if isinstance(error, OverrideParseException):
         return f"The override {error.override} cannot be read ({str(error).splitlines()[0]})."
     return text
@@ -157,39 +166,28 @@ def _explain(error: Exception) -> str:
 
 def _no_such_value(path: str) -> str:
     """``path`` is group/value, and the group may itself have slashes."""
-    groups = _groups()
-    for group in groups:
+    for group, values in groups("train").items():
         if path.startswith(f"{group}/"):
             value = path.removeprefix(f"{group}/")
-            hint = nearest(value, groups[group])
-            return f"{group}={value} is not one of {', '.join(groups[group])}.{hint}"
-    return f"There is no option {path}.{nearest(path, list(groups))}"
+            return f"{group}={value} is not one of {', '.join(values)}.{nearest(value, values)}"
+    return f"There is no configuration {path}."
 
 
 # ---- help --------------------------------------------------------------------------------------
-
-
-def _groups() -> dict[str, list[str]]:
-    """Every group of the YAML folder with its values."""
-    folder = config_folder()
-    groups = {}
-    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(group.rglob("*.yaml"))
-        groups[group.name] = [str(f.relative_to(group).with_suffix("")) for f in files]
-    return groups
 
 
 def _help(name: str, overrides: list[str]) -> str:
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         composed = hydra.compose(name, overrides)
     lines = [f"usage: snn-delays {name} [option=value ...]", ""]
-    if name == "train":
+    if groups(name):
         lines += ["groups (choose one value of each):"]
-        lines += [f"  {group}={'|'.join(values)}" for group, values in _groups().items()]
+        lines += [f"  {group}={'|'.join(values)}" for group, values in groups(name).items()]
         lines += [""]
     lines += ["options (with their values as given here):"]
+    required = OmegaConf.missing_keys(composed)
     for key, _, field in options(SCHEMAS[name]()):
-        value = OmegaConf.select(composed, key, throw_on_missing=False)
+        value = "" if key in required else OmegaConf.select(composed, key)
         lines += _option_lines(key, value, field)
     lines += [
         "",

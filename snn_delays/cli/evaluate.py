@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from snn_delays.cli.app import run_command
 from snn_delays.config import EvaluateConfig
+from snn_delays.errors import UserError
 
 if TYPE_CHECKING:
     from snn_delays.data.loaders import Samples
@@ -27,7 +28,10 @@ def _evaluate(options: EvaluateConfig) -> None:
 
     device = pick_device(options.device)
     run = load_run(options.run, options.checkpoint, device)
-    run.network.set_backend(options.backend)
+    try:
+        run.network.set_backend(options.backend)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     samples = _samples(run, options)
     loader = Loader(
         samples,

@@ -1,8 +1,9 @@
 """A small spoken-digit-like task, made here, in which timing alone carries the class.
 
-A word is a set of bursts, one per band of neighbouring channels (a "formant"). All words use the
-same bands with the same number of spikes; they differ in when each band fires. The spike count of
-every channel is therefore no cue, and the span of a word is longer than a membrane remembers.
+A word is the same three syllables for every class, each a burst of spikes over a third of the
+channels; classes differ in the time from one syllable to the next. Words start at random,
+syllables vary in loudness, and noise surrounds them: neither the spike counts nor the place in the
+recording nor the fading trace of a syllable tells classes apart, as a delayed coincidence does.
 """
 
 from __future__ import annotations

@@ -36,14 +36,14 @@ class Plan:
         title: its name in progress and metrics.
         train: samples to train on.
         select: samples whose accuracy chooses the epoch; None keeps the last.
-        selected_on: "valid" or "test": what ``select`` is.
+        select_name: what ``select`` is: "valid", or "test" (train.protocol=paper alone).
         epochs: epochs to train; the schedules span ``config.train.epochs`` all the same.
     """
 
     title: str
     train: Samples
     select: Samples | None
-    selected_on: str
+    select_name: str
     epochs: int
 
 
@@ -102,6 +102,7 @@ def fit(
             sigma = sigma_at(epoch, config.train, config.model.layer_taps)
             network.set_sigma(sigma)
             metrics = {"phase": plan.title, "epoch": epoch + 1, "sigma": sigma}
+            metrics |= {"selection": config.selection}
             metrics |= {f"lr_{name}": lr for name, lr in optimizers.learning_rates().items()}
             metrics |= _train_epoch(network, optimizers, loader, epoch, progress)
             optimizers.end_epoch()
@@ -109,8 +110,8 @@ def fit(
             if selector:
                 evaluation = evaluate(network, selector)
                 rank = _rank(config, evaluation)
-                metrics |= {"selected_on": plan.selected_on, "valid_accuracy": rank[0]}
-                metrics |= {"valid_loss": evaluation.loss}
+                name = plan.select_name
+                metrics |= {f"{name}_accuracy": rank[0], f"{name}_loss": evaluation.loss}
             meta = Meta(classes, steps, speakers, epoch + 1, sigma)
             _save(config, folder.path, meta, network, optimizers, best.update(epoch + 1, rank))
             folder.add_metrics(metrics)

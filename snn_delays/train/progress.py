@@ -62,8 +62,9 @@ class Progress:
             f"  accuracy {metrics['train_accuracy']:6.1%}"
         )
         if "valid_accuracy" in metrics:
-            name = metrics["selected_on"]
-            line += f"  {name} {metrics['valid_accuracy']:6.1%}"
+            line += f"  valid {metrics['valid_accuracy']:6.1%}"
+        if "test_accuracy" in metrics:
+            line += f"  test {metrics['test_accuracy']:6.1%} ({metrics['selection']})"
         line += f"  {metrics['samples_per_second']:.0f} samples/s"
         elapsed = time.perf_counter() - self._start
         left = elapsed / epoch * (self._epochs - epoch)

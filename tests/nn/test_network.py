@@ -23,9 +23,7 @@ def small(**model) -> Config:
 
 
 def spikes(T=12, B=3, seed=0) -> torch.Tensor:
-    return torch.poisson(
-        torch.full((T, B, 10), 0.4), generator=torch.Generator().manual_seed(seed)
-    )
+    return torch.poisson(torch.full((T, B, 10), 0.4), generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,7 @@ def test_equals_its_definition(
     backend, sigma, T, B, inputs, outputs, taps, count, extra_steps
 ) -> None:
     x, weight, delay = case(T, B, inputs, outputs, taps, count)
-    y = delayed_linear(
-        x, weight, delay, sigma, taps=taps, extra_steps=extra_steps, backend=backend
-    )
+    y = delayed_linear(x, weight, delay, sigma, taps=taps, extra_steps=extra_steps, backend=backend)
     expected = by_definition(x, weight, delay, sigma, taps, extra_steps)
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-12)
 
@@ -123,9 +121,7 @@ def test_gradients_of_the_reference_are_right(sigma) -> None:
     delay.requires_grad_(sigma is not None)
 
     def function(x, weight, delay):
-        return delayed_linear(
-            x, weight, delay, sigma, taps=5, extra_steps=2, backend="reference"
-        )
+        return delayed_linear(x, weight, delay, sigma, taps=5, extra_steps=2, backend="reference")
 
     assert torch.autograd.gradcheck(function, (x, weight, delay))
 

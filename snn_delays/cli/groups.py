@@ -1,0 +1,48 @@
+"""The YAML groups: where they lie, and the values of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from snn_delays.config import Config, EvaluateConfig, options
+
+Schema = Config | EvaluateConfig
+SCHEMAS: dict[str, type[Schema]] = {"train": Config, "demo": Config, "evaluate": EvaluateConfig}
+
+
+def config_folder() -> Path:
+    """The YAML groups: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def groups(command: str) -> dict[str, list[str]]:
+    """Every group that a command has, with its values."""
+    if command == "evaluate":
+        return {}
+    folder = config_folder()
+    found = {}
+    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(group.rglob("*.yaml"))
+        found[group.name] = [f.relative_to(group).with_suffix("").as_posix() for f in files]
+    return found
+
+
+def option_names(command: str) -> list[str]:
+    """Dotted names of a command's options."""
+    return [name for name, _, _ in options(SCHEMAS[command]())]
+
+
+def complete(command: str, word: str) -> list[str]:
+    """Groups, options and their values that continue ``word``.
+
+    Args:
+        command: "train", "evaluate" or "demo".
+        word: the word under the cursor.
+    """
+    found = [f"{group}={value}" for group, values in groups(command).items() for value in values]
+    for name, _, field in options(SCHEMAS[command]()):
+        choices = field.metadata["choices"]
+        found += [f"{name}={choice}" for choice in choices] if choices else [f"{name}="]
+    return [name for name in found if name.startswith(word)]

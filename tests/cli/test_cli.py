@@ -1,0 +1,350 @@
+"""The command line as a person meets it: runs, help, completion, one-sentence errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from snn_delays import cli
+from snn_delays.cli import app, demo
+from snn_delays.cli.groups import groups
+from snn_delays.nn import build_network, count_parameters
+from tests.conftest import FSDD, needs_fsdd, write_spikes
+
+COMMAND = [sys.executable, "-m", "snn_delays.cli.train"]
+
+
+@pytest.fixture
+def small(spike_files, tmp_path, monkeypatch) -> list[str]:
+    """Overrides that make `train` take a second, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return [
+        "data=spikes", f"data.train_file={spike_files['train']}",
+        f"data.test_file={spike_files['test']}", "data.units_per_channel=50", "data.cache=cache",
+        "model.hidden=[8]", "model.taps=5", "train.epochs=2", "train.batch_size=16", "device=cpu",
+    ]  # fmt: skip
+
+
+def run(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `snn-delays ...`."""
+    monkeypatch.setattr(sys, "argv", ["snn-delays", *map(str, arguments)])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_train_then_evaluate(small, capsys, monkeypatch) -> None:
+    code, printed, _ = run(capsys, monkeypatch, "train", *small, "out=here")
+    assert code == 0
+    result = json.loads(Path("here/result.json").read_text())
+    assert f"{result['accuracy']:6.1%}" in printed
+    assert "unseen speakers" in printed
+    assert "written to here/" in printed
+    code, printed, _ = run(capsys, monkeypatch, "evaluate", "run=here")
+    assert code == 0
+    assert re.search(rf"all +{result['accuracy']:.1%} +\[.*\] +n = 30", printed)
+    assert f"loss {result['loss']:.4f}" in printed
+    for k in range(3):
+        assert re.search(rf"class {k} +\d+\.\d% .* n = 10", printed)
+    for more in ("split=valid", "checkpoint=last", "batch_size=1", "backend=reference",
+                 f"file={Path('test.h5').absolute()}"):  # fmt: skip
+        code, printed, error = run(capsys, monkeypatch, "evaluate", "run=here", more)
+        assert code == 0, error
+        assert "n = 12" in printed if more == "split=valid" else "n = 30" in printed
+
+
+def test_the_module_is_the_command(small) -> None:
+    done = subprocess.run([*COMMAND, *small, "out=run"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy of epoch" in done.stdout
+    assert done.stderr == ""
+    assert Path("run/result.json").is_file()
+
+
+def test_default_folder_is_under_runs(small, capsys, monkeypatch) -> None:
+    assert run(capsys, monkeypatch, "train", *small, "name=mine", "seed=3")[0] == 0
+    (folder,) = Path("runs/mine").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}-s3", folder.name)
+    assert not Path("outputs").exists()
+
+
+def test_multirun_writes_a_folder_each(small, capsys, monkeypatch) -> None:
+    code, _, error = run(capsys, monkeypatch, "train", *small, "-m", "seed=0,1", "out=many")
+    assert code == 0, error
+    seeds = [yaml.safe_load(Path(f"many/{n}/config.yaml").read_text())["seed"] for n in (0, 1)]
+    assert seeds == [0, 1]
+
+
+def test_the_papers_protocol_marks_every_number(small, capsys, monkeypatch) -> None:
+    _, printed, _ = run(capsys, monkeypatch, "train", *small, "train.protocol=paper", "out=here")
+    numbers = [line for line in printed.splitlines() if "n = " in line or "over batches" in line]
+    assert len(numbers) == 4
+    assert all("test-selected" in line for line in numbers)
+    epochs = [line for line in printed.splitlines() if line.startswith("train ")]
+    assert all("test-selected" in line for line in epochs)
+    _, printed, _ = run(capsys, monkeypatch, "evaluate", "run=here")
+    numbers = [line for line in printed.splitlines() if "n = " in line]
+    assert all("test-selected" in line for line in numbers)
+    _, printed, _ = run(capsys, monkeypatch, "evaluate", "run=here", "checkpoint=last")
+    assert "test-selected" not in printed
+
+
+# ---- errors ------------------------------------------------------------------------------------
+
+NONSENSE = {
+    "misspelt key": (["model.hiden=[3]"], "no option model.hiden. Did you mean 'model.hidden'?"),
+    "misspelt group": (["modl=shd"], "no option modl. Did you mean 'model'?"),
+    "misspelt choice": (["data=shdd"], "data=shdd is not one of shd, spikes"),
+    "misspelt experiment": (["experiment=paper/sdh"], "Did you mean 'paper/shd'?"),
+    "misspelt value": (["model.delays=lerned"], "Did you mean 'learned'?"),
+    "wrong type": (["model.taps=many"], "model.taps: Value 'many'"),
+    "wrong list": (["model.hidden=[a]"], "model.hidden"),
+    "unreadable": (["model.hidden=[3"], "The override model.hidden=[3 cannot be read"),
+    "added key": (["+model.more=3"], "There is no option model.more"),
+    "out of bounds": (["train.epochs=0"], "train.epochs=0 must be at least 1"),
+    "even taps": (["model.taps=4"], "must be odd"),
+    "no such backend": (["backend=magic"], "backend=magic is not one of auto, reference, dense"),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_nonsense_is_one_sentence_and_exit_code_2(name, small, capsys, monkeypatch) -> None:
+    overrides, words = NONSENSE[name]
+    code, printed, error = run(capsys, monkeypatch, "train", *small, *overrides, "out=here")
+    assert code == 2
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert printed == ""
+    assert not Path("here").exists()
+
+
+BAD_FILES = {
+    "missing": (None, "There is no file"),
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[:3000]), "not a readable HDF5 file"),
+    "foreign": (lambda p: h5py.File(p, "w").close(), "is not of SHD's format"),
+    "unit": (lambda p: write_spikes(p, [[0.0]], [[700]], [0]), "sample 0 has unit 700"),
+    "time": (lambda p: write_spikes(p, [[np.nan]], [[0]], [0]), "sample 0 has the spike time nan"),
+    "empty": (lambda p: write_spikes(p, [[]], [[]], [0]), "sample 0 holds no spike"),
+    "label": (
+        lambda p: write_spikes(p, [[0.0]], [[0]], [5], keys=["a"]),
+        "sample 0 has label 5, outside the 1 classes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.parametrize("which", ["train", "test"])
+def test_bad_data_is_one_sentence_and_exit_code_2(
+    name, which, small, spike_files, capsys, monkeypatch
+) -> None:
+    spoil, words = BAD_FILES[name]
+    path = spike_files[which]
+    path.unlink() if spoil is None else spoil(path)
+    code, _, error = run(capsys, monkeypatch, "train", *small, "out=here")
+    assert code == 2
+    assert words in error
+    assert str(path) in error
+    assert len(error.splitlines()) == 1
+    assert not Path("here").exists()
+
+
+def test_bad_runs_are_one_sentence_and_exit_code_2(small, capsys, monkeypatch) -> None:
+    assert run(capsys, monkeypatch, "train", *small, "out=here")[0] == 0
+    cases = {
+        ("run=none",): "is not the folder of a run",
+        (): "run=... is missing",
+        ("run=here", "backend=magic"): "backend=magic",
+        ("run=here", "device=cuda"): "torch sees no GPU",
+        ("run=here", "file=none.h5"): "There is no file",
+        ("rn=here",): "no option rn. Did you mean 'run'?",
+    }
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for arguments, words in cases.items():
+        code, _, error = run(capsys, monkeypatch, "evaluate", *arguments)
+        assert (code, len(error.splitlines())) == (2, 1), error
+        assert words in error
+    config = Path("here/config.yaml")
+    config.write_text(config.read_text().replace("- 8", "- 9"))
+    code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "does not fit the network" in error
+    Path("here/checkpoints/best.pt").unlink()
+    config.write_text(config.read_text().replace("- 9", "- 8"))
+    code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
+    assert code == 2
+    assert "There is no checkpoint" in error
+
+
+def test_interrupting_keeps_what_is_done(small, capsys, monkeypatch) -> None:
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("snn_delays.train.loop.evaluate", interrupted)
+    code, _, error = run(capsys, monkeypatch, "train", *small)
+    assert code == 130
+    assert "Interrupted" in error
+
+
+# ---- help and completion -----------------------------------------------------------------------
+
+
+def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
+    for arguments in ((), ("--help",)):
+        code, printed, _ = run(capsys, monkeypatch, *arguments)
+        assert code == 0
+        assert all(command in printed for command in cli.COMMANDS)
+    code, printed, _ = run(capsys, monkeypatch, "train", "--help")
+    assert code == 0
+    assert "data=shd|spikes|ssc|synthetic" in printed
+    assert "experiment=demo/fixed|demo/learned|demo/none|paper/shd|paper/ssc" in printed
+    assert "model.tau_ms=10.05" in printed
+    assert "one of learned, fixed, none" in printed
+    _, printed, _ = run(capsys, monkeypatch, "train", "experiment=paper/ssc", "--help")
+    assert "model.tau_ms=15" in printed
+    _, printed, _ = run(capsys, monkeypatch, "evaluate", "--help")
+    assert "run=\n" in printed
+
+
+def test_unknown_commands_are_named(capsys, monkeypatch) -> None:
+    code, _, error = run(capsys, monkeypatch, "trian")
+    assert code == 2
+    assert "no command 'trian'; choose from train, evaluate, demo. Did you mean 'train'?" in error
+
+
+def test_cfg_job_prints_the_configuration(capsys, monkeypatch) -> None:
+    code, printed, _ = run(capsys, monkeypatch, "train", "experiment=paper/shd", "--cfg", "job")
+    assert code == 0
+    config = yaml.safe_load(printed)
+    assert config["model"]["hidden"] == [256, 256]
+    assert config["data"]["name"] == "shd"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("snn-delays tr", "train"),
+        ("snn-delays train data=", "data=shd"),
+        ("snn-delays train experiment=paper/s", "experiment=paper/shd"),
+        ("snn-delays evaluate check", "checkpoint=best"),
+        ("snn-delays train model.delays=f", "model.delays=fixed"),
+        ("snn-delays evaluate run", "run="),
+    ],
+)
+def test_completion_knows_commands_and_options(line, expected, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    _, printed, _ = run(capsys, monkeypatch, "-sc", "query=bash")
+    assert expected in printed.split()
+
+
+def test_completion_installs_for_the_command(capsys, monkeypatch) -> None:
+    _, printed, _ = run(capsys, monkeypatch, "-sc", "install=bash")
+    assert "hydra_bash_completion snn-delays" in printed
+
+
+# ---- experiments -------------------------------------------------------------------------------
+
+
+def experiments() -> list[str]:
+    return groups("train")["experiment"]
+
+
+@pytest.mark.parametrize("experiment", experiments())
+def test_every_experiment_composes_and_builds(experiment) -> None:
+    config = app.compose("train", [f"experiment={experiment}"])
+    assert config.name == experiment.replace("/", "_")
+    build_network(config, 20)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "classes", "parameters"), [("shd", 20, 214_016), ("ssc", 35, 705_536)]
+)
+def test_paper_experiments_have_the_papers_size(experiment, classes, parameters) -> None:
+    config = app.compose("train", [f"experiment=paper/{experiment}"])
+    assert count_parameters(build_network(config, classes)) == parameters
+    assert config.train.protocol == "validation"  # never the test set unless asked for
+
+
+def test_demo_networks_have_equal_parameter_counts() -> None:
+    counts = {}
+    for variant in demo.VARIANTS:
+        config = app.compose("train", [f"experiment=demo/{variant}"])
+        counts[variant] = count_parameters(build_network(config, 10))
+    assert max(counts.values()) / min(counts.values()) < 1.02
+
+
+# ---- the demo, and real speech -----------------------------------------------------------------
+
+
+def test_demo_compares_and_draws(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = [f"data.synthetic.{s}_samples=40" for s in ("train", "valid", "test")]
+    code, printed, error = run(
+        capsys, monkeypatch, "demo", "train.epochs=1", "data.cache=cache", "out=here", *sizes
+    )
+    assert code == 0, error
+    assert [line.split("  ")[0] for line in printed.splitlines()[-7:-3]] == [
+        "network", "learned delays", "fixed random delays", "no delays",
+    ]  # fmt: skip
+    assert Path("here/delays.png").stat().st_size > 10_000
+    assert all(Path(f"here/{v}/result.json").is_file() for v in demo.VARIANTS)
+
+
+@needs_fsdd
+def test_the_papers_network_learns_from_real_speech(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, printed, error = run(
+        capsys, monkeypatch, "train", "experiment=paper/shd", "data=spikes",
+        f"data.train_file={FSDD / 'fsdd_train.h5'}", f"data.test_file={FSDD / 'fsdd_test.h5'}",
+        "data.units_per_channel=25", "model.hidden=[64,64]", "model.taps=13", "train.epochs=3",
+        "train.batch_size=64", "train.protocol=last", "data.cache=cache", "out=here",
+    )  # fmt: skip
+    assert code == 0, error
+    lines = [json.loads(line) for line in Path("here/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["train_loss"] < lines[0]["train_loss"]
+    result = json.loads(Path("here/result.json").read_text())
+    assert set(result["per_speaker_group"]) == {"known speakers", "unseen speakers"}
+    assert result["accuracy"] > 0.2  # chance is 0.1
+    assert "unseen speakers" in printed
+
+
+@pytest.mark.slow
+def test_the_demos_order_holds_over_five_seeds(tmp_path, monkeypatch, capsys) -> None:
+    """Learned > fixed random > none, in every seed. Takes ten minutes on two cores."""
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for seed in range(5):
+        results = demo.demo([f"seed={seed}", "data.cache=cache", f"out=run{seed}"])
+        rows.append([results[v]["accuracy"] for v in demo.VARIANTS])
+    with capsys.disabled():
+        print("\nlearned, fixed random, none:")
+        for row in rows:
+            print("  ".join(f"{a:.1%}" for a in row))
+    assert all(learned > fixed > none for learned, fixed, none in rows)
+
+
+def test_the_wheel_carries_the_configs(tmp_path) -> None:
+    """Built from the checkout; what is in it is what an installed package finds."""
+    import zipfile
+
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=root, check=True, capture_output=True, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    for path in (root / "configs").rglob("*.yaml"):
+        assert f"snn_delays/configs/{path.relative_to(root / 'configs')}" in packed

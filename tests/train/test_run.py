@@ -1,0 +1,302 @@
+"""Whole runs: what they write, how they select, that they repeat bit by bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from snn_delays.errors import UserError
+from snn_delays.evaluate import evaluate
+from snn_delays.train import loop, run
+from snn_delays.train.checkpoint import checkpoint_path, load_run
+from snn_delays.train.loop import build_loader
+from snn_delays.train.run import train
+
+
+def metrics(out) -> list[dict]:
+    return [json.loads(line) for line in Path(out, "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_everything_behind(small_config, capsys) -> None:
+    config = small_config(weight_schedule="constant", lr_weight=0.03)
+    result = train(config)
+    out = Path(config.out)
+    assert json.loads((out / "result.json").read_text()) == {
+        k: v for k, v in result.items() if k != "out"
+    }
+    assert {
+        "accuracy", "interval", "n", "loss", "epoch", "protocol", "selection", "parameters",
+        "config_hash", "data_hash", "commit", "versions", "machine", "seed", "seconds",
+    } <= result.keys()  # fmt: skip
+    assert result["n"] == 30
+    assert result["accuracy"] > 0.9  # the class decides the channels
+    assert set(result["per_speaker_group"]) == {"known speakers", "unseen speakers"}
+    lines = metrics(out)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert {"train_loss", "valid_accuracy", "sigma", "lr_weight", "lr_delay"} <= lines[0].keys()
+    assert lines[0]["selection"] == "selected on validation data"
+    assert yaml.safe_load((out / "config.yaml").read_text())["model"]["hidden"] == [12]
+    assert checkpoint_path(out, "last").is_file()
+    assert "protocol validation" in capsys.readouterr().out
+
+
+def test_the_selected_checkpoint_is_the_one_reported(small_config) -> None:
+    config = small_config(epochs=4)
+    result = train(config)
+    read = load_run(config.out)
+    assert read.meta.epoch == result["epoch"]
+    accuracies = [(m["valid_accuracy"], -m["valid_loss"]) for m in metrics(config.out)]
+    assert result["epoch"] == accuracies.index(max(accuracies)) + 1
+    samples = run.load_data(config).test
+    loader = build_loader(config, samples, read.meta.steps, torch.device("cpu"))
+    assert evaluate(read.network, loader).score().accuracy == result["accuracy"]
+
+
+def test_equal_seeds_give_equal_bits(small_config, tmp_path) -> None:
+    states = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        config = small_config()
+        config.out, config.seed = str(tmp_path / name), seed
+        train(config)
+        states.append(load_run(config.out, "last").network.state_dict())
+    same = [all(torch.equal(states[0][k], s[k]) for k in s) for s in states[1:]]
+    assert same == [True, False]
+
+
+def spy(monkeypatch) -> list[tuple[str, int]]:
+    """Record (when, samples) of every evaluation."""
+    seen: list[tuple[str, int]] = []
+    for module in (loop, run):
+        original = module.evaluate
+
+        def wrapped(network, loader, original=original, module=module):
+            seen.append((module.__name__.rpartition(".")[2], len(loader.samples)))
+            return original(network, loader)
+
+        monkeypatch.setattr(module, "evaluate", wrapped)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("protocol", "phases", "trained", "evaluated"),
+    [
+        ("validation", ["train"] * 3, [36], [("loop", 12)] * 3 + [("run", 30)]),
+        ("last", ["train"] * 3, [48], [("run", 30)]),
+        ("paper", ["train"] * 3, [48], [("loop", 30)] * 3 + [("run", 30)]),
+    ],
+)
+def test_protocols_select_on_what_they_say(
+    protocol, phases, trained, evaluated, small_config, monkeypatch, capsys
+) -> None:
+    seen = spy(monkeypatch)
+    result = train(small_config(protocol=protocol))
+    assert seen == evaluated
+    assert [m["phase"] for m in metrics(result["out"])] == phases
+    assert f"{trained[0]} training" in capsys.readouterr().out
+    assert result["protocol"] == protocol
+    if protocol == "last":
+        assert result["epoch"] == 3
+        assert "valid_accuracy" not in metrics(result["out"])[0]
+
+
+def test_refit_trains_anew_on_everything(small_config, monkeypatch) -> None:
+    seen = spy(monkeypatch)
+    result = train(small_config(protocol="refit"))
+    lines = metrics(result["out"])
+    chosen = max(lines[:3], key=lambda m: (m["valid_accuracy"], -m["valid_loss"]))["epoch"]
+    assert [m["phase"] for m in lines] == ["train"] * 3 + ["refit"] * chosen
+    assert seen == [("loop", 12)] * 3 + [("run", 30)]
+    assert result["epoch"] == chosen
+    assert load_run(result["out"]).meta.speakers == [0, 1, 2, 3]
+
+
+def test_the_papers_protocol_says_test_selected_and_pads_by_batch(small_config) -> None:
+    result = train(small_config(protocol="paper"))
+    assert result["selection"] == "test-selected"
+    assert all(m["selection"] == "test-selected" for m in metrics(result["out"]))
+    accuracies = [m["test_accuracy"] for m in metrics(result["out"])]
+    assert result["epoch"] == accuracies.index(max(accuracies)) + 1  # ties to the first
+    assert result["batch_accuracy"] == max(accuracies)
+    assert load_run(result["out"]).meta.steps is None
+
+
+def test_outside_the_papers_protocol_all_samples_have_one_length(small_config, monkeypatch) -> None:
+    config = small_config()
+    longest = run.load_data(config).train.longest
+    lengths = set()
+    original = loop._step
+
+    def step(network, optimizers, batch):
+        lengths.add(len(batch.x))
+        return original(network, optimizers, batch)
+
+    monkeypatch.setattr(loop, "_step", step)
+    train(config)
+    assert lengths == {longest}
+    assert load_run(config.out).meta.steps == longest
+
+
+def test_sigma_and_speakers_travel_with_the_checkpoint(small_config) -> None:
+    config = small_config(epochs=4)
+    train(config)
+    read = load_run(config.out, "last")
+    assert [layer.sigma for layer in read.network.delayed_layers()] == [0.5, 0.5]
+    assert len(read.meta.speakers) == 3
+    assert not read.network.training
+
+
+def test_double_precision(small_config) -> None:
+    config = small_config()
+    config.precision = "float64"
+    train(config)
+    assert load_run(config.out).network.blocks[0].linear.weight.dtype == torch.float64
+
+
+def test_a_folder_in_use_is_not_overwritten(small_config) -> None:
+    config = small_config()
+    train(config)
+    before = sorted(Path(config.out).rglob("*"))
+    with pytest.raises(UserError, match="is not an empty folder"):
+        train(config)
+    assert sorted(Path(config.out).rglob("*")) == before
+
+
+def test_nothing_is_written_when_the_input_is_bad(small_config, monkeypatch) -> None:
+    for change, words in (
+        (lambda c: setattr(c.data, "test_file", "/none.h5"), "There is no file /none.h5"),
+        (lambda c: setattr(c, "backend", "magic"), "backend=magic"),
+        (lambda c: setattr(c.data, "units", 600), "outside 0..599"),
+        (lambda c: setattr(c.model, "taps", 4), "must be odd"),
+    ):
+        config = small_config()
+        change(config)
+        with pytest.raises(UserError, match=words):
+            train(config)
+        assert not Path(config.out).exists()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = small_config()
+    config.device = "cuda"
+    with pytest.raises(UserError, match="torch sees no GPU"):
+        train(config)
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence(small_config) -> None:
+    config = small_config()
+    config.train.lr_weight = 1e30
+    config.model.batch_norm, config.model.readout = False, "last"
+    config.train.weight_schedule = "constant"
+    with pytest.raises(UserError, match=r"The loss became \w+ in epoch \d+; lower"):
+        train(config)
+
+
+def test_unwritable_folders_are_named(small_config, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    config = small_config()
+    config.out = str(tmp_path / "file" / "run")
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+        train(config)
+
+
+# ---- reading a run back ------------------------------------------------------------------------
+
+
+def spoil_config(out: Path, old: str, new: str) -> None:
+    path = out / "config.yaml"
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_what_is_not_a_whole_run_is_refused(small_config, tmp_path) -> None:
+    config = small_config()
+    train(config)
+    out = Path(config.out)
+    with pytest.raises(UserError, match="is not the folder of a run"):
+        load_run(tmp_path)
+    spoil_config(out, "- 12", "- 13")
+    with pytest.raises(
+        UserError, match=r"does not fit the network of .*config.yaml: size mismatch"
+    ):
+        load_run(out)
+    spoil_config(out, "- 13", "- 12")
+    spoil_config(out, "taps:", "tapz:")
+    with pytest.raises(UserError, match="not a configuration of this version"):
+        load_run(out)
+    spoil_config(out, "tapz:", "taps:")
+    best = checkpoint_path(out, "best")
+    whole = best.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"no checkpoint"):
+        best.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged or not a checkpoint"):
+            load_run(out)
+    best.unlink()
+    with pytest.raises(UserError, match="There is no checkpoint"):
+        load_run(out)
+    load_run(out, "last")
+
+
+def test_a_checkpoint_cannot_run_code(small_config, tmp_path) -> None:
+    class Attack:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    config = small_config()
+    train(config)
+    torch.save({"format": 1, "model": Attack()}, checkpoint_path(Path(config.out), "best"))
+    with pytest.raises(UserError, match="damaged or not a checkpoint"):
+        load_run(config.out)
+    assert not (tmp_path / "executed").exists()
+
+
+# ---- tracking ----------------------------------------------------------------------------------
+
+
+def test_wandb_works_offline_without_a_key(small_config, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = small_config()
+    config.tracking.name = "wandb"
+    train(config)
+    written = list(Path(config.out, "wandb").glob("offline-run-*/*.wandb"))
+    assert len(written) == 1
+    assert b"train_loss" in written[0].read_bytes()
+
+
+def test_a_failing_tracker_stops_nothing(small_config, monkeypatch, caplog) -> None:
+    import wandb
+
+    class Broken:
+        def log(self, line):
+            raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(wandb, "init", lambda **options: Broken())
+    config = small_config()
+    config.tracking.name = "wandb"
+    train(config)
+    assert len(metrics(config.out)) == 3
+    assert caplog.text.count("Tracking stopped (no route to host)") == 1
+
+
+def test_wandb_out_of_reach_goes_on_offline(small_config, monkeypatch, caplog) -> None:
+    import wandb
+
+    modes = []
+
+    def init(mode, **options):
+        modes.append(mode)
+        if mode == "online":
+            raise wandb.errors.CommError("timed out")
+        raise RuntimeError("nor offline")
+
+    monkeypatch.setenv("WANDB_API_KEY", "secret-key")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(wandb, "init", init)
+    config = small_config()
+    config.tracking.name = "wandb"
+    train(config)
+    assert modes == ["online", "offline"]
+    assert "out of reach (timed out)" in caplog.text
+    for path in Path(config.out).rglob("*"):
+        assert path.is_dir() or b"secret-key" not in path.read_bytes()
