@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, monitor, neuron
+from spikingjelly.activation_based import functional, monitor, neuron, op_counter
 
 from snn_delays.config import Config
 from snn_delays.nn import DelayedLinear, Network, build_network, count_parameters
@@ -231,6 +231,18 @@ def test_spikingjelly_tools_work_on_the_network() -> None:
     watch.remove_hooks()
     functional.reset_net(network)
     assert network.blocks[0].neuron.v == 0.0
+
+
+def test_spikingjelly_counts_operations_of_the_network() -> None:
+    network = build_network(small(), 4).eval()
+    totals = []
+    for backend in ("dense", "reference"):
+        network.set_backend(backend)
+        counter = op_counter.SynOpCounter()
+        with op_counter.DispatchCounterMode([counter]), torch.no_grad():
+            network(spikes())
+        totals.append(counter.get_total())
+    assert totals[0] == totals[1] > 0
 
 
 def test_switching_the_backend_changes_no_state() -> None:
