@@ -45,7 +45,7 @@ class SyntheticConfig:
     """The data that the package makes itself: words that only their timing tells apart."""
 
     seed: int = option(0, "seed of the generated files", at_least=0)
-    classes: int = option(10, "number of words", at_least=2, at_most=16)
+    classes: int = option(16, "number of words", at_least=2, at_most=16)
     train_samples: int = option(2000, "recordings to train on", at_least=1)
     valid_samples: int = option(500, "recordings to select on", at_least=1)
     test_samples: int = option(1000, "recordings to test on", at_least=1)

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from snn_delays.nn import DelayedLinear, Network
 
-BEFORE, AFTER = "#999999", "#0072B2"  # apart for colour-blind readers and in print
+# Colours apart for colour-blind readers and in print (Okabe and Ito).
+BEFORE, AFTER = "#999999", "#000000"
+EXCITATORY, INHIBITORY = "#0072B2", "#D55E00"
+MOST_DOTS = 3000  # per layer; the heaviest synapses
 
 
 def layer_names(network: Network) -> list[str]:
@@ -23,8 +26,9 @@ def layer_names(network: Network) -> list[str]:
 def plot_delays(before: Network, after: Network, step_ms: float, title: str) -> Figure:
     """Where delays were and went: one row per layer.
 
-    Left, the share of synapses at each delay, as drawn and after training. Right, the mean
-    absolute weight of the synapses at each delay after training: which delays the network uses.
+    Left, the share of synapses at each delay, as drawn and after training. Right, the delay of
+    each synapse as drawn and after training; a larger dot is a larger weight, and dots on the line
+    have not moved.
 
     Args:
         before: the network as drawn.
@@ -39,11 +43,19 @@ def plot_delays(before: Network, after: Network, step_ms: float, title: str) -> 
     rows = zip(names, before.delayed_layers(), after.delayed_layers(), axes, strict=True)
     for name, drawn, trained, (left, right) in rows:
         _share_per_delay(left, drawn, trained, step_ms)
-        _weight_per_delay(right, trained, step_ms)
+        _movement(right, drawn, trained, step_ms)
         left.set_title(name, loc="left", fontsize=10)
-    axes[0, 0].legend(frameon=False, fontsize=9)
-    for axis in axes[-1]:
-        axis.set_xlabel("delay (ms)")
+    for axis in axes[0]:  # above the axes, where no data is
+        axis.legend(
+            frameon=False,
+            fontsize=9,
+            ncols=2,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            borderpad=0,
+        )
+    axes[-1, 0].set_xlabel("delay (ms)")
+    axes[-1, 1].set_xlabel("as drawn (ms)")
     return figure
 
 
@@ -63,14 +75,27 @@ def _share_per_delay(
     axis.set_ylabel("synapses (%)")
 
 
-def _weight_per_delay(axis: Axes, trained: DelayedLinear, step_ms: float) -> None:
-    delays = _rounded(trained)
-    weight = trained.weight.detach().abs().flatten().cpu().numpy()
-    count = np.bincount(delays, minlength=trained.taps)
-    total = np.bincount(delays, weights=weight, minlength=trained.taps)
-    mean = np.divide(total, count, out=np.zeros(trained.taps), where=count > 0)
-    axis.bar(step_ms * np.arange(trained.taps), mean, width=0.8 * step_ms, color=AFTER)
-    axis.set_ylabel("mean |weight|")
+def _movement(axis: Axes, drawn: DelayedLinear, trained: DelayedLinear, step_ms: float) -> None:
+    before, after, weight = (
+        tensor.detach().flatten().cpu().numpy()
+        for tensor in (drawn.delay, trained.delay, trained.weight)
+    )
+    heaviest = np.argsort(-np.abs(weight))[:MOST_DOTS]
+    size = 20 * np.abs(weight) / np.abs(weight).max()
+    longest = step_ms * (trained.taps - 1)
+    axis.plot([0, longest], [0, longest], color=BEFORE, linewidth=1, zorder=0)
+    for sign, colour, label in ((1, EXCITATORY, "excitatory"), (-1, INHIBITORY, "inhibitory")):
+        shown = heaviest[np.sign(weight[heaviest]) == sign]
+        axis.scatter(
+            step_ms * before[shown],
+            step_ms * after[shown],
+            size[shown],
+            color=colour,
+            label=label,
+            linewidths=0,
+            alpha=0.6,
+        )
+    axis.set_ylabel("trained (ms)")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

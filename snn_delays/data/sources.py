@@ -28,7 +28,7 @@ class Data:
         train_file: all of the training file.
         everything: the training file and the validation file, if there is one.
         test: samples to test on.
-        classes: class names.
+        stores: the file behind each split: "train", "test", and "valid" where there is one.
         split: a sentence that says where valid comes from.
     """
 
@@ -37,16 +37,23 @@ class Data:
     train_file: Samples
     everything: Samples
     test: Samples
-    classes: list[str]
+    stores: dict[str, FrameStore]
     split: str
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in order of their label."""
+        return self.stores["train"].classes
 
     def describe(self) -> dict[str, Any]:
         """Files with their digests and sizes, the split, and one digest of it all."""
-        stores = {s.source.name: s for s in (*self.everything.stores, *self.test.stores)}
-        digests = "".join(s.sha256 for s in (*self.everything.stores, *self.test.stores))
+        digests = "".join(f"{split}:{store.sha256};" for split, store in self.stores.items())
         return {
             "hash": hashlib.sha256(digests.encode()).hexdigest()[:12],
-            "files": {n: {"sha256": s.sha256, "samples": len(s)} for n, s in stores.items()},
+            "files": {
+                split: {"name": store.source.name, "sha256": store.sha256, "samples": len(store)}
+                for split, store in self.stores.items()
+            },
             "split": self.split,
             "samples": {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)},
         }
@@ -93,7 +100,7 @@ def load_data(config: Config) -> Data:
         train_file=whole,
         everything=everything,
         test=Samples.of(stores["test"]),
-        classes=train.classes,
+        stores=stores,
         split=split,
     )
 

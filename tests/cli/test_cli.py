@@ -281,7 +281,7 @@ def test_demo_networks_have_equal_parameter_counts() -> None:
     counts = {}
     for variant in demo.VARIANTS:
         config = app.compose("train", [f"experiment=demo/{variant}"])
-        counts[variant] = count_parameters(build_network(config, 10))
+        counts[variant] = count_parameters(build_network(config, 16))
     assert max(counts.values()) / min(counts.values()) < 1.02
 
 

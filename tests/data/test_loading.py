@@ -232,6 +232,6 @@ def test_spike_counts_do_not_tell_synthetic_words_apart(tmp_path) -> None:
         return np.stack([samples.frames(i).sum(0) for i in range(len(samples))]).astype(float)
 
     train, test = counts(data.train), counts(data.test)
-    means = np.stack([train[data.train.labels == k].mean(0) for k in range(10)])
+    means = np.stack([train[data.train.labels == k].mean(0) for k in range(16)])
     guess = ((test[:, None] - means) ** 2).sum(2).argmin(1)
-    assert (guess == data.test.labels).mean() < 0.2
+    assert (guess == data.test.labels).mean() < 0.15

@@ -49,7 +49,7 @@ def delayed_linear(
     extra_steps: int = 0,
     backend: str = "auto",
 ) -> Tensor:
-    """A linear map whose every synapse has delays of its own (Hammouamri et al. 2024, eq. 5-7).
+    """A linear map whose every synapse has delays of its own (arXiv 2306.17670; DCLS, "gauss").
 
     ``y[t, b, o] = sum_i sum_j K[o, i, j] x[t - j, b, i]`` with
     ``K[o, i, j] = sum_c weight[o, i, c] g_j(delay[o, i, c], sigma)`` and ``g`` a Gaussian over the
