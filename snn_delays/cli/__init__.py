@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 
@@ -41,18 +42,7 @@ def main() -> None:
 
 def _run(command: str, arguments: list[str]) -> None:
     sys.argv = [sys.argv[0], *arguments]
-    if command == "demo":
-        from snn_delays.cli import demo
-
-        demo.main()
-    elif command == "evaluate":
-        from snn_delays.cli import evaluate
-
-        evaluate.main()
-    else:
-        from snn_delays.cli import train
-
-        train.main()
+    importlib.import_module(f"snn_delays.cli.{command}").main()
 
 
 def _usage() -> str:

@@ -6,6 +6,7 @@ version of the format. A cache is written under a temporary name and renamed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -67,7 +68,10 @@ def open_frames(path: Path, config: Config) -> FrameStore:
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
-    sha256 = file_digest(path, "sha256")
+    try:
+        sha256 = file_digest(path, "sha256")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     settings = {
         "format": FORMAT,
         "source": sha256,
@@ -78,15 +82,16 @@ def open_frames(path: Path, config: Config) -> FrameStore:
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     cached = cache_folder(config) / f"{path.stem}-{key}.frames"
-    if not cached.is_file():
-        try:
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            _make(path, cached, config)
-        except OSError as error:
-            raise UserError(
-                f"The frames of {path.name} cannot be written to {cached.parent} ({error}); set"
-                " data.cache to another folder."
-            ) from error
+    with contextlib.suppress(OSError, EOFError, ValueError):  # not there, or damaged: made anew
+        return _load(cached, path, sha256)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        _make(path, cached, config)
+    except OSError as error:
+        raise UserError(
+            f"The frames of {path.name} cannot be written to {cached.parent} ({error}); set"
+            " data.cache to another folder."
+        ) from error
     return _load(cached, path, sha256)
 
 
@@ -125,6 +130,8 @@ def _make(path: Path, cached: Path, config: Config) -> None:
         try:
             for array in (start, dataset.labels, speakers, classes, frames):
                 np.save(file, array)
+            file.flush()
+            os.fsync(file.fileno())
             os.replace(file.name, cached)
         except BaseException:
             os.unlink(file.name)

@@ -309,7 +309,8 @@ def test_the_papers_network_learns_from_real_speech(tmp_path, monkeypatch, capsy
         capsys, monkeypatch, "train", "experiment=paper/shd", "data=spikes",
         f"data.train_file={FSDD / 'fsdd_train.h5'}", f"data.test_file={FSDD / 'fsdd_test.h5'}",
         "data.units_per_channel=25", "model.hidden=[64,64]", "model.taps=13", "train.epochs=3",
-        "train.batch_size=64", "train.protocol=last", "data.cache=cache", "out=here",
+        "train.batch_size=64", "train.protocol=last", "train.weight_schedule=constant",
+        "train.lr_weight=2e-3", "data.cache=cache", "out=here",
     )  # fmt: skip
     assert code == 0, error
     lines = [json.loads(line) for line in Path("here/metrics.jsonl").read_text().splitlines()]

@@ -75,6 +75,17 @@ def test_a_bad_sample_leaves_no_cache(tmp_path, small_config) -> None:
     assert list(cache.cache_folder(config).iterdir()) == []
 
 
+def test_a_damaged_cache_is_made_anew(spike_files, small_config) -> None:
+    config = small_config()
+    expected = np.array(open_frames(spike_files["train"], config).frames)
+    (cached,) = cache.cache_folder(config).iterdir()
+    whole = cached.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        cached.write_bytes(whole[:length])
+        np.testing.assert_array_equal(open_frames(spike_files["train"], config).frames, expected)
+        assert cached.read_bytes() == whole
+
+
 def test_an_unwritable_cache_is_named(spike_files, small_config, tmp_path) -> None:
     config = small_config()
     (tmp_path / "file").write_text("")
