@@ -10,6 +10,8 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import types
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,7 +175,9 @@ class TrainConfig:
     batch_size: int = option(256, "samples per step", at_least=1)
     lr_weight: float = option(5e-3, "peak learning rate of weights and BatchNorm", above=0)
     lr_delay: float = option(0.1, "initial learning rate of delays, steps per update", above=0)
-    weight_decay: float = option(1e-5, "coupled L2 on weights and PLIF scalars", at_least=0)
+    weight_decay: float = option(
+        1e-5, "coupled L2 on weights and learned time constants", at_least=0
+    )
     weight_schedule: str = option(
         "one_cycle", "learning rate of weights over epochs", choices=("one_cycle", "constant")
     )
@@ -322,10 +326,43 @@ def validate(config: Config | EvaluateConfig) -> None:
     Raises:
         UserError: names the option, its value and what is allowed.
     """
+    _check_types(config)
     for name, value, f in options(config):
         _check_value(name, value, f.metadata)
     if isinstance(config, Config):
         _check_rules(config)
+
+
+def _check_types(config: Any, prefix: str = "") -> None:
+    hints = typing.get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        value, name = getattr(config, f.name), f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            _check_types(value, f"{name}.")
+        elif not _fits(value, hints[f.name]):
+            raise UserError(f"{name}={value} must be {type_name(hints[f.name])}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is types.UnionType:
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        (part,) = typing.get_args(hint)
+        return isinstance(value, list) and all(_fits(v, part) for v in value)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, int | float) if hint is float else isinstance(value, hint)
+
+
+def type_name(hint: Any) -> str:
+    """A type as a person says it: "a number, or null"."""
+    if typing.get_origin(hint) is types.UnionType:
+        return ", or ".join(type_name(part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        return "a list of whole numbers, such as [256,256]"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
+        hint, "null"
+    )
 
 
 def _check_value(name: str, value: Any, metadata: Any) -> None:
@@ -367,6 +404,10 @@ def _check_rules(config: Config) -> None:
             f"train.sigma_start={train.sigma_start:g} must not be below"
             f" train.sigma_end={train.sigma_end:g}."
         )
+    if model.filter_learnable and model.filter_tau_ms is None:
+        raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
+    if data.valid_speakers is not None and (data.valid_file is not None or data.name == "ssc"):
+        raise UserError("data.valid_speakers has no use beside a validation file.")
     if data.name == "spikes":
         for key in ("train_file", "test_file"):
             if getattr(data, key) is None:

@@ -42,6 +42,11 @@ class Score:
         """accuracy, interval, n."""
         return {"accuracy": self.accuracy, "interval": list(self.interval), "n": self.n}
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Score:
+        """Back from ``as_dict``."""
+        return cls(round(values["accuracy"] * values["n"]), values["n"])
+
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.accuracy:6.1%}  [{low:5.1%}, {high:6.1%}]  n = {self.n}"
@@ -75,20 +80,31 @@ class Evaluation:
         return {name: score for name, score in scores.items() if score.n}
 
     def per_speaker_group(
-        self, speakers: NDArray[np.int64] | None, trained_on: list[int] | None
+        self,
+        speakers: NDArray[np.int64] | None,
+        trained_on: list[int] | None,
+        selected_on: list[int] | None,
     ) -> dict[str, Score]:
-        """Scores on known and on unseen speakers, where both occur.
+        """Scores on known and on unseen speakers, and on those that only chose the epoch.
 
         Args:
             speakers: [N] speaker of each sample, or None.
             trained_on: speakers of the training data, or None.
+            selected_on: speakers of the validation data alone, or None.
+
+        Returns:
+            The groups that occur; nothing where all samples fall into one.
         """
         if speakers is None or trained_on is None:
             return {}
-        known = np.isin(speakers, trained_on)
-        if known.all() or not known.any():
-            return {}
-        return {"known speakers": self.score(known), "unseen speakers": self.score(~known)}
+        known, chose = np.isin(speakers, trained_on), np.isin(speakers, selected_on or [])
+        groups = {
+            "known speakers": known,
+            "validation speakers": chose & ~known,
+            "unseen speakers": ~known & ~chose,
+        }
+        scores = {name: self.score(where) for name, where in groups.items() if where.any()}
+        return scores if len(scores) > 1 else {}
 
 
 @torch.no_grad()

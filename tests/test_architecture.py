@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "snn_delays"
@@ -34,7 +35,7 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
@@ -49,7 +50,7 @@ def test_imports_point_downward() -> None:
             continue
         for module in imports(path):
             parts = module.split(".")
-            if parts[0] == "snn_delays" and len(parts) > 1:
+            if parts[0] == "snn_delays":
                 assert LAYERS.index(parts[1]) <= LAYERS.index(mine), f"{name} imports {module}"
 
 
@@ -61,7 +62,15 @@ def test_each_outside_library_has_one_place() -> None:
 
 
 def test_ops_import_torch_alone() -> None:
-    allowed = {"torch", "snn_delays", "collections", "math", "__future__"}
+    allowed = {"torch", "collections", "math", "__future__"}
     for name, path in modules():
         if name.startswith("ops/"):
-            assert {m.split(".")[0] for m in imports(path)} <= allowed, name
+            outside = {m for m in imports(path) if not m.startswith("snn_delays.ops.")}
+            assert {m.split(".")[0] for m in outside} <= allowed, name
+
+
+def test_options_import_the_standard_library_alone() -> None:
+    for name in ("errors.py", "config.py"):
+        for module in imports(PACKAGE / name):
+            top = module.split(".")[0]
+            assert top in sys.stdlib_module_names or module == "snn_delays.errors.UserError"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 
 import pytest
@@ -57,10 +58,18 @@ def test_defaults_are_valid_and_described() -> None:
         ({"data__test_file": "x.h5"}, "brings its own files"),
         ({"device": "gpu"}, "device=gpu is not one of auto, cpu, cuda"),
         ({"seed": -1}, "seed=-1 must be at least 0"),
+        ({"seed": 1.5}, "seed=1.5 must be a whole number"),
+        ({"seed": True}, "seed=True must be a whole number"),
+        ({"model__dropout": "lots"}, "model.dropout=lots must be a number"),
+        ({"model__bias": 1}, "model.bias=1 must be true or false"),
+        ({"model__hidden": [18.0]}, "must be a list of whole numbers"),
+        ({"data__test_file": 3}, "data.test_file=3 must be text, or null"),
+        ({"model__filter_learnable": True}, "needs model.filter_tau_ms"),
+        ({"data__name": "ssc", "data__valid_speakers": [1]}, "data.valid_speakers has no use"),
     ],
 )
 def test_wrong_values_are_named(change, words) -> None:
-    with pytest.raises(UserError, match=words.replace(".", r"\.")):
+    with pytest.raises(UserError, match=re.escape(words)):
         validate(changed(**change))
 
 

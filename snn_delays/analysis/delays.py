@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -81,7 +80,7 @@ def _movement(axis: Axes, drawn: DelayedLinear, trained: DelayedLinear, step_ms:
         for tensor in (drawn.delay, trained.delay, trained.weight)
     )
     heaviest = np.argsort(-np.abs(weight))[:MOST_DOTS]
-    size = 20 * np.abs(weight) / np.abs(weight).max()
+    size = 20 * np.abs(weight) / max(np.abs(weight).max(), np.finfo(weight.dtype).tiny)
     longest = step_ms * (trained.taps - 1)
     axis.plot([0, longest], [0, longest], color=BEFORE, linewidth=1, zorder=0)
     for sign, colour, label in ((1, EXCITATORY, "excitatory"), (-1, INHIBITORY, "inhibitory")):
@@ -100,5 +99,4 @@ def _movement(axis: Axes, drawn: DelayedLinear, trained: DelayedLinear, step_ms:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure; the suffix chooses the format."""
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from importlib import metadata
 
 from snn_delays.cli.groups import complete
 from snn_delays.config import nearest
@@ -28,6 +29,9 @@ def main() -> None:
         return
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
+        return
+    if arguments[0] == "--version":
+        print(metadata.version("snn_delays"))
         return
     command = arguments[0]
     if command not in COMMANDS:

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from snn_delays.config import Config, DataConfig, EvaluateConfig, nearest, optio
 from snn_delays.errors import UserError
 
 INTERRUPTED = 130
+HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
+--hydra-help tells Hydra's own flags."""
 
 
 def run_command(name: str, task: Callable[[Any], None]) -> None:
@@ -40,16 +41,36 @@ def run_command(name: str, task: Callable[[Any], None]) -> None:
         report_errors(lambda: print(_help(name, list(filter(_is_override, sys.argv[1:])))))
         return
 
+    started = False
+
     def job(config: DictConfig) -> None:  # reports its own errors, or Hydra adds lines to them
+        nonlocal started
+        started = True
         report_errors(lambda: task(_checked(config)))
 
-    sys.argv[1:] = sorted(sys.argv[1:], key=_is_override)  # argparse wants the flags together
+    def composed() -> None:
+        try:
+            hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
+        except ValueError as error:  # Hydra's own, for some overrides such as model=null
+            if started:
+                raise
+            raise UserError(f"The options cannot be read: {error}") from error
+
+    # argparse wants the flags together
+    sys.argv[1:] = sorted(map(_expand_home, sys.argv[1:]), key=_is_override)
     folder = str(config_folder())
-    report_errors(hydra.main(version_base="1.3", config_path=folder, config_name=name)(job))
+    report_errors(composed)
 
 
 def _is_override(argument: str) -> bool:
     return "=" in argument and not argument.startswith("-")
+
+
+def _expand_home(argument: str) -> str:
+    """``option=~/folder``: many shells leave the ~ there, and Hydra's grammar does not know it."""
+    option, equals, value = argument.partition("=")
+    home = equals and (value == "~" or value.startswith("~/"))
+    return f"{option}={Path(value).expanduser()}" if home else argument
 
 
 def compose(name: str, overrides: list[str]) -> Any:
@@ -62,13 +83,12 @@ def compose(name: str, overrides: list[str]) -> Any:
     quiet_libraries()
     _register()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return _checked(hydra.compose(name, overrides))
+        return _checked(hydra.compose(name, [_expand_home(o) for o in overrides]))
 
 
 def quiet_libraries() -> None:
     """Keep remarks that help nobody off the screen: Triton is missing on every CPU build."""
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 def report_errors(action: Callable[[], Any]) -> None:
@@ -80,6 +100,9 @@ def report_errors(action: Callable[[], Any]) -> None:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_explain(error))
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\nInterrupted; the checkpoints of finished epochs are kept.", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -94,6 +117,7 @@ def _register() -> None:
     store = ConfigStore.instance()
     store.store("schema", Config)
     store.store("schema_evaluate", EvaluateConfig)
+    OmegaConf.register_new_resolver("or", lambda first, other: first or other, replace=True)
 
 
 def _checked(config: DictConfig) -> Schema:
@@ -151,8 +175,8 @@ def _explain(error: Exception) -> str:
     valid = [*names, *groups(command)]
     if "not in '" in str(cause):
         return f"There is no option {key}.{nearest(key, valid)}"
-    if key in names and cause is not error:
-        return f"{key}: {str(cause).splitlines()[0]}."
+    if key.partition("[")[0] in names and cause is not error:
+        return f"{key}: {str(cause).splitlines()[0].rstrip('.')}."
     absent = re.search(r"Could not find '([^']+)'", text)
     if absent:
         return _no_such_value(absent[1])
@@ -160,7 +184,8 @@ def _explain(error: Exception) -> str:
     if absent:
         return f"There is no option {absent[1]}.{nearest(absent[1], valid)}"
     if isinstance(error, OverrideParseException):
-        return f"The override {error.override} cannot be read ({str(error).splitlines()[0]})."
+        hint = "" if "=" in str(error.override) else " Write option=value."
+        return f"The override {error.override} cannot be read.{hint}"
     return text
 
 
@@ -189,13 +214,12 @@ def _help(name: str, overrides: list[str]) -> str:
     for key, _, field in options(SCHEMAS[name]()):
         value = "" if key in required else OmegaConf.select(composed, key)
         lines += _option_lines(key, value, field)
-    lines += [
-        "",
-        "--cfg job shows the configuration, -m runs over comma-separated values, and",
-        "--hydra-help tells Hydra's own flags. Groups change the values above: try",
-        f"`snn-delays {name} experiment=paper/shd --help`." if name == "train" else "",
-    ]
-    return "\n".join(lines).rstrip()
+    lines += ["", HELP_END]
+    if groups(name):
+        lines += [
+            f"Groups change the values above: try `snn-delays {name} experiment=paper/shd --help`."
+        ]
+    return "\n".join(lines)
 
 
 def _option_lines(key: str, value: Any, field: dataclasses.Field[Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from snn_delays.cli.app import compose, report_errors
 from snn_delays.config import Config
+from snn_delays.errors import UserError
 
 VARIANTS = {
     "learned": "learned delays",
@@ -36,11 +37,17 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
     Returns:
         Result of each variant: "learned", "fixed" and "none".
     """
+    for override in overrides:
+        if "=" not in override or override.startswith("model.delays="):
+            raise UserError(f"The demo takes options of `snn-delays train`, but not {override}.")
     configs = {v: compose("train", [f"experiment=demo/{v}", *overrides]) for v in VARIANTS}
     out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")
     for variant, config in configs.items():
         config.out = str(out / variant)
-    from snn_delays.train.run import train
+    from snn_delays.train.run import free_folder, train
+
+    for config in configs.values():
+        free_folder(config)
 
     started = time.perf_counter()
     results = {}
@@ -56,15 +63,12 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _draw(config: Config, path: Path) -> Path:
-    import torch
-
     from snn_delays.analysis.delays import plot_delays, save_figure
-    from snn_delays.nn import build_network
+    from snn_delays.nn import draw_network
     from snn_delays.train.checkpoint import load_run
 
     run = load_run(str(config.out))
-    torch.manual_seed(config.seed)  # as training starts
-    drawn = build_network(config, len(run.meta.classes))
+    drawn = draw_network(config, len(run.meta.classes))
     title = f"Delays learned in {run.meta.epoch} epochs"
     save_figure(plot_delays(drawn, run.network, config.data.step_ms, title), path)
     return path
@@ -73,12 +77,14 @@ def _draw(config: Config, path: Path) -> Path:
 def _table(results: dict[str, dict[str, Any]], configs: dict[str, Config]) -> str:
     from snn_delays.evaluate import Score
 
+    selection = results["learned"]["selection"]
+    note = "  (test-selected)" if selection == "test-selected" else ""
     lines = ["", f"{'network':22}{'parameters':>11}{'tau':>9}   test accuracy [95 % interval]"]
     for variant, result in results.items():
-        score = Score(round(result["accuracy"] * result["n"]), result["n"])
+        score = f"{Score.from_dict(result)}{note}"
         tau = f"{configs[variant].model.tau_ms:g} ms"
         lines.append(f"{VARIANTS[variant]:22}{result['parameters']:>11,}{tau:>9}   {score}")
-    lines.append(f"({next(iter(results.values()))['selection']}; test data read once)")
+    lines.append(f"({selection})")
     return "\n".join(lines)
 
 

@@ -46,31 +46,57 @@ def _evaluate(options: EvaluateConfig) -> None:
 def _samples(run: Run, options: EvaluateConfig) -> Samples:
     from snn_delays.data.cache import open_frames
     from snn_delays.data.loaders import Samples
-    from snn_delays.data.sources import check_classes, find_files, load_data
+    from snn_delays.data.sources import check_classes, find_files
 
+    if options.file is not None and options.split != "test":
+        raise UserError("file=... and split=... exclude each other.")
     if options.file is not None:
         store = open_frames(Path(options.file).expanduser(), run.config)
     elif options.split == "test":
         store = open_frames(find_files(run.config)["test"], run.config)
     else:
-        return load_data(run.config).valid
+        return _validation_samples(run)
     check_classes(store, run.meta.classes)
     return Samples.of(store)
 
 
+def _validation_samples(run: Run) -> Samples:
+    from snn_delays.data.sources import load_data
+
+    protocol = run.config.train.protocol
+    if protocol != "validation":
+        raise UserError(
+            f"The run's protocol is {protocol}: no validation data was kept from training;"
+            " evaluate split=test."
+        )
+    valid = load_data(run.config).valid
+    assert valid is not None
+    return valid
+
+
 def _report(run: Run, options: EvaluateConfig, samples: Samples, evaluation: Evaluation) -> str:
-    test_selected = run.config.selection == "test-selected" and options.checkpoint == "best"
-    note = "  (test-selected)" if test_selected and options.split == "test" else ""
+    note = _note(run, options)
     what = options.file or f"{options.split} data ({samples.stores[0].source})"
     lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, deployed network (rounded delays)"]
     lines += [f"{what}", "", f"{'class':20} accuracy  [95 % interval]"]
     for name, score in evaluation.per_class(run.meta.classes).items():
         lines.append(f"{name:20} {score}{note}")
-    groups = evaluation.per_speaker_group(samples.speakers, run.meta.speakers)
+    groups = evaluation.per_speaker_group(
+        samples.speakers, run.meta.speakers, run.meta.valid_speakers
+    )
     for name, score in {**groups, "all": evaluation.score()}.items():
         lines.append(f"{name:20} {score}{note}")
-    lines.append(f"loss {evaluation.loss:.4f}")
+    lines.append(f"loss {evaluation.loss:.4f}{note}")
     return "\n".join(lines)
+
+
+def _note(run: Run, options: EvaluateConfig) -> str:
+    """What must stand beside every number: that the epoch was chosen by it."""
+    if options.checkpoint != "best" or options.file is not None:
+        return ""
+    if options.split == "valid":
+        return "  (the epoch was selected on these)"
+    return "  (test-selected)" if run.config.selection == "test-selected" else ""
 
 
 if __name__ == "__main__":

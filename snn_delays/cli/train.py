@@ -25,8 +25,7 @@ def describe(result: dict[str, Any]) -> str:
     from snn_delays.evaluate import Score
 
     def line(name: str, values: dict[str, Any]) -> str:
-        score = Score(round(values["accuracy"] * values["n"]), values["n"])
-        return f"  {name:18} {score}{note}"
+        return f"  {name:20} {Score.from_dict(values)}{note}"
 
     note = "  (test-selected)" if result["selection"] == "test-selected" else ""
     lines = [f"\ntest accuracy of epoch {result['epoch']} ({result['selection']}), 95 % interval"]

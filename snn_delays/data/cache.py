@@ -23,7 +23,9 @@ from snn_delays.data.events import SpikeFile, file_digest
 from snn_delays.data.frames import to_frames
 from snn_delays.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
+MOST_STEPS = 100_000  # of a sample; longer ones are mistakes of unit
+FLOAT16_SECONDS = 65.5  # 1000 times this overflows
 
 
 @dataclass(frozen=True)
@@ -95,32 +97,38 @@ def open_frames(path: Path, config: Config) -> FrameStore:
     return _load(cached, path, sha256)
 
 
-def _compact(counts: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
+def _frames(dataset: SpikeFile, number: int, config: Config) -> NDArray[np.unsignedinteger]:
+    """Frames of one sample, in the smallest type that holds their counts."""
+    events, _ = dataset[number]
+    times = events["t"]
+    seconds, step_ms = float(np.ptp(times)), config.data.step_ms
+    where = f"{dataset.path}: sample {number}"
+    if seconds * 1000 / step_ms > MOST_STEPS:
+        raise UserError(
+            f"{where} lasts {seconds:g} s, more than {MOST_STEPS} steps of {step_ms:g} ms; times"
+            " must be in seconds."
+        )
+    if config.frame_arithmetic == "float16" and np.abs(times).max() > FLOAT16_SECONDS:
+        raise UserError(
+            f"{where} has times beyond {FLOAT16_SECONDS:g} s, which the authors' float16 arithmetic"
+            " cannot hold; set data.frame_arithmetic=float64."
+        )
+    counts = to_frames(
+        times,
+        events["x"],
+        step_ms=step_ms,
+        channels=config.data.channels,
+        units_per_channel=config.data.units_per_channel,
+        arithmetic=config.frame_arithmetic,
+    )
     return counts.astype(np.min_scalar_type(counts.max()))
 
 
 def _make(path: Path, cached: Path, config: Config) -> None:
     dataset = SpikeFile(path, units=config.data.units)
-    counts = [
-        _compact(
-            to_frames(
-                events["t"],
-                events["x"],
-                step_ms=config.data.step_ms,
-                channels=config.data.channels,
-                units_per_channel=config.data.units_per_channel,
-                arithmetic=config.frame_arithmetic,
-            )
-        )
-        for events, _ in tqdm(
-            (dataset[i] for i in range(len(dataset))),
-            total=len(dataset),
-            desc=f"frames of {path.name}",
-            unit="sample",
-            disable=None,
-            leave=False,
-        )
-    ]
+    title = f"frames of {path.name}"
+    numbers = tqdm(range(len(dataset)), desc=title, unit="sample", disable=None, leave=False)
+    counts = [_frames(dataset, number, config) for number in numbers]
     dataset.close()
     frames = np.concatenate(counts)
     speakers = dataset.speaker if dataset.speaker is not None else np.empty(0, np.int64)

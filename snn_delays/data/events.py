@@ -7,11 +7,13 @@ sample), ``spikes/units``, ``labels`` and, optionally, ``extra/keys`` (class nam
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
-import urllib.error
+import zipfile
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from numpy.typing import NDArray
 from tonic import download_utils
 
 from snn_delays.errors import UserError
+
+MOST_UNNAMED_CLASSES = 10_000
 
 
 class SpikeFile(tonic.datasets.hsd.HSD):
@@ -91,13 +95,21 @@ class SpikeFile(tonic.datasets.hsd.HSD):
                 f" {len(self.classes)} classes."
             )
         speaker = self._file["extra/speaker"][()] if "extra/speaker" in self._file else None
-        if speaker is not None and speaker.shape != self.labels.shape:
-            raise UserError(f"{self.path}: extra/speaker must be one number per sample.")
+        if speaker is not None and (
+            speaker.shape != self.labels.shape or speaker.dtype.kind not in "iu"
+        ):
+            raise UserError(f"{self.path}: extra/speaker must be one integer per sample.")
         self._speaker = None if speaker is None else speaker.astype(np.int64)
 
     def _class_names(self) -> list[str]:
         if "extra/keys" not in self._file:
-            return [str(k) for k in range(int(self.labels.max()) + 1)]
+            classes = int(self.labels.max()) + 1
+            if classes > MOST_UNNAMED_CLASSES:
+                raise UserError(
+                    f"{self.path} has the label {classes - 1}; more than {MOST_UNNAMED_CLASSES}"
+                    " classes need names in extra/keys."
+                )
+            return [str(k) for k in range(classes)]
         keys = self._file["extra/keys"][()]
         return [k.decode() if isinstance(k, bytes) else str(k) for k in keys]
 
@@ -214,11 +226,14 @@ def _archive_md5(name: str, split: str) -> str:
 def _unpack(archive: Path, folder: Path, md5: str) -> None:
     if file_digest(archive, "md5") != md5:
         raise UserError(f"{archive} is damaged (its MD5 differs from {md5}): download it again.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed whole, never half there
-        download_utils.extract_archive(str(archive), scratch)
-        for path in Path(scratch).rglob("*.h5"):
-            os.replace(path, folder / path.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed whole, never half there
+            download_utils.extract_archive(str(archive), scratch)
+            for path in Path(scratch).rglob("*.h5"):
+                os.replace(path, folder / path.name)
+    except OSError as error:
+        raise UserError(f"{archive} cannot be unpacked into {folder}: {error}.") from error
 
 
 def _download(name: str, split: str, root: Path) -> None:
@@ -227,8 +242,10 @@ def _download(name: str, split: str, root: Path) -> None:
     chosen = {"train": split == "train"} if name == "shd" else {"split": split}
     try:
         _tonic_class(name)(save_to=str(root), **chosen)
-    except (OSError, RuntimeError, urllib.error.URLError) as error:
+    except (OSError, RuntimeError, HTTPException, zipfile.BadZipFile) as error:
         archive.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder that Tonic made, if it is empty
+            archive.parent.rmdir()
         raise UserError(
             f"{filename} is missing and could not be downloaded ({error}); put {filename} or"
             f" {filename}.zip from {tonic.datasets.SHD.base_url} into {archive.parent}/, or set"

@@ -37,6 +37,8 @@ def to_frames(
     t -= t.min()
     step = number.type(step_ms)
     n = max(1, int(np.ceil(t.max() / step)))
-    frame = np.minimum((t // step).astype(np.int64), n - 1)
+    # "//" is not floor(t / step) in floating point; the authors' float16 code uses it.
+    index = t // step if arithmetic == "float16" else np.floor(t / step)
+    frame = np.minimum(index.astype(np.int64), n - 1)
     cell = frame * channels + units.astype(np.int64) // units_per_channel
     return np.bincount(cell, minlength=n * channels).reshape(n, channels)

@@ -20,12 +20,12 @@ from snn_delays.errors import UserError
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of a data set.
+    """The splits of a data set, as a protocol wants them.
 
     Attributes:
-        train: samples to train on while selecting.
-        valid: samples to select on.
-        train_file: all of the training file.
+        train: samples to train on; all of the training file where nothing is selected on
+            validation data (protocols "last" and "paper").
+        valid: samples to select on, or None.
         everything: the training file and the validation file, if there is one.
         test: samples to test on.
         stores: the file behind each split: "train", "test", and "valid" where there is one.
@@ -33,8 +33,7 @@ class Data:
     """
 
     train: Samples
-    valid: Samples
-    train_file: Samples
+    valid: Samples | None
     everything: Samples
     test: Samples
     stores: dict[str, FrameStore]
@@ -46,7 +45,7 @@ class Data:
         return self.stores["train"].classes
 
     def describe(self) -> dict[str, Any]:
-        """Files with their digests and sizes, the split, and one digest of it all."""
+        """Files with their digests and sizes, the split, and one digest of all files."""
         digests = "".join(f"{split}:{store.sha256};" for split, store in self.stores.items())
         return {
             "hash": hashlib.sha256(digests.encode()).hexdigest()[:12],
@@ -55,7 +54,6 @@ class Data:
                 for split, store in self.stores.items()
             },
             "split": self.split,
-            "samples": {"train": len(self.train), "valid": len(self.valid), "test": len(self.test)},
         }
 
 
@@ -85,24 +83,21 @@ def load_data(config: Config) -> Data:
     train = stores["train"]
     for store in stores.values():
         check_classes(store, train.classes)
-    whole = Samples.of(train)
+    whole, valid = Samples.of(train), None
+    everything = whole + Samples.of(stores["valid"]) if "valid" in stores else whole
+    rest, split = whole, "no validation data"
+    if config.train.protocol in ("validation", "refit"):
+        rest, valid, split = _split(config, stores)
+    return Data(rest, valid, everything, Samples.of(stores["test"]), stores, split)
+
+
+def _split(config: Config, stores: dict[str, FrameStore]) -> tuple[Samples, Samples, str]:
+    train = stores["train"]
     if "valid" in stores:
-        chosen, rest = Samples.of(stores["valid"]), whole
-        everything = whole + chosen
-        split = f"validation file {stores['valid'].source.name}"
-    else:
-        mask, split = held_out(train, config.data)
-        chosen, rest = Samples.of(train, mask), Samples.of(train, ~mask)
-        everything = whole
-    return Data(
-        train=rest,
-        valid=chosen,
-        train_file=whole,
-        everything=everything,
-        test=Samples.of(stores["test"]),
-        stores=stores,
-        split=split,
-    )
+        sentence = f"validation file {stores['valid'].source.name}"
+        return Samples.of(train), Samples.of(stores["valid"]), sentence
+    mask, sentence = held_out(train, config.data)
+    return Samples.of(train, ~mask), Samples.of(train, mask), sentence
 
 
 def check_classes(store: FrameStore, classes: list[str]) -> None:

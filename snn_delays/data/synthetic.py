@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.config import SyntheticConfig
+from snn_delays.errors import UserError
 
 VERSION = 1
 UNITS = 700
@@ -40,19 +41,32 @@ def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
     Args:
         settings: size, seed and difficulty.
         folder: cache folder; the files' own folder in it is named by their settings.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     text = json.dumps([VERSION, asdict(settings)], sort_keys=True)
     home = folder / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    if not home.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / "made"
-            made.mkdir()
-            for split in SPLITS:
-                _write(made / f"{split}.h5", split, settings)
-            if not home.is_dir():
-                os.rename(made, home)
+    try:
+        if not home.is_dir():
+            _write_all(settings, home)
+    except OSError as error:
+        if not home.is_dir():  # or else another process was faster
+            raise UserError(
+                f"The synthetic words cannot be written to {folder} ({error}); set data.cache to"
+                " another folder."
+            ) from error
     return {split: home / f"{split}.h5" for split in SPLITS}
+
+
+def _write_all(settings: SyntheticConfig, home: Path) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
+        made = Path(scratch) / "made"
+        made.mkdir()
+        for split in SPLITS:
+            _write(made / f"{split}.h5", split, settings)
+        os.rename(made, home)
 
 
 def _write(path: Path, split: str, settings: SyntheticConfig) -> None:

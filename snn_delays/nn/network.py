@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
+import torch
 from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 
@@ -108,6 +109,12 @@ def build_network(config: Config, classes: int) -> Network:
     )
     linear = _build_linear(model, config.backend, sizes[-1], classes)
     return Network(blocks, Readout(linear, node, model.readout))
+
+
+def draw_network(config: Config, classes: int) -> Network:
+    """The network as training with ``config.seed`` starts from it."""
+    torch.manual_seed(config.seed)
+    return build_network(config, classes)
 
 
 def _build_block(config: Config, inputs: int, outputs: int) -> Block:

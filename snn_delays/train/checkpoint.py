@@ -28,6 +28,7 @@ class Meta:
         classes: class names, in order of the scores.
         steps: length that samples are padded to; None pads a batch to its longest sample.
         speakers: speakers of the training data, or None.
+        valid_speakers: speakers of the validation data alone, or None.
         epoch: epochs trained.
         sigma: width of the Gaussian taps in the epoch last trained, in steps.
     """
@@ -35,6 +36,7 @@ class Meta:
     classes: list[str]
     steps: int | None
     speakers: list[int] | None
+    valid_speakers: list[int] | None
     epoch: int
     sigma: float
 
@@ -80,14 +82,18 @@ def load_run(folder: str | Path, which: str = "best", device: str | torch.device
         UserError: not a run, no checkpoint, a damaged one, or one that does not fit the
             configuration.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     config = read_config(folder)
     path = checkpoint_path(folder, which)
     saved = _read(path)
-    meta = Meta(**saved["meta"])
+    try:
+        meta = Meta(**saved["meta"])
+        state = saved["model"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a checkpoint of this version.") from error
     network = build_network(config, len(meta.classes)).to(pick_dtype(config.precision))
     try:
-        network.load_state_dict(saved["model"])
+        network.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
         raise UserError(
@@ -110,7 +116,7 @@ def read_config(folder: Path) -> Config:
         values = yaml.safe_load(path.read_text())
         config = from_dict(Config, values)
         validate(config)
-    except (yaml.YAMLError, TypeError, AttributeError, UserError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not a configuration of this version: {error}") from error
     return config
 

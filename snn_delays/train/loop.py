@@ -18,7 +18,7 @@ from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.device import pick_dtype
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, evaluate
-from snn_delays.nn import Network, build_network
+from snn_delays.nn import Network, draw_network
 from snn_delays.train.checkpoint import Meta, checkpoint_path, save_checkpoint
 from snn_delays.train.optim import Optimizers, build_optimizers
 from snn_delays.train.progress import Progress
@@ -45,6 +45,15 @@ class Plan:
     select: Samples | None
     select_name: str
     epochs: int
+
+    @property
+    def valid_speakers(self) -> list[int] | None:
+        """Speakers of the validation data that do not train, or None where there are none."""
+        known = speakers_of(self.train)
+        if known is None or self.select is None or self.select_name != "valid":
+            return None
+        chose = speakers_of(self.select)
+        return chose and [speaker for speaker in chose if speaker not in known]
 
 
 @dataclass(frozen=True)
@@ -89,13 +98,12 @@ def fit(
     Raises:
         UserError: the loss became infinite or NaN.
     """
-    torch.manual_seed(config.seed)
-    network = build_network(config, len(classes)).to(device, pick_dtype(config.precision))
+    network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
     optimizers = build_optimizers(network, config.train)
     steps = padded_steps(config, plan.train)
     loader = build_loader(config, plan.train, steps, device, shuffle=True)
     selector = plan.select and build_loader(config, plan.select, steps, device)
-    speakers = speakers_of(plan.train)
+    speakers, valid_speakers = speakers_of(plan.train), plan.valid_speakers
     best = Best()
     with Progress(plan.epochs, len(loader), plan.title) as progress:
         for epoch in range(plan.epochs):
@@ -112,7 +120,7 @@ def fit(
                 rank = _rank(config, evaluation)
                 name = plan.select_name
                 metrics |= {f"{name}_accuracy": rank[0], f"{name}_loss": evaluation.loss}
-            meta = Meta(classes, steps, speakers, epoch + 1, sigma)
+            meta = Meta(classes, steps, speakers, valid_speakers, epoch + 1, sigma)
             _save(config, folder.path, meta, network, optimizers, best.update(epoch + 1, rank))
             folder.add_metrics(metrics)
             progress.epoch(metrics)

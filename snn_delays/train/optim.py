@@ -50,7 +50,8 @@ class Optimizers:
 def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     """Adam for weights, PLIF scalars, BatchNorm and biases; Adam for delays.
 
-    Weight decay is coupled L2 and applies to weights and scalars alone.
+    Weight decay is coupled L2. It applies to weights and to the learned time constants of PLIF
+    neurons and synaptic filters; BatchNorm, biases and delays have none.
     """
     delays = [m.delay for m in network.delayed_layers() if isinstance(m.delay, nn.Parameter)]
     plain = [p for m in network.modules() for p in _without_decay(m)]

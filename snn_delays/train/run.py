@@ -6,7 +6,7 @@ import datetime
 import itertools
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 import yaml
 
 from snn_delays.config import Config, config_hash, validate
+from snn_delays.data.cache import cache_folder
 from snn_delays.data.loaders import Samples
 from snn_delays.data.sources import Data, load_data
 from snn_delays.device import pick_device
 from snn_delays.errors import UserError
-from snn_delays.evaluate import Evaluation, evaluate
+from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import build_network, count_parameters
 from snn_delays.ops.delay import choose_backend
 from snn_delays.train import record
@@ -42,13 +43,15 @@ def train(config: Config) -> dict[str, Any]:
         The content of result.json, and the folder as "out".
 
     Raises:
-        UserError: a mistake in the options or the data, found before anything is written.
+        UserError: a mistake in the options or the data (found before anything is written), or a
+            loss that became infinite or NaN.
     """
     started = time.perf_counter()
     validate(config)
     device = pick_device(config.device)
     backend = _backend(config)
-    out = _free_folder(config)
+    out = free_folder(config)
+    config = _resolve(config, out, device.type, backend)
     data = load_data(config)
     parameters = count_parameters(build_network(config, len(data.classes)))
     folder = _create(config, out)
@@ -57,7 +60,7 @@ def train(config: Config) -> dict[str, Any]:
         f" {device.type}, backend {backend}\n{_describe_data(config, data)}\nwriting {out}/",
         flush=True,
     )
-    plan = _plan(config, data)
+    plan = first = _plan(config, data)
     epoch = fit(config, plan, data.classes, device, folder)
     if config.train.protocol == "refit":
         plan = Plan("refit", data.everything, None, "", epoch)
@@ -66,6 +69,8 @@ def train(config: Config) -> dict[str, Any]:
         **_outcome(config, plan, data, _test(out, data.test, device)),
         "epoch": epoch,
         "parameters": parameters,
+        "trained_on": len(plan.train),
+        "selected_on": len(first.select) if first.select else 0,
         **_provenance(config, data, device),
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -85,20 +90,29 @@ def _plan(config: Config, data: Data) -> Plan:
     """The training that the protocol asks for; ``refit`` adds a second one."""
     epochs = config.train.epochs
     if config.train.protocol == "last":
-        return Plan("train", data.train_file, None, "", epochs)
+        return Plan("train", data.train, None, "", epochs)
     if config.train.protocol == "paper":
-        return Plan("train", data.train_file, data.test, "test", epochs)
+        return Plan("train", data.train, data.test, "test", epochs)
     return Plan("train", data.train, data.valid, "valid", epochs)
 
 
 def _describe_data(config: Config, data: Data) -> str:
-    protocol = f"protocol {config.train.protocol} ({config.selection})"
-    if config.train.protocol in ("last", "paper"):
-        return f"{len(data.train_file)} training and {len(data.test)} test samples; {protocol}"
+    valid = f", {len(data.valid)} validation ({data.split})" if data.valid else ""
     return (
-        f"{len(data.train)} training, {len(data.valid)} validation ({data.split}) and"
-        f" {len(data.test)} test samples; {protocol}"
+        f"{len(data.train)} training{valid} and {len(data.test)} test samples;"
+        f" protocol {config.train.protocol} ({config.selection})"
     )
+
+
+def _resolve(config: Config, out: Path, device: str, backend: str) -> Config:
+    """What "auto" and null stand for, so that config.yaml says what was done."""
+    data = replace(
+        config.data,
+        cache=str(cache_folder(config)),
+        frame_arithmetic=config.frame_arithmetic,
+    )
+    model = replace(config.model, extra_steps=config.model.layer_extra_steps)
+    return replace(config, out=str(out), device=device, backend=backend, data=data, model=model)
 
 
 # ---- the result --------------------------------------------------------------------------------
@@ -110,15 +124,21 @@ def _test(out: Path, test: Samples, device: torch.device) -> Evaluation:
 
 
 def _outcome(config: Config, plan: Plan, data: Data, evaluation: Evaluation) -> dict[str, Any]:
-    groups = evaluation.per_speaker_group(data.test.speakers, speakers_of(plan.train))
+    groups = evaluation.per_speaker_group(
+        data.test.speakers, speakers_of(plan.train), plan.valid_speakers
+    )
+
+    def marked(scores: dict[str, Score]) -> dict[str, Any]:
+        return {k: {**s.as_dict(), "selection": config.selection} for k, s in scores.items()}
+
     outcome = {
         "name": config.name,
         **evaluation.score().as_dict(),
         "loss": evaluation.loss,
         "protocol": config.train.protocol,
         "selection": config.selection,
-        "per_class": {k: s.as_dict() for k, s in evaluation.per_class(data.classes).items()},
-        "per_speaker_group": {k: s.as_dict() for k, s in groups.items()},
+        "per_class": marked(evaluation.per_class(data.classes)),
+        "per_speaker_group": marked(groups),
     }
     if config.train.protocol == "paper":
         outcome["batch_accuracy"] = evaluation.batch_accuracy
@@ -141,7 +161,12 @@ def _provenance(config: Config, data: Data, device: torch.device) -> dict[str, A
 # ---- the folder --------------------------------------------------------------------------------
 
 
-def _free_folder(config: Config) -> Path:
+def free_folder(config: Config) -> Path:
+    """The folder to write: ``out``, or one named by name, time and seed.
+
+    Raises:
+        UserError: something is there already.
+    """
     if config.out is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         wanted = Path("runs", config.name, f"{now}-s{config.seed}")

@@ -16,7 +16,7 @@ import yaml
 
 from snn_delays import cli
 from snn_delays.cli import app, demo
-from snn_delays.cli.groups import groups
+from snn_delays.cli.groups import groups, option_names
 from snn_delays.nn import build_network, count_parameters
 from tests.conftest import FSDD, needs_fsdd, write_spikes
 
@@ -46,7 +46,9 @@ def run(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-def test_train_then_evaluate(small, capsys, monkeypatch) -> None:
+def test_train_then_evaluate(small, spike_files, tmp_path, capsys, monkeypatch) -> None:
+    small[1] = "data.train_file=train.h5"
+    small[2] = "data.test_file=test.h5"
     code, printed, _ = run(capsys, monkeypatch, "train", *small, "out=here")
     assert code == 0
     result = json.loads(Path("here/result.json").read_text())
@@ -59,11 +61,17 @@ def test_train_then_evaluate(small, capsys, monkeypatch) -> None:
     assert f"loss {result['loss']:.4f}" in printed
     for k in range(3):
         assert re.search(rf"class {k} +\d+\.\d% .* n = 10", printed)
-    for more in ("split=valid", "checkpoint=last", "batch_size=1", "backend=reference",
-                 f"file={Path('test.h5').absolute()}"):  # fmt: skip
-        code, printed, error = run(capsys, monkeypatch, "evaluate", "run=here", more)
+    code, printed, _ = run(capsys, monkeypatch, "evaluate", "run=here", "split=valid")
+    assert code == 0
+    assert re.search(r"all .* n = 12  \(the epoch was selected on these\)", printed)
+    assert run(capsys, monkeypatch, "evaluate", "run=here", "checkpoint=last")[0] == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)  # paths were relative to where training started
+    for more in ("batch_size=1", "backend=reference", f"file={spike_files['test']}"):
+        code, printed, error = run(capsys, monkeypatch, "evaluate", "run=../here", more)
         assert code == 0, error
-        assert "n = 12" in printed if more == "split=valid" else "n = 30" in printed
+        assert re.search(rf"all +{result['accuracy']:.1%} +\[.*\] +n = 30", printed)
 
 
 def test_the_module_is_the_command(small) -> None:
@@ -86,6 +94,7 @@ def test_multirun_writes_a_folder_each(small, capsys, monkeypatch) -> None:
     assert code == 0, error
     seeds = [yaml.safe_load(Path(f"many/{n}/config.yaml").read_text())["seed"] for n in (0, 1)]
     assert seeds == [0, 1]
+    assert sorted(p.name for p in Path().iterdir()) == ["cache", "many", "test.h5", "train.h5"]
 
 
 def test_the_papers_protocol_marks_every_number(small, capsys, monkeypatch) -> None:
@@ -96,8 +105,15 @@ def test_the_papers_protocol_marks_every_number(small, capsys, monkeypatch) -> N
     epochs = [line for line in printed.splitlines() if line.startswith("train ")]
     assert all("test-selected" in line for line in epochs)
     _, printed, _ = run(capsys, monkeypatch, "evaluate", "run=here")
-    numbers = [line for line in printed.splitlines() if "n = " in line]
+    numbers = [line for line in printed.splitlines() if "n = " in line or "loss" in line]
+    assert len(numbers) == 7
     assert all("test-selected" in line for line in numbers)
+    result = json.loads(Path("here/result.json").read_text())
+    for score in (result, *result["per_class"].values(), *result["per_speaker_group"].values()):
+        assert score["selection"] == "test-selected"
+    code, _, error = run(capsys, monkeypatch, "evaluate", "run=here", "split=valid")
+    assert code == 2
+    assert "no validation data was kept from training" in error
     _, printed, _ = run(capsys, monkeypatch, "evaluate", "run=here", "checkpoint=last")
     assert "test-selected" not in printed
 
@@ -113,6 +129,9 @@ NONSENSE = {
     "wrong type": (["model.taps=many"], "model.taps: Value 'many'"),
     "wrong list": (["model.hidden=[a]"], "model.hidden"),
     "unreadable": (["model.hidden=[3"], "The override model.hidden=[3 cannot be read"),
+    "no model": (["model=null"], "The options cannot be read"),
+    "no equals sign": (["here"], "Write option=value"),
+    "one layer as a number": (["model.hidden=128"], "model.hidden"),
     "added key": (["+model.more=3"], "There is no option model.more"),
     "out of bounds": (["train.epochs=0"], "train.epochs=0 must be at least 1"),
     "even taps": (["model.taps=4"], "must be odd"),
@@ -170,6 +189,7 @@ def test_bad_runs_are_one_sentence_and_exit_code_2(small, capsys, monkeypatch) -
         ("run=here", "device=cuda"): "torch sees no GPU",
         ("run=here", "file=none.h5"): "There is no file",
         ("rn=here",): "no option rn. Did you mean 'run'?",
+        ("run=here", "file=test.h5", "split=valid"): "exclude each other",
     }
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for arguments, words in cases.items():
@@ -300,6 +320,22 @@ def test_demo_compares_and_draws(capsys, monkeypatch, tmp_path) -> None:
     ]  # fmt: skip
     assert Path("here/delays.png").stat().st_size > 10_000
     assert all(Path(f"here/{v}/result.json").is_file() for v in demo.VARIANTS)
+    for arguments, words in (
+        (["out=here"], "is not an empty folder"),
+        (["model.delays=fixed"], "but not model.delays=fixed"),
+        (["-m"], "but not -m"),
+    ):
+        code, printed, error = run(capsys, monkeypatch, "demo", *arguments)
+        assert (code, len(error.splitlines())) == (2, 1)
+        assert words in error
+
+
+def test_a_home_folder_may_be_written_with_a_tilde(small, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, error = run(capsys, monkeypatch, "train", *small, "out=~/run", "data.root=~/data")
+    assert code == 0, error
+    assert (tmp_path / "run" / "result.json").is_file()
+    assert run(capsys, monkeypatch, "evaluate", "run=~/run")[0] == 0
 
 
 @needs_fsdd
@@ -308,16 +344,16 @@ def test_the_papers_network_learns_from_real_speech(tmp_path, monkeypatch, capsy
     code, printed, error = run(
         capsys, monkeypatch, "train", "experiment=paper/shd", "data=spikes",
         f"data.train_file={FSDD / 'fsdd_train.h5'}", f"data.test_file={FSDD / 'fsdd_test.h5'}",
-        "data.units_per_channel=25", "model.hidden=[64,64]", "model.taps=13", "train.epochs=3",
-        "train.batch_size=64", "train.protocol=last", "train.weight_schedule=constant",
-        "train.lr_weight=2e-3", "data.cache=cache", "out=here",
+        "data.units_per_channel=25", "model.hidden=[32,32]", "model.taps=13", "train.epochs=3",
+        "train.batch_size=100", "train.protocol=last", "train.weight_schedule=constant",
+        "train.sigma_schedule=constant", "data.cache=cache", "out=here",
     )  # fmt: skip
     assert code == 0, error
     lines = [json.loads(line) for line in Path("here/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
     result = json.loads(Path("here/result.json").read_text())
     assert set(result["per_speaker_group"]) == {"known speakers", "unseen speakers"}
-    assert result["accuracy"] > 0.2  # chance is 0.1
+    assert result["interval"][0] > 0.12  # chance is 0.1
     assert "unseen speakers" in printed
 
 
@@ -349,3 +385,19 @@ def test_the_wheel_carries_the_configs(tmp_path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     for path in (root / "configs").rglob("*.yaml"):
         assert f"snn_delays/configs/{path.relative_to(root / 'configs')}" in packed
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    done = subprocess.run(
+        [*COMMAND, "experiment=paper/ssc", "--cfg", "job"],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["data"]["name"] == "ssc"
+
+
+def test_the_readme_is_whole_and_its_options_exist() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    assert not re.search(r"@[A-Z]+@", text)
+    known = {*option_names("train"), *option_names("evaluate"), *groups("train")}
+    used = set(re.findall(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=", text))
+    assert used - known <= {"query", "install", "taps", "extra_steps"}

@@ -39,6 +39,12 @@ def test_classes_without_names_are_numbered(tmp_path: Path) -> None:
     assert SpikeFile(path).classes == ["0", "1", "2"]
 
 
+def test_a_huge_label_without_names_is_refused(tmp_path: Path) -> None:
+    path = write_spikes(tmp_path / "a.h5", [[0.0]], [[1]], [2**40])
+    with pytest.raises(UserError, match="need names in extra/keys"):
+        SpikeFile(path)
+
+
 def spoil(path: Path, change) -> Path:
     with h5py.File(path, "r+") as file:
         change(file)
@@ -60,7 +66,8 @@ BAD_HEADERS = {
     "few labels": (replace("labels", np.ones(3, int)), "must be as many"),
     "label too high": (replace("labels", np.full(48, 7)), "label 7, outside the 3 classes"),
     "negative label": (replace("labels", np.full(48, -1)), "label -1, outside"),
-    "speakers": (replace("extra/speaker", np.ones(2, int)), "extra/speaker must be one number"),
+    "speakers": (replace("extra/speaker", np.ones(2, int)), "extra/speaker must be one integer"),
+    "named speakers": (replace("extra/speaker", [b"anna"] * 48), "extra/speaker must be one int"),
     "labels a group": (lambda f: (f.__delitem__("labels"), f.create_group("labels")), "SHD's form"),
 }
 

@@ -30,7 +30,7 @@ def plain_frames(times, units, step_ms, channels, units_per_channel):
         st.tuples(st.floats(0, 2, width=16), st.integers(0, 699)), min_size=1, max_size=50
     ),
     dtype=st.sampled_from([np.float16, np.float32, np.float64]),
-    step_ms=st.sampled_from([1.0, 4.0, 10.0, 33.3]),
+    step_ms=st.sampled_from([0.1, 0.2, 1.0, 1.1, 4.0, 10.0, 33.3]),
     units_per_channel=st.sampled_from([1, 5, 7, 50]),
 )
 def test_frames_equal_the_plain_computation(spikes, dtype, step_ms, units_per_channel) -> None:
@@ -43,6 +43,13 @@ def test_frames_equal_the_plain_computation(spikes, dtype, step_ms, units_per_ch
     expected = plain_frames(times, units, step_ms, channels, units_per_channel)
     np.testing.assert_array_equal(frames, expected)
     assert frames.sum() == len(spikes)
+
+
+@pytest.mark.parametrize("step_ms", [0.1, 0.2, 1.1, 2.2, 10.0])
+def test_times_on_the_borders_of_steps(step_ms) -> None:
+    times, units = np.arange(300) / 1000, np.zeros(300, int)
+    frames = to_frames(times, units, step_ms=step_ms, channels=1, units_per_channel=700)
+    np.testing.assert_array_equal(frames, plain_frames(times, units, step_ms, 1, 700))
 
 
 def test_the_last_event_falls_into_the_last_frame() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from snn_delays.config import Config, SyntheticConfig
-from snn_delays.data import cache
+from snn_delays.data import cache, sources
 from snn_delays.data.cache import open_frames
 from snn_delays.data.events import SpikeFile
 from snn_delays.data.loaders import Loader, Samples
@@ -73,6 +73,21 @@ def test_a_bad_sample_leaves_no_cache(tmp_path, small_config) -> None:
     with pytest.raises(UserError, match="sample 1"):
         open_frames(path, config)
     assert list(cache.cache_folder(config).iterdir()) == []
+
+
+def test_times_in_the_wrong_unit_are_named(tmp_path, small_config) -> None:
+    path = write_spikes(
+        tmp_path / "a.h5", [[0.0], [0.0, 2e6]], [[1], [1, 2]], [0, 0], times_dtype=np.float32
+    )
+    with pytest.raises(UserError, match=r"sample 1 lasts 2e\+06 s.*times must be in seconds"):
+        open_frames(path, small_config())
+
+
+def test_float16_arithmetic_refuses_what_it_cannot_hold(tmp_path, small_config) -> None:
+    path = write_spikes(tmp_path / "a.h5", [[0.0, 70.0]], [[1, 2]], [0])
+    assert len(open_frames(path, small_config()).frames) == 7000
+    with pytest.raises(UserError, match=r"sample 0 has times beyond 65.5 s"):
+        open_frames(path, small_config(protocol="paper"))
 
 
 def test_a_damaged_cache_is_made_anew(spike_files, small_config) -> None:
@@ -145,9 +160,9 @@ def test_padding_never_cuts(samples) -> None:
 
 def test_samples_of_two_files_add_up(spike_files, small_config) -> None:
     data = load_data(small_config())
-    both = data.train_file + data.test
+    both = data.everything + data.test
     assert len(both) == 78
-    expected = np.concatenate([data.train_file.labels, data.test.labels])
+    expected = np.concatenate([data.everything.labels, data.test.labels])
     assert both.labels.tolist() == expected.tolist()
     np.testing.assert_array_equal(both.frames(50), data.test.frames(2))
     assert both.speakers[48:].tolist() == data.test.speakers.tolist()
@@ -161,9 +176,37 @@ def test_validation_holds_out_speakers_never_the_test_set(small_config) -> None:
     train, valid = set(data.train.speakers), set(data.valid.speakers)
     assert len(valid) == 1
     assert train.isdisjoint(valid)
-    assert len(data.train) + len(data.valid) == len(data.everything) == len(data.train_file) == 48
+    assert len(data.train) + len(data.valid) == len(data.everything) == 48
     assert data.test.stores[0].source.name == "test.h5"
     assert "held-out speakers" in data.split
+
+
+@pytest.mark.parametrize("protocol", ["last", "paper"])
+def test_nothing_is_held_out_where_nothing_is_selected(protocol, tmp_path, small_config) -> None:
+    config = small_config(protocol=protocol)
+    config.data.train_file = str(random_spikes(tmp_path / "one.h5", 3, 0, speakers=None))
+    data = load_data(config)
+    assert (len(data.train), data.valid) == (3, None)
+    config = small_config()
+    config.data.train_file = str(tmp_path / "one.h5")
+    with pytest.raises(UserError, match="too small to hold out"):
+        load_data(config)
+
+
+def test_ssc_selects_on_its_official_validation_split(tmp_path, small_config, monkeypatch) -> None:
+    sizes = {"train": 12, "valid": 6, "test": 9}
+
+    def official(name, split, root):
+        assert (name, root) == ("ssc", tmp_path)
+        return random_spikes(tmp_path / f"ssc_{split}.h5", sizes[split], 0)
+
+    monkeypatch.setattr(sources, "official_file", official)
+    config = small_config()
+    config.data.name, config.data.root = "ssc", str(tmp_path)
+    data = load_data(config)
+    assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 9)
+    assert len(data.everything) == 18
+    assert data.split == "validation file ssc_valid.h5"
 
 
 def test_the_split_is_the_same_for_every_seed(small_config) -> None:
@@ -229,6 +272,12 @@ def test_synthetic_files_are_written_once_and_seeded(tmp_path) -> None:
         mine, same, changed = (list(SpikeFile(f[split])) for f in (first, again, other))
         assert all(np.array_equal(a[0], b[0]) for a, b in zip(mine, same, strict=True))
         assert not all(np.array_equal(a[0], b[0]) for a, b in zip(mine, changed, strict=True))
+
+
+def test_an_unwritable_folder_for_synthetic_files_is_named(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written to .*set data.cache"):
+        synthetic_files(SMALL, tmp_path / "file" / "cache")
 
 
 def test_spike_counts_do_not_tell_synthetic_words_apart(tmp_path) -> None:

@@ -202,6 +202,15 @@ def test_neurons_fire_as_the_plain_recurrence(kind, tau_ms) -> None:
     assert 0 < spiked.mean() < 1
 
 
+@pytest.mark.parametrize("alpha", [5.0, 2.0])
+def test_surrogate_gradient_is_the_arc_tangents(alpha) -> None:
+    node = build_network(small(surrogate_alpha=alpha), 4).blocks[0].neuron
+    v = torch.linspace(-1, 3, 41, dtype=torch.float64).view(1, 1, -1).requires_grad_()
+    node(v).sum().backward()  # one step from rest: the membrane is the input
+    expected = alpha / 2 / (1 + (torch.pi / 2 * alpha * (v.detach() - 1)) ** 2)
+    torch.testing.assert_close(v.grad, expected)
+
+
 def test_plif_and_filter_learn_their_time_constants() -> None:
     config = small(neuron="plif", filter_tau_ms=30.0, filter_learnable=True, bias=True)
     network = build_network(config, 4)

@@ -34,7 +34,10 @@ def test_a_run_leaves_everything_behind(small_config, capsys) -> None:
     } <= result.keys()  # fmt: skip
     assert result["n"] == 30
     assert result["accuracy"] > 0.9  # the class decides the channels
-    assert set(result["per_speaker_group"]) == {"known speakers", "unseen speakers"}
+    groups = result["per_speaker_group"]  # three speakers train, one selects, two are new
+    assert {name: group["n"] for name, group in groups.items()} == {
+        "known speakers": 18, "validation speakers": 6, "unseen speakers": 6,
+    }  # fmt: skip
     lines = metrics(out)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert {"train_loss", "valid_accuracy", "sigma", "lr_weight", "lr_delay"} <= lines[0].keys()
@@ -97,6 +100,9 @@ def test_protocols_select_on_what_they_say(
     assert seen == evaluated
     assert [m["phase"] for m in metrics(result["out"])] == phases
     assert f"{trained[0]} training" in capsys.readouterr().out
+    assert result["trained_on"] == trained[0]
+    assert result["selected_on"] == (evaluated[0][1] if protocol != "last" else 0)
+    assert ("held-out" in result["data"]["split"]) == (protocol == "validation")
     assert result["protocol"] == protocol
     if protocol == "last":
         assert result["epoch"] == 3
@@ -111,7 +117,10 @@ def test_refit_trains_anew_on_everything(small_config, monkeypatch) -> None:
     assert [m["phase"] for m in lines] == ["train"] * 3 + ["refit"] * chosen
     assert seen == [("loop", 12)] * 3 + [("run", 30)]
     assert result["epoch"] == chosen
-    assert load_run(result["out"]).meta.speakers == [0, 1, 2, 3]
+    assert (result["trained_on"], result["selected_on"]) == (48, 12)
+    meta = load_run(result["out"]).meta
+    assert meta.speakers == [0, 1, 2, 3]
+    assert meta.steps == run.load_data(small_config()).everything.longest
 
 
 def test_the_papers_protocol_says_test_selected_and_pads_by_batch(small_config) -> None:
@@ -209,6 +218,27 @@ def spoil_config(out: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
+def test_the_best_epoch_is_the_first_of_equals() -> None:
+    best = loop.Best()
+    ranks = [(0.5, -2.0), (0.7, -1.0), (0.7, -1.0), (0.6, 0.0), (0.7, -0.9)]
+    assert [best.update(n, rank) for n, rank in enumerate(ranks, 1)] == [
+        True, True, False, False, True,
+    ]  # fmt: skip
+    assert best.epoch == 5
+
+
+def test_the_stored_configuration_says_what_was_done(small_config) -> None:
+    config = small_config(protocol="paper")
+    config.device = "auto"
+    train(config)
+    stored = yaml.safe_load(Path(config.out, "config.yaml").read_text())
+    assert stored["out"] == config.out
+    assert stored["device"] in ("cpu", "cuda")
+    assert stored["backend"] == "dense"
+    assert stored["data"]["frame_arithmetic"] == "float16"
+    assert stored["model"]["extra_steps"] == 2
+
+
 def test_what_is_not_a_whole_run_is_refused(small_config, tmp_path) -> None:
     config = small_config()
     train(config)
@@ -225,16 +255,23 @@ def test_what_is_not_a_whole_run_is_refused(small_config, tmp_path) -> None:
     with pytest.raises(UserError, match="not a configuration of this version"):
         load_run(out)
     spoil_config(out, "tapz:", "taps:")
+    load_run(out, "last")
     best = checkpoint_path(out, "best")
     whole = best.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"no checkpoint"):
         best.write_bytes(damaged)
         with pytest.raises(UserError, match="damaged or not a checkpoint"):
             load_run(out)
+    for content in ({"format": 1}, {"format": 1, "meta": {"epoch": 1}}, {"format": 99}, [1]):
+        torch.save(content, best)
+        with pytest.raises(UserError, match="is not a checkpoint of"):
+            load_run(out)
     best.unlink()
     with pytest.raises(UserError, match="There is no checkpoint"):
         load_run(out)
-    load_run(out, "last")
+    (out / "config.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not a configuration of this version"):
+        load_run(out)
 
 
 def test_a_checkpoint_cannot_run_code(small_config, tmp_path) -> None:
