@@ -217,9 +217,7 @@ class Config:
     device: str = option(
         "auto", "auto: the GPU where there is one", choices=("auto", "cpu", "cuda")
     )
-    backend: str = option(
-        "auto", "implementation of the delayed linear map: auto, reference, dense"
-    )
+    backend: str = option("auto", "delayed linear map: auto, reference, dense or fft")
     precision: str = option("float32", "number format", choices=("float32", "float64"))
     data: DataConfig = option(DataConfig, "data")
     model: ModelConfig = option(ModelConfig, "model")
@@ -269,7 +267,7 @@ class EvaluateConfig:
     device: str = option(
         "auto", "auto: the GPU where there is one", choices=("auto", "cpu", "cuda")
     )
-    backend: str = option("auto", "implementation of the delayed linear map")
+    backend: str = option("auto", "delayed linear map: auto, reference, dense or fft")
 
 
 # Keys that change where a run writes and how fast it is, not what it computes.

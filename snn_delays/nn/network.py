@@ -14,7 +14,7 @@ from snn_delays.config import Config, ModelConfig
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import Readout
-from snn_delays.ops.delay import choose_backend
+from snn_delays.ops.delay import check_backend
 
 
 class Block(nn.Module):
@@ -77,7 +77,7 @@ class Network(nn.Module):
         Raises:
             ValueError: no such implementation.
         """
-        choose_backend(backend)
+        check_backend(backend)
         for linear in self.delayed_layers():
             linear.backend = backend
 

@@ -21,7 +21,7 @@ from snn_delays.device import pick_device
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import build_network, count_parameters
-from snn_delays.ops.delay import choose_backend
+from snn_delays.ops.delay import check_backend
 from snn_delays.train import record
 from snn_delays.train.checkpoint import CONFIG_FILE, load_run
 from snn_delays.train.loop import Plan, RunFolder, build_loader, fit, speakers_of
@@ -49,15 +49,18 @@ def train(config: Config) -> dict[str, Any]:
     started = time.perf_counter()
     validate(config)
     device = pick_device(config.device)
-    backend = _backend(config)
+    try:
+        check_backend(config.backend)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     out = free_folder(config)
-    config = _resolve(config, out, device.type, backend)
+    config = _resolve(config, out, device.type)
     data = load_data(config)
     parameters = count_parameters(build_network(config, len(data.classes)))
     folder = _create(config, out)
     print(
         f"{config.name}: {parameters:,} parameters, delays {config.model.delays}; device"
-        f" {device.type}, backend {backend}\n{_describe_data(config, data)}\nwriting {out}/",
+        f" {device.type}, backend {config.backend}\n{_describe_data(config, data)}\nwriting {out}/",
         flush=True,
     )
     plan = first = _plan(config, data)
@@ -79,13 +82,6 @@ def train(config: Config) -> dict[str, Any]:
     return {**result, "out": str(out)}
 
 
-def _backend(config: Config) -> str:
-    try:
-        return choose_backend(config.backend)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
 def _plan(config: Config, data: Data) -> Plan:
     """The training that the protocol asks for; ``refit`` adds a second one."""
     epochs = config.train.epochs
@@ -104,7 +100,7 @@ def _describe_data(config: Config, data: Data) -> str:
     )
 
 
-def _resolve(config: Config, out: Path, device: str, backend: str) -> Config:
+def _resolve(config: Config, out: Path, device: str) -> Config:
     """What "auto" and null stand for, so that config.yaml says what was done."""
     data = replace(
         config.data,
@@ -112,7 +108,7 @@ def _resolve(config: Config, out: Path, device: str, backend: str) -> Config:
         frame_arithmetic=config.frame_arithmetic,
     )
     model = replace(config.model, extra_steps=config.model.layer_extra_steps)
-    return replace(config, out=str(out), device=device, backend=backend, data=data, model=model)
+    return replace(config, out=str(out), device=device, data=data, model=model)
 
 
 # ---- the result --------------------------------------------------------------------------------

@@ -135,7 +135,10 @@ NONSENSE = {
     "added key": (["+model.more=3"], "There is no option model.more"),
     "out of bounds": (["train.epochs=0"], "train.epochs=0 must be at least 1"),
     "even taps": (["model.taps=4"], "must be odd"),
-    "no such backend": (["backend=magic"], "backend=magic is not one of auto, reference, dense"),
+    "no such backend": (
+        ["backend=magic"],
+        "backend=magic is not one of auto, reference, dense, fft",
+    ),
 }
 
 

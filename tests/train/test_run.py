@@ -234,7 +234,6 @@ def test_the_stored_configuration_says_what_was_done(small_config) -> None:
     stored = yaml.safe_load(Path(config.out, "config.yaml").read_text())
     assert stored["out"] == config.out
     assert stored["device"] in ("cpu", "cuda")
-    assert stored["backend"] == "dense"
     assert stored["data"]["frame_arithmetic"] == "float16"
     assert stored["model"]["extra_steps"] == 2
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from snn_delays.ops.delay import dense, reference
+from snn_delays.ops.delay import dense, fft, reference
 from snn_delays.ops.delay.kernel import delay_kernel_OID, gaussian_taps_OICD
 
 __all__ = [
     "BACKENDS",
-    "choose_backend",
+    "cheapest_backend",
+    "check_backend",
     "delay_kernel_OID",
     "delayed_linear",
     "gaussian_taps_OICD",
@@ -23,20 +24,29 @@ Implementation = Callable[[Tensor, Tensor, Tensor, float | None, int, int], Tens
 BACKENDS: dict[str, Implementation] = {
     "reference": reference.delayed_linear,
     "dense": dense.delayed_linear,
+    "fft": fft.delayed_linear,
 }
 
 
-def choose_backend(name: str) -> str:
-    """The implementation that ``name`` stands for; ``auto`` takes the fastest.
+def check_backend(name: str) -> None:
+    """Refuse a name that is neither "auto" nor a key of ``BACKENDS``.
 
     Raises:
         ValueError: no such implementation.
     """
-    if name == "auto":
-        return "dense"
-    if name not in BACKENDS:
+    if name not in ("auto", *BACKENDS):
         raise ValueError(f"backend={name} is not one of auto, {', '.join(BACKENDS)}.")
-    return name
+
+
+def cheapest_backend(x: Tensor, weight: Tensor, taps: int, extra_steps: int) -> str:
+    """What "auto" stands for: "dense" or "fft", whichever needs fewer operations at these sizes."""
+    T, B, inputs = x.shape
+    outputs = weight.shape[0]
+    synapses = inputs * outputs
+    frequencies = fft.transform_length(T, taps, extra_steps) // 2 + 1
+    per_frequency = 4 * T * B * (inputs + outputs) + 4 * taps * synapses + 6 * B * synapses
+    dense_operations = 2 * (T + extra_steps) * taps * B * synapses
+    return "fft" if frequencies * per_frequency < dense_operations else "dense"
 
 
 def delayed_linear(
@@ -63,7 +73,7 @@ def delayed_linear(
             one tap per synapse at the rounded delay, differentiable in ``x`` and ``weight`` only.
         taps: number of taps D.
         extra_steps: steps added behind the sequence, so that late delays still arrive.
-        backend: a key of ``BACKENDS``, or "auto".
+        backend: a key of ``BACKENDS``, or "auto": the cheaper of "dense" and "fft".
 
     Returns:
         [T + extra_steps, B, O].
@@ -82,5 +92,7 @@ def delayed_linear(
         raise ValueError(f"sigma={sigma} must be positive.")
     if taps < 1 or extra_steps < 0:
         raise ValueError(f"taps={taps} must be at least 1 and extra_steps={extra_steps} 0.")
-    implementation = BACKENDS[choose_backend(backend)]
-    return implementation(x, weight, delay, sigma, taps, extra_steps)
+    check_backend(backend)
+    if backend == "auto":
+        backend = cheapest_backend(x, weight, taps, extra_steps)
+    return BACKENDS[backend](x, weight, delay, sigma, taps, extra_steps)
