@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_delays.data.frames import to_frames
@@ -25,6 +25,7 @@ def plain_frames(times, units, step_ms, channels, units_per_channel):
     return frames
 
 
+@settings(deadline=None)  # a step of 0.1 ms makes 20,000 frames
 @given(
     spikes=st.lists(
         st.tuples(st.floats(0, 2, width=16), st.integers(0, 699)), min_size=1, max_size=50
