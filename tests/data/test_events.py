@@ -11,8 +11,6 @@ import h5py
 import numpy as np
 import pytest
 import tonic
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from snn_delays.data import events
 from snn_delays.data.events import SpikeFile, official_file
@@ -114,24 +112,6 @@ def read_all(path: Path) -> None:
     dataset = SpikeFile(path)
     for i in range(len(dataset)):
         dataset[i]
-
-
-@settings(max_examples=40, deadline=None)
-@given(place=st.floats(0, 1), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_read_or_refused_but_never_a_traceback(
-    place, bit, tmp_path_factory
-) -> None:
-    folder = tmp_path_factory.mktemp("flip")
-    path = random_spikes(folder / "a.h5", 6, 0)
-    data = bytearray(path.read_bytes())
-    data[int(place * (len(data) - 1))] ^= 1 << bit
-    path.write_bytes(data)
-    message = str(path)
-    try:
-        read_all(path)
-    except UserError as error:
-        message = str(error)
-    assert str(path) in message
 
 
 @pytest.fixture
