@@ -19,6 +19,7 @@ from typing import Any
 from snn_delays.errors import UserError
 
 SIGMA_OFFSET = 0.27  # DCLS stores SIG and uses s = |SIG| + 0.27; "sigma" here is always s.
+BACKENDS = ("auto", "reference", "dense", "fft", "numba", "event")
 SIGMA_END = 0.5  # SIG = 0.23, the narrowest Gaussian of the paper.
 
 
@@ -217,8 +218,16 @@ class Config:
     device: str = option(
         "auto", "auto: the GPU where there is one", choices=("auto", "cpu", "cuda")
     )
-    backend: str = option("auto", "delayed linear map: auto, reference, dense or fft")
-    precision: str = option("float32", "number format", choices=("float32", "float64"))
+    backend: str = option(
+        "auto",
+        "delayed linear map, speed alone: auto decides by sizes; numba: blocks fused (CPU)",
+        choices=BACKENDS,
+    )
+    precision: str = option(
+        "float32",
+        "number format; mixed: float32 with training's products in bfloat16",
+        choices=("float32", "float64", "mixed"),
+    )
     data: DataConfig = option(DataConfig, "data")
     model: ModelConfig = option(ModelConfig, "model")
     train: TrainConfig = option(TrainConfig, "training")
@@ -267,7 +276,7 @@ class EvaluateConfig:
     device: str = option(
         "auto", "auto: the GPU where there is one", choices=("auto", "cpu", "cuda")
     )
-    backend: str = option("auto", "delayed linear map: auto, reference, dense or fft")
+    backend: str = option("auto", "delayed linear map, speed alone", choices=BACKENDS)
 
 
 # Keys that change where a run writes and how fast it is, not what it computes.

@@ -22,4 +22,9 @@ def pick_device(name: str) -> torch.device:
 
 def pick_dtype(precision: str) -> torch.dtype:
     """The number format of parameters and activations."""
-    return {"float32": torch.float32, "float64": torch.float64}[precision]
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context of a training step: with ``precision=mixed``, products in bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "mixed")

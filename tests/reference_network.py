@@ -11,6 +11,7 @@ from DCLS.construct.modules import Dcls1d
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
+from snn_delays.config import Config
 from snn_delays.nn import DelayedLinear, Network
 
 
@@ -72,6 +73,25 @@ class ReferenceNetwork(nn.Module):
             copy_layer(mine, theirs)
         for norm, block in zip(self.norms, network.blocks, strict=True):
             norm.load_state_dict(block.norm.state_dict())
+
+
+def reference_optimizers(
+    theirs: ReferenceNetwork, config: Config
+) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
+    """Of weights and positions, each with its schedule, as the method states them."""
+    weights = torch.optim.Adam(
+        [
+            {"params": [m.weight for m in theirs.maps], "weight_decay": 1e-5},
+            {"params": list(theirs.norms.parameters()), "weight_decay": 0},
+        ],
+        lr=1e-3,
+    )
+    positions = torch.optim.Adam([m.P for m in theirs.maps], lr=0.1, weight_decay=0)
+    epochs = config.train.epochs
+    return [weights, positions], [
+        torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=5e-3, total_steps=epochs),
+        torch.optim.lr_scheduler.CosineAnnealingLR(positions, T_max=epochs),
+    ]
 
 
 @torch.no_grad()

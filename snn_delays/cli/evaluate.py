@@ -28,10 +28,7 @@ def _evaluate(options: EvaluateConfig) -> None:
 
     device = pick_device(options.device)
     run = load_run(options.run, options.checkpoint, device)
-    try:
-        run.network.set_backend(options.backend)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    run.network.set_backend(options.backend)
     samples = _samples(run, options)
     loader = Loader(
         samples,

@@ -84,14 +84,18 @@ class DelayedLinear(nn.Module):
         if self.mask is not None:
             self.weight.mul_(self.mask)
 
+    @property
+    def active_sigma(self) -> float | None:
+        """Width of the Gaussian that acts now, or None: one tap at the rounded delay."""
+        return self.sigma if self.training and self.delays == "learned" else None
+
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, I] -> [T + extra_steps, B, O]."""
-        gaussian = self.training and self.delays == "learned"
         y = delayed_linear(
             x,
             self.weight,
             self.delay,
-            self.sigma if gaussian else None,
+            self.active_sigma,
             taps=self.taps,
             extra_steps=self.extra_steps,
             backend=self.backend,

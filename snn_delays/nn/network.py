@@ -11,10 +11,11 @@ from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 
 from snn_delays.config import Config, ModelConfig
+from snn_delays.nn import fused
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import Readout
-from snn_delays.ops.delay import check_backend
+from snn_delays.ops.delay import BACKENDS, check_backend, choose_backend
 
 
 class Block(nn.Module):
@@ -55,9 +56,14 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, I] -> [B, K]."""
         functional.reset_net(self)
+        if self.training and fused.why_not_fused(*self._parts(), x) is None:
+            return self.readout.scores(fused.forward(*self._parts(), x))
         for block in self.blocks:
             x = block(x)
         return self.readout(x)
+
+    def _parts(self) -> tuple[list[Block], DelayedLinear]:
+        return list(self.blocks), self.readout.linear  # type: ignore[arg-type]
 
     def delayed_layers(self) -> Iterator[DelayedLinear]:
         """The delayed linear layers from input to output, the readout's last."""
@@ -80,6 +86,25 @@ class Network(nn.Module):
         check_backend(backend)
         for linear in self.delayed_layers():
             linear.backend = backend
+
+    def why_not(self, backend: str, x: Tensor) -> str | None:
+        """Why a backend cannot serve this network, in its mode, for such an input; or None."""
+        if backend == "auto":
+            return None
+        reasons = (BACKENDS[backend].why_not(x, m.active_sigma) for m in self.delayed_layers())
+        return next((reason for reason in reasons if reason), None)
+
+    def describe_backend(self, x: Tensor) -> str:
+        """What computes the delayed maps of such an input in this mode, for a run's log."""
+        if self.training and fused.why_not_fused(*self._parts(), x) is None:
+            return "numba, blocks fused"
+        names, steps = [], x.shape[0]
+        for m in self.delayed_layers():
+            part = x.new_empty(1).expand(steps, x.shape[1], m.weight.shape[1])
+            sizes = (part, m.weight, m.active_sigma, m.taps, m.extra_steps)
+            names.append(choose_backend(*sizes) if m.backend == "auto" else m.backend)
+            steps += m.extra_steps
+        return ", ".join(dict.fromkeys(names))
 
     def constrain(self) -> None:
         """Bring every layer's parameters back into their bounds; after every optimiser step."""

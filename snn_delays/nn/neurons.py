@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import torch
 from spikingjelly.activation_based import neuron, surrogate
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from snn_delays.ops import lif
 
 
 def build_neuron(
@@ -30,5 +38,63 @@ def build_neuron(
         "store_v_seq": store_membrane,
     }
     if kind == "plif":
-        return neuron.ParametricLIFNode(init_tau=tau, **settings)
-    return neuron.LIFNode(tau=tau, **settings)
+        return ParametricLIFNode(init_tau=tau, **settings)
+    return LIFNode(tau=tau, **settings)
+
+
+class _CompiledScan(neuron.BaseNode):
+    """SpikingJelly's node; its sequences run through ``ops.lif`` where that computes the same."""
+
+    v: Tensor | float
+
+    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if args or kwargs or not (self.is_plain() and self._serves(x_seq)):
+            return super().multi_step_forward(x_seq, *args, **kwargs)
+        (v,) = self.materialize_states((x_seq,), (self.v,), "m")
+        if self.store_v_seq:
+            self.v_seq = lif.integrate(x_seq, v, **self._leak())
+            self.v = self.v_seq[-1].clone()
+            return torch.zeros_like(x_seq)
+        spikes, self.v = lif.fire(
+            x_seq,
+            v,
+            v_threshold=self.v_threshold,
+            alpha=self.surrogate_function.alpha,
+            **self._leak(),
+        )
+        return spikes
+
+    def is_plain(self) -> bool:
+        """Whether nothing was set that the scan does not do."""
+        return (
+            not self.decay_input
+            and self.v_reset == 0
+            and self.detach_reset
+            and type(self.surrogate_function) is surrogate.ATan
+            and self.surrogate_function.spiking
+            and self._neuron_precision is None
+            and (not self.store_v_seq or self.v_threshold == math.inf)
+        )
+
+    def _serves(self, x_seq: Tensor) -> bool:
+        if _get_current_dispatch_mode() is not None:
+            return False  # an operation counter must see every operation
+        same = all(p.dtype == x_seq.dtype for p in self.parameters())
+        return same and x_seq.numel() > 0 and lif.why_not(x_seq) is None
+
+    def _leak(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class LIFNode(_CompiledScan, neuron.LIFNode):
+    """SpikingJelly's ``LIFNode``, faster."""
+
+    def _leak(self) -> dict[str, Any]:
+        return {"tau": self.tau}
+
+
+class ParametricLIFNode(_CompiledScan, neuron.ParametricLIFNode):
+    """SpikingJelly's ``ParametricLIFNode``, faster."""
+
+    def _leak(self) -> dict[str, Any]:
+        return {"share": self.w.sigmoid()}

@@ -36,5 +36,9 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, I] -> [B, K]."""
-        spikes = self.neuron(self.linear(x))
+        return self.scores(self.linear(x))
+
+    def scores(self, y: Tensor) -> Tensor:
+        """From what the delayed linear layer gives, [T, B, K], to scores [B, K]."""
+        spikes = self.neuron(y)
         return SCORES[self.kind](spikes if self.kind == "spike_count" else self.neuron.v_seq)

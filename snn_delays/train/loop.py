@@ -15,7 +15,7 @@ from torch import nn
 
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch, Loader, Samples
-from snn_delays.device import pick_dtype
+from snn_delays.device import autocast, pick_dtype
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.nn import Network, draw_network
@@ -112,7 +112,8 @@ def fit(
             metrics = {"phase": plan.title, "epoch": epoch + 1, "sigma": sigma}
             metrics |= {"selection": config.selection}
             metrics |= {f"lr_{name}": lr for name, lr in optimizers.learning_rates().items()}
-            metrics |= _train_epoch(network, optimizers, loader, epoch, progress)
+            with autocast(config.precision, device):
+                metrics |= train_epoch(network, optimizers, loader, epoch, progress)
             optimizers.end_epoch()
             rank = (float(epoch), 0.0)  # nothing to select on: the last is the best
             if selector:
@@ -127,9 +128,14 @@ def fit(
     return best.epoch
 
 
-def _train_epoch(
+def train_epoch(
     network: Network, optimizers: Optimizers, loader: Loader, epoch: int, progress: Progress
 ) -> dict[str, float]:
+    """One pass over the training data; its mean loss, accuracy and speed.
+
+    Raises:
+        UserError: the loss became infinite or NaN.
+    """
     network.train()
     started = time.perf_counter()
     loss_sum, right, seen = 0.0, 0, 0

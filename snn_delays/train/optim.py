@@ -61,10 +61,10 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     if plain:
         groups.append({"params": plain, "weight_decay": 0.0})
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "weight": torch.optim.Adam(groups, lr=train.lr_weight)
+        "weight": torch.optim.Adam(groups, lr=train.lr_weight, fused=True)
     }
     if delays:
-        optimizers["delay"] = torch.optim.Adam(delays, lr=train.lr_delay)
+        optimizers["delay"] = torch.optim.Adam(delays, lr=train.lr_delay, fused=True)
     return Optimizers(
         optimizers, {name: _build_schedule(name, o, train) for name, o in optimizers.items()}
     )

@@ -17,11 +17,11 @@ from snn_delays.config import Config, config_hash, validate
 from snn_delays.data.cache import cache_folder
 from snn_delays.data.loaders import Samples
 from snn_delays.data.sources import Data, load_data
-from snn_delays.device import pick_device
+from snn_delays.device import pick_device, pick_dtype
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
-from snn_delays.nn import build_network, count_parameters
-from snn_delays.ops.delay import check_backend
+from snn_delays.nn import Network, build_network, count_parameters
+from snn_delays.ops import compiled
 from snn_delays.train import record
 from snn_delays.train.checkpoint import CONFIG_FILE, load_run
 from snn_delays.train.loop import Plan, RunFolder, build_loader, fit, speakers_of
@@ -49,18 +49,16 @@ def train(config: Config) -> dict[str, Any]:
     started = time.perf_counter()
     validate(config)
     device = pick_device(config.device)
-    try:
-        check_backend(config.backend)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     out = free_folder(config)
     config = _resolve(config, out, device.type)
     data = load_data(config)
-    parameters = count_parameters(build_network(config, len(data.classes)))
+    network = build_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
+    parameters = count_parameters(network)
+    backend = _describe_backend(config, data, network)
     folder = _create(config, out)
     print(
-        f"{config.name}: {parameters:,} parameters, delays {config.model.delays}; device"
-        f" {device.type}, backend {config.backend}\n{_describe_data(config, data)}\nwriting {out}/",
+        f"{config.name}: {parameters:,} parameters, delays {config.model.delays}; {backend}\n"
+        f"{_describe_data(config, data)}\nwriting {out}/",
         flush=True,
     )
     plan = first = _plan(config, data)
@@ -90,6 +88,25 @@ def _plan(config: Config, data: Data) -> Plan:
     if config.train.protocol == "paper":
         return Plan("train", data.train, data.test, "test", epochs)
     return Plan("train", data.train, data.valid, "valid", epochs)
+
+
+def _describe_backend(config: Config, data: Data, network: Network) -> str:
+    """What will compute, and with which threads.
+
+    Raises:
+        UserError: the backend that was asked for cannot.
+    """
+    like = next(network.parameters())
+    batch = min(config.train.batch_size, len(data.train))
+    x = like.detach().new_empty(1).expand(data.train.longest, batch, config.data.channels)
+    reason = network.why_not(config.backend, x)
+    if reason:
+        raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
+    what = f"device {x.device.type}, backend {config.backend}: {network.describe_backend(x)}"
+    if x.device.type == "cpu":
+        what += f"; {torch.get_num_threads()} threads"
+        what += f"; slower: {compiled.why_not()}" if compiled.why_not() else ""
+    return what
 
 
 def _describe_data(config: Config, data: Data) -> str:

@@ -10,7 +10,7 @@ from snn_delays.config import Config
 from snn_delays.nn import Network, build_network
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.schedules import sigma_at
-from tests.reference_network import ReferenceNetwork
+from tests.reference_network import ReferenceNetwork, reference_optimizers
 
 RTOL = 1e-8
 
@@ -69,23 +69,6 @@ def test_logits_and_gradients(taps, count) -> None:
         assert_near(block.norm.bias.grad, norm.bias.grad)
         assert_near(block.norm.running_mean, norm.running_mean)
         assert_near(block.norm.running_var, norm.running_var)
-
-
-def reference_optimizers(theirs: ReferenceNetwork, config: Config):
-    """As the method states it, in torch's own terms."""
-    weights = torch.optim.Adam(
-        [
-            {"params": [m.weight for m in theirs.maps], "weight_decay": 1e-5},
-            {"params": list(theirs.norms.parameters()), "weight_decay": 0},
-        ],
-        lr=1e-3,
-    )
-    positions = torch.optim.Adam([m.P for m in theirs.maps], lr=0.1, weight_decay=0)
-    epochs = config.train.epochs
-    return [weights, positions], [
-        torch.optim.lr_scheduler.OneCycleLR(weights, max_lr=5e-3, total_steps=epochs),
-        torch.optim.lr_scheduler.CosineAnnealingLR(positions, T_max=epochs),
-    ]
 
 
 def test_twenty_steps_of_training() -> None:

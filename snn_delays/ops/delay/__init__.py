@@ -3,28 +3,66 @@
 Shapes: T time, B batch, I inputs, O outputs, C kernel count, D taps.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
-from snn_delays.ops.delay import dense, fft, reference
+from snn_delays.ops import compiled
+from snn_delays.ops.delay import dense, event, fft, reference
 from snn_delays.ops.delay.kernel import delay_kernel_OID, gaussian_taps_OICD
+from snn_delays.ops.transforms import make_plan
 
 __all__ = [
     "BACKENDS",
-    "cheapest_backend",
     "check_backend",
+    "choose_backend",
     "delay_kernel_OID",
     "delayed_linear",
     "gaussian_taps_OICD",
+    "spectral_pays",
 ]
 
-Implementation = Callable[[Tensor, Tensor, Tensor, float | None, int, int], Tensor]
+EVENT_BATCH = 16  # up to this, deployed maps run event by event
 
-BACKENDS: dict[str, Implementation] = {
-    "reference": reference.delayed_linear,
-    "dense": dense.delayed_linear,
-    "fft": fft.delayed_linear,
+
+@dataclass(frozen=True)
+class Backend:
+    """An implementation of the map.
+
+    Attributes:
+        run: (x, weight, delay, sigma, taps, extra_steps) -> y.
+        why_not: (x, sigma) -> why it cannot serve, or None where it can.
+    """
+
+    run: Callable[[Tensor, Tensor, Tensor, float | None, int, int], Tensor]
+    why_not: Callable[[Tensor, float | None], str | None]
+
+
+def _serves_all(x: Tensor, sigma: float | None) -> None:
+    return None
+
+
+def _why_not_spectral(x: Tensor, sigma: float | None) -> str | None:
+    return None if x.dtype in (torch.float32, torch.float64) else "it needs float32 or float64"
+
+
+def _why_not_compiled(x: Tensor, sigma: float | None) -> str | None:
+    if x.device.type != "cpu":
+        return "it runs on the CPU only"
+    return compiled.why_not() or _why_not_spectral(x, sigma)
+
+
+BACKENDS: dict[str, Backend] = {
+    "reference": Backend(reference.delayed_linear, _serves_all),
+    "dense": Backend(dense.delayed_linear, _serves_all),
+    "fft": Backend(fft.delayed_linear, _why_not_spectral),
+    # as fft; in training, the network's blocks are fused around it
+    "numba": Backend(fft.delayed_linear, _why_not_compiled),
+    "event": Backend(event.delayed_linear, event.why_not),
 }
 
 
@@ -38,15 +76,29 @@ def check_backend(name: str) -> None:
         raise ValueError(f"backend={name} is not one of auto, {', '.join(BACKENDS)}.")
 
 
-def cheapest_backend(x: Tensor, weight: Tensor, taps: int, extra_steps: int) -> str:
-    """What "auto" stands for: "dense" or "fft", whichever needs fewer operations at these sizes."""
-    T, B, inputs = x.shape
-    outputs = weight.shape[0]
-    synapses = inputs * outputs
-    frequencies = fft.transform_length(T, taps, extra_steps) // 2 + 1
-    per_frequency = 4 * T * B * (inputs + outputs) + 4 * taps * synapses + 6 * B * synapses
-    dense_operations = 2 * (T + extra_steps) * taps * B * synapses
-    return "fft" if frequencies * per_frequency < dense_operations else "dense"
+def choose_backend(
+    x: Tensor, weight: Tensor, sigma: float | None, taps: int, extra_steps: int
+) -> str:
+    """What "auto" stands for, by device and sizes alone.
+
+    Small batches of a deployed network go event by event; else the one of "dense" and the spectral
+    maps ("numba" where it serves, or "fft") that needs fewer operations.
+    """
+    T, B, _ = x.shape
+    deployed = sigma is None and not torch.is_grad_enabled()
+    if deployed and B <= EVENT_BATCH and BACKENDS["event"].why_not(x, sigma) is None:
+        return "event"
+    if _why_not_spectral(x, sigma) or not spectral_pays(T, B, weight, taps, extra_steps):
+        return "dense"
+    return "fft" if _why_not_compiled(x, sigma) else "numba"
+
+
+def spectral_pays(steps: int, batch: int, weight: Tensor, taps: int, extra_steps: int) -> bool:
+    """Whether the map takes fewer operations by spectra than as a convolution."""
+    outputs, inputs, _ = weight.shape
+    plan = make_plan(steps, taps, extra_steps, inputs, outputs)
+    dense_operations = 2 * plan.out_steps * taps * batch * inputs * outputs
+    return taps > 1 and plan.operations(inputs, outputs, batch) < dense_operations
 
 
 def delayed_linear(
@@ -73,14 +125,14 @@ def delayed_linear(
             one tap per synapse at the rounded delay, differentiable in ``x`` and ``weight`` only.
         taps: number of taps D.
         extra_steps: steps added behind the sequence, so that late delays still arrive.
-        backend: a key of ``BACKENDS``, or "auto": the cheaper of "dense" and "fft".
+        backend: a key of ``BACKENDS``, or "auto": see ``choose_backend``.
 
     Returns:
         [T + extra_steps, B, O].
 
     Raises:
-        ValueError: shapes that do not fit together, a width that is not positive, or an unknown
-            backend.
+        ValueError: shapes that do not fit together, a width that is not positive, an unknown
+            backend or one that cannot serve.
     """
     if x.dim() != 3 or weight.dim() != 3 or weight.shape[1] != x.shape[2]:
         raise ValueError(
@@ -94,5 +146,10 @@ def delayed_linear(
         raise ValueError(f"taps={taps} must be at least 1 and extra_steps={extra_steps} 0.")
     check_backend(backend)
     if backend == "auto":
-        backend = cheapest_backend(x, weight, taps, extra_steps)
-    return BACKENDS[backend](x, weight, delay, sigma, taps, extra_steps)
+        backend = choose_backend(x, weight, sigma, taps, extra_steps)
+    chosen = BACKENDS[backend]
+    reason = chosen.why_not(x, sigma)
+    if reason:
+        raise ValueError(f"backend={backend} cannot serve: {reason}.")
+    y = chosen.run(x, weight, delay, sigma, taps, extra_steps)
+    return y.to(x.dtype)  # inside torch.autocast, products alone are rounded

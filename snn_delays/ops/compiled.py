@@ -1,0 +1,159 @@
+"""Loops compiled by numba, where numba is installed; everything has a slower way without it.
+
+A kernel takes ``jobs`` first and splits its work by ``for job in prange(jobs)``. There are as many
+jobs as torch has threads, on the same OpenMP threads where torch and numba share a runtime.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+try:
+    import numba
+    from llvmlite import binding as llvm
+    from numba import prange
+    from numba.core import event
+except ImportError:  # the portable implementations serve
+    numba = None
+    prange = range
+
+__all__ = ["Kernel", "available", "inner", "kernel", "prange", "why_not"]
+
+MISSING = "numba is not installed (pip install numba)"
+# Sums may be reordered and products fused; infinities and NaN stay what they are.
+FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
+OPTIONS: dict[str, Any] = {
+    "error_model": "numpy",
+    "boundscheck": False,
+    "nogil": True,
+}
+# The butterflies and the fused scans touch many arrays at once; by default LLVM's vectoriser gives
+# up on the checks that they do not overlap.
+LLVM_OPTIONS = (
+    "-runtime-memory-check-threshold=500",
+    "-memory-check-merge-threshold=5000",
+    "-vectorize-memory-check-threshold=500",
+)
+
+
+def available() -> bool:
+    """Whether compiled loops can be used here."""
+    return numba is not None
+
+
+def why_not() -> str | None:
+    """Why compiled loops cannot be used, or None where they can."""
+    return None if available() else MISSING
+
+
+def inner(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Callable[..., Any]:
+    """Compile a function that kernels call."""
+    return _compile(function, inline="never", fastmath=fastmath)
+
+
+def kernel(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Kernel:
+    """Compile a function of (jobs, ...) that runs its jobs in parallel."""
+    return Kernel(function, fastmath)
+
+
+class Kernel:
+    """A compiled function; called without ``jobs``, which is decided here.
+
+    It runs serially in a process that was forked off one which used OpenMP: OpenMP's threads do
+    not exist there. One call runs at a time, since some of numba's thread pools allow no more.
+    """
+
+    def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
+        functools.update_wrapper(self, function)
+        self.parallel = _compile(function, parallel=True, fastmath=fastmath)
+        # numba's cache tells functions apart by name, not by options
+        serial = types.FunctionType(function.__code__, function.__globals__)
+        serial.__module__ = function.__module__
+        serial.__qualname__ = serial.__name__ = f"{function.__name__}_serial"
+        self.serial = _compile(serial, fastmath=fastmath)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the kernel on all jobs."""
+        jobs = _state.jobs()
+        if jobs == 1:
+            return self.serial(1, *arguments)
+        with _state.lock:
+            _state.parallel_pid = os.getpid()
+            return self.parallel(jobs, *arguments)
+
+
+class _State:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.parallel_pid: int | None = None
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.lock = threading.Lock()
+
+    def jobs(self) -> int:
+        """Torch's number of threads; one in a child of a process that ran in parallel."""
+        if self.parallel_pid not in (None, os.getpid()):
+            return 1
+        return min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+
+
+_state = _State()
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    if numba is None:
+        return function
+    _prepare()
+    try:
+        return numba.njit(cache=True, **OPTIONS, **options)(function)
+    except RuntimeError:  # no folder to keep the compiled code in; compile in every process
+        return numba.njit(**OPTIONS, **options)(function)
+
+
+@functools.cache
+def _prepare() -> None:
+    for option in LLVM_OPTIONS:
+        llvm.set_option("snn_delays", option)
+    event.register("numba:compile", _Announcement())
+    if sys.platform == "linux" and numba.config.THREADING_LAYER == "default":
+        # a second OpenMP runtime's idle threads would spin on the cores of the first
+        numba.config.THREADING_LAYER = "omp" if _shares_openmp() else "workqueue"
+
+
+def _shares_openmp() -> bool:
+    """Whether torch runs on the system's OpenMP, the one that numba would load."""
+    files = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    loaded = [file for file in files if "libgomp" in Path(file).name]
+    return len(loaded) == 1 and not Path(loaded[0]).is_relative_to(Path(torch.__file__).parent)
+
+
+if numba is not None:
+
+    class _Announcement(event.Listener):
+        """Say once, on the first compilation in a process, why nothing seems to happen."""
+
+        def __init__(self) -> None:
+            self.told = False
+
+        def on_start(self, event: Any) -> None:
+            module = event.data["dispatcher"].py_func.__module__
+            if not self.told and module.startswith("snn_delays."):
+                self.told = True
+                print(
+                    "Compiling the fast kernels; up to two minutes, the first time only.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        def on_end(self, event: Any) -> None:
+            """Nothing to say."""

@@ -1,0 +1,171 @@
+"""LIF neurons over whole sequences.
+
+Charge ``h = v - v * share / tau + x``, fire where ``h >= v_threshold``, then ``v = 0`` with the
+reset path detached, else ``v = h``. LIF divides by tau (share = 1), PLIF multiplies by a learned
+share (tau = 1): rounded in SpikingJelly's order, so that spikes are equal to its bit by bit.
+
+Shapes: T time, B batch, N neurons.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from snn_delays.ops import compiled, lif_compiled
+
+
+def why_not(x: Tensor) -> str | None:
+    """Why the compiled scan cannot serve, or None where it can."""
+    if x.device.type != "cpu":
+        return "it runs on the CPU only"
+    if x.dtype not in (torch.float32, torch.float64):
+        return "it needs float32 or float64"
+    return compiled.why_not()
+
+
+def fire(
+    x: Tensor,
+    v: Tensor | float,
+    *,
+    tau: float = 1.0,
+    share: Tensor | None = None,
+    v_threshold: float = 1.0,
+    alpha: float = 5.0,
+) -> tuple[Tensor, Tensor]:
+    """Spikes of neurons with the surrogate gradient of ATan, and the membrane they end with.
+
+    Args:
+        x: input current, [T, B, N], T >= 1.
+        v: membrane before the first step, [B, N] or one number.
+        tau: time constant in steps; 1 for PLIF.
+        share: of the membrane that leaks in a step, a scalar tensor; None for LIF.
+        v_threshold: firing threshold.
+        alpha: the surrogate is ``alpha / 2 / (1 + (pi / 2 alpha (h - v_threshold))^2)``.
+
+    Returns:
+        spikes 0 or 1 [T, B, N], membrane after the last step [B, N].
+    """
+    v, share = _state(x, v), _share(x, share)
+    if why_not(x) is None:
+        return _Fire.apply(x, v, share, tau, v_threshold, alpha)
+    spikes, v_seq = plain(x, v, share, tau, v_threshold, alpha)
+    return spikes, v_seq[-1]
+
+
+def integrate(
+    x: Tensor, v: Tensor | float, *, tau: float = 1.0, share: Tensor | None = None
+) -> Tensor:
+    """The membrane after every step of neurons that never fire, [T, B, N]; see ``fire``."""
+    v, share = _state(x, v), _share(x, share)
+    if why_not(x) is None:
+        return _Integrate.apply(x, v, share, tau)
+    return plain(x, v, share, tau, math.inf, 1.0)[1]
+
+
+def plain(
+    x: Tensor, v: Tensor, share: Tensor, tau: float, v_threshold: float, alpha: float
+) -> tuple[Tensor, Tensor]:
+    """The recurrence step by step, on any device: what the compiled scan is held to.
+
+    Returns:
+        spikes and membranes after each step, [T, B, N] each.
+    """
+    spikes, membranes = [], []
+    for current in x:
+        h = v - v * share / tau + current
+        fired = h >= v_threshold
+        soft = torch.atan(math.pi / 2 * alpha * (h - v_threshold)) / math.pi
+        spikes.append(fired.to(x.dtype) + (soft - soft.detach()))
+        v = torch.where(fired, torch.zeros_like(h), h)
+        membranes.append(v)
+    return torch.stack(spikes), torch.stack(membranes)
+
+
+def _state(x: Tensor, v: Tensor | float) -> Tensor:
+    return v if isinstance(v, Tensor) else x.new_full(x.shape[1:], v)
+
+
+def _share(x: Tensor, share: Tensor | None) -> Tensor:
+    return x.new_ones(()) if share is None else share
+
+
+class _Fire(Function):
+    """x, v, share -> spikes, last membrane. The way back scans again instead of storing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v: Tensor, share: Tensor, *settings: float) -> Any:
+        x, last = x.contiguous(), _copy(v)
+        spikes = torch.empty_like(x)
+        tau, v_threshold, _ = settings
+        numbers = _numbers(share, tau, v_threshold, 0, 1)
+        lif_compiled.fire(_rows(x), last.view(-1).numpy(), *numbers, _rows(spikes))
+        ctx.save_for_backward(x, v, share)
+        ctx.settings = settings
+        return spikes, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_spikes: Tensor, g_last: Tensor) -> Any:
+        x, v, share = ctx.saved_tensors
+        tau, v_threshold, alpha = ctx.settings
+        g_x, g_v, g_share = torch.empty_like(x), _copy(g_last), _copy(v)
+        lif_compiled.fire_gradient(
+            _rows(x),
+            *(a.view(-1).numpy() for a in (g_share, g_v)),
+            *_numbers(share, tau, v_threshold, 0, 1, alpha / 2, math.pi / 2 * alpha),
+            _rows(g_spikes.contiguous()),
+            _rows(g_x),
+        )
+        return g_x, g_v, _sum(g_share, tau), None, None, None
+
+
+class _Integrate(Function):
+    """x, v, share -> membrane after every step."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, v: Tensor, share: Tensor, tau: float) -> Tensor:
+        x, v = x.contiguous(), v.contiguous()
+        v_seq = torch.empty_like(x)
+        lif_compiled.integrate(_rows(x), v.view(-1).numpy(), *_numbers(share, tau), _rows(v_seq))
+        ctx.save_for_backward(v_seq, v, share)
+        ctx.tau = tau
+        return v_seq
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_v_seq: Tensor) -> Any:
+        v_seq, v, share = ctx.saved_tensors
+        g_x, g_v, g_share = torch.empty_like(v_seq), torch.empty_like(v), torch.empty_like(v)
+        lif_compiled.integrate_gradient(
+            _rows(v_seq),
+            v.view(-1).numpy(),
+            *_numbers(share, ctx.tau, 0),
+            _rows(g_v_seq.contiguous()),
+            _rows(g_x),
+            *(a.view(-1).numpy() for a in (g_v, g_share)),
+        )
+        return g_x, g_v, _sum(g_share, ctx.tau), None
+
+
+def _copy(v: Tensor) -> Tensor:
+    return v.clone(memory_format=torch.contiguous_format)
+
+
+def _rows(x: Tensor) -> Any:
+    return x.view(x.shape[0], -1).numpy()
+
+
+def _sum(g_share: Tensor, tau: float) -> Tensor:
+    return (g_share.sum(dtype=torch.float64) / -tau).to(g_share.dtype)
+
+
+def _numbers(share: Tensor, *values: float) -> list[Any]:
+    """Scalars of the tensor's precision, or the kernels would compute in float64."""
+    scalar = share.numpy()[()]
+    return [scalar, *map(type(scalar), values)]

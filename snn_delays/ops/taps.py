@@ -1,0 +1,112 @@
+"""Gaussian taps and their gradients in closed form, a few synapses at a time so that they stay in
+the cache.
+
+Shapes: O outputs, I inputs, C kernel count, D taps, n synapses at a time. Taps come first, as the
+transforms over them want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn_delays.ops import compiled
+from snn_delays.ops.memory import empty
+from snn_delays.ops.taps_compiled import weighted_gaussians, weighted_gaussians_gradient
+
+BLOCK = 1 << 19  # taps at a time
+
+
+def weighted_taps(
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | None, taps: int, reach: int
+) -> Tensor:
+    """``sum_c w g_j(d)`` for the first ``reach`` taps; the Gaussian is normalised over all.
+
+    Args:
+        weight_OIC: weights.
+        delay_OIC: delays in steps.
+        sigma: width in steps, or None for one tap at the rounded delay.
+        taps: D.
+        reach: number of taps wanted, at most D.
+
+    Returns:
+        [reach, O, I].
+    """
+    weight_CN, delay_CN = _by_count(weight_OIC), _by_count(delay_OIC)
+    out_DN = empty((reach, weight_CN.shape[1]), weight_CN)
+    if sigma is None:
+        whole = weight_CN.new_zeros(taps, weight_CN.shape[1])
+        out_DN.copy_(whole.scatter_add_(0, delay_CN.round().long(), weight_CN)[:reach])
+    elif _compiled(weight_OIC):
+        weighted_gaussians(
+            weight_CN.numpy(), delay_CN.numpy(), np.float32(sigma), taps, out_DN.numpy()
+        )
+    else:
+        for part in _blocks(weight_CN.shape[1], taps):
+            out = out_DN[:, part]
+            for c, (w, d) in enumerate(zip(weight_CN[:, part], delay_CN[:, part], strict=True)):
+                g, _ = _gaussians(d, sigma, taps)
+                torch.mul(g[:reach], w, out=out) if c == 0 else out.addcmul_(g[:reach], w)
+    return out_DN.view(reach, *weight_OIC.shape[:2])
+
+
+def weighted_taps_gradient(
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | None, taps: int, g_taps_DOI: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of weight and delay from that of ``weighted_taps``; rounded delays have none.
+
+    ``dg_j/dd = g_j (a_j - sum_j' g_j' a_j')`` with ``a_j = (j - d) / s^2``.
+    """
+    weight_CN, delay_CN = _by_count(weight_OIC), _by_count(delay_OIC)
+    reach, g_DN = g_taps_DOI.shape[0], g_taps_DOI.flatten(1)
+    g_weight_CN = torch.empty_like(weight_CN)
+    if sigma is None:
+        index = delay_CN.round().long()
+        torch.mul(g_DN.gather(0, index.clamp(max=reach - 1)), index < reach, out=g_weight_CN)
+        return _as_parameter(g_weight_CN, weight_OIC), None
+    g_delay_CN = torch.empty_like(weight_CN)
+    if _compiled(weight_OIC):
+        weighted_gaussians_gradient(
+            weight_CN.numpy(), delay_CN.numpy(), np.float32(sigma), taps, g_DN.numpy(),
+            g_weight_CN.numpy(), g_delay_CN.numpy(),
+        )  # fmt: skip
+        return _as_parameter(g_weight_CN, weight_OIC), _as_parameter(g_delay_CN, weight_OIC)
+    for part in _blocks(weight_CN.shape[1], taps):
+        for c, (w, d) in enumerate(zip(weight_CN[:, part], delay_CN[:, part], strict=True)):
+            g, a = _gaussians(d, sigma, taps)
+            mean_a = torch.linalg.vecdot(g, a, dim=0)
+            pull = g[:reach].mul_(g_DN[:, part])
+            g_weight = torch.sum(pull, 0, out=g_weight_CN[c, part])
+            moved = torch.linalg.vecdot(pull, a[:reach], dim=0)
+            g_delay_CN[c, part] = moved.addcmul_(mean_a, g_weight, value=-1).mul_(w)
+    return _as_parameter(g_weight_CN, weight_OIC), _as_parameter(g_delay_CN, weight_OIC)
+
+
+def _compiled(tensor: Tensor) -> bool:
+    return compiled.available() and tensor.device.type == "cpu" and tensor.dtype == torch.float32
+
+
+def _gaussians(delay_n: Tensor, sigma: float, taps: int) -> tuple[Tensor, Tensor]:
+    """Normalised taps and ``(j - d) / s^2``, [D, n] each."""
+    j = torch.arange(taps, dtype=delay_n.dtype, device=delay_n.device).unsqueeze(1)
+    a = (j - delay_n).mul_(1 / sigma**2)
+    g = (a * a).mul_(-(sigma**2) / 2).exp_()
+    return g.div_(g.sum(0).add_(1e-7)), a
+
+
+def _blocks(synapses: int, taps: int) -> Iterator[slice]:
+    width = max(BLOCK // taps, 1)
+    for start in range(0, synapses, width):
+        yield slice(start, start + width)
+
+
+def _by_count(tensor_OIC: Tensor) -> Tensor:
+    """[O, I, C] -> [C, O I], the synapses of each kernel side by side."""
+    return tensor_OIC.detach().flatten(0, 1).T.contiguous()
+
+
+def _as_parameter(tensor_CN: Tensor, like_OIC: Tensor) -> Tensor:
+    return tensor_CN.T.contiguous().view_as(like_OIC)

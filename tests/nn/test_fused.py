@@ -1,0 +1,193 @@
+"""The fused training pass against the modules it replaces."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from spikingjelly.activation_based import monitor, neuron
+from torch.nn import functional as F
+
+from snn_delays.config import Config
+from snn_delays.nn import Network, build_network, fused
+from snn_delays.ops import compiled, memory
+
+pytestmark = pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+
+
+def configure(hidden=(24, 20), taps=9, channels=14, **model) -> Config:
+    config = Config()
+    config.data.units, config.data.units_per_channel = channels, 1
+    config.model.hidden, config.model.taps, config.model.tau_ms = list(hidden), taps, 15.0
+    for key, value in model.items():
+        assert hasattr(config.model, key)
+        setattr(config.model, key, value)
+    return config
+
+
+def networks(config: Config, classes=6, dtype=torch.float64) -> tuple[Network, Network]:
+    """The same network fused and module by module."""
+    torch.manual_seed(3)
+    ours = build_network(config, classes).to(dtype)
+    ours.set_sigma(1.7)
+    theirs = copy.deepcopy(ours)
+    ours.set_backend("numba")
+    theirs.set_backend("reference")
+    return ours, theirs
+
+
+def spikes(T, B, channels=14, seed=0, dtype=torch.float64) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.poisson(torch.full((T, B, channels), 0.3), generator=g).to(dtype)
+
+
+def train_once(network: Network, x: torch.Tensor, seed=1) -> torch.Tensor:
+    torch.manual_seed(seed)  # the same dropout masks
+    scores = network.train()(x)
+    F.cross_entropy(scores, torch.arange(x.shape[1]) % scores.shape[1]).backward()
+    return scores
+
+
+def is_fused(network: Network, x: torch.Tensor) -> bool:
+    return fused.why_not_fused(list(network.blocks), network.readout.linear, x) is None
+
+
+def assert_near(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def assert_equal_everywhere(ours: Network, theirs: Network) -> None:
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert (mine.grad - other.grad).abs().max() <= 1e-9 * other.grad.abs().max() + 1e-14, name
+    for mine, other in zip(ours.buffers(), theirs.buffers(), strict=True):
+        assert_near(mine, other)
+    for mine, other in zip(ours.modules(), theirs.modules(), strict=True):
+        if isinstance(mine, neuron.BaseNode):
+            assert_near(mine.v, other.v)
+
+
+@pytest.fixture(autouse=True)
+def _unwritten_memory_is_nan(monkeypatch) -> None:
+    """What a kernel forgets to write must show."""
+    allocate = memory.Pool.empty
+
+    def filled(self, shape, like):
+        return allocate(self, shape, like).fill_(torch.nan)
+
+    monkeypatch.setattr(memory.Pool, "empty", filled)
+    pool = memory.Pool()
+    for module in ("spectral", "block", "taps"):
+        monkeypatch.setattr(f"snn_delays.ops.{module}.empty", pool.empty)
+
+
+@pytest.mark.parametrize("T", [1, 2, 63, 127])
+@pytest.mark.parametrize("B", [1, 3, 40])
+@pytest.mark.parametrize("hidden", [(1,), (7, 140), (24, 20, 17)])
+def test_sizes(T, B, hidden) -> None:
+    ours, theirs = networks(configure(hidden))
+    x = spikes(T, B)
+    assert is_fused(ours, x)
+    assert not is_fused(theirs, x)
+    assert_near(train_once(ours, x), train_once(theirs, x))
+    assert_equal_everywhere(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"taps": 25, "kernel_count": 2},
+        {"taps": 101, "extra_steps": 0},
+        {"taps": 3, "extra_steps": 40},
+        {"delays": "fixed"},
+        {"density": 0.3},
+        {"dropout": 0.0},
+        {"readout": "max"},
+        {"readout": "spike_count", "readout_threshold": 0.5},
+        {"v_threshold": 1e-6},  # fires at nearly every step
+        {"v_threshold": 1e6},  # never fires
+        {"surrogate_alpha": 2.0, "v_threshold": 0.7, "tau_ms": 80.0},
+    ],
+)
+def test_settings(model) -> None:
+    ours, theirs = networks(configure(**model))
+    x = spikes(50, 5)
+    assert is_fused(ours, x)
+    assert_near(train_once(ours, x), train_once(theirs, x))
+    assert_equal_everywhere(ours, theirs)
+
+
+@pytest.mark.parametrize("x", [torch.zeros(30, 4, 14), torch.ones(30, 4, 14)])
+def test_silent_and_saturated_input(x) -> None:
+    ours, theirs = networks(configure())
+    assert_near(train_once(ours, x.double()), train_once(theirs, x.double()))
+    assert_equal_everywhere(ours, theirs)
+
+
+def test_the_gradient_reaches_the_input() -> None:
+    ours, theirs = networks(configure())
+    inputs = [spikes(40, 3).requires_grad_() for _ in range(2)]
+    for network, x in zip((ours, theirs), inputs, strict=True):
+        train_once(network, x)
+    assert_near(inputs[0].grad, inputs[1].grad)
+
+
+def test_two_passes_before_their_gradients_do_not_mix() -> None:
+    ours, theirs = networks(configure(dropout=0.0))
+    for network in (ours, theirs):
+        first, second = network(spikes(60, 40, seed=1)), network(spikes(60, 40, seed=2))
+        (first.square().sum() + second.cos().sum()).backward()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert (mine.grad - other.grad).abs().max() <= 1e-9 * other.grad.abs().max()
+
+
+def test_a_constant_channel_far_from_zero_keeps_its_variance() -> None:
+    ours, theirs = networks(configure())
+    x = spikes(50, 8) * 1e-3 + 100
+    assert_near(train_once(ours, x), train_once(theirs, x))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"bias": True}, "bias"),
+        ({"batch_norm": False}, "BatchNorm"),
+        ({"filter_tau_ms": 20.0}, "filter"),
+        ({"neuron": "plif"}, "neuron"),
+    ],
+)
+def test_other_settings_run_module_by_module(model, words) -> None:
+    ours, theirs = networks(configure(**model))
+    x = spikes(30, 4)
+    blocks, last = list(ours.blocks), ours.readout.linear
+    assert words in fused.why_not_fused(blocks, last, x)
+    torch.testing.assert_close(train_once(ours, x), train_once(theirs, x), rtol=1e-9, atol=1e-12)
+
+
+def test_a_monitor_sees_the_modules() -> None:
+    ours, _ = networks(configure())
+    x = spikes(30, 4)
+    watch = monitor.OutputMonitor(ours, neuron.LIFNode)
+    train_once(ours, x)
+    assert len(watch.records) == 3
+    watch.remove_hooks()
+    assert is_fused(ours, x)
+
+
+def test_evaluation_runs_module_by_module_and_changes_nothing() -> None:
+    ours, theirs = networks(configure())
+    x = spikes(30, 40)
+    before = copy.deepcopy(ours.state_dict())
+    assert_near(ours.eval()(x), theirs.eval()(x))
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_single_precision_stays_near() -> None:
+    """One block, before any spike can flip: the gradients of a loss on the readout alone."""
+    ours, _ = networks(configure((33,), taps=25), dtype=torch.float32)
+    exact = copy.deepcopy(ours).double()
+    exact.set_backend("reference")
+    x = spikes(100, 4)
+    scores = [train_once(ours, x.float()), train_once(exact, x)]
+    assert (scores[0] - scores[1]).norm() <= 1e-3 * scores[1].norm()
