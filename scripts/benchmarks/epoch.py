@@ -1,0 +1,169 @@
+"""A training epoch with its data: samples per second, and the share of it spent waiting for data.
+
+Writes random recordings as files of SHD's format to a temporary folder, prepares their frames, and
+trains SHD's network on them with the package's own loader and loop. The first epoch, in which all
+is compiled, is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from scripts.benchmarks.agreement import check_training
+from scripts.benchmarks.common import (
+    Columns,
+    Report,
+    Row,
+    make_parser,
+    positive,
+    run,
+    say,
+    spread,
+    summary,
+)
+from scripts.benchmarks.networks import (
+    SHD,
+    SIZES,
+    Problem,
+    add_sizes,
+    configure,
+    our_network,
+)
+from snn_delays.config import Config
+from snn_delays.data.cache import open_frames
+from snn_delays.data.loaders import Batch, Loader, Samples
+from snn_delays.train.loop import build_loader, train_epoch
+from snn_delays.train.optim import build_optimizers
+from snn_delays.train.progress import Progress
+
+UNITS = 700
+SPIKES = 7000  # per second of a recording, about SHD's
+SHORTEST = 0.6  # length of the shortest recording relative to the longest
+COLUMNS: Columns = {
+    "samples": lambda row: str(row["samples"]),
+    "batch": lambda row: str(row["batch"]),
+    "epoch, s": lambda row: spread(row["seconds"]),
+    "samples per second": lambda row: spread(row["samples_per_second"]),
+    "waiting for data, %": lambda row: spread(row["waiting_percent"]),
+    "preparing the frames, s": lambda row: f"{row['preparing_seconds']:.1f}",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = make_parser("epoch", __doc__, rounds=3)
+    parser.add_argument("--samples", type=positive, default=2048, help="recordings (2048)")
+    add_sizes(parser, *SIZES)
+    return run(parser, measure, arguments)
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Check the network's numbers, then train."""
+    problem = SHD.as_asked(options)
+    say("comparing the numbers")
+    check_training("network", problem)
+    with tempfile.TemporaryDirectory() as folder:
+        say("writing the recordings")
+        path = write_recordings(Path(folder) / "train.h5", options.samples, problem)
+        row = _train(problem, _data_config(problem, path), options.rounds)
+    return Report(_title(options), COLUMNS, [{"samples": options.samples, **row}])
+
+
+def write_recordings(path: Path, samples: int, problem: Problem) -> Path:
+    """A file of SHD's format: random spikes, the longest recording of ``problem.steps`` steps."""
+    rng = np.random.default_rng(problem.seed)
+    longest = (problem.steps - 0.5) * Config().data.step_ms / 1000  # float16 may round it up
+    seconds = longest * rng.uniform(SHORTEST, 1, samples)
+    seconds[0] = longest
+    counts = 2 + rng.poisson(SPIKES * seconds)
+    with h5py.File(path, "w") as file:
+        times = file.create_dataset("spikes/times", samples, h5py.vlen_dtype(np.float16))
+        units = file.create_dataset("spikes/units", samples, h5py.vlen_dtype(np.uint16))
+        for n, (length, count) in enumerate(zip(seconds, counts, strict=True)):
+            within = np.sort(rng.uniform(0, length, count))
+            within[0], within[-1] = 0, length
+            times[n] = within.astype(np.float16)
+            units[n] = rng.integers(0, UNITS, count).astype(np.uint16)
+        file["labels"] = np.arange(samples) % problem.classes
+        file["extra/keys"] = [f"class {k}".encode() for k in range(problem.classes)]
+    return path
+
+
+def _data_config(problem: Problem, path: Path) -> Config:
+    config = configure(problem)
+    config.data.name, config.data.cache = "spikes", str(path.parent / "cache")
+    config.data.train_file = config.data.test_file = str(path)
+    config.train.batch_size = problem.batch
+    return config
+
+
+@dataclass(frozen=True)
+class WatchedLoader(Loader):
+    """A loader that notes how long its batches are waited for.
+
+    Attributes:
+        waits: seconds spent inside the loader, one for each batch and each end of an epoch.
+    """
+
+    waits: list[float] = field(default_factory=list)
+
+    def epoch(self, epoch: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 0."""
+        batches = super().epoch(epoch)
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self.waits.append(time.perf_counter() - started)
+            if batch is None:
+                return
+            yield batch
+
+
+def _train(problem: Problem, config: Config, rounds: int) -> Row:
+    say("preparing the frames")
+    started = time.perf_counter()
+    samples = Samples.of(open_frames(Path(str(config.data.train_file)), config))
+    preparing = time.perf_counter() - started
+    plain = build_loader(config, samples, samples.longest, torch.device("cpu"), shuffle=True)
+    loader = WatchedLoader(**vars(plain))
+    network = our_network(problem)
+    optimizers = build_optimizers(network, config.train)
+    seconds, shares = [], []
+    with Progress(rounds + 1, len(loader), "epoch") as progress:
+        for epoch in range(rounds + 1):
+            say(f"  epoch {epoch} of {rounds}" if epoch else "  warming up")
+            loader.waits.clear()
+            started = time.perf_counter()
+            train_epoch(network, optimizers, loader, epoch, progress)
+            seconds.append(time.perf_counter() - started)
+            shares.append(100 * sum(loader.waits) / seconds[-1])
+    return {
+        "batch": problem.batch,
+        "steps": samples.longest,
+        "hidden": list(problem.hidden),
+        "seconds": summary(seconds[1:]),
+        "samples_per_second": summary([len(samples) / s for s in seconds[1:]]),
+        "waiting_percent": summary(shares[1:]),
+        "preparing_seconds": preparing,
+    }
+
+
+def _title(options: argparse.Namespace) -> str:
+    return (
+        f"Training epochs of SHD's network with their data, backend {options.backend}, float32;"
+        " waiting: time inside the loader."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

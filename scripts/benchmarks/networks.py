@@ -1,0 +1,184 @@
+"""The networks that are timed, ours and the reference, and a training step of each.
+
+The reference is the paper's network from other people's parts (dcls, SpikingJelly, torch's Adam),
+as its authors assemble it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scripts.benchmarks.common import positive
+from snn_delays.config import SIGMA_END, SIGMA_OFFSET, Config, validate
+from snn_delays.nn import Network, build_network
+from snn_delays.train.optim import build_optimizers
+from tests.reference_network import ReferenceNetwork, reference_optimizers
+
+RATE = 0.1  # spikes per channel and step
+PRECISIONS = ("float32", "mixed")
+SIZES = {
+    "hidden": ("N", "neurons of each hidden layer"),
+    "taps": ("D", "delay taps, odd"),
+    "steps": ("T", "time steps of the input"),
+    "batch": ("B", "samples"),
+}
+
+Reference = TypeVar("Reference", bound=ReferenceNetwork)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network and its batch.
+
+    Attributes:
+        hidden: neurons of each hidden layer.
+        taps: of every layer.
+        steps: of the input.
+        batch: samples.
+        classes: number of classes.
+        tau: membrane time constant, steps.
+        dropout: share of hidden neurons silenced.
+        extra_steps: steps that each layer adds; None: (taps - 1) // 2.
+        sigma: "wide", as training starts, or "narrow", as it ends.
+        backend: of ours.
+        seed: of parameters and spikes.
+    """
+
+    hidden: tuple[int, ...]
+    taps: int
+    steps: int
+    batch: int
+    classes: int
+    tau: float
+    dropout: float
+    extra_steps: int | None = None
+    sigma: str = "wide"
+    backend: str = "auto"
+    seed: int = 0
+
+    @property
+    def width(self) -> float:
+        """Width of the Gaussian taps, steps."""
+        return SIGMA_END if self.sigma == "narrow" else self.taps // 2 + SIGMA_OFFSET
+
+    def resized(self, **sizes: int | None) -> Problem:
+        """With other sizes, "hidden" being the neurons of every hidden layer; None keeps one."""
+        given: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
+        if "hidden" in given:
+            given["hidden"] = (given["hidden"],) * len(self.hidden)
+        return replace(self, **given)
+
+    def as_asked(self, options: argparse.Namespace) -> Problem:
+        """With the sizes, the backend and the seed that the options give."""
+        sizes = {name: getattr(options, name) for name in SIZES}
+        return replace(self.resized(**sizes), backend=options.backend, seed=options.seed)
+
+
+SHD = Problem((256, 256), 25, 100, 256, 20, 1.005, 0.4)
+SSC = Problem((512, 512, 512), 31, 100, 128, 35, 1.5, 0.25)
+
+
+def add_sizes(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Options that change sizes of a problem."""
+    for name in names:
+        letter, help = SIZES[name]
+        parser.add_argument(f"--{name}", type=positive, metavar=letter, help=help)
+
+
+def configure(problem: Problem) -> Config:
+    """The package's configuration of a problem.
+
+    Raises:
+        UserError: sizes that no network can have.
+    """
+    config = Config(backend=problem.backend, seed=problem.seed)
+    config.model.hidden = list(problem.hidden)
+    config.model.taps = problem.taps
+    config.model.extra_steps = problem.extra_steps
+    config.model.tau_ms = problem.tau * config.data.step_ms
+    config.model.dropout = problem.dropout
+    validate(config)
+    return config
+
+
+def random_batch(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Spikes [T, B, I] and labels [B]."""
+    g = torch.Generator().manual_seed(problem.seed)
+    channels = configure(problem).data.channels
+    x = torch.rand(problem.steps, problem.batch, channels, generator=g) < RATE
+    return x.float(), torch.randint(problem.classes, (problem.batch,), generator=g)
+
+
+def our_network(problem: Problem, dtype: torch.dtype = torch.float32) -> Network:
+    """Ours, in training mode."""
+    torch.manual_seed(problem.seed)
+    network = build_network(configure(problem), problem.classes).to(dtype)
+    network.set_sigma(problem.width)
+    return network
+
+
+def reference_network(problem: Problem, dtype: torch.dtype = torch.float32) -> ReferenceNetwork:
+    """The reference with the parameters of ours."""
+    return reference_of(our_network(problem, dtype), problem, ReferenceNetwork)
+
+
+def reference_of(network: Network, problem: Problem, kind: type[Reference]) -> Reference:
+    """The reference, or a kind of it, with the parameters of ``network``."""
+    config = configure(problem)
+    theirs = kind(
+        [config.data.channels, *problem.hidden, problem.classes],
+        problem.taps,
+        1,
+        config.tau,
+        problem.dropout,
+        config.model.layer_extra_steps,
+    ).to(network.readout.linear.weight.dtype)
+    theirs.copy_from(network)
+    for linear in theirs.maps:  # a schedule sets SIG: its gradient would be work for nothing
+        linear.SIG.requires_grad_(False)
+    return theirs
+
+
+def scores(network: nn.Module, x: Tensor, precision: str) -> Tensor:
+    """[T, B, I] -> [B, K]; in "mixed" precision under torch's autocast to bfloat16."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed"):
+        return network(x)
+
+
+def our_step(problem: Problem, precision: str = "float32") -> Callable[[], None]:
+    """A training step of ours."""
+    network = our_network(problem)
+    optimizers = build_optimizers(network, configure(problem).train)
+    x, y = random_batch(problem)
+
+    def step() -> None:
+        optimizers.zero_grad()
+        F.cross_entropy(scores(network, x, precision), y).backward()
+        optimizers.step()
+        network.constrain()
+
+    return step
+
+
+def reference_step(problem: Problem) -> Callable[[], None]:
+    """A training step of the reference."""
+    network = reference_network(problem)
+    optimizers, _ = reference_optimizers(network, configure(problem))
+    x, y = random_batch(problem)
+
+    def step() -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        F.cross_entropy(network(x), y).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        network.clamp()
+
+    return step

@@ -1,0 +1,113 @@
+"""Our training step over taps, time steps, hidden neurons and batch, one at a time.
+
+The centre is the SHD network (25 taps, 100 steps, 256 neurons, batch 256) without extra steps;
+every size runs by turns with it. "251 taps against 25" is the ratio of --factor taps at 251.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from scripts.benchmarks.agreement import check_training
+from scripts.benchmarks.common import (
+    Columns,
+    Report,
+    Row,
+    make_parser,
+    milliseconds,
+    positives,
+    ratios,
+    run,
+    say,
+    spread,
+)
+from scripts.benchmarks.networks import SHD, Problem, add_sizes, our_step
+from scripts.benchmarks.workers import Worker, alternate, started
+from snn_delays.errors import UserError
+
+VALUES = {
+    "taps": [25, 51, 101, 251, 501],
+    "steps": [50, 100, 200, 500, 1000],
+    "hidden": [128, 256, 512, 1024],
+    "batch": [1, 16, 64, 256, 512],
+}
+Point = tuple[str, int]  # a factor and its value
+COLUMNS: Columns = {
+    "factor": lambda row: row["factor"],
+    "value": lambda row: str(row["value"]),
+    "step, ms": lambda row: spread(row["ms"]),
+    "centre, ms": lambda row: spread(row["centre_ms"]),
+    "against the centre": lambda row: spread(row["ratio"]),
+    "error of gradients": lambda row: f"{row['gradient_error']:.0e}",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = make_parser("scaling", __doc__)
+    add = parser.add_argument
+    add("--factor", choices=(*VALUES, "all"), default="all", help="what is varied (all)")
+    add("--values", type=positives, metavar="N,N,...", help="of that factor, instead of the usual")
+    add_sizes(parser, *VALUES)
+    return run(parser, measure, arguments)
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Check every size, then time it beside the centre."""
+    if options.values and options.factor == "all":
+        raise UserError("--values needs --factor taps, steps, hidden or batch.")
+    centre = replace(SHD, extra_steps=0).as_asked(options)
+    points = _points(centre, options)
+    errors = {point: _check(point, problem) for point, problem in points.items()}
+    with started({"centre": (our_step, centre)}) as workers:
+        rows = [
+            {"factor": point[0], "value": point[1], **errors[point]}
+            | _time(point, problem, workers["centre"], options.rounds)
+            for point, problem in points.items()
+        ]
+    return Report(_title(centre), COLUMNS, rows)
+
+
+def _points(centre: Problem, options: argparse.Namespace) -> dict[Point, Problem]:
+    factors = VALUES if options.factor == "all" else {options.factor: VALUES[options.factor]}
+    return {
+        (factor, value): centre.resized(**{factor: value})
+        for factor, usual in factors.items()
+        for value in options.values or usual
+    }
+
+
+def _check(point: Point, problem: Problem) -> Row:
+    say(f"{_name(point)}: comparing the numbers")
+    errors = check_training(_name(point), problem)
+    return {f"{name}_error": error for name, error in errors.items()}
+
+
+def _time(point: Point, problem: Problem, centre: Worker, rounds: int) -> Row:
+    say(f"{_name(point)}: timing")
+    with started({"point": (our_step, problem)}) as workers:
+        seconds = alternate({"centre": centre, **workers}, rounds)
+    return {
+        "ms": milliseconds(seconds["point"]),
+        "centre_ms": milliseconds(seconds["centre"]),
+        "ratio": ratios(seconds["point"], seconds["centre"]),
+    }
+
+
+def _name(point: Point) -> str:
+    return f"{point[0]} {point[1]}"
+
+
+def _title(centre: Problem) -> str:
+    return (
+        f"Our training step, backend {centre.backend}, float32, one size changed at a time from"
+        f" {centre.taps} taps, {centre.steps} steps, {centre.hidden[0]} neurons, batch"
+        f" {centre.batch}, no extra steps; by turns with that centre."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

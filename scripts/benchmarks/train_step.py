@@ -1,0 +1,139 @@
+"""A full training step beside the reference's: speed, peak memory, deviation from float64.
+
+A step is zero_grad, forward, cross-entropy, backward, both optimisers and the clamp, on random
+spikes, at the sizes of the paper's SHD and SSC networks. The two run by turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from scripts.benchmarks.agreement import check_training
+from scripts.benchmarks.common import (
+    Columns,
+    Report,
+    Row,
+    make_parser,
+    milliseconds,
+    ratios,
+    run,
+    say,
+    spread,
+)
+from scripts.benchmarks.networks import (
+    PRECISIONS,
+    SHD,
+    SIZES,
+    SSC,
+    Problem,
+    add_sizes,
+    our_step,
+    reference_step,
+)
+from scripts.benchmarks.workers import alternate, peak_memory, started
+
+CASES = {"shd": SHD, "ssc": SSC}
+SIGMAS = ("wide", "narrow")
+Name = tuple[str, str]  # a case and a sigma
+COLUMNS: Columns = {
+    "case": lambda row: row["case"],
+    "sigma": lambda row: row["sigma"],
+    "ours, ms": lambda row: spread(row["ours_ms"]),
+    "reference, ms": lambda row: spread(row["reference_ms"]),
+    "ratio": lambda row: spread(row["ratio"]),
+    "peak memory, MB": lambda row: f"{row['ours_mb']:.0f}",
+    "reference, MB": lambda row: f"{row['reference_mb']:.0f}",
+    "error of scores": lambda row: _error(row, "logits"),
+    "error of gradients": lambda row: _error(row, "gradient"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = make_parser("train_step", __doc__)
+    add = parser.add_argument
+    add("--case", choices=(*CASES, "all"), default="all", help="network and batch (all)")
+    add(
+        "--sigma",
+        choices=(*SIGMAS, "all"),
+        default="all",
+        help="width of the Gaussian taps: wide, as training starts, or narrow, 0.5 (all)",
+    )
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of ours; mixed: autocast to bfloat16, its error stands beside the speed (float32)",
+    )
+    add_sizes(parser, *SIZES)
+    return run(parser, measure, arguments)
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Check all that is asked for, then time it."""
+    problems = _problems(options)
+    errors = {name: _check(name, problem, options) for name, problem in problems.items()}
+    rows = [
+        {"case": name[0], **asdict(problem), "width": problem.width, **errors[name]}
+        | {"precision": options.precision}
+        | _time(name, problem, options)
+        for name, problem in problems.items()
+    ]
+    return Report(_title(options), COLUMNS, rows)
+
+
+def _problems(options: argparse.Namespace) -> dict[Name, Problem]:
+    cases = CASES if options.case == "all" else {options.case: CASES[options.case]}
+    sigmas = SIGMAS if options.sigma == "all" else (options.sigma,)
+    return {
+        (name, sigma): replace(case.as_asked(options), sigma=sigma)
+        for name, case in cases.items()
+        for sigma in sigmas
+    }
+
+
+def _check(name: Name, problem: Problem, options: argparse.Namespace) -> Row:
+    say(f"{_text(name)}: comparing the numbers")
+    errors = check_training(_text(name), problem, options.precision)
+    return {f"{number}_error": error for number, error in errors.items()}
+
+
+def _time(name: Name, problem: Problem, options: argparse.Namespace) -> Row:
+    say(f"{_text(name)}: timing")
+    makes: dict[str, tuple[Any, ...]] = {
+        "ours": (our_step, problem, options.precision),
+        "reference": (reference_step, problem),
+    }
+    with started(makes) as workers:
+        seconds = alternate(workers, options.rounds)
+    say(f"{_text(name)}: peak memory")
+    megabytes = {f"{which}_mb": peak_memory(*make) / 1e6 for which, make in makes.items()}
+    return {
+        "ours_ms": milliseconds(seconds["ours"]),
+        "reference_ms": milliseconds(seconds["reference"]),
+        "ratio": ratios(seconds["reference"], seconds["ours"]),
+        **megabytes,
+    }
+
+
+def _text(name: Name) -> str:
+    return f"{name[0]}, {name[1]} sigma"
+
+
+def _error(row: Row, name: str) -> str:
+    return f"{row[f'{name}_error']:.0e} (reference {row[f'plain_{name}_error']:.0e})"
+
+
+def _title(options: argparse.Namespace) -> str:
+    return (
+        f"Training step, backend {options.backend}, {options.precision}, against dcls +"
+        " SpikingJelly + Adam in float32; ratio = reference / ours, round by round."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

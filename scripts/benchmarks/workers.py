@@ -1,0 +1,143 @@
+"""Things to time, each in a process of its own, run by turns.
+
+They share the machine's drift, but neither memory nor thread pools. Processes are forked off a
+server that has imported torch and run nothing, so the peak memory of one says nothing of another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from scripts.benchmarks.common import say
+from snn_delays.cli.app import quiet_libraries
+from snn_delays.errors import UserError
+
+WARM_UP = 2  # calls that are not timed: the first compiles and allocates
+TURN = 0.5  # seconds that a turn lasts at least, by repeated calls
+PAUSE = 0.2  # seconds between turns, in which idle threads of the last one stop spinning
+MEMORY_CALLS = 3
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
+
+CONTEXT = multiprocessing.get_context("forkserver")
+# torch imports torch._dynamo with the first optimiser, in a second or two
+CONTEXT.set_forkserver_preload(["scripts.benchmarks.networks", "torch._dynamo"])
+
+Make = Callable[..., Callable[[], object]]
+
+
+class Worker:
+    """A process that calls ``make(*arguments)()`` on request.
+
+    Args:
+        make: importable; builds what is timed, in the process, at the first request.
+        arguments: its arguments.
+    """
+
+    def __init__(self, make: Make, *arguments: Any) -> None:
+        self._pipe, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def run(self, calls: int = 1) -> float:
+        """Seconds per call.
+
+        Raises:
+            UserError: the process was killed.
+            RuntimeError: what was called failed; the message holds its traceback.
+        """
+        return self._request(calls)[0]
+
+    def warm_up(self) -> int:
+        """Call until all is compiled; returns how many calls make a turn."""
+        self.run(WARM_UP)
+        return max(1, math.ceil(TURN / self.run()))
+
+    def peak_memory(self) -> int:
+        """Most memory that the process has held (ru_maxrss), bytes."""
+        return self._request(0)[1]
+
+    def close(self) -> None:
+        """End the process."""
+        with contextlib.suppress(OSError):  # it may be dead
+            self._pipe.send(None)
+        self._process.join()
+        self._pipe.close()
+
+    def _request(self, calls: int) -> tuple[float, int]:
+        try:
+            self._pipe.send(calls)
+            reply = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise UserError(
+                "A measuring process was killed, most likely for lack of memory; choose smaller"
+                " sizes."
+            ) from error
+        if isinstance(reply, str):
+            raise RuntimeError(reply)
+        return reply
+
+
+@contextlib.contextmanager
+def started(makes: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Worker]]:
+    """Workers by name, each from ``(make, *arguments)``; they end with the context."""
+    workers = {name: Worker(*make) for name, make in makes.items()}
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def alternate(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
+    """Seconds per call of each worker, measured by turns, [rounds] each."""
+    calls = {name: worker.warm_up() for name, worker in workers.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for number in range(rounds):
+        say(f"  round {number + 1} of {rounds}")
+        for name, worker in workers.items():
+            time.sleep(PAUSE)
+            seconds[name].append(worker.run(calls[name]))
+    return seconds
+
+
+def peak_memory(make: Make, *arguments: Any) -> int:
+    """Most memory that a fresh process holds over a few calls, bytes."""
+    with started({"": (make, *arguments)}) as workers:
+        workers[""].run(MEMORY_CALLS)
+        return workers[""].peak_memory()
+
+
+def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...]) -> None:
+    quiet_libraries()
+    step = None
+    with contextlib.suppress(EOFError):  # the parent is gone
+        for calls in iter(pipe.recv, None):
+            try:
+                step = step or make(*arguments)
+                pipe.send((_seconds(step, calls), _peak()))
+            except Exception:
+                pipe.send(traceback.format_exc())
+
+
+def _seconds(step: Callable[[], object], calls: int) -> float:
+    """Per call, after one that is not timed: in use, a call follows a call."""
+    if calls:
+        step()
+    started = time.perf_counter()
+    for _ in range(calls):
+        step()
+    return (time.perf_counter() - started) / max(calls, 1)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT

@@ -1,0 +1,166 @@
+"""The benchmarks at tiny sizes: what they write, and that wrong numbers get no speed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.benchmarks import agreement, common, epoch, inference, scaling, train_step, workers
+from snn_delays.nn import delayed_linear as layers
+
+TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
+COMMANDS = {
+    "train_step": (train_step, [*TINY, "--batch", "4", "--case", "shd", "--sigma", "narrow"]),
+    "scaling": (scaling, [*TINY, "--batch", "4", "--factor", "taps", "--values", "5,9"]),
+    "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
+    "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
+}
+
+
+def tables(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_table_and_json(name, tmp_path, capsys) -> None:
+    script, arguments = COMMANDS[name]
+    assert script.main([*arguments, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    result = json.loads((tmp_path / f"{name}.json").read_text())
+    assert (tmp_path / f"{name}.md").read_text() == printed
+    assert len(tables(printed)) == 2 + len(result["rows"])
+    assert result["made"]["command"].startswith(f"python -m scripts.benchmarks.{name} --hidden 16")
+    assert {"commit", "versions", "machine", "environment"} <= result["made"].keys()
+    for row in result["rows"]:
+        summaries = [value for value in row.values() if isinstance(value, dict)]
+        assert summaries
+        for values in summaries:
+            assert len(values["values"]) == values["n"] == 1
+            assert 0 <= values["min"] <= values["median"] <= values["max"]
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    found = common.ratios([2.0, 30.0, 8.0], [1.0, 10.0, 2.0])
+    assert found == {"median": 3.0, "min": 2.0, "max": 4.0, "n": 3, "values": [2.0, 3.0, 4.0]}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_wrong_numbers_get_no_speed(name, tmp_path, monkeypatch, capsys) -> None:
+    right = layers.delayed_linear
+
+    def wrong(*arguments, backend, **settings):
+        y = right(*arguments, backend=backend, **settings)
+        return 1.01 * y if backend == "dense" else y
+
+    monkeypatch.setattr(layers, "delayed_linear", wrong)
+    script, arguments = COMMANDS[name]
+    assert script.main([*arguments, "--backend", "dense", "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "deviates from float64 by" in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_inference_leaves_out_what_does_not_serve(monkeypatch, capsys) -> None:
+    right = layers.delayed_linear
+
+    def refuses(*arguments, backend, **settings):
+        if backend == "dense":
+            raise ValueError("backend=dense cannot serve: it is asleep.")
+        return right(*arguments, backend=backend, **settings)
+
+    monkeypatch.setattr(layers, "delayed_linear", refuses)
+    options = argparse.Namespace(
+        backend="all", what="layer", hidden=16, taps=5, steps=20, seed=0, batch=[3]
+    )
+    (trial,) = inference._trials(3, options)
+    assert "DelayedLinear, dense" in trial.makes
+    errors = inference._check(trial)
+    assert "DelayedLinear, dense" not in errors
+    assert {"conv1d", "DelayedLinear, auto", "DelayedLinear, reference"} <= errors.keys()
+    assert "it is asleep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "sentence"),
+    [
+        (train_step, ["--case", "gsc"], "argument --case: invalid choice: 'gsc'"),
+        (train_step, ["--rounds", "0"], "0 is not a whole number of at least 1"),
+        (train_step, ["--taps", "4"], "model.taps=4 must be odd; use 5."),
+        (train_step, ["--backend", "nothing"], "argument --backend: invalid choice"),
+        (scaling, ["--values", "5"], "--values needs --factor"),
+        (inference, ["--batch", "1,x"], "x is not a whole number of at least 1"),
+        (epoch, ["--out", __file__], "cannot be written"),
+    ],
+)
+def test_wrong_options_end_in_one_sentence(script, arguments, sentence, capsys) -> None:
+    try:
+        code = script.main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr()
+    assert (code, printed.out) == (2, "")
+    assert sentence in printed.err.splitlines()[-1]
+    assert "usage" not in printed.err
+
+
+@pytest.mark.parametrize("script", [train_step, scaling, inference, epoch])
+def test_help(script, capsys) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        script.main(["--help"])
+    assert script.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+def test_a_deviation_is_allowed_where_plain_fp32_deviates_too() -> None:
+    agreement.require("x", 9e-4, own=0)
+    agreement.require("x", 2e-2, own=1e-2)
+    for found, own in ((2e-3, 0.9e-3), (float("nan"), 0.0), (float("inf"), 0.0)):
+        with pytest.raises(common.Disagreement):
+            agreement.require("x", found, own)
+    assert agreement.relative(torch.tensor([torch.nan]), torch.ones(1).double()) == float("inf")
+
+
+def fail() -> None:
+    raise ArithmeticError("wrong sum")
+
+
+def give_fail():
+    return fail
+
+
+def die() -> None:
+    import os
+
+    os._exit(9)
+
+
+def give_die():
+    return die
+
+
+def test_a_worker_tells_why_it_failed() -> None:
+    with (
+        workers.started({"one": (give_fail,)}) as started,
+        pytest.raises(RuntimeError, match="wrong sum"),
+    ):
+        started["one"].run()
+
+
+def test_a_worker_that_was_killed() -> None:
+    with (
+        workers.started({"one": (give_die,)}) as started,
+        pytest.raises(common.UserError, match="killed"),
+    ):
+        started["one"].run()
+
+
+def test_recordings_last_as_asked(tmp_path: Path) -> None:
+    problem = epoch.SHD.resized(steps=30)
+    path = epoch.write_recordings(tmp_path / "train.h5", 5, problem)
+    store = epoch.open_frames(path, epoch._data_config(problem, path))
+    assert epoch.Samples.of(store).longest == 30
+    assert len(store) == 5
