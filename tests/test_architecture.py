@@ -25,9 +25,9 @@ ONLY_PLACE = {
     "wandb": {"train/tracking.py"},
     "hydra": {"cli/app.py"},
     "omegaconf": {"cli/app.py"},
-    "numba": {"ops/compiled.py", "ops/openblas.py"},
-    "llvmlite": {"ops/compiled.py", "ops/openblas.py"},
-    "threadpoolctl": {"ops/openblas.py"},
+    "numba": {"ops/compiled.py", "ops/blas.py"},
+    "llvmlite": {"ops/compiled.py", "ops/blas.py"},
+    "threadpoolctl": {"ops/blas.py"},
 }
 
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from snn_delays.nn.neurons import LIFNode
 from snn_delays.ops.block import BlockSettings, FusedBlock
 from snn_delays.ops.delay import BACKENDS, spectral_pays
-from snn_delays.ops.spectral import SpectralLinear, ToSpectrum
-from snn_delays.ops.transforms import Plan, make_plan
+from snn_delays.ops.spectral import Plan, SpectralLinear, ToSpectrum, make_plan
 
 if TYPE_CHECKING:
     from snn_delays.nn.delayed_linear import DelayedLinear
@@ -78,8 +77,7 @@ def forward(blocks: list[Block], last: DelayedLinear, x_TBI: Tensor) -> Tensor:
 
 def _plans(linears: list[DelayedLinear], steps: int) -> Iterator[Plan]:
     for linear in linears:
-        outputs, inputs, _ = linear.weight.shape
-        yield make_plan(steps, linear.taps, linear.extra_steps, inputs, outputs)
+        yield make_plan(steps, linear.taps, linear.extra_steps)
         steps += linear.extra_steps
 
 
@@ -103,10 +101,10 @@ def _block(block: Block, X: Tensor, plan: Plan, next_plan: Plan) -> Tensor:
         linear.delay,
         norm.weight,
         norm.bias,
-        _dropout_mask(block.dropout, X.new_empty(X.shape[3], linear.weight.shape[0])),
+        _dropout_mask(block.dropout, X.new_empty(X.shape[2], linear.weight.shape[0])),
         settings,
     )
-    _track(norm, mean, var, plan.out_steps * X.shape[3])
+    _track(norm, mean, var, plan.out_steps * X.shape[2])
     return out
 
 

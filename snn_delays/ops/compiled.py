@@ -37,12 +37,15 @@ OPTIONS: dict[str, Any] = {
     "nogil": True,
 }
 # The butterflies and the fused scans touch many arrays at once; by default LLVM's vectoriser gives
-# up on the checks that they do not overlap.
-LLVM_OPTIONS = (
+# up on the checks that they do not overlap, or makes one check for all turns of the outer loop,
+# which fails where outputs interleave.
+LLVM_OPTIONS = [
     "-runtime-memory-check-threshold=500",
     "-memory-check-merge-threshold=5000",
     "-vectorize-memory-check-threshold=500",
-)
+]
+if numba is not None and llvm.llvm_version_info >= (17,):
+    LLVM_OPTIONS.append("-hoist-runtime-checks=false")
 
 
 def available() -> bool:

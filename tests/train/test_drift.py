@@ -1,5 +1,5 @@
 """Rounding flips spikes, so no two single-precision codes train alike; the fused one strays from
-double precision no farther than the modules do."""
+double precision at most twice as far as the modules do, over several seeds since each may stray."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from snn_delays.train.optim import build_optimizers
 from snn_delays.train.schedules import sigma_at
 
 STEPS = 50
+SEEDS = 6
 
 
 def draw(config: Config, seed: int) -> Network:
@@ -48,8 +49,8 @@ def test_the_fused_network_strays_no_farther_than_single_precision_does() -> Non
     config.data.units, config.data.units_per_channel = 14, 1
     config.model.hidden, config.model.taps, config.model.dropout = [24, 24], 9, 0.0
     config.train.epochs = STEPS
-    strays: dict[str, list[torch.Tensor]] = {"fft": [], "numba": []}
-    for seed in range(3):
+    strays: dict[str, list[torch.Tensor]] = {"dense": [], "numba": []}
+    for seed in range(SEEDS):
         start = draw(config, seed)
         start.set_backend("dense")
         exact = losses(copy.deepcopy(start).double(), config, seed)
@@ -57,5 +58,5 @@ def test_the_fused_network_strays_no_farther_than_single_precision_does() -> Non
             network = copy.deepcopy(start)
             network.set_backend(backend)
             stray.append(losses(network, config, seed) - exact)
-    modules, fused = (torch.cat(strays[b]).square().mean().sqrt() for b in ("fft", "numba"))
+    modules, fused = (torch.cat(strays[b]).square().mean().sqrt() for b in ("dense", "numba"))
     assert 0 < fused <= 2 * modules

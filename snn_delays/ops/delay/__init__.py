@@ -5,6 +5,7 @@ Shapes: T time, B batch, I inputs, O outputs, C kernel count, D taps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 
 from snn_delays.ops import compiled
-from snn_delays.ops.delay import dense, event, fft, reference
+from snn_delays.ops.delay import dense, event, fft, reference, tiled
 from snn_delays.ops.delay.kernel import delay_kernel_OID, gaussian_taps_OICD
-from snn_delays.ops.transforms import make_plan
+from snn_delays.ops.spectral import make_plan
 
 __all__ = [
     "BACKENDS",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 EVENT_BATCH = 16  # up to this, deployed maps run event by event
+TRANSFORM_COST = 32  # operations that take as long as N log2 N says
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,7 @@ BACKENDS: dict[str, Backend] = {
     "reference": Backend(reference.delayed_linear, _serves_all),
     "dense": Backend(dense.delayed_linear, _serves_all),
     "fft": Backend(fft.delayed_linear, _why_not_spectral),
-    # as fft; in training, the network's blocks are fused around it
-    "numba": Backend(fft.delayed_linear, _why_not_compiled),
+    "numba": Backend(tiled.delayed_linear, _why_not_compiled),
     "event": Backend(event.delayed_linear, event.why_not),
 }
 
@@ -94,11 +95,18 @@ def choose_backend(
 
 
 def spectral_pays(steps: int, batch: int, weight: Tensor, taps: int, extra_steps: int) -> bool:
-    """Whether the map takes fewer operations by spectra than as a convolution."""
+    """Whether the map is done sooner by spectra than as a convolution; in operations, about.
+
+    Per frequency a complex product takes three real ones. A transform takes longer than its
+    5/2 N log2 N operations say, since it moves more than it computes.
+    """
     outputs, inputs, _ = weight.shape
-    plan = make_plan(steps, taps, extra_steps, inputs, outputs)
-    dense_operations = 2 * plan.out_steps * taps * batch * inputs * outputs
-    return taps > 1 and plan.operations(inputs, outputs, batch) < dense_operations
+    plan = make_plan(steps, taps, extra_steps)
+    length = plan.length
+    transform = TRANSFORM_COST * length * math.log2(length + 1)
+    sequences = batch * (inputs + outputs) + inputs * outputs
+    spectral = 3 * length * batch * inputs * outputs + transform * sequences
+    return taps > 1 and spectral < 2 * plan.out_steps * taps * batch * inputs * outputs
 
 
 def delayed_linear(
