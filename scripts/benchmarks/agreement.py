@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from scripts.benchmarks.common import Disagreement
 from scripts.benchmarks.networks import (
     Problem,
+    configure,
     our_network,
     random_batch,
     reference_network,
@@ -72,7 +73,9 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
         Disagreement: a number of ours deviates too far.
         UserError: the backend cannot train.
     """
-    small = replace(problem, dropout=0.0, batch=min(problem.batch, BATCH))
+    small = replace(
+        problem, dropout=0.0, batch=min(problem.batch, BATCH), backend=_timed_backend(problem)
+    )
     exact = _numbers(reference_network(small, torch.float64), small)
     plain = _deviations(_numbers(reference_network(small), small), exact)
     ours = _deviations(_our_numbers(small, "float32"), exact)
@@ -81,6 +84,16 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
     if precision == "mixed":
         ours = _deviations(_our_numbers(small, precision), exact)
     return _worst(ours) | {f"plain_{name}": error for name, error in _worst(plain).items()}
+
+
+def _timed_backend(problem: Problem) -> str:
+    """What "auto" stands for at the size that is timed, so that a small batch takes it too."""
+    network = our_network(problem)
+    x = torch.empty(1).expand(problem.steps, problem.batch, configure(problem).data.channels)
+    chosen = network.describe_backend(x)
+    (*layers,) = chosen.partition(" (")[0].split(", ")
+    alike = problem.backend == "auto" and len(layers) == 1
+    return layers[0] if alike else problem.backend
 
 
 def _our_numbers(problem: Problem, precision: str) -> Numbers:

@@ -30,6 +30,10 @@ def _evaluate(options: EvaluateConfig) -> None:
     run = load_run(options.run, options.checkpoint, device)
     run.network.set_backend(options.backend)
     samples = _samples(run, options)
+    x = next(run.network.parameters()).detach().new_empty(1, 1, run.config.data.channels)
+    reason = run.network.eval().why_not(options.backend, x)
+    if reason:
+        raise UserError(f"backend={options.backend} cannot evaluate this network: {reason}.")
     loader = Loader(
         samples,
         options.batch_size or run.config.train.batch_size,

@@ -8,41 +8,68 @@ from typing import TYPE_CHECKING, Any
 import torch
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from snn_delays.nn.neurons import LIFNode
 from snn_delays.ops.block import BlockSettings, FusedBlock
 from snn_delays.ops.delay import BACKENDS, spectral_pays
+from snn_delays.ops.kept import forget
 from snn_delays.ops.spectral import Plan, SpectralLinear, ToSpectrum, make_plan
 
 if TYPE_CHECKING:
     from snn_delays.nn.delayed_linear import DelayedLinear
-    from snn_delays.nn.network import Block
+    from snn_delays.nn.network import Block, Network
 
 
 def _why_not_block(block: Block) -> str | None:
     """Why a block must run module by module, or None where it can be fused."""
     if block.linear.bias is not None:
         return "it has a bias"
-    if type(block.norm) is not layer.BatchNorm1d or block.norm.momentum is None:
-        return "it has no BatchNorm"
+    if not _is_plain_norm(block.norm):
+        return "it has no BatchNorm that learns scale and shift and tracks its statistics"
+    if type(block.dropout) not in (nn.Identity, layer.Dropout) or not block.dropout.training:
+        return "its dropout is not SpikingJelly's, or does not train"
     if not isinstance(block.filter, nn.Identity):
         return "it has a synaptic filter"
-    if any(m._forward_hooks or m._forward_pre_hooks for m in block.modules()):
-        return "a hook or monitor watches it"
     return _why_not_neuron(block.neuron)
+
+
+def _is_plain_norm(norm: Any) -> bool:
+    plain = type(norm) is layer.BatchNorm1d and norm.momentum is not None
+    return plain and norm.training and norm.affine and norm.track_running_stats
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether a hook, a monitor for one, wants to see single modules run."""
+    hooks = (m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+    backward = (m._backward_hooks or m._backward_pre_hooks for m in module.modules())
+    return any(hooks) or any(backward)
 
 
 def _why_not_neuron(node: Any) -> str | None:
     if not isinstance(node, LIFNode) or not node.is_plain():
         return "its neuron is not a LIF with hard reset and ATan surrogate"
+    if node.step_mode != "m":
+        return "its neuron runs step by step"
     return "its neuron stores its membrane" if node.store_v_seq else None
 
 
-def why_not_fused(blocks: list[Block], last: DelayedLinear, x_TBI: Tensor) -> str | None:
-    """Why a training pass must run module by module, or None where it can be fused."""
+def why_not_fused(network: Network, x_TBI: Tensor) -> str | None:
+    """Why a pass must run module by module, or None where it can be fused."""
+    if not network.training:
+        return "it is not training"
+    blocks: list[Any] = list(network.blocks)
+    linears: list[DelayedLinear] = list(network.delayed_layers())
     if not blocks:
         return "there is no hidden layer"
-    linears = [block.linear for block in blocks] + [last]
+    if x_TBI.shape[1] == 0 or x_TBI.shape[0] + linears[0].extra_steps < 2:
+        return "there are too few numbers for BatchNorm"
+    if any(p.dtype != x_TBI.dtype for p in network.parameters()):
+        return "input and parameters differ in precision"
+    if _get_current_dispatch_mode() is not None:
+        return "an operation counter watches it"
+    if any(_is_watched(module) for module in (network.blocks, network.readout)):
+        return "a hook or monitor watches it"
     if any(linear.backend not in ("auto", "numba") for linear in linears):
         return f"backend={linears[0].backend}"
     reason = BACKENDS["numba"].why_not(x_TBI, 1.0)
@@ -64,9 +91,13 @@ def _why_not_worth(linears: list[DelayedLinear], x_TBI: Tensor) -> str | None:
     return None
 
 
-def forward(blocks: list[Block], last: DelayedLinear, x_TBI: Tensor) -> Tensor:
+def forward(network: Network, x_TBI: Tensor) -> Tensor:
     """All blocks and the readout's delayed linear map, [T, B, I] -> [T_out, B, K]."""
-    linears = [block.linear for block in blocks] + [last]
+    blocks: list[Any] = list(network.blocks)
+    linears: list[DelayedLinear] = list(network.delayed_layers())
+    last = linears[-1]
+    for linear in linears:
+        forget(linear.weight)
     plans = list(_plans(linears, x_TBI.shape[0]))
     X = ToSpectrum.apply(x_TBI, plans[0])
     for block, plan, next_plan in zip(blocks, plans[:-1], plans[1:], strict=True):

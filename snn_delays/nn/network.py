@@ -56,14 +56,11 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, I] -> [B, K]."""
         functional.reset_net(self)
-        if self.training and fused.why_not_fused(*self._parts(), x) is None:
-            return self.readout.scores(fused.forward(*self._parts(), x))
+        if fused.why_not_fused(self, x) is None:
+            return self.readout.scores(fused.forward(self, x))
         for block in self.blocks:
             x = block(x)
         return self.readout(x)
-
-    def _parts(self) -> tuple[list[Block], DelayedLinear]:
-        return list(self.blocks), self.readout.linear  # type: ignore[arg-type]
 
     def delayed_layers(self) -> Iterator[DelayedLinear]:
         """The delayed linear layers from input to output, the readout's last."""
@@ -96,8 +93,8 @@ class Network(nn.Module):
 
     def describe_backend(self, x: Tensor) -> str:
         """What computes the delayed maps of such an input in this mode, for a run's log."""
-        if self.training and fused.why_not_fused(*self._parts(), x) is None:
-            return "numba, blocks fused"
+        if fused.why_not_fused(self, x) is None:
+            return "numba (blocks fused)"
         names, steps = [], x.shape[0]
         for m in self.delayed_layers():
             part = x.new_empty(1).expand(steps, x.shape[1], m.weight.shape[1])

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 from snn_delays.ops import compiled
@@ -17,9 +19,14 @@ def _controller() -> Any:
     return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
-def one_thread() -> Any:
-    """A context in which a product runs on the thread that calls it and starts no threads."""
-    return _controller().limit(limits=1)
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """A context in which a product runs on the thread that calls it and starts no threads.
+
+    The limit is the process's, so two threads must not set and restore it by turns.
+    """
+    with compiled.exclusive(), _controller().limit(limits=1):
+        yield
 
 
 if compiled.available():

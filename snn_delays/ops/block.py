@@ -16,7 +16,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import block_compiled
-from snn_delays.ops.kept import forget
 from snn_delays.ops.memory import empty
 from snn_delays.ops.spectral import (
     Plan,
@@ -84,7 +83,6 @@ class FusedBlock(Function):
     ) -> Any:
         """See the class."""
         plan = settings.plan
-        forget(weight)
         ctx.half = half_products(X)
         kernel = kernel_spectrum(weight, delay, settings.sigma, settings.taps, plan)
         y, mean, var = _to_time(linear(X, kernel, ctx.half), plan)

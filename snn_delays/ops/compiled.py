@@ -7,6 +7,7 @@ jobs as torch has threads, on the same OpenMP threads where torch and numba shar
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import sys
 import threading
@@ -17,18 +18,20 @@ from typing import Any
 
 import torch
 
+MISSING = "numba is not installed (pip install numba)"
 try:
     import numba
     from llvmlite import binding as llvm
     from numba import prange
     from numba.core import event
-except ImportError:  # the portable implementations serve
+except ImportError as error:  # the portable implementations serve
     numba = None
     prange = range
+    if error.name != "numba":
+        MISSING = f"numba cannot be imported: {error}"
 
 __all__ = ["Kernel", "available", "inner", "kernel", "prange", "why_not"]
 
-MISSING = "numba is not installed (pip install numba)"
 # Sums may be reordered and products fused; infinities and NaN stay what they are.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 OPTIONS: dict[str, Any] = {
@@ -71,8 +74,9 @@ def kernel(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Kernel
 class Kernel:
     """A compiled function; called without ``jobs``, which is decided here.
 
-    It runs serially in a process that was forked off one which used OpenMP: OpenMP's threads do
-    not exist there. One call runs at a time, since some of numba's thread pools allow no more.
+    It runs serially in a process that was forked off one in which a kernel ran in parallel:
+    OpenMP's threads do not exist there. One call runs at a time, since some of numba's thread pools
+    allow no more.
     """
 
     def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
@@ -96,12 +100,12 @@ class Kernel:
 
 class _State:
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.parallel_pid: int | None = None
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     def jobs(self) -> int:
         """Torch's number of threads; one in a child of a process that ran in parallel."""
@@ -113,14 +117,30 @@ class _State:
 _state = _State()
 
 
+def exclusive() -> Any:
+    """A lock, held while a kernel runs in parallel; whoever holds it may run kernels."""
+    return _state.lock
+
+
 def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     if numba is None:
         return function
     _prepare()
+    # numba's cache looks at a function's own file; what it calls may have changed in another
+    function.__qualname__ = f"{function.__qualname__}_{_digest()}"
     try:
         return numba.njit(cache=True, **OPTIONS, **options)(function)
     except RuntimeError:  # no folder to keep the compiled code in; compile in every process
         return numba.njit(**OPTIONS, **options)(function)
+
+
+@functools.cache
+def _digest() -> str:
+    """Of all that compiled code is made from."""
+    text = repr((OPTIONS, LLVM_OPTIONS)).encode()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        text += path.read_bytes()
+    return hashlib.sha256(text).hexdigest()[:8]
 
 
 @functools.cache
@@ -149,7 +169,7 @@ if numba is not None:
             self.told = False
 
         def on_start(self, event: Any) -> None:
-            module = event.data["dispatcher"].py_func.__module__
+            module = event.data["dispatcher"].py_func.__module__ or ""
             if not self.told and module.startswith("snn_delays."):
                 self.told = True
                 print(

@@ -17,8 +17,9 @@ _store: Any = WeakIdKeyDictionary()  # weight -> (stamp, value); it does not kee
 def kept(weight: Tensor, delay: Tensor, kind: Hashable, make: Callable[[], T]) -> T:
     """``make()``, or what it gave for the same ``kind`` since weight and delay last changed.
 
-    Changes are seen through torch's version counters: in-place operations count, writing through
-    ``.data`` or NumPy does not.
+    Changes are seen through torch's version counters: in-place operations count, torch's fused
+    optimisers and writing to ``.data`` or through NumPy do not. So training forgets, and counts
+    its own steps.
     """
     if weight.is_inference() or delay.is_inference():  # these have no version
         return make()
@@ -31,5 +32,5 @@ def kept(weight: Tensor, delay: Tensor, kind: Hashable, make: Callable[[], T]) -
 
 
 def forget(weight: Tensor) -> None:
-    """Let go of what is kept for a weight; training does, for the memory's sake."""
+    """Let go of what is kept for a weight, before training changes it."""
     _store.pop(weight, None)

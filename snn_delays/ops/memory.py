@@ -32,13 +32,16 @@ class Pool:
             return like.new_empty(shape)
         size = _size_class(wanted)
         free = self._free[size]
-        raw = free.pop() if free else self._allocate(size)
+        try:
+            raw = free.pop()
+        except IndexError:
+            raw = self._allocate(size)
         lent = raw[:wanted]  # its own object: the tensor's storage keeps it alive, nothing else
         weakref.finalize(lent, free.append, raw).atexit = False
         return torch.from_numpy(lent).view(like.dtype).view(*shape)
 
     def _allocate(self, size: int) -> Any:
-        for free in self._free.values():
+        for free in list(self._free.values()):
             free.clear()  # of sizes that are no longer asked for, most likely
         return np.empty(size, np.uint8)  # NumPy asks for huge pages
 

@@ -17,7 +17,6 @@ from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import spectral_compiled
 from snn_delays.ops.blas import one_thread
-from snn_delays.ops.kept import forget, kept
 from snn_delays.ops.memory import empty
 from snn_delays.ops.taps import weighted_taps, weighted_taps_gradient
 from snn_delays.ops.tiles import good_length, make_transform
@@ -42,7 +41,7 @@ class Plan:
     @property
     def length(self) -> int:
         """N, the length of the transforms: nothing wraps around."""
-        return good_length(max(self.steps + self.taps - 1, self.out_steps))
+        return good_length(max(self.steps + self.taps - 1, self.out_steps, 1))
 
     @property
     def frequencies(self) -> int:
@@ -132,13 +131,13 @@ def _multiply(
 
 
 def _multiply_half(a: Tensor, b: Tensor, conjugate: bool, out: Tensor) -> None:
-    """Factors and products rounded to bfloat16, sums not."""
+    """Factors and real products rounded to bfloat16, their sums not."""
     sign = -1 if conjugate else 1
     for start in range(0, len(out), HALF_CHUNK):
         f = slice(start, start + HALF_CHUNK)
         (a_re, a_im), (b_re, b_im) = (t[f].bfloat16().unbind(1) for t in (a, b))
-        torch.sub(a_re @ b_re, a_im @ b_im, alpha=sign, out=out[f, 0])
-        torch.add(a_im @ b_re, a_re @ b_im, alpha=sign, out=out[f, 1])
+        torch.sub((a_re @ b_re).float(), a_im @ b_im, alpha=sign, out=out[f, 0])
+        torch.add((a_im @ b_re).float(), a_re @ b_im, alpha=sign, out=out[f, 1])
 
 
 # ---- autograd ----------------------------------------------------------------------------------
@@ -166,10 +165,7 @@ class ToSpectrum(Function):
 
 
 class SpectralLinear(Function):
-    """Spectrum, weight, delay -> [T_out, B, O].
-
-    The deployed map keeps its kernel's spectrum while no gradient is wanted and nothing changes.
-    """
+    """Spectrum, weight, delay -> [T_out, B, O]."""
 
     @staticmethod
     def forward(
@@ -182,19 +178,10 @@ class SpectralLinear(Function):
         plan: Plan,
     ) -> Tensor:
         """See the class."""
-        half = half_products(X)
-        if any(ctx.needs_input_grad):
-            forget(weight)
-            kernel = kernel_spectrum(weight, delay, sigma, taps, plan)
-            ctx.settings = sigma, taps, plan
-            ctx.half = half
-            ctx.save_for_backward(X, weight, delay, kernel)
-        else:
-            settings = (sigma, taps, plan)
-            kernel = kept(
-                weight, delay, settings, lambda: kernel_spectrum(weight, delay, *settings)
-            )
-        return to_time(linear(X, kernel, half), plan, plan.out_steps)
+        ctx.settings, ctx.half = (sigma, taps, plan), half_products(X)
+        kernel = kernel_spectrum(weight, delay, *ctx.settings)
+        ctx.save_for_backward(X, weight, delay, kernel)
+        return to_time(linear(X, kernel, ctx.half), plan, plan.out_steps)
 
     @staticmethod
     @once_differentiable

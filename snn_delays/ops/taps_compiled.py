@@ -6,14 +6,18 @@ Shapes: C kernel count, n = O I synapses, D taps. A block of synapses stays in t
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from snn_delays.ops.compiled import inner, kernel, prange
 
 WIDTH = 512  # synapses in a block
+# sums in their order: the logarithm of two comes in two parts, which must stay apart
+exact_inner = functools.partial(inner, fastmath={"contract", "nsz", "arcp"})
 
 
-@inner
+@exact_inner
 def _exp_of_square(d_n, j, inverse, g_n, power_n):
     """``exp(-((j - d) inverse)^2 / 2) = g 2^power``, power as the bits of that float32.
 

@@ -112,8 +112,9 @@ def fit(
             metrics = {"phase": plan.title, "epoch": epoch + 1, "sigma": sigma}
             metrics |= {"selection": config.selection}
             metrics |= {f"lr_{name}": lr for name, lr in optimizers.learning_rates().items()}
-            with autocast(config.precision, device):
-                metrics |= train_epoch(network, optimizers, loader, epoch, progress)
+            metrics |= train_epoch(
+                network, optimizers, loader, epoch, progress, precision=config.precision
+            )
             optimizers.end_epoch()
             rank = (float(epoch), 0.0)  # nothing to select on: the last is the best
             if selector:
@@ -129,7 +130,13 @@ def fit(
 
 
 def train_epoch(
-    network: Network, optimizers: Optimizers, loader: Loader, epoch: int, progress: Progress
+    network: Network,
+    optimizers: Optimizers,
+    loader: Loader,
+    epoch: int,
+    progress: Progress,
+    *,
+    precision: str = "float32",
 ) -> dict[str, float]:
     """One pass over the training data; its mean loss, accuracy and speed.
 
@@ -140,7 +147,7 @@ def train_epoch(
     started = time.perf_counter()
     loss_sum, right, seen = 0.0, 0, 0
     for batch in loader.epoch(epoch):
-        scores, loss = _step(network, optimizers, batch)
+        scores, loss = _step(network, optimizers, batch, precision)
         if not math.isfinite(loss):
             raise UserError(
                 f"The loss became {loss} in epoch {epoch + 1}; lower train.lr_weight or"
@@ -160,9 +167,12 @@ def train_epoch(
     }
 
 
-def _step(network: Network, optimizers: Optimizers, batch: Batch) -> tuple[torch.Tensor, float]:
+def _step(
+    network: Network, optimizers: Optimizers, batch: Batch, precision: str
+) -> tuple[torch.Tensor, float]:
     optimizers.zero_grad()
-    scores = network(batch.x)
+    with autocast(precision, batch.x.device):
+        scores = network(batch.x)
     loss = nn.functional.cross_entropy(scores, batch.y)
     loss.backward()
     optimizers.step()

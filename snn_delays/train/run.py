@@ -102,7 +102,10 @@ def _describe_backend(config: Config, data: Data, network: Network) -> str:
     reason = network.why_not(config.backend, x)
     if reason:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
-    what = f"device {x.device.type}, backend {config.backend}: {network.describe_backend(x)}"
+    chosen = network.describe_backend(x)
+    if config.precision == "mixed" and "fft" in chosen:
+        raise UserError("precision=mixed changes nothing in backend=fft; take numba or dense.")
+    what = f"device {x.device.type}, backend {config.backend}: {chosen}"
     if x.device.type == "cpu":
         what += f"; {torch.get_num_threads()} threads"
         what += f"; slower: {compiled.why_not()}" if compiled.why_not() else ""

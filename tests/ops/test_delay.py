@@ -11,7 +11,7 @@ from DCLS.construct.modules import Dcls1d
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from snn_delays.ops import compiled
+from snn_delays.ops import compiled, kept
 from snn_delays.ops.delay import (
     BACKENDS,
     choose_backend,
@@ -274,10 +274,34 @@ def test_without_numba_its_backends_say_how_to_get_it(monkeypatch) -> None:
             delayed_linear(torch.zeros(5, 2, 3), weight, weight, None, taps=5, backend=backend)
 
 
-@pytest.mark.parametrize("backend", ["fft", "event"])
+@pytest.mark.parametrize("backend", ["fft", "numba", "event"])
+def test_a_deployed_map_is_prepared_once(backend, monkeypatch) -> None:
+    skip_if_unable(backend, None)
+    x, weight, delay = case(30, 2, 4, 3, 5, 1)
+    weight = torch.nn.Parameter(weight)
+    prepared = []
+
+    def count(weight, delay, kind, make):
+        return kept.kept(weight, delay, kind, lambda: (prepared.append(kind), make())[1])
+
+    module = {"fft": "fft", "numba": "tiled", "event": "event"}[backend]
+    monkeypatch.setattr(f"snn_delays.ops.delay.{module}.kept", count)
+    with torch.no_grad():
+        for _ in range(3):
+            delayed_linear(x, weight, delay, None, taps=5, backend=backend)
+    assert len(prepared) == 1
+    delayed_linear(x, weight, delay, None, taps=5, backend=backend).sum().backward()  # trains
+    with torch.no_grad():
+        delayed_linear(x, weight, delay, None, taps=5, backend=backend)
+    assert len(prepared) == 2
+
+
+@pytest.mark.parametrize("backend", ["fft", "numba", "event"])
+@torch.no_grad()
 def test_what_a_deployed_map_keeps_follows_its_parameters(backend) -> None:
     skip_if_unable(backend, None)
     x, weight, delay = case(30, 2, 4, 3, 5, 1)
+    weight = torch.nn.Parameter(weight)
 
     def difference() -> float:
         results = [
@@ -307,6 +331,9 @@ def test_deployed_map_has_no_gradient_for_delays() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"x": torch.zeros(0, 2, 3)}, "no time steps"),
+        ({"x": torch.zeros(5, 2, 3).double()}, "make them one"),
+        ({"delay": torch.zeros(2, 3, 1).double()}, "make them one"),
         ({"x": torch.zeros(3, 2)}, r"must be \[T, B, I\]"),
         ({"weight": torch.zeros(2, 4, 1)}, "must be"),
         ({"delay": torch.zeros(2, 3, 2)}, "must be as weight"),

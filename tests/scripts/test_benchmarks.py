@@ -11,6 +11,8 @@ import torch
 
 from scripts.benchmarks import agreement, common, epoch, inference, scaling, train_step, workers
 from snn_delays.nn import delayed_linear as layers
+from snn_delays.nn import fused
+from snn_delays.ops import compiled
 
 TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
 COMMANDS = {
@@ -63,6 +65,16 @@ def test_wrong_numbers_get_no_speed(name, tmp_path, monkeypatch, capsys) -> None
     assert printed.out == ""
     assert "deviates from float64 by" in printed.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+def test_wrong_numbers_of_the_fused_pass_get_no_speed(monkeypatch, capsys) -> None:
+    right = fused.forward
+    monkeypatch.setattr(fused, "forward", lambda *arguments: 1.01 * right(*arguments))
+    sizes = ["--hidden", "64", "--steps", "50", "--taps", "25", "--batch", "256"]
+    arguments = [*sizes, "--rounds", "1", "--case", "shd", "--sigma", "narrow"]
+    assert train_step.main(arguments) == 1  # though a batch so small would not be fused
+    assert "deviates from float64 by" in capsys.readouterr().err
 
 
 def test_inference_leaves_out_what_does_not_serve(monkeypatch, capsys) -> None:

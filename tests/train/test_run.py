@@ -139,9 +139,9 @@ def test_outside_the_papers_protocol_all_samples_have_one_length(small_config, m
     lengths = set()
     original = loop._step
 
-    def step(network, optimizers, batch):
+    def step(network, optimizers, batch, precision):
         lengths.add(len(batch.x))
-        return original(network, optimizers, batch)
+        return original(network, optimizers, batch, precision)
 
     monkeypatch.setattr(loop, "_step", step)
     train(config)

@@ -15,6 +15,7 @@ from torch import Tensor
 from snn_delays.ops import compiled
 from snn_delays.ops.delay import dense, event, fft, reference, tiled
 from snn_delays.ops.delay.kernel import delay_kernel_OID, gaussian_taps_OICD
+from snn_delays.ops.kept import forget
 from snn_delays.ops.spectral import make_plan
 
 __all__ = [
@@ -139,13 +140,15 @@ def delayed_linear(
         [T + extra_steps, B, O].
 
     Raises:
-        ValueError: shapes that do not fit together, a width that is not positive, an unknown
-            backend or one that cannot serve.
+        ValueError: shapes or precisions that do not fit together, no time steps, a width that is
+            not positive, an unknown backend or one that cannot serve.
     """
     if x.dim() != 3 or weight.dim() != 3 or weight.shape[1] != x.shape[2]:
         raise ValueError(
             f"x {list(x.shape)} must be [T, B, I] and weight {list(weight.shape)} [O, I, C]."
         )
+    if x.shape[0] < 1:
+        raise ValueError(f"x {list(x.shape)} has no time steps.")
     if delay.shape != weight.shape:
         raise ValueError(f"delay {list(delay.shape)} must be as weight {list(weight.shape)}.")
     if sigma is not None and not sigma > 0:
@@ -159,5 +162,11 @@ def delayed_linear(
     reason = chosen.why_not(x, sigma)
     if reason:
         raise ValueError(f"backend={backend} cannot serve: {reason}.")
+    if not x.dtype == weight.dtype == delay.dtype:
+        raise ValueError(
+            f"x is {x.dtype}, weight {weight.dtype}, delay {delay.dtype}: make them one."
+        )
+    if torch.is_grad_enabled() and weight.requires_grad:
+        forget(weight)  # it is about to change, and a fused optimiser does not tell
     y = chosen.run(x, weight, delay, sigma, taps, extra_steps)
     return y.to(x.dtype)  # inside torch.autocast, products alone are rounded

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from snn_delays.ops.spectral import SpectralLinear, ToSpectrum, make_plan
+from snn_delays.ops.kept import kept
+from snn_delays.ops.spectral import (
+    SpectralLinear,
+    ToSpectrum,
+    half_products,
+    kernel_spectrum,
+    linear,
+    make_plan,
+    to_spectrum,
+    to_time,
+)
 
 
 def delayed_linear(
@@ -17,6 +28,12 @@ def delayed_linear(
 ) -> Tensor:
     """Multiply the spectra of input and kernel; see ``delayed_linear``."""
     plan = make_plan(x_TBI.shape[0], taps, extra_steps)
-    return SpectralLinear.apply(
-        ToSpectrum.apply(x_TBI, plan), weight_OIC, delay_OIC, sigma, taps, plan
+    if torch.is_grad_enabled():
+        X = ToSpectrum.apply(x_TBI, plan)
+        return SpectralLinear.apply(X, weight_OIC, delay_OIC, sigma, taps, plan)
+    settings = (sigma, taps, plan)
+    kernel = kept(
+        weight_OIC, delay_OIC, settings, lambda: kernel_spectrum(weight_OIC, delay_OIC, *settings)
     )
+    Y = linear(to_spectrum(x_TBI, plan), kernel, half_products(x_TBI))
+    return to_time(Y, plan, plan.out_steps)
