@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -185,6 +186,21 @@ def test_backends_equal_the_reference(
 ) -> None:
     assume(BACKENDS[backend].why_not(torch.empty(1, 1, 1), sigma) is None)
     x, weight, delay = case(T, B, inputs, outputs, taps, count, seed)
+    assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps)
+
+
+SIZES = itertools.product(
+    [1, 2, 63, 127], [1, 3], [1, 7, 140, 257], [1, 7, 140, 257], [1, 3, 25, 101], [1, 2], [0, 1, 12]
+)
+
+
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
+@pytest.mark.parametrize("sizes", random.Random(0).sample(list(SIZES), 24), ids=str)
+def test_odd_sizes(backend, sigma, sizes) -> None:
+    skip_if_unable(backend, sigma)
+    T, B, inputs, outputs, taps, count, extra_steps = sizes
+    x, weight, delay = case(T, B, inputs, outputs, taps, count)
     assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps)
 
 

@@ -165,6 +165,13 @@ def test_double_precision(small_config) -> None:
     assert load_run(config.out).network.blocks[0].linear.weight.dtype == torch.float64
 
 
+def test_mixed_precision_trains_in_single_precision(small_config) -> None:
+    config = small_config()
+    config.precision, config.backend = "mixed", "dense"
+    train(config)
+    assert load_run(config.out).network.blocks[0].linear.weight.dtype == torch.float32
+
+
 def test_a_folder_in_use_is_not_overwritten(small_config) -> None:
     config = small_config()
     train(config)
@@ -186,6 +193,10 @@ def test_nothing_is_written_when_the_input_is_bad(small_config, monkeypatch) -> 
         with pytest.raises(UserError, match=words):
             train(config)
         assert not Path(config.out).exists()
+    config = small_config()
+    config.precision, config.backend = "mixed", "fft"
+    with pytest.raises(UserError, match="precision=mixed changes nothing in backend=fft"):
+        train(config)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = small_config()
     config.device = "cuda"
