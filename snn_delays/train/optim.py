@@ -30,7 +30,8 @@ class Optimizers:
         for optimizer in self.optimizers.values():
             optimizer.step()
             for group in optimizer.param_groups:  # fused, it does not count as a change
-                torch.autograd.graph.increment_version(group["params"])
+                for parameter in group["params"]:
+                    torch.autograd.graph.increment_version(parameter)
 
     def end_epoch(self) -> None:
         """Move the learning rates on; they change once per epoch."""
