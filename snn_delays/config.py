@@ -20,6 +20,7 @@ from snn_delays.errors import UserError
 
 SIGMA_OFFSET = 0.27  # DCLS stores SIG and uses s = |SIG| + 0.27; "sigma" here is always s.
 BACKENDS = ("auto", "reference", "dense", "fft", "numba", "event")
+MEL_BANDS = 140  # of the log-mel frames of audio.
 SIGMA_END = 0.5  # SIG = 0.23, the narrowest Gaussian of the paper.
 
 
@@ -56,23 +57,86 @@ class SyntheticConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """Changes of training batches, drawn anew in every epoch, never made in evaluation; all off.
+
+    The literature of each stands in snn_delays/data/augment.py and speech.py.
+    """
+
+    time_shift: int = option(0, "largest shift of a sample in time, steps, either way", at_least=0)
+    channel_shift: int = option(
+        0, "largest shift of a sample over input channels, either way", at_least=0
+    )
+    time_mask: int = option(0, "longest stretch of steps silenced in a sample", at_least=0)
+    channel_mask: int = option(
+        0, "widest band of neighbouring channels silenced in a sample", at_least=0
+    )
+    spike_drop: float = option(
+        0.0, "probability that a spike is left out (spikes only)", at_least=0, below=1
+    )
+    noise_spikes: float = option(
+        0.0, "mean number of spikes strewn in per sample and step (spikes only)", at_least=0
+    )
+    blend: float = option(
+        0.0,
+        "probability that a sample is blended with another of its class (spikes only)",
+        at_least=0,
+        at_most=1,
+    )
+    cutmix: float = option(
+        0.0,
+        "probability that a stretch of time comes from another sample, with its share of the label",
+        at_least=0,
+        at_most=1,
+    )
+    roll_ms: float = option(
+        0.0, "largest rotation of a waveform, ms, either way (audio only)", at_least=0
+    )
+    speed: float = option(
+        0.0,
+        "largest change of a waveform's speed, as a share of it (audio only)",
+        at_least=0,
+        below=1,
+    )
+
+
+@dataclass
 class DataConfig:
     """Where spikes come from and how they become frames."""
 
     name: str = option(
         "synthetic",
         "kind of data",
-        choices=("shd", "ssc", "spikes", "synthetic"),
+        choices=("shd", "ssc", "gsc", "audio_folder", "spikes", "synthetic"),
     )
-    root: str = option("datasets", "folder of the downloaded data sets (SHD/, SSC/)")
+    root: str = option("datasets", "folder of the published data sets (SHD/, SSC/, GSC/)")
     cache: str | None = option(
         None, "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays"
     )
-    train_file: str | None = option(None, "HDF5 file of SHD's format to train on (data=spikes)")
-    valid_file: str | None = option(
-        None, "file to select on; null: speakers of train_file are held out"
+    train_file: str | None = option(
+        None, "HDF5 file of SHD's format to train on (data=spikes; shd and ssc: or its .zip)"
     )
+    valid_file: str | None = option(None, "file to select on; null: see data.split")
     test_file: str | None = option(None, "file to test on")
+    folder: str | None = option(
+        None, "folder of <word>/*.wav (data=audio_folder; gsc: or its .tar.gz)"
+    )
+    test_list: str | None = option(
+        None,
+        "text file that names the test recordings, <word>/<name>.wav a line; null:"
+        " testing_list.txt in the folder, if it is there (audio_folder)",
+    )
+    valid_list: str | None = option(
+        None, "the same for validation; null: validation_list.txt in the folder, if it is there"
+    )
+    speaker_pattern: str | None = option(
+        None,
+        "regular expression that finds the speaker, its one group, in <word>/<name>.wav;"
+        " null: speakers are not known (audio_folder)",
+    )
+    seconds: float = option(
+        1.0, "length that recordings are padded with silence or cut to, s (audio)", above=0
+    )
     step_ms: float = option(10.0, "length of a time step, ms", above=0)
     units: int = option(700, "number of spike channels in the files", at_least=1)
     units_per_channel: int = option(
@@ -83,22 +147,48 @@ class DataConfig:
         "precision of the frame index; auto: float16 for train.protocol=paper, else float64",
         choices=("auto", "float64", "float16"),
     )
-    valid_speakers: list[int] | None = option(
-        None, "speakers held out for validation; null: a share of them, drawn by split_seed"
+    split: str = option(
+        "auto",
+        "how validation data is held out of the training data; auto: the official split or"
+        " validation file where there is one, else speakers, else random; speakers: whole speakers;"
+        " random: a share of every class; fold: the one speaker of number data.fold",
+        choices=("auto", "speakers", "random", "fold"),
+    )
+    fold: int = option(
+        0, "speaker left out by data.split=fold, counted from 0 in order of name", at_least=0
+    )
+    valid_speakers: list[str] | None = option(
+        None, "speakers held out for validation; null: as many as valid_count or valid_share says"
+    )
+    valid_count: int | None = option(
+        None, "number of speakers held out, drawn by split_seed; null: valid_share", at_least=1
     )
     valid_share: float = option(
+        0.2, "share of speakers held out (at least one), or of samples", above=0, below=1
+    )
+    test_speakers: list[str] | None = option(
+        None, "speakers to test on, where no list names test recordings (audio_folder)"
+    )
+    test_share: float = option(
         0.2,
-        "share of speakers held out (at least one); of samples where there are fewer than two",
+        "share of speakers to test on, of every class where speakers are not known, where neither"
+        " list nor test_speakers says (audio_folder)",
         above=0,
         below=1,
     )
     split_seed: int = option(0, "seed of the split: the same for every run", at_least=0)
+    augment: AugmentConfig = option(AugmentConfig, "augmentation of training batches")
     synthetic: SyntheticConfig = option(SyntheticConfig, "settings of data=synthetic")
+
+    @property
+    def audio(self) -> bool:
+        """Whether the recordings are audio: real-valued frames instead of counts of spikes."""
+        return self.name in ("gsc", "audio_folder")
 
     @property
     def channels(self) -> int:
         """Input channels of the network."""
-        return -(-self.units // self.units_per_channel)
+        return MEL_BANDS if self.audio else -(-self.units // self.units_per_channel)
 
 
 @dataclass
@@ -271,7 +361,10 @@ class EvaluateConfig:
         "best", "best: the epoch that the protocol chose", choices=("best", "last")
     )
     split: str = option("test", "data to evaluate on", choices=("test", "valid"))
-    file: str | None = option(None, "another HDF5 file to evaluate on instead of the run's own")
+    file: str | None = option(
+        None,
+        "another HDF5 file (audio: folder of <word>/*.wav) to evaluate on instead of the run's own",
+    )
     batch_size: int | None = option(None, "samples per step; null: as in training", at_least=1)
     device: str = option(
         "auto", "auto: the GPU where there is one", choices=("auto", "cpu", "cuda")
@@ -279,6 +372,28 @@ class EvaluateConfig:
     backend: str = option("auto", "delayed linear map, speed alone", choices=BACKENDS)
 
 
+@dataclass
+class EncodeConfig:
+    """Options of ``snn-delays data encode``, where ``source`` is written ``in``."""
+
+    source: str = option("???", "folder of <word>/*.wav (required)")
+    out: str = option("???", "HDF5 file of SHD's format to write (required)")
+    only: str | None = option(
+        None, "text file that names the recordings to encode, <word>/<name>.wav a line; null: all"
+    )
+    speaker_pattern: str | None = option(
+        None,
+        "regular expression that finds the speaker, its one group, in <word>/<name>.wav;"
+        " null: speakers are not known",
+    )
+    channels: int = option(700, "channels of the cochlea", at_least=2, at_most=65536)
+    seed: int = option(0, "seed of the fibres' spikes", at_least=0)
+
+
+# Options of the data that are paths.
+PATHS = (
+    "root", "cache", "train_file", "valid_file", "test_file", "folder", "test_list", "valid_list",
+)  # fmt: skip
 # Keys that change where a run writes and how fast it is, not what it computes.
 _NOT_IN_HASH = ("name", "out", "device", "backend", "tracking")
 
@@ -288,7 +403,7 @@ def config_hash(config: Config) -> str:
     values = dataclasses.asdict(config)
     for key in _NOT_IN_HASH:
         values.pop(key)
-    for key in ("root", "cache", "train_file", "valid_file", "test_file"):
+    for key in PATHS:
         values["data"].pop(key)  # the data's own hash stands for the files
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -327,7 +442,7 @@ def nearest(name: str, valid: list[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def validate(config: Config | EvaluateConfig) -> None:
+def validate(config: Config | EvaluateConfig | EncodeConfig) -> None:
     """Check choices, bounds and the rules between options.
 
     Raises:
@@ -366,7 +481,10 @@ def type_name(hint: Any) -> str:
     if typing.get_origin(hint) is types.UnionType:
         return ", or ".join(type_name(part) for part in typing.get_args(hint))
     if typing.get_origin(hint) is list:
-        return "a list of whole numbers, such as [256,256]"
+        names = typing.get_args(hint) == (str,)
+        return "a list of " + (
+            "names, such as [anna,3]" if names else "whole numbers, as [256,256]"
+        )
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
         hint, "null"
     )
@@ -413,14 +531,49 @@ def _check_rules(config: Config) -> None:
         )
     if model.filter_learnable and model.filter_tau_ms is None:
         raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
-    if data.valid_speakers is not None and (data.valid_file is not None or data.name == "ssc"):
-        raise UserError("data.valid_speakers has no use beside a validation file.")
+    _check_data_rules(data)
+
+
+def _check_data_rules(data: DataConfig) -> None:
+    official = data.valid_file is not None or data.name in ("ssc", "gsc", "synthetic")
+    for key in ("valid_speakers", "valid_count"):
+        if getattr(data, key) is not None and (official or data.split in ("random", "fold")):
+            reason = "a validation split of its own" if official else f"data.split={data.split}"
+            raise UserError(f"data.{key} has no use beside {reason}.")
+    if data.valid_speakers is not None and data.valid_count is not None:
+        raise UserError("data.valid_speakers and data.valid_count exclude each other.")
+    if official and data.split != "auto":
+        raise UserError(f"data.split={data.split} has no use beside a validation split of its own.")
+    _check_files(data)
+    _check_augmentation(data)
+
+
+def _check_files(data: DataConfig) -> None:
+    """Which files may be named for which kind of data."""
+    files = [key for key in ("train_file", "valid_file", "test_file") if getattr(data, key)]
     if data.name == "spikes":
         for key in ("train_file", "test_file"):
-            if getattr(data, key) is None:
+            if key not in files:
                 raise UserError(f"data=spikes needs data.{key}=<HDF5 file of SHD's format>.")
-    elif data.train_file or data.valid_file or data.test_file:
+    elif files and not (data.name == "ssc" or (data.name == "shd" and "valid_file" not in files)):
         raise UserError(
             f"data={data.name} brings its own files; use data=spikes with data.train_file,"
             " data.valid_file and data.test_file."
         )
+    if data.name == "audio_folder" and data.folder is None:
+        raise UserError("data=audio_folder needs data.folder=<folder of <word>/*.wav>.")
+    own_words = ("test_list", "valid_list", "test_speakers", "speaker_pattern")
+    lone = {"folder": data.audio, **dict.fromkeys(own_words, data.name == "audio_folder")}
+    for key, allowed in lone.items():
+        if getattr(data, key) is not None and not allowed:
+            raise UserError(f"data.{key} has no use with data={data.name}.")
+    if data.test_list is not None and data.test_speakers is not None:
+        raise UserError("data.test_list and data.test_speakers exclude each other.")
+
+
+def _check_augmentation(data: DataConfig) -> None:
+    unfit = ("spike_drop", "noise_spikes", "blend") if data.audio else ("roll_ms", "speed")
+    needs = "counts of spikes" if data.audio else "audio (data=gsc or data=audio_folder)"
+    for key in unfit:
+        if getattr(data.augment, key):
+            raise UserError(f"data.augment.{key} needs {needs}; leave it at 0.")

@@ -81,9 +81,9 @@ class Evaluation:
 
     def per_speaker_group(
         self,
-        speakers: NDArray[np.int64] | None,
-        trained_on: list[int] | None,
-        selected_on: list[int] | None,
+        speakers: NDArray[np.str_] | None,
+        trained_on: list[str] | None,
+        selected_on: list[str] | None,
     ) -> dict[str, Score]:
         """Scores on known and on unseen speakers, and on those that only chose the epoch.
 

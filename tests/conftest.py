@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from snn_delays.config import Config
+from snn_delays.data.cache import cache_folder, open_frames
+from snn_delays.data.recordings import SpikeSource
+from snn_delays.data.store import FrameStore
 
 FSDD = Path(__file__).parents[2] / "shared" / "data" / "fsdd"
 
@@ -41,6 +44,12 @@ def write_spikes(
         if speakers is not None:
             file["extra/speaker"] = np.asarray(speakers, np.uint16)
     return path
+
+
+def open_spikes(path: Path, config: Config) -> FrameStore:
+    """The frames of a file of spikes, as a run of ``config`` reads them."""
+    source = SpikeSource(path, config.data, config.frame_arithmetic)
+    return open_frames(source, cache_folder(config.data))
 
 
 def random_spikes(

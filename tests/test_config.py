@@ -65,7 +65,7 @@ def test_defaults_are_valid_and_described() -> None:
         ({"model__hidden": [18.0]}, "must be a list of whole numbers"),
         ({"data__test_file": 3}, "data.test_file=3 must be text, or null"),
         ({"model__filter_learnable": True}, "needs model.filter_tau_ms"),
-        ({"data__name": "ssc", "data__valid_speakers": [1]}, "data.valid_speakers has no use"),
+        ({"data__name": "ssc", "data__valid_speakers": ["1"]}, "data.valid_speakers has no use"),
     ],
 )
 def test_wrong_values_are_named(change, words) -> None:

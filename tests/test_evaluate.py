@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from snn_delays.data.cache import open_frames
 from snn_delays.data.loaders import Loader, Samples
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import build_network
+from tests.conftest import open_spikes
 
 
 def test_wilson_interval() -> None:
@@ -27,22 +27,22 @@ def test_scores_by_class_and_speaker() -> None:
     assert {k: (s.correct, s.n) for k, s in per_class.items()} == {
         "a": (1, 1), "b": (1, 2), "c": (1, 2),
     }  # fmt: skip
-    speakers = np.array([7, 7, 8, 8, 9])
-    groups = result.per_speaker_group(speakers, [7, 8], None)
+    speakers = np.array(["7", "7", "8", "8", "9"])
+    groups = result.per_speaker_group(speakers, ["7", "8"], None)
     assert {k: (s.correct, s.n) for k, s in groups.items()} == {
         "known speakers": (3, 4), "unseen speakers": (0, 1),
     }  # fmt: skip
-    groups = result.per_speaker_group(speakers, [7], [8])
+    groups = result.per_speaker_group(speakers, ["7"], ["8"])
     assert {k: (s.correct, s.n) for k, s in groups.items()} == {
         "known speakers": (2, 2), "validation speakers": (1, 2), "unseen speakers": (0, 1),
     }  # fmt: skip
-    assert result.per_speaker_group(np.array([7] * 5), [7], None) == {}
-    assert result.per_speaker_group(None, [7], None) == {}
+    assert result.per_speaker_group(np.array(["7"] * 5), ["7"], None) == {}
+    assert result.per_speaker_group(None, ["7"], None) == {}
 
 
 def test_evaluation_is_pure_and_counts_samples_not_batches(spike_files, small_config) -> None:
     config = small_config()
-    samples = Samples.of(open_frames(spike_files["test"], config))
+    samples = Samples.of(open_spikes(spike_files["test"], config))
     network = build_network(config, 3).train()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     results = [

@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from scripts.benchmarks.agreement import check_training
 from scripts.benchmarks.common import (
@@ -40,8 +41,11 @@ from scripts.benchmarks.networks import (
     our_network,
 )
 from snn_delays.config import Config
-from snn_delays.data.cache import open_frames
+from snn_delays.data.cache import cache_folder, open_frames
+from snn_delays.data.datasets.spikes import write_spikes
 from snn_delays.data.loaders import Batch, Loader, Samples
+from snn_delays.data.recordings import SpikeSource
+from snn_delays.data.store import FrameStore
 from snn_delays.train.loop import build_loader, train_epoch
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.progress import Progress
@@ -75,7 +79,7 @@ def measure(options: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         say("writing the recordings")
         path = write_recordings(Path(folder) / "train.h5", options.samples, problem)
-        row = _train(problem, _data_config(problem, path), options.rounds)
+        row = _train(problem, data_config(problem, path), options.rounds)
     return Report(_title(options), COLUMNS, [{"samples": options.samples, **row}])
 
 
@@ -85,26 +89,33 @@ def write_recordings(path: Path, samples: int, problem: Problem) -> Path:
     longest = (problem.steps - 0.5) * Config().data.step_ms / 1000  # float16 may round it up
     seconds = longest * rng.uniform(SHORTEST, 1, samples)
     seconds[0] = longest
-    counts = 2 + rng.poisson(SPIKES * seconds)
-    with h5py.File(path, "w") as file:
-        times = file.create_dataset("spikes/times", samples, h5py.vlen_dtype(np.float16))
-        units = file.create_dataset("spikes/units", samples, h5py.vlen_dtype(np.uint16))
-        for n, (length, count) in enumerate(zip(seconds, counts, strict=True)):
-            within = np.sort(rng.uniform(0, length, count))
-            within[0], within[-1] = 0, length
-            times[n] = within.astype(np.float16)
-            units[n] = rng.integers(0, UNITS, count).astype(np.uint16)
-        file["labels"] = np.arange(samples) % problem.classes
-        file["extra/keys"] = [f"class {k}".encode() for k in range(problem.classes)]
+    classes = [f"class {k}" for k in range(problem.classes)]
+    labels = np.arange(samples) % problem.classes
+    write_spikes(path, _spikes(seconds, rng), labels, classes, None)
     return path
 
 
-def _data_config(problem: Problem, path: Path) -> Config:
+def _spikes(seconds: NDArray[np.float64], rng: np.random.Generator) -> Iterator[Any]:
+    for length in seconds:
+        count = 2 + rng.poisson(SPIKES * length)
+        times = np.sort(rng.uniform(0, length, count))
+        times[0], times[-1] = 0, length
+        yield times, rng.integers(0, UNITS, count)
+
+
+def data_config(problem: Problem, path: Path) -> Config:
+    """A training on that file, its cache beside it."""
     config = configure(problem)
     config.data.name, config.data.cache = "spikes", str(path.parent / "cache")
     config.data.train_file = config.data.test_file = str(path)
     config.train.batch_size = problem.batch
     return config
+
+
+def open_recordings(config: Config) -> FrameStore:
+    """Their frames, prepared where they are not there."""
+    source = SpikeSource(Path(str(config.data.train_file)), config.data, config.frame_arithmetic)
+    return open_frames(source, cache_folder(config.data))
 
 
 @dataclass(frozen=True)
@@ -132,9 +143,9 @@ class WatchedLoader(Loader):
 def _train(problem: Problem, config: Config, rounds: int) -> Row:
     say("preparing the frames")
     started = time.perf_counter()
-    samples = Samples.of(open_frames(Path(str(config.data.train_file)), config))
+    samples = Samples.of(open_recordings(config))
     preparing = time.perf_counter() - started
-    plain = build_loader(config, samples, samples.longest, torch.device("cpu"), shuffle=True)
+    plain = build_loader(config, samples, samples.longest, torch.device("cpu"), training=True)
     loader = WatchedLoader(**vars(plain))
     network = our_network(problem)
     optimizers = build_optimizers(network, config.train)

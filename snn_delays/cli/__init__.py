@@ -13,8 +13,10 @@ from snn_delays.config import nearest
 COMMANDS = {
     "train": "train a network and test it",
     "evaluate": "accuracy of a run's deployed network",
+    "data": "prepare, verify and describe data sets; encode audio as spikes",
     "demo": "train with learned, fixed and no delays on data made here, and compare",
 }
+DATA_ACTIONS = ("prepare", "verify", "info", "encode")
 
 USAGE = "usage: snn-delays <command> [option=value ...]\n\ncommands:\n{commands}\n\n{rest}"
 REST = """`snn-delays <command> --help` lists its options.
@@ -63,7 +65,15 @@ def _complete(arguments: list[str]) -> None:
     command, word = words[1] if len(words) > 1 else "", words[-1]
     if len(words) <= 2:
         found = [name for name in COMMANDS if name.startswith(command)]
+    elif command == "data":
+        found = _complete_data(words[2:-1], word)
     else:
         found = complete(command, word) if command in COMMANDS else []
     print(("\n" if shell == "fish" else " ").join(found))
     return None
+
+
+def _complete_data(before: list[str], word: str) -> list[str]:
+    if not before:
+        return [name for name in DATA_ACTIONS if name.startswith(word)]
+    return complete("encode" if before[0] == "encode" else "train", word)

@@ -19,8 +19,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_delays.cli.groups import SCHEMAS, Schema, config_folder, groups, option_names
-from snn_delays.config import Config, DataConfig, EvaluateConfig, nearest, options, validate
+from snn_delays.cli.groups import SCHEMAS, WRITTEN, Schema, config_folder, groups, option_names
+from snn_delays.config import (
+    PATHS,
+    Config,
+    DataConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    nearest,
+    options,
+    validate,
+)
 from snn_delays.errors import UserError
 
 INTERRUPTED = 130
@@ -57,7 +66,7 @@ def run_command(name: str, task: Callable[[Any], None]) -> None:
             raise UserError(f"The options cannot be read: {error}") from error
 
     # argparse wants the flags together
-    sys.argv[1:] = sorted(map(_expand_home, sys.argv[1:]), key=_is_override)
+    sys.argv[1:] = sorted(map(_argument, sys.argv[1:]), key=_is_override)
     folder = str(config_folder())
     report_errors(composed)
 
@@ -66,11 +75,17 @@ def _is_override(argument: str) -> bool:
     return "=" in argument and not argument.startswith("-")
 
 
-def _expand_home(argument: str) -> str:
-    """``option=~/folder``: many shells leave the ~ there, and Hydra's grammar does not know it."""
+def _argument(argument: str) -> str:
+    """An argument as Hydra takes it.
+
+    ``option=~/folder``: many shells leave the ~ there, and Hydra's grammar does not know it.
+    """
     option, equals, value = argument.partition("=")
-    home = equals and (value == "~" or value.startswith("~/"))
-    return f"{option}={Path(value).expanduser()}" if home else argument
+    fields = {written: field for field, written in WRITTEN.items()}
+    if not equals:
+        return argument
+    home = value == "~" or value.startswith("~/")
+    return f"{fields.get(option, option)}={Path(value).expanduser() if home else value}"
 
 
 def compose(name: str, overrides: list[str]) -> Any:
@@ -83,7 +98,7 @@ def compose(name: str, overrides: list[str]) -> Any:
     quiet_libraries()
     _register()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return _checked(hydra.compose(name, [_expand_home(o) for o in overrides]))
+        return _checked(hydra.compose(name, [_argument(o) for o in overrides]))
 
 
 def quiet_libraries() -> None:
@@ -117,13 +132,15 @@ def _register() -> None:
     store = ConfigStore.instance()
     store.store("schema", Config)
     store.store("schema_evaluate", EvaluateConfig)
+    store.store("schema_encode", EncodeConfig)
     OmegaConf.register_new_resolver("or", lambda first, other: first or other, replace=True)
 
 
 def _checked(config: DictConfig) -> Schema:
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
-        raise UserError(f"{missing[0]}=... is missing; give it on the command line.")
+        name = WRITTEN.get(missing[0], missing[0])
+        raise UserError(f"{name}=... is missing; give it on the command line.")
     _refuse_additions(config)
     made: Any = OmegaConf.to_object(config)
     validate(made)
@@ -146,7 +163,7 @@ def _refuse_additions(config: DictConfig, prefix: str = "") -> None:
 
 def _make_absolute(data: DataConfig) -> None:
     """Paths are the shell's; a run can then be read from any other folder."""
-    for name in ("root", "cache", "train_file", "valid_file", "test_file"):
+    for name in PATHS:
         path = getattr(data, name)
         if path is not None:
             setattr(data, name, str(Path(path).expanduser().absolute()))
@@ -170,7 +187,8 @@ def _explain(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     text = " ".join(str(error).split())
     key = getattr(cause, "full_key", None) or ""
-    command = "evaluate" if "EvaluateConfig" in str(cause) else "train"
+    kinds = {kind.__name__: name for name, kind in SCHEMAS.items() if kind is not Config}
+    command = next((name for kind, name in kinds.items() if kind in str(cause)), "train")
     names = option_names(command)
     valid = [*names, *groups(command)]
     if "not in '" in str(cause):
@@ -204,7 +222,8 @@ def _no_such_value(path: str) -> str:
 def _help(name: str, overrides: list[str]) -> str:
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         composed = hydra.compose(name, overrides)
-    lines = [f"usage: snn-delays {name} [option=value ...]", ""]
+    command = "data encode" if name == "encode" else name
+    lines = [f"usage: snn-delays {command} [option=value ...]", ""]
     if groups(name):
         lines += ["groups (choose one value of each):"]
         lines += [f"  {group}={'|'.join(values)}" for group, values in groups(name).items()]
@@ -213,7 +232,7 @@ def _help(name: str, overrides: list[str]) -> str:
     required = OmegaConf.missing_keys(composed)
     for key, _, field in options(SCHEMAS[name]()):
         value = "" if key in required else OmegaConf.select(composed, key)
-        lines += _option_lines(key, value, field)
+        lines += _option_lines(WRITTEN.get(key, key), value, field)
     lines += ["", HELP_END]
     if groups(name):
         lines += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,24 +46,27 @@ def _evaluate(options: EvaluateConfig) -> None:
 
 
 def _samples(run: Run, options: EvaluateConfig) -> Samples:
-    from snn_delays.data.cache import open_frames
+    from snn_delays.data.cache import cache_folder, open_frames
     from snn_delays.data.loaders import Samples
-    from snn_delays.data.sources import check_classes, find_files
+    from snn_delays.data.sources import check_classes, find_sources, other_source
 
     if options.file is not None and options.split != "test":
         raise UserError("file=... and split=... exclude each other.")
     if options.file is not None:
-        store = open_frames(Path(options.file).expanduser(), run.config)
+        source = other_source(run.config, Path(options.file).expanduser())
     elif options.split == "test":
-        store = open_frames(find_files(run.config)["test"], run.config)
+        source = find_sources(run.config)["test"]
     else:
-        return _validation_samples(run)
+        return _validation_samples(run, Path(options.run).expanduser())
+    store = open_frames(source, cache_folder(run.config.data))
     check_classes(store, run.meta.classes)
     return Samples.of(store)
 
 
-def _validation_samples(run: Run) -> Samples:
-    from snn_delays.data.sources import load_data
+def _validation_samples(run: Run, folder: Path) -> Samples:
+    """Those that the run noted."""
+    from snn_delays.data.sources import stored_samples
+    from snn_delays.train.run import SPLIT_FILE
 
     protocol = run.config.train.protocol
     if protocol != "validation":
@@ -70,9 +74,11 @@ def _validation_samples(run: Run) -> Samples:
             f"The run's protocol is {protocol}: no validation data was kept from training;"
             " evaluate split=test."
         )
-    valid = load_data(run.config).valid
-    assert valid is not None
-    return valid
+    try:
+        split = json.loads((folder / SPLIT_FILE).read_text())
+        return stored_samples(run.config, split, "valid")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / SPLIT_FILE} cannot be read: {error!r}.") from error
 
 
 def _report(run: Run, options: EvaluateConfig, samples: Samples, evaluation: Evaluation) -> str:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snn_delays.config import Config, EvaluateConfig, options
+from snn_delays.config import Config, EncodeConfig, EvaluateConfig, options
 
-Schema = Config | EvaluateConfig
-SCHEMAS: dict[str, type[Schema]] = {"train": Config, "demo": Config, "evaluate": EvaluateConfig}
+Schema = Config | EvaluateConfig | EncodeConfig
+SCHEMAS: dict[str, type[Schema]] = {
+    "train": Config,
+    "demo": Config,
+    "evaluate": EvaluateConfig,
+    "encode": EncodeConfig,
+}
+WRITTEN = {"source": "in"}  # options whose name on the command line is a keyword of Python
 
 
 def config_folder() -> Path:
@@ -19,7 +25,7 @@ def config_folder() -> Path:
 
 def groups(command: str) -> dict[str, list[str]]:
     """Every group that a command has, with its values."""
-    if command == "evaluate":
+    if SCHEMAS[command] is not Config:
         return {}
     folder = config_folder()
     found = {}
@@ -38,11 +44,12 @@ def complete(command: str, word: str) -> list[str]:
     """Groups, options and their values that continue ``word``.
 
     Args:
-        command: "train", "evaluate" or "demo".
+        command: "train", "evaluate", "demo" or "encode".
         word: the word under the cursor.
     """
     found = [f"{group}={value}" for group, values in groups(command).items() for value in values]
-    for name, _, field in options(SCHEMAS[command]()):
+    for field_name, _, field in options(SCHEMAS[command]()):
+        name = WRITTEN.get(field_name, field_name)
         choices = field.metadata["choices"]
         found += [f"{name}={choice}" for choice in choices] if choices else [f"{name}="]
     return [name for name in found if name.startswith(word)]

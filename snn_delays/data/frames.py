@@ -40,5 +40,5 @@ def to_frames(
     # "//" is not floor(t / step) in floating point; the authors' float16 code uses it.
     index = t // step if arithmetic == "float16" else np.floor(t / step)
     frame = np.minimum(index.astype(np.int64), n - 1)
-    cell = frame * channels + units.astype(np.int64) // units_per_channel
+    cell = frame * channels + (units // units_per_channel).astype(np.int64)
     return np.bincount(cell, minlength=n * channels).reshape(n, channels)

@@ -1,16 +1,26 @@
-"""Samples and whole batches. Shapes: T time, B batch, I input channels."""
+"""Samples and whole batches. Shapes: T time, B batch, I input channels, K classes."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn_delays.data.cache import FrameStore
+from snn_delays.config import DataConfig
+from snn_delays.data.augment import augment
+from snn_delays.data.recordings import to_float
+from snn_delays.data.speech import augment_waves, log_mel
+from snn_delays.data.store import FrameStore
+
+AHEAD = 2  # batches made while another is trained on
 
 
 @dataclass(frozen=True)
@@ -38,42 +48,63 @@ class Samples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @cached_property
     def labels(self) -> NDArray[np.int64]:
         """[N]."""
-        return np.array([self.stores[s].labels[i] for s, i in self.rows], np.int64)
+        return self._gather([store.labels for store in self.stores])
 
-    @property
-    def speakers(self) -> NDArray[np.int64] | None:
+    @cached_property
+    def steps(self) -> NDArray[np.int64]:
+        """[N] frames of each sample."""
+        return self._gather([store.steps for store in self.stores])
+
+    @cached_property
+    def speakers(self) -> NDArray[np.str_] | None:
         """[N], or None where a store knows none."""
         known = [store.speakers for store in self.stores if store.speakers is not None]
-        if len(known) < len(self.stores):
-            return None
-        return np.array([known[s][i] for s, i in self.rows], np.int64)
+        return None if len(known) < len(self.stores) else self._gather(known)
+
+    def _gather(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
+        """Of the stores' columns, the entries of the samples."""
+        first = np.cumsum([0, *map(len, columns)])
+        return np.concatenate(columns)[first[self.rows[:, 0]] + self.rows[:, 1]]
 
     @property
     def longest(self) -> int:
         """Steps of the longest sample."""
-        return max(int(self.stores[s].start[i + 1] - self.stores[s].start[i]) for s, i in self.rows)
+        return int(self.steps.max())
 
-    def frames(self, number: int) -> NDArray[np.unsignedinteger]:
+    def frames(self, number: int) -> NDArray[Any]:
         """Frames of one sample, [T, I]."""
-        store, i = self.stores[self.rows[number, 0]], self.rows[number, 1]
-        return store.frames[store.start[i] : store.start[i + 1]]
+        store, i = self.rows[number]
+        return self.stores[store].frames(i)
+
+    def waveform(self, number: int) -> NDArray[np.int16]:
+        """Waveform of one sample, [samples]; of audio alone."""
+        store, i = self.rows[number]
+        return self.stores[store].waveforms.frames(i)[:, 0]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """x: [T, B, I] spike counts; y: [B] labels; numbers: [B] places in the samples."""
+    """Samples of one step.
+
+    Attributes:
+        x: [T, B, I] spike counts, or log-mel.
+        y: [B] labels.
+        target: what the loss takes: the labels, or [B, K] probabilities where labels are mixed.
+        numbers: [B] places in the samples.
+    """
 
     x: Tensor
     y: Tensor
+    target: Tensor
     numbers: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Whole batches, padded with zeros behind.
+    """Whole batches, padded with zeros behind; made in a thread of their own, ahead of their use.
 
     Attributes:
         samples: what to load.
@@ -82,8 +113,9 @@ class Loader:
             batch to its own longest sample.
         dtype: of ``Batch.x``.
         device: of the batches.
-        shuffle_seed: None keeps the order; otherwise the order of an epoch is a function of this
-            seed and the epoch alone.
+        shuffle_seed: None keeps the order; otherwise order and augmentation of an epoch are a
+            function of this seed and the epoch alone.
+        augmented: settings of the data, whose augmentation is to be made; None: none is.
     """
 
     samples: Samples
@@ -92,6 +124,7 @@ class Loader:
     dtype: torch.dtype
     device: torch.device
     shuffle_seed: int | None = None
+    augmented: DataConfig | None = None
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
@@ -101,16 +134,54 @@ class Loader:
         order = np.arange(len(self.samples))
         if self.shuffle_seed is not None:
             order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(order)
-        labels = self.samples.labels
-        for first in range(0, len(order), self.batch_size):
-            numbers = order[first : first + self.batch_size]
-            y = torch.from_numpy(labels[numbers]).to(self.device)
-            yield Batch(self._frames(numbers), y, numbers)
+        waiting: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(1, "batches") as worker:
+            for place in range(len(self)):
+                numbers = order[place * self.batch_size :][: self.batch_size]
+                waiting.append(worker.submit(self._batch, epoch, place, numbers))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
-    def _frames(self, numbers: NDArray[np.int64]) -> Tensor:
+    def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64]) -> Batch:
+        labels, probabilities = self.samples.labels[numbers], None
+        if self.augmented is None:
+            x_TBI = self._frames(numbers)
+        else:
+            # 1 sets it apart from the order's [seed, epoch], which numpy fills up with zeros
+            rng = np.random.default_rng([self.shuffle_seed or 0, epoch, place, 1])
+            x_TBI, probabilities = self._augmented(numbers, labels, self.augmented, rng)
+        y = torch.from_numpy(labels).to(self.device)
+        target = y
+        if probabilities is not None:
+            target = torch.from_numpy(probabilities).to(self.device, self.dtype)
+        x = torch.from_numpy(x_TBI).to(self.device, self.dtype)
+        return Batch(x, y, target, numbers)
+
+    def _frames(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
         frames = [self.samples.frames(n) for n in numbers]
         steps = max(max(map(len, frames)), self.steps or 0)
         x_TBI = np.zeros((steps, len(frames), frames[0].shape[1]), np.result_type(*frames))
         for b, f in enumerate(frames):
             x_TBI[: len(f), b] = f
-        return torch.from_numpy(x_TBI).to(self.device, self.dtype)
+        return x_TBI
+
+    def _augmented(
+        self,
+        numbers: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        data: DataConfig,
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+        of_waves, of_frames = rng.spawn(2)
+        settings = data.augment
+        if settings.roll_ms or settings.speed:
+            waves = np.stack([self.samples.waveform(n) for n in numbers])
+            changed = augment_waves(
+                to_float(waves), roll_ms=settings.roll_ms, speed=settings.speed, rng=of_waves
+            )
+            x_TBI = log_mel(changed, step_ms=data.step_ms).transpose(0, 1).numpy()
+        else:
+            x_TBI = self._frames(numbers)
+        return augment(x_TBI, labels, len(self.samples.stores[0].classes), settings, of_frames)

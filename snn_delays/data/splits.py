@@ -1,55 +1,124 @@
-"""Which samples train and which select: decided by speakers, never by the test set."""
+"""Which samples train, which select and which test: decided by names alone, never by results."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.config import DataConfig
-from snn_delays.data.cache import FrameStore
 from snn_delays.errors import UserError
 
 
-def held_out(store: FrameStore, data: DataConfig) -> tuple[NDArray[np.bool_], str]:
-    """The samples of a training file to hold out for validation.
+@dataclass(frozen=True)
+class Labelled:
+    """Recordings to split.
 
-    Named speakers, or a share of the speakers drawn by ``data.split_seed``; where a file knows
-    fewer than two speakers, a share of every class.
+    Attributes:
+        name: what messages call them.
+        labels: [N].
+        speakers: [N], or None.
+    """
+
+    name: str
+    labels: NDArray[np.int64]
+    speakers: NDArray[np.str_] | None
+
+    @property
+    def known(self) -> list[str]:
+        """The speakers that occur, by number where their names are numbers."""
+        return [] if self.speakers is None else sort_names(np.unique(self.speakers))
+
+
+def sort_names(names: Iterable[str] | NDArray[np.str_]) -> list[str]:
+    """Names in order: "2" before "10" before "anna"."""
+    return sorted(map(str, names), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
+
+
+def hold_out_valid(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.bool_], str]:
+    """The samples of the training data to hold out for validation, as ``data.split`` says.
 
     Returns:
         [N] True where held out, and a sentence that says what was done.
 
     Raises:
-        UserError: a named speaker is not in the file, or nothing would be left to train on.
+        UserError: a speaker is not there, or nothing would be left to train on.
     """
-    rng = np.random.default_rng(data.split_seed)
-    known = [] if store.speakers is None else [int(s) for s in np.unique(store.speakers)]
-    chosen = data.valid_speakers
-    if chosen is None and len(known) < 2:
-        return _stratified(store.labels, data.valid_share, rng), (
-            f"{data.valid_share:.0%} of every class"
+    known, rng = recordings.known, np.random.default_rng(data.split_seed)
+    if data.split == "fold":
+        return _fold(recordings, data.fold)
+    by_speaker = data.valid_speakers is not None or data.valid_count is not None
+    if data.split == "random" or (data.split == "auto" and len(known) < 2 and not by_speaker):
+        return _stratified(recordings, data.valid_share, rng)
+    if data.valid_speakers is not None:
+        return _named(recordings, "data.valid_speakers", data.valid_speakers)
+    if len(known) < 2:
+        raise UserError(f"{recordings.name} knows fewer than two speakers; use data.split=random.")
+    count = data.valid_count or max(1, round(data.valid_share * len(known)))
+    if count >= len(known):
+        if data.valid_count is not None:
+            raise UserError(
+                f"data.valid_count={count} leaves none of the {len(known)} speakers to train on."
+            )
+        count = len(known) - 1
+    return _named(recordings, "", sort_names(rng.permutation(known)[:count]))
+
+
+def hold_out_test(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.bool_], str]:
+    """The recordings to test on, where no list names them.
+
+    Returns:
+        [N] True where held out, and a sentence that says what was done.
+
+    Raises:
+        UserError: a speaker is not there, or nothing would be left to train on.
+    """
+    rng, known = np.random.default_rng([data.split_seed, 1]), recordings.known
+    if data.test_speakers is not None:
+        return _named(recordings, "data.test_speakers", data.test_speakers)
+    if len(known) < 2:
+        return _stratified(recordings, data.test_share, rng)
+    count = min(max(1, round(data.test_share * len(known))), len(known) - 1)
+    return _named(recordings, "", sort_names(rng.permutation(known)[:count]))
+
+
+def _fold(recordings: Labelled, fold: int) -> tuple[NDArray[np.bool_], str]:
+    known = recordings.known
+    if len(known) < 2:
+        raise UserError(
+            f"data.split=fold needs two speakers or more; {recordings.name} knows {len(known)}."
         )
-    if chosen is None:
-        number = min(max(1, round(data.valid_share * len(known))), len(known) - 1)
-        chosen = [int(s) for s in sorted(rng.permutation(known)[:number])]
-    missing = sorted(set(chosen) - set(known))
+    if fold >= len(known):
+        raise UserError(f"data.fold={fold} must be below {len(known)}, the number of speakers.")
+    mask, sentence = _named(recordings, "", [known[fold]])
+    return mask, f"{sentence}, fold {fold + 1} of {len(known)}"
+
+
+def _named(
+    recordings: Labelled, option: str, chosen: Sequence[str]
+) -> tuple[NDArray[np.bool_], str]:
+    known = recordings.known
+    missing = sort_names(set(chosen) - set(known))
+    shown = f"{option}=[{','.join(chosen)}]"
     if missing or not chosen:
         raise UserError(
-            f"data.valid_speakers={chosen} must name speakers of {store.source}, which has {known}."
+            f"{shown} must name speakers of {recordings.name}, which has [{', '.join(known)}]."
         )
     if set(chosen) == set(known):
-        raise UserError(f"data.valid_speakers={chosen} leaves no speaker of {known} to train on.")
-    assert store.speakers is not None
-    return np.isin(store.speakers, chosen), f"held-out speakers {', '.join(map(str, chosen))}"
+        raise UserError(f"{shown} leaves no speaker of {recordings.name} to train on.")
+    assert recordings.speakers is not None
+    return np.isin(recordings.speakers, chosen), f"held-out speakers {', '.join(chosen)}"
 
 
 def _stratified(
-    labels: NDArray[np.int64], share: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    mask = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
+    recordings: Labelled, share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], str]:
+    mask = np.zeros(len(recordings.labels), bool)
+    for label in np.unique(recordings.labels):
+        members = rng.permutation(np.flatnonzero(recordings.labels == label))
         mask[members[: max(1, round(share * len(members)))]] = True
     if mask.all():
-        raise UserError("The training file is too small to hold out samples for validation.")
-    return mask
+        raise UserError(f"{recordings.name} is too small to hold out samples of every class.")
+    return mask, f"{share:.0%} of every class"

@@ -16,11 +16,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.config import SyntheticConfig
+from snn_delays.data.datasets.spikes import write_spikes
 from snn_delays.errors import UserError
 
 VERSION = 1
@@ -79,14 +79,8 @@ def _write(path: Path, split: str, settings: SyntheticConfig) -> None:
         _recording(words[label], speaker, settings.jitter_ms, rng)
         for label, speaker in zip(labels, speakers, strict=True)
     ]
-    with h5py.File(path, "w") as file:
-        for i, (name, dtype) in enumerate((("times", np.float16), ("units", np.uint16))):
-            data = file.create_dataset(f"spikes/{name}", (samples,), h5py.vlen_dtype(dtype))
-            for n, recording in enumerate(recordings):
-                data[n] = recording[i].astype(dtype)
-        file["labels"] = labels.astype(np.uint16)
-        file["extra/speaker"] = speakers.astype(np.uint16)
-        file["extra/keys"] = [f"word {k}".encode() for k in range(settings.classes)]
+    classes = [f"word {k}" for k in range(settings.classes)]
+    write_spikes(path, recordings, labels, classes, speakers)
 
 
 def _words(settings: SyntheticConfig) -> NDArray[np.float64]:

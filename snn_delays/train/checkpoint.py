@@ -16,7 +16,7 @@ from snn_delays.device import pick_dtype
 from snn_delays.errors import UserError
 from snn_delays.nn import Network, build_network
 
-FORMAT = 1
+FORMAT = 2
 CONFIG_FILE = "config.yaml"
 
 
@@ -35,8 +35,8 @@ class Meta:
 
     classes: list[str]
     steps: int | None
-    speakers: list[int] | None
-    valid_speakers: list[int] | None
+    speakers: list[str] | None
+    valid_speakers: list[str] | None
     epoch: int
     sigma: float
 

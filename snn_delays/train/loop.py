@@ -15,6 +15,7 @@ from torch import nn
 
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch, Loader, Samples
+from snn_delays.data.splits import sort_names
 from snn_delays.device import autocast, pick_dtype
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, evaluate
@@ -47,7 +48,7 @@ class Plan:
     epochs: int
 
     @property
-    def valid_speakers(self) -> list[int] | None:
+    def valid_speakers(self) -> list[str] | None:
         """Speakers of the validation data that do not train, or None where there are none."""
         known = speakers_of(self.train)
         if known is None or self.select is None or self.select_name != "valid":
@@ -101,7 +102,7 @@ def fit(
     network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
     optimizers = build_optimizers(network, config.train)
     steps = padded_steps(config, plan.train)
-    loader = build_loader(config, plan.train, steps, device, shuffle=True)
+    loader = build_loader(config, plan.train, steps, device, training=True)
     selector = plan.select and build_loader(config, plan.select, steps, device)
     speakers, valid_speakers = speakers_of(plan.train), plan.valid_speakers
     best = Best()
@@ -173,7 +174,7 @@ def _step(
     optimizers.zero_grad()
     with autocast(precision, batch.x.device):
         scores = network(batch.x)
-    loss = nn.functional.cross_entropy(scores, batch.y)
+    loss = nn.functional.cross_entropy(scores, batch.target)
     loss.backward()
     optimizers.step()
     network.constrain()
@@ -197,23 +198,24 @@ def build_loader(
     samples: Samples,
     steps: int | None,
     device: torch.device,
-    shuffle: bool = False,
+    training: bool = False,
 ) -> Loader:
-    """Batches of ``samples`` as ``config`` wants them, in their order or in one drawn per epoch."""
+    """Batches of ``samples``: for training in an order drawn per epoch, and augmented."""
     return Loader(
         samples,
         config.train.batch_size,
         steps,
         pick_dtype(config.precision),
         device,
-        config.seed if shuffle else None,
+        config.seed if training else None,
+        config.data if training and any(vars(config.data.augment).values()) else None,
     )
 
 
-def speakers_of(samples: Samples) -> list[int] | None:
+def speakers_of(samples: Samples) -> list[str] | None:
     """The speakers that occur, in order, or None where they are not known."""
     speakers = samples.speakers
-    return None if speakers is None else [int(s) for s in np.unique(speakers)]
+    return None if speakers is None else sort_names(np.unique(speakers))
 
 
 def _save(

@@ -28,13 +28,15 @@ from snn_delays.train.loop import Plan, RunFolder, build_loader, fit, speakers_o
 from snn_delays.train.tracking import open_tracker
 
 RESULT_FILE = "result.json"
+SPLIT_FILE = "split.json"
 
 
 def train(config: Config) -> dict[str, Any]:
     """Train, select and test as ``config`` says.
 
-    Writes ``config.out`` (config.yaml, metrics.jsonl, checkpoints/, result.json). The test set is
-    evaluated once, after training, except with ``train.protocol=paper``, whose numbers say so.
+    Writes ``config.out`` (config.yaml, split.json, metrics.jsonl, checkpoints/, result.json). The
+    test set is evaluated once, after training, except with ``train.protocol=paper``, whose numbers
+    say so.
 
     Args:
         config: options; validated here.
@@ -55,7 +57,7 @@ def train(config: Config) -> dict[str, Any]:
     network = build_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
     parameters = count_parameters(network)
     backend = _describe_backend(config, data, network)
-    folder = _create(config, out)
+    folder = _create(config, data, out)
     print(
         f"{config.name}: {parameters:,} parameters, delays {config.model.delays}; {backend}\n"
         f"{_describe_data(config, data)}\nwriting {out}/",
@@ -124,7 +126,7 @@ def _resolve(config: Config, out: Path, device: str) -> Config:
     """What "auto" and null stand for, so that config.yaml says what was done."""
     data = replace(
         config.data,
-        cache=str(cache_folder(config)),
+        cache=str(cache_folder(config.data)),
         frame_arithmetic=config.frame_arithmetic,
     )
     model = replace(config.model, extra_steps=config.model.layer_extra_steps)
@@ -195,10 +197,11 @@ def free_folder(config: Config) -> Path:
     return out
 
 
-def _create(config: Config, out: Path) -> RunFolder:
+def _create(config: Config, data: Data, out: Path) -> RunFolder:
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / CONFIG_FILE).write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+        (out / SPLIT_FILE).write_text(json.dumps(data.describe_split()) + "\n")
     except OSError as error:
         raise UserError(f"out={out} cannot be written: {error.strerror}.") from error
     return RunFolder(out, open_tracker(config, out))

@@ -123,7 +123,7 @@ def test_the_papers_protocol_marks_every_number(small, capsys, monkeypatch) -> N
 NONSENSE = {
     "misspelt key": (["model.hiden=[3]"], "no option model.hiden. Did you mean 'model.hidden'?"),
     "misspelt group": (["modl=shd"], "no option modl. Did you mean 'model'?"),
-    "misspelt choice": (["data=shdd"], "data=shdd is not one of shd, spikes"),
+    "misspelt choice": (["data=shdd"], "data=shdd is not one of audio_folder, gsc, shd, spikes"),
     "misspelt experiment": (["experiment=paper/sdh"], "Did you mean 'paper/shd'?"),
     "misspelt value": (["model.delays=lerned"], "Did you mean 'learned'?"),
     "wrong type": (["model.taps=many"], "model.taps: Value 'many'"),
@@ -231,7 +231,7 @@ def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
         assert all(command in printed for command in cli.COMMANDS)
     code, printed, _ = run(capsys, monkeypatch, "train", "--help")
     assert code == 0
-    assert "data=shd|spikes|ssc|synthetic" in printed
+    assert "data=audio_folder|gsc|shd|spikes|ssc|synthetic" in printed
     assert "experiment=demo/fixed|demo/learned|demo/none|paper/shd|paper/ssc" in printed
     assert "model.tau_ms=10.05" in printed
     assert "one of learned, fixed, none" in printed
@@ -244,7 +244,7 @@ def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
 def test_unknown_commands_are_named(capsys, monkeypatch) -> None:
     code, _, error = run(capsys, monkeypatch, "trian")
     assert code == 2
-    assert "no command 'trian'; choose from train, evaluate, demo. Did you mean 'train'?" in error
+    assert "no command 'trian'; choose from train, evaluate, data, demo. Did you mean" in error
 
 
 def test_cfg_job_prints_the_configuration(capsys, monkeypatch) -> None:
@@ -264,6 +264,10 @@ def test_cfg_job_prints_the_configuration(capsys, monkeypatch) -> None:
         ("snn-delays evaluate check", "checkpoint=best"),
         ("snn-delays train model.delays=f", "model.delays=fixed"),
         ("snn-delays evaluate run", "run="),
+        ("snn-delays data pre", "prepare"),
+        ("snn-delays data info data=s", "data=spikes"),
+        ("snn-delays data encode ch", "channels="),
+        ("snn-delays data encode i", "in="),
     ],
 )
 def test_completion_knows_commands_and_options(line, expected, capsys, monkeypatch) -> None:
@@ -404,3 +408,66 @@ def test_the_readme_is_whole_and_its_options_exist() -> None:
     known = {*option_names("train"), *option_names("evaluate"), *groups("train")}
     used = set(re.findall(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=", text))
     assert used - known <= {"query", "install", "taps", "extra_steps"}
+
+
+# ---- data --------------------------------------------------------------------------------------
+
+
+def test_data_prepare_info_and_verify(small, spike_files, capsys, monkeypatch) -> None:
+    data = [option for option in small if option.startswith("data")]
+    code, printed, error = run(capsys, monkeypatch, "data", "prepare", *data)
+    assert code == 0, error
+    assert re.search(r"train +48 samples .* samples/s", printed)
+    cached = sorted(Path("cache").glob("*.frames"))
+    assert [p.name.split("-")[0] for p in cached] == ["test", "train"]
+    code, printed, _ = run(capsys, monkeypatch, "data", "info", *data)
+    assert code == 0
+    assert "samples   48\n" in printed
+    assert "classes   3: class 0, class 1, class 2\n" in printed
+    assert "speakers  4: 0, 1, 2, 3\n" in printed
+    with h5py.File(spike_files["train"]) as file:
+        counts = [len(times) for times in file["spikes/times"]]
+    assert f"spikes    {sum(counts):,}; per sample" in printed
+    assert re.search(r"frames    [\d,]+ of 10 ms and 14 channels; per sample", printed)
+    code, printed, _ = run(capsys, monkeypatch, "data", "verify", *data)
+    assert code == 0
+    assert printed.count("frames sound") == 2
+    whole = cached[1].read_bytes()
+    cached[1].write_bytes(whole[:80] + b"\xff" + whole[81:])
+    code, printed, _ = run(capsys, monkeypatch, "data", "verify", *data)
+    assert code == 0
+    assert "frames were damaged (sample 0 is damaged); made anew" in printed
+    assert cached[1].read_bytes() == whole
+    assert run(capsys, monkeypatch, "train", *small)[0] == 0  # reads the same
+
+
+def test_data_mistakes_are_one_sentence(small, capsys, monkeypatch) -> None:
+    for arguments, words in (
+        (["prepair"], "no action data prepair; choose from prepare, verify, info, encode. Did you"),
+        (["prepare", "here"], "Write option=value"),
+        (["prepare", "data=shdd"], "data=shdd is not one of"),
+        (["info", "data=shd", "data.root=none", "data.train_file=none.h5"], "There is no file"),
+        (["info", "data=audio_folder"], "data=audio_folder needs data.folder="),
+        (["info", "data=audio_folder", "data.folder=none"], "There is no folder"),
+        (["info", "data.test_list=a.txt"], "data.test_list has no use with data=synthetic"),
+        (["info", "data.augment.roll_ms=3"], "data.augment.roll_ms needs audio"),
+        (["encode", "in=none"], "out=... is missing"),
+        (["encode", "out=a.h5"], "in=... is missing"),
+        (["encode", "in=none", "out=a.h5"], "There is no folder"),
+        (["encode", "in=none", "out=a.h5", "chanels=3"], "Did you mean 'channels'?"),
+    ):
+        code, printed, error = run(capsys, monkeypatch, "data", *arguments)
+        assert (code, printed, len(error.splitlines())) == (2, "", 1), error
+        assert words in error
+
+
+def test_data_help(capsys, monkeypatch) -> None:
+    for arguments in ([], ["--help"], ["prepare", "--help"]):
+        code, printed, _ = run(capsys, monkeypatch, "data", *arguments)
+        assert code == 0
+        assert "snn-delays data encode in=<folder> out=<file.h5>" in printed
+    code, printed, _ = run(capsys, monkeypatch, "data", "encode", "--help")
+    assert code == 0
+    assert printed.startswith("usage: snn-delays data encode")
+    assert "\n  in=\n" in printed
+    assert "channels=700" in printed

@@ -1,120 +1,25 @@
-"""Cache, splits, batches, synthetic data."""
+"""Splits, batches, synthetic data."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from snn_delays.config import Config, SyntheticConfig
-from snn_delays.data import cache, sources
-from snn_delays.data.cache import open_frames
-from snn_delays.data.events import SpikeFile
-from snn_delays.data.loaders import Loader, Samples
-from snn_delays.data.sources import load_data
-from snn_delays.data.splits import held_out
+from snn_delays.config import AugmentConfig, Config, DataConfig, SyntheticConfig
+from snn_delays.data import sources
+from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.loaders import Batch, Loader, Samples
+from snn_delays.data.sources import load_data, stored_samples
+from snn_delays.data.splits import Labelled, hold_out_valid, sort_names
 from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
-from tests.conftest import random_spikes, write_spikes
-from tests.data.test_frames import plain_frames
-
-
-def test_cached_frames_equal_the_plain_computation(spike_files, small_config) -> None:
-    config = small_config()
-    for _ in range(2):  # made, then read
-        store = open_frames(spike_files["train"], config)
-        samples = Samples.of(store)
-        dataset = SpikeFile(spike_files["train"])
-        for i in range(len(dataset)):
-            spikes, label = dataset[i]
-            expected = plain_frames(spikes["t"], spikes["x"], 10.0, 14, 50)
-            np.testing.assert_array_equal(samples.frames(i), expected)
-            assert store.labels[i] == label
-    assert store.frames.dtype == np.uint8
-    assert store.speakers.tolist() == dataset.speaker.tolist()
-    assert store.classes == dataset.classes
-
-
-def test_frames_are_made_once_for_each_setting_and_content(
-    spike_files, small_config, monkeypatch
-) -> None:
-    made = []
-    monkeypatch.setattr(
-        cache, "_make", lambda *a, make=cache._make: (made.append(a[1].name), make(*a))
-    )
-    config = small_config()
-    path = spike_files["train"]
-    open_frames(path, config)
-    open_frames(path, config)
-    assert len(made) == 1
-    for key, value in (
-        ("step_ms", 5.0),
-        ("units_per_channel", 70),
-        ("frame_arithmetic", "float16"),
-    ):
-        changed = small_config()
-        setattr(changed.data, key, value)
-        open_frames(path, changed)
-    changed = small_config(protocol="paper")  # float16 again: the same frames
-    open_frames(path, changed)
-    assert len(made) == 4
-    random_spikes(path, 48, seed=9)
-    open_frames(path, config)
-    assert len(set(made)) == 5
-    assert sorted(p.name for p in cache.cache_folder(config).iterdir()) == sorted(made)
-
-
-def test_a_bad_sample_leaves_no_cache(tmp_path, small_config) -> None:
-    path = write_spikes(tmp_path / "a.h5", [[0.0], [np.inf]], [[1], [1]], [0, 0])
-    config = small_config()
-    with pytest.raises(UserError, match="sample 1"):
-        open_frames(path, config)
-    assert list(cache.cache_folder(config).iterdir()) == []
-
-
-def test_times_in_the_wrong_unit_are_named(tmp_path, small_config) -> None:
-    path = write_spikes(
-        tmp_path / "a.h5", [[0.0], [0.0, 2e6]], [[1], [1, 2]], [0, 0], times_dtype=np.float32
-    )
-    with pytest.raises(UserError, match=r"sample 1 lasts 2e\+06 s.*times must be in seconds"):
-        open_frames(path, small_config())
-
-
-def test_float16_arithmetic_refuses_what_it_cannot_hold(tmp_path, small_config) -> None:
-    path = write_spikes(tmp_path / "a.h5", [[0.0, 70.0]], [[1, 2]], [0])
-    assert len(open_frames(path, small_config()).frames) == 7000
-    with pytest.raises(UserError, match=r"sample 0 has times beyond 65.5 s"):
-        open_frames(path, small_config(protocol="paper"))
-
-
-def test_a_damaged_cache_is_made_anew(spike_files, small_config) -> None:
-    config = small_config()
-    expected = np.array(open_frames(spike_files["train"], config).frames)
-    (cached,) = cache.cache_folder(config).iterdir()
-    whole = cached.read_bytes()
-    for length in (0, 10, len(whole) // 2, len(whole) - 1):
-        cached.write_bytes(whole[:length])
-        np.testing.assert_array_equal(open_frames(spike_files["train"], config).frames, expected)
-        assert cached.read_bytes() == whole
-
-
-def test_an_unwritable_cache_is_named(spike_files, small_config, tmp_path) -> None:
-    config = small_config()
-    (tmp_path / "file").write_text("")
-    config.data.cache = str(tmp_path / "file" / "cache")
-    with pytest.raises(UserError, match=r"cannot be written.*set data.cache"):
-        open_frames(spike_files["train"], config)
-
-
-def test_many_spikes_in_a_frame_are_all_counted(tmp_path, small_config) -> None:
-    path = write_spikes(tmp_path / "a.h5", [[0.0] * 300, [0.0]], [[1] * 300, [1]], [0, 0])
-    store = open_frames(path, small_config())
-    assert store.frames[:, 0].tolist() == [300, 1]
-    batch = next(loader(Samples.of(store), 2).epoch())
-    assert batch.x[0, :, 0].tolist() == [300.0, 1.0]
+from tests.conftest import open_spikes, random_spikes
 
 
 def loader(samples, size, steps=None, seed=None) -> Loader:
@@ -123,7 +28,7 @@ def loader(samples, size, steps=None, seed=None) -> Loader:
 
 @pytest.fixture
 def samples(spike_files, small_config) -> Samples:
-    return Samples.of(open_frames(spike_files["train"], small_config()))
+    return Samples.of(open_spikes(spike_files["train"], small_config()))
 
 
 def test_batches_hold_every_sample_once(samples) -> None:
@@ -168,6 +73,44 @@ def test_samples_of_two_files_add_up(spike_files, small_config) -> None:
     assert both.speakers[48:].tolist() == data.test.speakers.tolist()
 
 
+def augmented(samples, epoch=0, seed=4, size=16, **options) -> list[Batch]:
+    data = DataConfig(augment=AugmentConfig(**options))
+    made = Loader(samples, size, 40, torch.float32, torch.device("cpu"), seed, data)
+    return list(made.epoch(epoch))
+
+
+def test_augmentation_is_a_function_of_seed_and_epoch(samples) -> None:
+    def spikes(**given):
+        return torch.cat([b.x.flatten() for b in augmented(samples, spike_drop=0.5, **given)])
+
+    first = spikes()
+    assert torch.equal(first, spikes())
+    assert not torch.equal(first, spikes(epoch=1))
+    assert not torch.equal(first, spikes(seed=5))
+    plain = loader(samples, 16, 40, seed=4).epoch()
+    for batch, changed in zip(plain, augmented(samples, spike_drop=0.5), strict=True):
+        assert batch.numbers.tolist() == changed.numbers.tolist()  # the order is the same
+        assert (changed.x <= batch.x).all()
+        assert changed.x.sum() < batch.x.sum()
+        assert torch.equal(changed.target, changed.y)
+
+
+def test_mixed_labels_become_probabilities(samples) -> None:
+    for batch in augmented(samples, cutmix=1.0):
+        assert batch.target.shape == (16, 3)
+        torch.testing.assert_close(batch.target.sum(1), torch.ones(16))
+    assert (batch.target.max(1).values < 1).any()
+
+
+def test_an_error_in_a_batch_reaches_the_reader(samples, monkeypatch) -> None:
+    def fails(self, number):
+        raise UserError("damaged")
+
+    monkeypatch.setattr(Samples, "frames", fails)
+    with pytest.raises(UserError, match="damaged"):
+        list(loader(samples, 16).epoch())
+
+
 # ---- splits ------------------------------------------------------------------------------------
 
 
@@ -196,17 +139,18 @@ def test_nothing_is_held_out_where_nothing_is_selected(protocol, tmp_path, small
 def test_ssc_selects_on_its_official_validation_split(tmp_path, small_config, monkeypatch) -> None:
     sizes = {"train": 12, "valid": 6, "test": 9}
 
-    def official(name, split, root):
-        assert (name, root) == ("ssc", tmp_path)
+    def official(name, split, places, named):
+        assert (name, places.root, named) == ("ssc", tmp_path, None)
         return random_spikes(tmp_path / f"ssc_{split}.h5", sizes[split], 0)
 
-    monkeypatch.setattr(sources, "official_file", official)
+    monkeypatch.setattr(sources, "spike_file", official)
     config = small_config()
     config.data.name, config.data.root = "ssc", str(tmp_path)
+    config.data.train_file = config.data.test_file = None
     data = load_data(config)
     assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 9)
     assert len(data.everything) == 18
-    assert data.split == "validation file ssc_valid.h5"
+    assert data.split == "official validation split ssc_valid.h5"
 
 
 def test_the_split_is_the_same_for_every_seed(small_config) -> None:
@@ -220,24 +164,94 @@ def test_the_split_is_the_same_for_every_seed(small_config) -> None:
 
 def test_named_speakers_are_held_out(small_config) -> None:
     config = small_config()
-    config.data.valid_speakers = [1, 3]
-    assert set(load_data(config).valid.speakers) == {1, 3}
+    config.data.valid_speakers = ["1", "3"]
+    assert set(load_data(config).valid.speakers) == {"1", "3"}
     for wrong, words in (
-        ([9], "which has"),
+        (["9"], "which has"),
         ([], "which has"),
-        ([0, 1, 2, 3], "leaves no speaker"),
+        (["0", "1", "2", "3"], "leaves no speaker"),
     ):
         config.data.valid_speakers = wrong
         with pytest.raises(UserError, match=words):
             load_data(config)
 
 
-def test_without_speakers_a_share_of_every_class(tmp_path, small_config) -> None:
-    path = random_spikes(tmp_path / "plain.h5", 60, 0, speakers=None)
-    store = open_frames(path, small_config())
-    mask, words = held_out(store, small_config().data)
-    assert np.bincount(store.labels[mask]).tolist() == [4, 4, 4]
+def recordings(speakers, count=60) -> Labelled:
+    """Five classes in turn; speakers in turn of the classes."""
+    labels = np.arange(count) % 5
+    names = (
+        None if speakers is None else np.array(speakers)[(np.arange(count) // 5) % len(speakers)]
+    )
+    return Labelled("these", labels, names)
+
+
+def settings(**options) -> DataConfig:
+    return DataConfig(name="spikes", **options)
+
+
+def test_without_speakers_a_share_of_every_class() -> None:
+    mask, words = hold_out_valid(recordings(None), settings())
+    assert np.bincount(np.arange(60)[mask] % 5).tolist() == [2, 2, 2, 2, 2]
     assert words == "20% of every class"
+
+
+def test_random_splits_mix_speakers() -> None:
+    these = recordings(["a", "b", "c"])
+    mask, words = hold_out_valid(these, settings(split="random", valid_share=0.5))
+    assert np.bincount(these.labels[mask]).tolist() == [6] * 5
+    assert set(these.speakers[mask]) == set(these.speakers[~mask]) == {"a", "b", "c"}
+    assert words == "50% of every class"
+    again, _ = hold_out_valid(these, settings(split="random", valid_share=0.5, split_seed=1))
+    assert (mask != again).any()
+
+
+def test_a_count_of_speakers_is_held_out() -> None:
+    these = recordings(["a", "b", "c", "10", "2"])
+    drawn = set()
+    for seed in range(6):
+        mask, words = hold_out_valid(these, settings(valid_count=2, split_seed=seed))
+        held = sort_names(np.unique(these.speakers[mask]))
+        assert len(held) == 2
+        assert words == f"held-out speakers {', '.join(held)}"
+        assert not set(held) & set(these.speakers[~mask])
+        drawn.add(tuple(held))
+    assert len(drawn) > 1
+    with pytest.raises(UserError, match="valid_count=5 leaves none of the 5"):
+        hold_out_valid(these, settings(valid_count=5))
+
+
+def test_folds_leave_each_speaker_out_once() -> None:
+    these = recordings(["10", "2", "a"])
+    left = []
+    for fold in range(3):
+        mask, words = hold_out_valid(these, settings(split="fold", fold=fold))
+        (speaker,) = set(these.speakers[mask])
+        assert speaker not in these.speakers[~mask]
+        assert words == f"held-out speakers {speaker}, fold {fold + 1} of 3"
+        left.append(speaker)
+    assert left == ["2", "10", "a"]
+    with pytest.raises(UserError, match="fold=3 must be below 3"):
+        hold_out_valid(these, settings(split="fold", fold=3))
+    with pytest.raises(UserError, match="needs two speakers or more; these knows 0"):
+        hold_out_valid(recordings(None), settings(split="fold"))
+    with pytest.raises(UserError, match="fewer than two speakers"):
+        hold_out_valid(recordings(["a"]), settings(split="speakers"))
+
+
+def test_a_split_is_noted_and_found_again(small_config) -> None:
+    config = small_config()
+    data = load_data(config)
+    noted = json.loads(json.dumps(data.describe_split()))
+    assert noted["rule"] == data.split
+    assert noted["test"]["samples"] == "all"
+    assert set(noted["train"]["speakers"]).isdisjoint(noted["valid"]["speakers"])
+    for name, samples in (("train", data.train), ("valid", data.valid), ("test", data.test)):
+        again = stored_samples(config, noted, name)
+        assert again.rows.tolist() == samples.rows.tolist()
+        assert again.stores[0].source == samples.stores[0].source
+    random_spikes(Path(config.data.train_file), 48, 5)
+    with pytest.raises(UserError, match="has changed since the run"):
+        stored_samples(config, noted, "valid")
 
 
 def test_an_official_validation_file_is_used(tmp_path, small_config) -> None:

@@ -173,6 +173,6 @@ def test_a_worker_that_was_killed() -> None:
 def test_recordings_last_as_asked(tmp_path: Path) -> None:
     problem = epoch.SHD.resized(steps=30)
     path = epoch.write_recordings(tmp_path / "train.h5", 5, problem)
-    store = epoch.open_frames(path, epoch._data_config(problem, path))
+    store = epoch.open_recordings(epoch.data_config(problem, path))
     assert epoch.Samples.of(store).longest == 30
     assert len(store) == 5

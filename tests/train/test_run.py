@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from snn_delays.data.store import FrameStore
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.train import loop, run
@@ -119,7 +120,7 @@ def test_refit_trains_anew_on_everything(small_config, monkeypatch) -> None:
     assert result["epoch"] == chosen
     assert (result["trained_on"], result["selected_on"]) == (48, 12)
     meta = load_run(result["out"]).meta
-    assert meta.speakers == [0, 1, 2, 3]
+    assert meta.speakers == ["0", "1", "2", "3"]
     assert meta.steps == run.load_data(small_config()).everything.longest
 
 
@@ -347,3 +348,29 @@ def test_wandb_out_of_reach_goes_on_offline(small_config, monkeypatch, caplog) -
     assert "out of reach (timed out)" in caplog.text
     for path in Path(config.out).rglob("*"):
         assert path.is_dir() or b"secret-key" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("protocol", ["validation", "refit", "last"])
+def test_the_test_set_is_read_once_after_training(protocol, small_config, monkeypatch) -> None:
+    read = []
+
+    def frames(store, number, real=FrameStore.frames):
+        read.append(store.source.name)
+        return real(store, number)
+
+    monkeypatch.setattr(FrameStore, "frames", frames)
+    train(small_config(protocol=protocol))
+    first = read.index("test.h5")
+    assert set(read[:first]) == {"train.h5"}
+    assert read[first:] == ["test.h5"] * 30
+
+
+def test_the_split_stands_beside_the_run(small_config) -> None:
+    config = small_config()
+    train(config)
+    noted = json.loads(Path(config.out, "split.json").read_text())
+    assert noted["rule"] == "held-out speakers 2"
+    assert noted["valid"]["speakers"] == ["2"]
+    numbers = noted["train"]["samples"] + noted["valid"]["samples"]
+    assert sorted(numbers) == list(range(48))
+    assert (noted["test"]["file"], noted["test"]["samples"]) == ("test", "all")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import zipfile
 from pathlib import Path
 
 import h5py
@@ -12,8 +9,8 @@ import numpy as np
 import pytest
 import tonic
 
-from snn_delays.data import events
-from snn_delays.data.events import SpikeFile, official_file
+from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.datasets.spikes import write_spikes as write_spike_file
 from snn_delays.errors import UserError
 from tests.conftest import random_spikes, write_spikes
 
@@ -65,6 +62,14 @@ BAD_HEADERS = {
     "negative label": (replace("labels", np.full(48, -1)), "label -1, outside"),
     "speakers": (replace("extra/speaker", np.ones(2, int)), "extra/speaker must be one integer"),
     "named speakers": (replace("extra/speaker", [b"anna"] * 48), "extra/speaker must be one int"),
+    "flat times": (
+        replace("spikes/times", np.zeros(48)),
+        "spikes/times must be one variable-length array",
+    ),
+    "square units": (
+        replace("spikes/units", np.zeros((48, 3), int)),
+        "spikes/units must be one variable",
+    ),
     "labels a group": (lambda f: (f.__delitem__("labels"), f.create_group("labels")), "SHD's form"),
 }
 
@@ -114,75 +119,35 @@ def read_all(path: Path) -> None:
         dataset[i]
 
 
-@pytest.fixture
-def shd(tmp_path, monkeypatch) -> tuple[Path, Path]:
-    """A file that passes for shd_train.h5, and an empty root; the network is closed."""
-    path = random_spikes(tmp_path / "shd_train.h5", 12, 0)
-    md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(events._FILES, "shd_train.h5", (md5, 12))
-
-    def closed(*arguments, **options):
-        raise OSError("the network is closed")
-
-    monkeypatch.setattr(tonic.dataset, "download_and_extract_archive", closed)
-    root = tmp_path / "root"
-    root.mkdir()
-    return path, root
+def test_blocks_hold_what_single_items_hold(tmp_path: Path) -> None:
+    path = random_spikes(tmp_path / "a.h5", 150, 0)  # more than two blocks
+    dataset = SpikeFile(path)
+    assert dataset[-1][1] == dataset.labels[149]
+    pairs = list(dataset.spikes())
+    assert len(pairs) == 150
+    for i, (times, units) in enumerate(pairs):
+        single, _ = dataset[i]
+        assert single["t"].tolist() == times.tolist()
+        assert single["x"].tolist() == units.tolist()
 
 
-@pytest.mark.parametrize("folder", ["SHD", "shd", "."])
-def test_files_put_there_by_hand_are_used(shd, folder) -> None:
-    path, root = shd
-    (root / folder).mkdir(exist_ok=True)
-    shutil.copy(path, root / folder)
-    assert official_file("shd", "train", root) == root / folder / "shd_train.h5"
+def test_a_bad_sample_within_a_block_is_named(tmp_path: Path) -> None:
+    times = [[0.0]] * 100
+    times[70] = [np.inf]
+    path = write_spikes(tmp_path / "a.h5", times, [[1]] * 100, [0] * 100)
+    with pytest.raises(UserError, match="sample 70 has the spike time inf"):
+        list(SpikeFile(path).spikes())
 
 
-def test_a_file_with_another_checksum_is_refused(shd) -> None:
-    _, root = shd
-    random_spikes(root / "shd_train.h5", 12, 1)
-    with pytest.raises(UserError, match="its MD5 differs"):
-        official_file("shd", "train", root)
-
-
-def test_a_file_with_too_few_samples_is_refused(shd, monkeypatch) -> None:
-    path, root = shd
-    shutil.copy(path, root)
-    md5, samples = events._FILES["shd_train.h5"]
-    monkeypatch.setitem(events._FILES, "shd_train.h5", (md5, samples + 1))
-    with pytest.raises(UserError, match="has 12 samples, the published file 13"):
-        official_file("shd", "train", root)
-
-
-def test_an_archive_put_there_by_hand_is_unpacked(shd, monkeypatch) -> None:
-    path, root = shd
-    archive = root / "shd_train.h5.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.write(path, "shd_train.h5")
-    with pytest.raises(UserError, match=r"shd_train.h5.zip is damaged"):
-        official_file("shd", "train", root)
-    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(tonic.datasets.SHD, "train_md5", md5)
-    found = official_file("shd", "train", root)
-    assert found == root / "SHD" / "shd_train.h5"
-    assert [p.name for p in found.parent.iterdir()] == ["shd_train.h5"]
-
-
-def test_a_missing_file_says_where_it_belongs(shd) -> None:
-    _, root = shd
-    with pytest.raises(UserError, match=rf"put shd_train\.h5 or .* into {root}/SHD/"):
-        official_file("shd", "train", root)
-    with pytest.raises(UserError, match=r"ssc_valid\.h5 is missing"):
-        official_file("ssc", "valid", root)
-
-
-def test_tonic_downloads_where_there_is_a_network(shd, monkeypatch) -> None:
-    path, root = shd
-
-    def download(url, folder, filename, md5):
-        assert url == "https://zenkelab.org/datasets/shd_train.h5.zip"
-        Path(folder).mkdir(parents=True)
-        shutil.copy(path, folder)
-
-    monkeypatch.setattr(tonic.dataset, "download_and_extract_archive", download)
-    assert official_file("shd", "train", root) == root / "SHD" / "shd_train.h5"
+def test_speakers_have_names_where_the_file_knows_them(tmp_path: Path) -> None:
+    spikes = [(np.array([0.0]), np.array([3]))] * 3
+    numbers = np.array([1, 0, 1])
+    write_spike_file(tmp_path / "a.h5", spikes, np.zeros(3, int), ["word"], numbers, ["ann", "bo"])
+    dataset = SpikeFile(tmp_path / "a.h5")
+    assert dataset.speakers.tolist() == ["bo", "ann", "bo"]
+    assert dataset.speaker.tolist() == [1, 0, 1]
+    write_spike_file(tmp_path / "b.h5", spikes, np.zeros(3, int), ["word"], numbers)
+    assert SpikeFile(tmp_path / "b.h5").speakers.tolist() == ["1", "0", "1"]
+    write_spike_file(tmp_path / "c.h5", spikes, np.zeros(3, int), ["word"], numbers, ["ann"])
+    with pytest.raises(UserError, match="must name every speaker"):
+        SpikeFile(tmp_path / "c.h5")

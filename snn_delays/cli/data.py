@@ -1,0 +1,158 @@
+"""``snn-delays data prepare|verify|info|encode``: the caches, the files behind them, own audio."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snn_delays.cli import DATA_ACTIONS
+from snn_delays.cli.app import compose, report_errors, run_command
+from snn_delays.config import Config, EncodeConfig, nearest
+from snn_delays.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+USAGE = """usage: snn-delays data prepare [option=value ...]
+       snn-delays data verify [option=value ...]
+       snn-delays data info [option=value ...]
+       snn-delays data encode in=<folder> out=<file.h5> [option=value ...]
+
+  prepare  make the frames that a training with these options reads
+  verify   take every checksum anew, of the published files and of the frames
+  info     samples, classes, speakers, spikes and frames of each split
+  encode   spoken words (<word>/*.wav) to spikes in SHD's file format, by a model of the cochlea
+
+Options of the first three are those of `snn-delays train`, such as data=shd data.root=~/data;
+`snn-delays data encode --help` lists those of encode."""
+
+
+def main() -> None:
+    """Entry point."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    report_errors(lambda: _run(arguments[0], arguments[1:]))
+
+
+def _run(action: str, arguments: list[str]) -> None:
+    actions: dict[str, Callable[[Config], None]] = {
+        "prepare": _prepare,
+        "verify": _verify,
+        "info": _info,
+    }
+    if action == "encode":
+        sys.argv[1:] = arguments
+        run_command("encode", _encode)
+        return
+    if action not in actions:
+        names = list(DATA_ACTIONS)
+        raise UserError(
+            f"There is no action data {action}; choose from {', '.join(names)}."
+            f"{nearest(action, names)}"
+        )
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return
+    for argument in arguments:
+        if "=" not in argument:
+            raise UserError(f"{argument} cannot be read. Write option=value.")
+    actions[action](compose("train", arguments))
+
+
+def _prepare(config: Config) -> None:
+    for split, store, seconds in _stores(config):
+        rate = len(store) / seconds
+        print(f"{split:6} {len(store):8,} samples  {seconds:6.1f} s, {rate:,.0f} samples/s")
+        print(f"       {store.file.path}  {_size(store.file.bytes)}")
+
+
+def _verify(config: Config) -> None:
+    from snn_delays.data.store import Damaged
+
+    for split, store, _ in _stores(config, fresh=True):
+        found = "sound"
+        try:
+            store.file.check(_bar(len(store), f"checking {split}"))
+        except Damaged as damage:
+            store.file = store.remake()
+            found = f"were damaged ({damage}); made anew"
+        print(f"{split:6} {store.source}  SHA-256 {store.digest}")
+        print(f"       frames {found}: {store.file.path}")
+
+
+def _info(config: Config) -> None:
+    from snn_delays.data.splits import sort_names
+
+    for split, store, _ in _stores(config):
+        steps, totals = store.steps, store.file.totals
+        speakers = [] if store.speakers is None else sort_names(list(set(store.speakers)))
+        print(f"{split}: {store.source}")
+        print(f"  samples   {len(store):,}")
+        print(f"  classes   {len(store.classes)}: {_some(store.classes)}")
+        print(f"  speakers  {f'{len(speakers)}: {_some(speakers)}' if speakers else 'not known'}")
+        if not config.data.audio:
+            print(
+                f"  spikes    {totals.sum():,.0f}; per sample {totals.mean():,.0f}"
+                f" ({totals.min():,.0f} to {totals.max():,.0f})"
+            )
+        print(
+            f"  frames    {steps.sum():,} of {config.data.step_ms:g} ms and {store.file.channels}"
+            f" channels; per sample {steps.mean():.1f} ({steps.min()} to {steps.max()})"
+        )
+        print(f"  cache     {_size(store.file.bytes)}, {store.file.path}")
+
+
+def _stores(config: Config, fresh: bool = False):  # type: ignore[no-untyped-def]
+    """Name, frames and seconds to have them, split by split."""
+    from snn_delays.data.cache import cache_folder, open_frames
+    from snn_delays.data.sources import find_sources
+
+    folder = cache_folder(config.data)
+    for split, source in find_sources(config, fresh=fresh).items():
+        started = time.perf_counter()
+        store = open_frames(source, folder, fresh=fresh)
+        yield split, store, time.perf_counter() - started
+
+
+def _bar(number: int, title: str):  # type: ignore[no-untyped-def]
+    from tqdm import tqdm
+
+    return tqdm(range(number), title, unit=" samples", disable=None, leave=False)
+
+
+def _encode(options: EncodeConfig) -> None:
+    from snn_delays.data.datasets.words import list_words
+    from snn_delays.data.encode import encode_words
+
+    words = list_words(Path(options.source).expanduser(), options.speaker_pattern)
+    if options.only is not None:
+        words = words.where(words.listed(Path(options.only).expanduser()))
+    if not words.files:
+        raise UserError(f"{options.only} names no recording.")
+    started = time.perf_counter()
+    seconds = encode_words(
+        words, Path(options.out).expanduser(), channels=options.channels, seed=options.seed
+    )
+    took = time.perf_counter() - started
+    print(
+        f"{len(words.files)} recordings, {seconds:.1f} s of audio, encoded in {took:.1f} s"
+        f" ({seconds / took:.1f} s of audio per second): {options.out}"
+    )
+
+
+def _some(names: list[str]) -> str:
+    most = 12
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**20:,.1f} MiB"
+
+
+if __name__ == "__main__":
+    main()

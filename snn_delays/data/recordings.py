@@ -1,0 +1,202 @@
+"""What frames are made from: a file of spikes, or spoken words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from snn_delays.config import DataConfig
+from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.datasets.words import WordList, Words
+from snn_delays.data.digests import content_digest
+from snn_delays.data.frames import to_frames
+from snn_delays.data.speech import RATE, fit_length, log_mel
+from snn_delays.data.store import Recordings
+from snn_delays.errors import UserError
+
+FRAMES_VERSION = 1  # counts up when other frames come of the same settings
+SPEECH_VERSION = 1
+MOST_STEPS = 100_000  # of a sample; longer ones are mistakes of unit
+FLOAT16_SECONDS = 65.5  # 1000 times this overflows
+BATCH = 256  # waveforms that become frames at once
+
+
+class Source(Protocol):
+    """Recordings of one split, and how they become frames."""
+
+    @property
+    def path(self) -> Path:
+        """File or folder."""
+
+    @property
+    def name(self) -> str:
+        """Of the files in the cache."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that shapes the frames besides the recordings' content."""
+
+    def digest(self, memo: Path, *, fresh: bool = False) -> str:
+        """SHA-256 of what the recordings hold."""
+
+    def open(self) -> contextlib.AbstractContextManager[Recordings]:
+        """The recordings with their frames, read once, with a bar."""
+
+    def waveforms(self) -> Source | None:
+        """The same recordings as waveforms, where they are audio."""
+
+
+@dataclass(frozen=True)
+class SpikeSource:
+    """A file of SHD's format, as counts of spikes."""
+
+    path: Path
+    data: DataConfig
+    arithmetic: str
+
+    @property
+    def name(self) -> str:
+        """Of the files in the cache."""
+        return self.path.stem
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that shapes the frames besides the file's content."""
+        return {
+            "spikes": FRAMES_VERSION,
+            "step_ms": self.data.step_ms,
+            "units": self.data.units,
+            "units_per_channel": self.data.units_per_channel,
+            "arithmetic": self.arithmetic,
+        }
+
+    def digest(self, memo: Path, *, fresh: bool = False) -> str:
+        """SHA-256 of the file."""
+        if not self.path.is_file():
+            raise UserError(f"There is no file {self.path}.")
+        return content_digest(self.path, memo, fresh=fresh)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Recordings]:
+        """The file's samples."""
+        dataset = SpikeFile(self.path, units=self.data.units)
+        try:
+            frames = tqdm(
+                self._frames(dataset), f"frames of {self.path.name}", len(dataset),
+                unit=" samples", disable=None, leave=False,
+            )  # fmt: skip
+            yield Recordings(frames, dataset.labels, dataset.speakers, dataset.classes)
+        finally:
+            dataset.close()
+
+    def waveforms(self) -> None:
+        """Spikes have none."""
+
+    def _frames(self, dataset: SpikeFile) -> Iterator[NDArray[np.int64]]:
+        for number, (times, units) in enumerate(dataset.spikes()):
+            self._check_times(number, times)
+            yield to_frames(
+                times,
+                units,
+                step_ms=self.data.step_ms,
+                channels=self.data.channels,
+                units_per_channel=self.data.units_per_channel,
+                arithmetic=self.arithmetic,
+            )
+
+    def _check_times(self, number: int, times: NDArray[np.floating]) -> None:
+        first, last = float(times.min()), float(times.max())
+        where, step_ms = f"{self.path}: sample {number}", self.data.step_ms
+        if (last - first) * 1000 / step_ms > MOST_STEPS:
+            raise UserError(
+                f"{where} lasts {last - first:g} s, more than {MOST_STEPS} steps of {step_ms:g} ms;"
+                " times must be in seconds."
+            )
+        if self.arithmetic == "float16" and max(abs(first), abs(last)) > FLOAT16_SECONDS:
+            raise UserError(
+                f"{where} has times beyond {FLOAT16_SECONDS:g} s, which the authors' float16"
+                " arithmetic cannot hold; set data.frame_arithmetic=float64."
+            )
+
+
+@dataclass(frozen=True)
+class WordSource:
+    """Spoken words, as log-mel frames, or as waveforms that become these later.
+
+    Attributes:
+        split: "train", "valid" or "test", or what else tells the caches apart.
+        as_waveforms: frames are the waveforms, int16 [samples, 1].
+    """
+
+    words: WordList
+    split: str
+    data: DataConfig
+    as_waveforms: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.words.folder
+
+    @property
+    def name(self) -> str:
+        """Of the files in the cache."""
+        kind = "waveforms" if self.as_waveforms else self.split
+        return f"{self.path.name}-{kind}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that shapes the frames besides the recordings' content."""
+        settings = {
+            "speech": SPEECH_VERSION,
+            "samples": self._samples,
+            "speakers": self.data.speaker_pattern,
+            "classes": self.words.classes,
+        }
+        if self.as_waveforms:
+            return {**settings, "waveforms": True}
+        return {**settings, "step_ms": self.data.step_ms}
+
+    @property
+    def _samples(self) -> int:
+        return round(self.data.seconds * RATE)
+
+    def digest(self, memo: Path, *, fresh: bool = False) -> str:
+        """SHA-256 of the recordings and their names."""
+        return content_digest(self.path, memo, files=self.words.files, fresh=fresh)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Recordings]:
+        """The recordings."""
+        dataset = Words(self.words)
+        frames = tqdm(
+            self._frames(dataset), f"frames of {self.name}", len(dataset),
+            unit=" samples", disable=None, leave=False,
+        )  # fmt: skip
+        yield Recordings(frames, dataset.labels, self.words.speakers, self.words.classes)
+
+    def waveforms(self) -> WordSource | None:
+        """The same recordings as waveforms."""
+        return None if self.as_waveforms else WordSource(self.words, self.split, self.data, True)
+
+    def _frames(self, dataset: Words) -> Iterator[NDArray[Any]]:
+        for first in range(0, len(dataset), BATCH):
+            numbers = range(first, min(first + BATCH, len(dataset)))
+            waves = np.stack([fit_length(dataset[n][0], self._samples) for n in numbers])
+            if self.as_waveforms:
+                yield from waves[:, :, None]
+            else:
+                yield from log_mel(to_float(waves), step_ms=self.data.step_ms).numpy()
+
+
+def to_float(waves: NDArray[np.int16]) -> torch.Tensor:
+    """Waveforms as numbers in [-1, 1)."""
+    return torch.from_numpy(waves).float() / 32768

@@ -1,0 +1,341 @@
+"""Speech: wav files to samples, samples to log-mel frames, and augmentation of waveforms.
+
+Shapes: B batch, N samples at 16 kHz, T frames, I bands.
+
+The front end is that of the published results on Google Speech Commands: Hammouamri, Khalfaoui-
+Hassani, Masquelier, "Learning delays in spiking neural networks using dilated convolutions with
+learnable spacings", arXiv 2306.17670. Theirs is torchaudio's and librosa's; this one is written
+from the formulas and computes in float64, because in float32 a band far below the loudest of its
+frame drowns in rounding errors.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from snn_delays.config import MEL_BANDS
+from snn_delays.errors import UserError
+
+RATE = 16_000  # Hz, of waveforms
+FLOOR = 1e-10  # of energies, so -100 dB
+
+_FULL_SCALE = 32768  # int16 of 1.0
+_RATES = (4_000, 192_000)  # Hz, of files: others are damage or mistakes
+_AGAIN = "; fetch it again or remove it"
+_UNKNOWN = 0xFFFFFFFF  # size of a chunk that was written to a pipe
+
+_FFT = 256  # samples at 8 kHz
+_MEL_RANGE = (50.0, 14_000.0)  # Hz
+_REACH = 12  # samples at 16 kHz, either side, of the filter before halving
+_BLOCK = 32  # samples at 8 kHz that one product yields; speed alone
+_FINER = 4  # how much denser the grid is on which a change of speed interpolates
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def read_wav(path: Path) -> NDArray[np.int16]:
+    """The samples of a wav file of one channel, at 16 kHz.
+
+    Those of a 16-bit file at 16 kHz are the file's own, so dividing by 32768 gives the very numbers
+    that soundfile and torchaudio read as floats. Everything else is scaled to [-1, 1] and clipped
+    to it (float files are taken to be in it), resampled where its rate is not 16 kHz
+    (``scipy.signal.resample_poly``), multiplied by 32768, rounded, and clipped to int16.
+
+    Args:
+        path: the file; PCM of 8 to 32 bits, float, or what else libsndfile decodes from wav.
+
+    Returns:
+        [N], as long as the file; N is rounded up where it is resampled.
+
+    Raises:
+        UserError: the file is missing, truncated, not a wav file, or empty; it has several
+            channels, a rate outside 4 to 192 kHz, or samples that are not finite.
+    """
+    samples, rate = read_audio(path)
+    if rate != RATE:
+        from scipy.signal import resample_poly  # slow to import, and seldom needed
+
+        samples = resample_poly(samples, RATE, rate)
+    scaled = np.rint(samples * _FULL_SCALE)
+    return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+
+
+def read_audio(path: Path) -> tuple[NDArray[np.float64], int]:
+    """The samples of a wav file of one channel, [N] in [-1, 1], and its rate in Hz.
+
+    Raises:
+        UserError: as ``read_wav``.
+    """
+    _check_chunks(path)
+    return _decode(path)
+
+
+def fit_length(wave: NDArray[Any], samples: int) -> NDArray[Any]:
+    """A waveform [N] as [samples]: cut, or filled up with zeros, at its end."""
+    return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
+
+
+def _check_chunks(path: Path) -> None:
+    """Refuse what is not a whole wav file; libsndfile reads half ones without a word."""
+    if not path.is_file():
+        raise UserError(
+            f"{path} is a folder; name a wav file."
+            if path.is_dir()
+            else f"There is no file {path}."
+        )
+    try:
+        with open(path, "rb") as file:
+            wrong = _wrong_chunks(file, path.stat().st_size)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); check its permissions and the disk."
+        ) from error
+    if wrong is not None:
+        raise UserError(f"{path} {wrong}.")
+
+
+def _wrong_chunks(file: BinaryIO, size: int) -> str | None:
+    head = file.read(12)
+    if not head:
+        return "is empty" + _AGAIN
+    if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+        return "is not a wav file; convert it to one of one channel, 16 bits and 16 kHz"
+    while len(chunk := file.read(8)) == 8:
+        length = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            missing = length - (size - file.tell())
+            if length == _UNKNOWN or missing <= 0:
+                return None
+            return f"is truncated: {missing} of its {length} bytes of sound are missing" + _AGAIN
+        file.seek(length + length % 2, 1)
+    return "is truncated: it ends before its sound" + _AGAIN
+
+
+def _decode(path: Path) -> tuple[NDArray[np.float64], int]:
+    """Samples in [-1, 1] and their rate in Hz."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            _check_format(path, file.channels, file.samplerate)
+            frames, rate = file.frames, file.samplerate
+            samples = file.read(frames, dtype="float64")
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: named *.raw
+        reason = str(getattr(error, "error_string", error)).strip(" .").replace(". ", ": ")
+        raise UserError(
+            f"{path} is damaged or of an unknown kind ({reason}); fetch it again or convert it to"
+            " 16-bit PCM."
+        ) from error
+    _check_samples(path, samples, frames)
+    return np.clip(samples, -1, 1), rate
+
+
+def _check_samples(path: Path, samples: NDArray[np.float64], frames: int) -> None:
+    if not len(samples):
+        raise UserError(f"{path} holds no sample{_AGAIN}.")
+    if len(samples) < frames:
+        raise UserError(f"{path} is damaged after sample {len(samples)} of {frames}{_AGAIN}.")
+    if not np.isfinite(samples).all():
+        wrong = np.flatnonzero(~np.isfinite(samples))[0]
+        raise UserError(f"{path}: sample {wrong} is {samples[wrong]}; repair or remove the file.")
+
+
+def _check_format(path: Path, channels: int, rate: int) -> None:
+    if channels != 1:
+        raise UserError(f"{path} has {channels} channels; mix them down to one.")
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise UserError(
+            f"{path} says that it has {rate} samples per second, outside {_RATES[0]} to"
+            f" {_RATES[1]}; convert it to {RATE}."
+        )
+
+
+# ---- front end ----------------------------------------------------------------------------------
+
+
+def log_mel(waves_BN: Tensor, *, step_ms: float = 10.0) -> Tensor:
+    """Log-mel energies of waveforms, in dB.
+
+    Waveforms are halved to 8 kHz as ``torchaudio.transforms.Resample`` does: every second value of
+    the convolution with
+
+        h[n] = 0.495 sinc(0.495 n) cos^2(0.495 pi n / 12),  |n| <= 12.
+
+    Frames are ``|STFT|^2`` with 256 points, a periodic Hann window, centred, their ends reflected.
+    Bands are those of ``librosa.filters.mel(sr=8000, n_fft=256, n_mels=140, fmin=50, fmax=14000,
+    htk=True, norm=None)``: triangles evenly spaced in ``2595 log10(1 + f / 700)``. Each gives
+    ``10 log10(max(energy, 1e-10))``; bands 87 to 139 lie above 4 kHz and are -100 dB always.
+
+    Args:
+        waves_BN: float32 in [-1, 1], at 16 kHz, on any device that computes in float64; at least
+            257 samples.
+        step_ms: from frame to frame, in ms; a multiple of 0.125, which is a sample at 8 kHz.
+
+    Returns:
+        [B, T, 140] float32 with ``T = 1 + floor(ceil(N / 2) / (8 step_ms))``: 101 for 1 s.
+
+    Raises:
+        UserError: ``step_ms`` is not a multiple of 0.125, or the waveforms are too short.
+    """
+    assert waves_BN.is_floating_point(), "waveforms in [-1, 1], not integers"
+    hop = 8 * step_ms
+    if not (hop >= 1 and float(hop).is_integer()):
+        raise UserError(f"step_ms={step_ms:g} must be a multiple of 0.125 ms for speech.")
+    if waves_BN.shape[1] <= _FFT:
+        raise UserError(
+            f"Waveforms of {waves_BN.shape[1]} samples are too short for frames; they need at"
+            f" least {_FFT + 1} (data.seconds)."
+        )
+    return torch.cat([_log_mel(part, int(hop)) for part in waves_BN.split(_part(waves_BN))])
+
+
+def _log_mel(waves_BN: Tensor, hop: int) -> Tensor:
+    window, mel = (torch.from_numpy(a).to(waves_BN.device) for a in (_hann(), _mel()))
+    halved = torch.nn.functional.pad(_halve(waves_BN.double()), (_FFT // 2,) * 2, mode="reflect")
+    spectrum = torch.fft.rfft(halved.unfold(1, _FFT, hop) * window)
+    energy = (spectrum.real**2 + spectrum.imag**2) @ mel
+    heard = energy.clamp_(min=FLOOR).log10_().mul_(10).float()
+    silent = 10 * math.log10(FLOOR)
+    return torch.nn.functional.pad(heard, (0, MEL_BANDS - heard.shape[2]), value=silent)
+
+
+def _halve(waves_BN: Tensor) -> Tensor:
+    """Waveforms at 8 kHz, [B, ceil(N / 2)].
+
+    A block of values is one product with a matrix that holds the filter, shifted, in its columns:
+    a convolution of stride 2 in float64 is several times slower.
+    """
+    samples = waves_BN.shape[1]
+    halved = -(-samples // 2)
+    blocks = -(-halved // _BLOCK)
+    behind = 2 * _BLOCK * blocks - samples + _REACH
+    padded = torch.nn.functional.pad(waves_BN, (_REACH, behind))
+    filters = torch.from_numpy(_halving()).to(waves_BN.device)
+    return (padded.unfold(1, len(filters), 2 * _BLOCK) @ filters).flatten(1)[:, :halved]
+
+
+@functools.cache
+def _halving() -> NDArray[np.float64]:
+    """Samples at 16 kHz to a block at 8 kHz, [2 _BLOCK + 23, _BLOCK]."""
+    n = np.arange(-_REACH, _REACH + 1)
+    h = 0.495 * np.sinc(0.495 * n) * np.cos(0.495 * np.pi * n / _REACH) ** 2
+    filters = np.zeros((2 * (_BLOCK - 1) + len(h), _BLOCK))
+    for m in range(_BLOCK):
+        filters[2 * m : 2 * m + len(h), m] = h
+    return filters
+
+
+@functools.cache
+def _hann() -> NDArray[np.float64]:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT) / _FFT)
+
+
+@functools.cache
+def _mel() -> NDArray[np.float64]:
+    """Frequencies to the bands that hear any, [129, 87], in the float32 numbers of librosa."""
+    low, high = (2595 * math.log10(1 + f / 700) for f in _MEL_RANGE)
+    edges = 700 * (10 ** (np.linspace(low, high, MEL_BANDS + 2) / 2595) - 1)[:, None]
+    frequencies = np.linspace(0, RATE / 4, _FFT // 2 + 1)
+    width = np.diff(edges, axis=0)
+    rising, falling = (frequencies - edges[:-2]) / width[:-1], (edges[2:] - frequencies) / width[1:]
+    triangles = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return np.ascontiguousarray(triangles[triangles.any(axis=1)].T, np.float64)
+
+
+def _part(waves_BN: Tensor) -> int:
+    """How many waveforms at a time stay in a CPU's cache."""
+    return 8 if waves_BN.device.type == "cpu" else 256
+
+
+# ---- augmentation -------------------------------------------------------------------------------
+
+
+def augment_waves(
+    waves_BN: Tensor, *, roll_ms: float, speed: float, rng: np.random.Generator
+) -> Tensor:
+    """Rotate waveforms, then change their speed, each by a random amount of its own.
+
+    Args:
+        waves_BN: float32 at 16 kHz.
+        roll_ms: every waveform is rotated by a whole number of samples, uniform within +-roll_ms,
+            as by ``torch.roll``: what leaves at one end comes in at the other. It is among the
+            options of arXiv 2306.17670 ("random roll"). 0: off.
+        speed: every waveform is played faster by a factor uniform in [1 - speed, 1 + speed], below
+            1: slower. Ko, Peddinti, Povey, Khudanpur, "Audio augmentation for speech recognition",
+            Interspeech 2015; there the factor is 0.9, 1 or 1.1. What then lasts too long is cut,
+            and what ends early is followed by zeros. 0: off.
+        rng: spawns a generator for either, whatever is on; its own draws stay as they are.
+
+    Returns:
+        [B, N]: ``waves_BN`` itself where both are off, otherwise a new tensor.
+    """
+    assert roll_ms >= 0
+    assert 0 <= speed < 1
+    of_roll, of_speed = rng.spawn(2)
+    samples = waves_BN.shape[0]
+    if roll_ms > 0:
+        most = int(roll_ms * RATE / 1000)
+        waves_BN = _roll(waves_BN, of_roll.integers(-most, most, samples, endpoint=True))
+    if speed > 0:
+        waves_BN = _change_speed(waves_BN, of_speed.uniform(1 - speed, 1 + speed, samples))
+    return waves_BN
+
+
+def _roll(waves_BN: Tensor, by_B: NDArray[np.int64]) -> Tensor:
+    return torch.stack([wave.roll(by) for wave, by in zip(waves_BN, by_B.tolist(), strict=True)])
+
+
+def _change_speed(waves_BN: Tensor, factor_B: NDArray[np.float64]) -> Tensor:
+    """``x(factor t)`` of every waveform, 0 behind its end.
+
+    What would exceed the Nyquist frequency is taken out first; then a grid four times denser is
+    made by Fourier transform, and cubics through four of its points give the values: to 0.06 % at
+    4 kHz, more exactly below.
+    """
+    factors = torch.from_numpy(factor_B).to(waves_BN.device)
+    size = _part(waves_BN)
+    parts = zip(waves_BN.split(size), factors.split(size), strict=True)
+    return torch.cat([_faster(waves, factor) for waves, factor in parts])
+
+
+def _faster(waves_BN: Tensor, factor_B: Tensor) -> Tensor:
+    samples = waves_BN.shape[1]
+    at_BN = torch.arange(samples, device=waves_BN.device) * factor_B[:, None]
+    fine_BN = _finer(waves_BN, factor_B.clamp(min=1))
+    values = _cubic(fine_BN, at_BN.clamp(max=samples - 1) * _FINER)
+    return torch.where(at_BN <= samples - 1, values, 0)
+
+
+def _finer(waves_BN: Tensor, narrower_B: Tensor) -> Tensor:
+    """Waveforms on the denser grid, circular, below the Nyquist frequency / ``narrower``."""
+    size = 512 * -(-(waves_BN.shape[1] + 256) // 512)  # zeros behind keep the ends apart
+    spectrum = torch.fft.rfft(waves_BN, size)
+    k = torch.arange(spectrum.shape[1], device=waves_BN.device)
+    kept = k * narrower_B[:, None] < size // 2
+    return torch.fft.irfft(spectrum * kept, _FINER * size) * _FINER
+
+
+def _cubic(values_BN: Tensor, at_BN: Tensor) -> Tensor:
+    """Values between those of a circular sequence: cubics through the two on either side."""
+    below = at_BN.floor()
+    d = (at_BN - below).to(values_BN.dtype)
+    weights = (
+        d * (d - 1) * (2 - d) / 6,
+        (d + 1) * (d - 1) * (d - 2) / 2,
+        (d + 1) * d * (2 - d) / 2,
+        (d + 1) * d * (d - 1) / 6,
+    )
+    first = below.long() - 1
+    total = torch.zeros_like(d)
+    for n, weight in enumerate(weights):
+        total += weight * values_BN.gather(1, (first + n) % values_BN.shape[1])
+    return total

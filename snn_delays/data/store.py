@@ -1,0 +1,219 @@
+"""The file that holds all frames of one split, memory-mapped and checked by checksums.
+
+Layout: a head of 64 bytes, the frames of sample after sample, each in the smallest type that holds
+its values, and an index. The head, written last, says where the index starts and its checksum; the
+index holds a checksum of every sample, looked at when the sample is first read. So a file is opened
+in milliseconds whatever its size, and no damaged frame is ever used.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"snn_delays frames 4\n"
+HEAD = struct.Struct("<20sQQI")  # magic, start of the index, its length, its checksum
+HEAD_BYTES = 64
+TYPES = [np.dtype(t) for t in ("u1", "<u2", "<u4", "<i2", "<f4")]
+
+
+class Damaged(Exception):
+    """A file of frames that is not whole; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What is stored: N samples.
+
+    Attributes:
+        frames: each [steps, channels], in order.
+        labels: [N].
+        speakers: [N], or None.
+        classes: class names, in order of their label.
+    """
+
+    frames: Iterable[NDArray[Any]]
+    labels: NDArray[np.int64]
+    speakers: NDArray[np.str_] | None
+    classes: list[str]
+
+
+def write_store(path: Path, recordings: Recordings) -> None:
+    """Write a file of frames under a temporary name, sample by sample, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        try:
+            file.write(bytes(HEAD_BYTES))
+            index = _write_frames(file, recordings)
+            start, data = file.tell(), _pack(recordings, index)
+            file.write(data)
+            file.seek(0)
+            file.write(HEAD.pack(MAGIC, start, len(data), zlib.crc32(data)))
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _write_frames(file: Any, recordings: Recordings) -> dict[str, NDArray[Any]]:
+    rows, channels = [], 0
+    for frames in recordings.frames:
+        stored = np.ascontiguousarray(_smallest(frames))
+        channels = stored.shape[1]
+        kind, total = TYPES.index(stored.dtype), float(stored.sum())
+        rows.append((stored.shape[0], stored.nbytes, kind, zlib.crc32(stored.data), total))
+        file.write(stored)
+    steps, sizes, kinds, sums, totals = (np.array(column) for column in zip(*rows, strict=True))
+    return {
+        "steps": steps.astype(np.int64),
+        "offset": HEAD_BYTES + np.cumsum([0, *sizes], dtype=np.int64),
+        "kind": kinds.astype(np.uint8),
+        "crc": sums.astype(np.uint32),
+        "total": totals,
+        "channels": np.array(channels),
+    }
+
+
+def _smallest(frames: NDArray[Any]) -> NDArray[Any]:
+    if frames.dtype.kind == "f" or frames.dtype == np.int16:
+        return frames.astype("<f4" if frames.dtype.kind == "f" else "<i2", copy=False)
+    return frames.astype(np.min_scalar_type(frames.max()).newbyteorder("<"))
+
+
+def _pack(recordings: Recordings, index: dict[str, NDArray[Any]]) -> bytes:
+    speakers = recordings.speakers if recordings.speakers is not None else np.empty(0, "U1")
+    buffer = io.BytesIO()
+    classes = np.array(recordings.classes)
+    columns: dict[str, Any] = {"speakers": speakers, "classes": classes, **index}
+    np.savez(buffer, labels=recordings.labels, **columns)
+    return buffer.getvalue()
+
+
+class StoreFile:
+    """An open file of frames.
+
+    Attributes:
+        labels: [N].
+        speakers: [N], or None.
+        classes: class names, in order of their label.
+        channels: of every frame.
+        steps: [N] frames of each sample.
+        totals: [N] sum of each sample's frames: its spikes.
+        bytes: size of the file.
+
+    Raises:
+        Damaged: the file is not whole.
+        OSError: it is not there, or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = path.stat().st_size
+        if self.bytes < HEAD_BYTES:
+            raise Damaged("it is too short")
+        self._data = np.memmap(path, np.uint8, "r")
+        magic, start, length, crc = HEAD.unpack(self._data[: HEAD.size].tobytes())
+        if magic != MAGIC:
+            raise Damaged("its head is not that of this version")
+        index = self._data[start : start + length].tobytes()
+        if len(index) != length or start + length != self.bytes or zlib.crc32(index) != crc:
+            raise Damaged("its index is damaged")
+        read = np.load(io.BytesIO(index))
+        self.labels, self.steps, self.totals = read["labels"], read["steps"], read["total"]
+        self.speakers = read["speakers"] if len(read["speakers"]) else None
+        self.classes = [str(name) for name in read["classes"]]
+        self.channels = int(read["channels"])
+        self._offset, self._kind, self._crc = read["offset"], read["kind"], read["crc"]
+        self._sound = np.zeros(len(self.labels), bool)
+
+    def frames(self, number: int) -> NDArray[Any]:
+        """Frames of one sample, [steps, channels], read-only.
+
+        Raises:
+            Damaged: they are not what was written.
+        """
+        data = self._data[self._offset[number] : self._offset[number + 1]]
+        if not self._sound[number]:
+            if zlib.crc32(data.data) != self._crc[number]:
+                raise Damaged(f"sample {number} is damaged")
+            self._sound[number] = True
+        return np.ndarray((self.steps[number], self.channels), TYPES[self._kind[number]], data)
+
+    def check(self, numbers: Iterable[int]) -> None:
+        """Look at samples on the disk, whatever was looked at before.
+
+        Raises:
+            Damaged: one is not what was written.
+        """
+        self._sound[:] = False
+        for number in numbers:
+            self.frames(number)
+
+
+@dataclass
+class FrameStore:
+    """All frames of one split; where its file turns out damaged, it is made anew.
+
+    Attributes:
+        file: the open file.
+        source: file or folder that the frames were made from.
+        digest: SHA-256 of what that holds.
+        remake: makes the file anew.
+        open_waveforms: opens the recordings' waveforms as frames [samples, 1]; None for spikes.
+    """
+
+    file: StoreFile
+    source: Path
+    digest: str
+    remake: Callable[[], StoreFile]
+    open_waveforms: Callable[[], FrameStore] | None = None
+
+    def __len__(self) -> int:
+        return len(self.file.labels)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """[N]."""
+        return self.file.labels
+
+    @property
+    def speakers(self) -> NDArray[np.str_] | None:
+        """[N], or None."""
+        return self.file.speakers
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in order of their label."""
+        return self.file.classes
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """[N] frames of each sample."""
+        return self.file.steps
+
+    @cached_property
+    def waveforms(self) -> FrameStore:
+        """The same samples as waveforms; only of recordings that are audio."""
+        assert self.open_waveforms is not None
+        return self.open_waveforms()
+
+    def frames(self, number: int) -> NDArray[Any]:
+        """Frames of one sample, [steps, channels], read-only."""
+        try:
+            return self.file.frames(number)
+        except Damaged:
+            self.file = self.remake()
+            return self.file.frames(number)

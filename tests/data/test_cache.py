@@ -1,0 +1,259 @@
+"""Frames made once: which file holds them, what makes it anew, and that nothing damaged is used."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snn_delays.data import cache, digests
+from snn_delays.data.cache import cache_folder
+from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.digests import content_digest
+from snn_delays.data.loaders import Samples
+from snn_delays.data.store import Damaged, Recordings, StoreFile, write_store
+from snn_delays.errors import UserError
+from tests.conftest import FSDD, needs_fsdd, open_spikes, random_spikes, write_spikes
+from tests.data.test_frames import plain_frames
+
+
+def all_frames(store) -> list[np.ndarray]:
+    return [np.array(store.frames(i)) for i in range(len(store))]
+
+
+def same(left, right) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def made(config) -> list[Path]:
+    return sorted(cache_folder(config.data).glob("*.frames"))
+
+
+def test_cached_frames_equal_the_plain_computation(spike_files, small_config) -> None:
+    config = small_config()
+    for _ in range(2):  # made, then read
+        store = open_spikes(spike_files["train"], config)
+        dataset = SpikeFile(spike_files["train"])
+        assert len(store) == len(dataset)
+        for i in range(len(dataset)):
+            spikes, label = dataset[i]
+            expected = plain_frames(spikes["t"], spikes["x"], 10.0, 14, 50)
+            np.testing.assert_array_equal(store.frames(i), expected)
+            assert store.file.totals[i] == len(spikes)
+            assert store.labels[i] == label
+            assert store.steps[i] == len(expected)
+            assert store.frames(i).dtype == np.uint8
+    assert store.speakers.tolist() == dataset.speakers.tolist()
+    assert store.classes == dataset.classes
+
+
+@needs_fsdd
+def test_no_spike_of_real_speech_is_lost_or_doubled(small_config) -> None:
+    config = small_config()
+    config.data.units_per_channel = 5
+    store = open_spikes(FSDD / "fsdd_test.h5", config)
+    dataset = SpikeFile(FSDD / "fsdd_test.h5")
+    for i, (times, units) in enumerate(dataset.spikes()):
+        assert store.frames(i).sum() == store.file.totals[i] == len(times)
+        per_channel = np.bincount(units // 5, minlength=140)
+        np.testing.assert_array_equal(store.frames(i).sum(0), per_channel)
+        if i % 100 == 0:
+            expected = plain_frames(times, units, 10.0, 140, 5)
+            np.testing.assert_array_equal(store.frames(i), expected)
+
+
+def test_frames_are_made_once_for_each_setting_and_content(spike_files, small_config) -> None:
+    config = small_config()
+    path = spike_files["train"]
+    open_spikes(path, config)
+    stamp = made(config)[0].stat().st_mtime_ns
+    open_spikes(path, config)
+    assert [p.stat().st_mtime_ns for p in made(config)] == [stamp]
+    for key, value in (
+        ("step_ms", 5.0),
+        ("units_per_channel", 70),
+        ("frame_arithmetic", "float16"),
+    ):
+        changed = small_config()
+        setattr(changed.data, key, value)
+        open_spikes(path, changed)
+    changed = small_config(protocol="paper")  # float16 again: the same frames
+    open_spikes(path, changed)
+    assert len(made(config)) == 4
+    random_spikes(path, 48, seed=9)
+    open_spikes(path, config)
+    assert len(made(config)) == 5
+    assert {p.suffix for p in cache_folder(config.data).iterdir()} == {".frames"}
+
+
+def test_a_bad_sample_leaves_no_cache(tmp_path, small_config) -> None:
+    path = write_spikes(tmp_path / "a.h5", [[0.0], [np.inf]], [[1], [1]], [0, 0])
+    config = small_config()
+    with pytest.raises(UserError, match="sample 1"):
+        open_spikes(path, config)
+    assert list(cache_folder(config.data).iterdir()) == []
+
+
+def test_times_in_the_wrong_unit_are_named(tmp_path, small_config) -> None:
+    path = write_spikes(
+        tmp_path / "a.h5", [[0.0], [0.0, 2e6]], [[1], [1, 2]], [0, 0], times_dtype=np.float32
+    )
+    with pytest.raises(UserError, match=r"sample 1 lasts 2e\+06 s.*times must be in seconds"):
+        open_spikes(path, small_config())
+
+
+def test_float16_arithmetic_refuses_what_it_cannot_hold(tmp_path, small_config) -> None:
+    path = write_spikes(tmp_path / "a.h5", [[0.0, 70.0]], [[1, 2]], [0])
+    assert open_spikes(path, small_config()).steps.tolist() == [7000]
+    with pytest.raises(UserError, match=r"sample 0 has times beyond 65.5 s"):
+        open_spikes(path, small_config(protocol="paper"))
+
+
+def test_a_damaged_cache_is_made_anew(spike_files, small_config) -> None:
+    config = small_config()
+    expected = all_frames(open_spikes(spike_files["train"], config))
+    (cached,) = made(config)
+    whole = cached.read_bytes()
+    for length in (0, 10, 64, len(whole) // 2, len(whole) - 1):
+        cached.write_bytes(whole[:length])
+        assert same(all_frames(open_spikes(spike_files["train"], config)), expected)
+        assert cached.read_bytes() == whole
+
+
+def test_every_flipped_byte_is_noticed(spike_files, small_config) -> None:
+    config = small_config()
+    expected = all_frames(open_spikes(spike_files["train"], config))
+    (cached,) = made(config)
+    whole = cached.read_bytes()
+    for place in (0, 25, 64, 1000, len(whole) // 2, len(whole) - 30):
+        cached.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        store = open_spikes(spike_files["train"], config)
+        assert same(all_frames(store), expected), place
+        assert cached.read_bytes() == whole, place
+
+
+def test_damage_while_in_use_is_mended(spike_files, small_config) -> None:
+    config = small_config()
+    store = open_spikes(spike_files["train"], config)
+    expected = all_frames(open_spikes(spike_files["train"], config))
+    (cached,) = made(config)
+    with open(cached, "r+b") as file:  # the mapped file itself
+        file.seek(70)
+        file.write(b"\xff")
+    assert same(all_frames(store), expected)
+
+
+def test_an_unwritable_cache_is_named(spike_files, small_config, tmp_path) -> None:
+    config = small_config()
+    (tmp_path / "file").write_text("")
+    config.data.cache = str(tmp_path / "file" / "cache")
+    with pytest.raises(UserError, match=r"cannot be written.*set data.cache"):
+        open_spikes(spike_files["train"], config)
+
+
+def test_many_spikes_in_a_frame_are_all_counted(tmp_path, small_config) -> None:
+    path = write_spikes(tmp_path / "a.h5", [[0.0] * 300, [0.0]], [[1] * 300, [1]], [0, 0])
+    store = open_spikes(path, small_config())
+    assert [store.frames(i)[0, 0] for i in (0, 1)] == [300, 1]
+    assert [store.frames(i).dtype for i in (0, 1)] == [np.uint16, np.uint8]
+    assert Samples.of(store).frames(0).sum() == 300
+
+
+def _open_in_child(path, config, results) -> None:
+    results.put([f.tobytes() for f in all_frames(open_spikes(path, config))])
+
+
+def test_two_processes_may_prepare_at_once(spike_files, small_config) -> None:
+    config = small_config()
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    arguments = (spike_files["train"], config, results)
+    workers = [context.Process(target=_open_in_child, args=arguments) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    answers = [results.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    expected = [f.tobytes() for f in all_frames(open_spikes(spike_files["train"], config))]
+    assert all(answer == expected for answer in answers)
+    assert len(made(config)) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int16, np.float32])
+def test_every_type_of_value_comes_back(dtype, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    high = 255 if dtype == np.float32 else np.iinfo(dtype).max
+    given = [(rng.random((n, 3)) * high).astype(dtype) for n in (1, 7, 2)]
+    write_store(tmp_path / "a", Recordings(given, np.arange(3), None, ["x", "y", "z"]))
+    file = StoreFile(tmp_path / "a")
+    for i, frames in enumerate(given):
+        np.testing.assert_array_equal(file.frames(i), frames)
+    assert file.speakers is None
+    assert file.classes == ["x", "y", "z"]
+    assert file.totals.tolist() == pytest.approx([f.sum(dtype=np.float64) for f in given])
+    with pytest.raises(ValueError, match="read-only"):
+        file.frames(0)[:] = 0
+
+
+def test_an_older_format_is_damaged(tmp_path) -> None:
+    (tmp_path / "a").write_bytes(b"\x93NUMPY" + bytes(200))
+    with pytest.raises(Damaged, match="this version"):
+        StoreFile(tmp_path / "a")
+
+
+# ---- digests -----------------------------------------------------------------------------------
+
+
+def age(path: Path, seconds: float = 60) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_digests_are_noted_and_taken_anew_when_a_file_changes(tmp_path, monkeypatch) -> None:
+    path, memo, taken = tmp_path / "a", tmp_path / "memo", []
+    monkeypatch.setattr(
+        digests, "_digest", lambda *a, real=digests._digest: (taken.append(a[0]), real(*a))[1]
+    )
+    path.write_text("one")
+    first = content_digest(path, memo)
+    assert content_digest(path, memo) == first
+    assert len(taken) == 2  # too new to be trusted to show another change
+    age(path)
+    assert [content_digest(path, memo) for _ in range(3)] == [first] * 3
+    assert len(taken) == 3
+    assert content_digest(path, memo, fresh=True) == first
+    assert content_digest(path, memo, algorithm="md5") != first
+    assert len(taken) == 5
+    path.write_text("two")
+    age(path, 50)
+    assert content_digest(path, memo) != first
+    with pytest.raises(UserError, match="none cannot be read"):
+        content_digest(tmp_path / "none", memo)
+
+
+def test_a_folders_digest_covers_names_and_content(tmp_path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    memo = tmp_path / "memo"
+    whole = content_digest(tmp_path, memo, files=["a", "b"])
+    assert content_digest(tmp_path, memo, files=["a", "c"]) != whole
+    (tmp_path / "b").write_text("B")
+    assert content_digest(tmp_path, memo, files=["a", "b"]) != whole
+    (tmp_path / "b").write_text("b")
+    assert content_digest(tmp_path, memo, files=["a", "b"]) == whole
+
+
+def test_a_warm_start_reads_neither_source_nor_frames(
+    spike_files, small_config, monkeypatch
+) -> None:
+    config = small_config()
+    age(spike_files["train"])
+    open_spikes(spike_files["train"], config)
+    for module, name in ((digests, "_digest"), (cache, "_make")):
+        monkeypatch.setattr(module, name, lambda *a, name=name: pytest.fail(name))
+    assert len(open_spikes(spike_files["train"], config)) == 48

@@ -1,0 +1,93 @@
+"""A folder of words to a file of SHD's format."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+
+from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.datasets.words import list_words
+from snn_delays.data.encode import encode_words
+from snn_delays.errors import UserError
+from tests.cli.test_cli import run
+
+RATE = 8000
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Two words, two speakers."""
+    folder = tmp_path / "words"
+    for k, word in enumerate(("high", "low")):
+        (folder / word).mkdir(parents=True)
+        for speaker in ("10", "2"):
+            t = np.arange(RATE // 5) / RATE
+            wave = np.sin(2 * np.pi * (1600 / (1 + 7 * k) + int(speaker)) * t)
+            soundfile.write(folder / word / f"{speaker}-a.wav", wave, RATE)
+    return folder
+
+
+PATTERN = "/(.*)-"
+
+
+def test_the_file_is_read_like_any_other(words, tmp_path) -> None:
+    seconds = encode_words(list_words(words, PATTERN), tmp_path / "a.h5", channels=80)
+    assert seconds == pytest.approx(0.8)
+    dataset = SpikeFile(tmp_path / "a.h5", units=80)
+    assert dataset.classes == ["high", "low"]
+    assert dataset.labels.tolist() == [0, 0, 1, 1]
+    assert dataset.speakers.tolist() == ["10", "2", "10", "2"]
+    assert dataset.speaker.tolist() == [1, 0, 1, 0]  # in order of name: 2, 10
+    units = [np.median(units) for _, units in dataset.spikes()]
+    assert max(units[:2]) < min(units[2:])  # high tones excite low units
+    for times, _ in dataset.spikes():
+        assert 0 <= times.min() <= times.max() < 0.25
+        assert (np.diff(times) >= 0).all()
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["spikes/times"][0].dtype == np.float16
+
+
+def test_a_recording_is_encoded_alike_whatever_is_beside_it(words, tmp_path) -> None:
+    whole = list_words(words, PATTERN)
+    encode_words(whole, tmp_path / "a.h5", channels=40)
+    encode_words(whole.where(np.array([False, False, True, False])), tmp_path / "b.h5", channels=40)
+    encode_words(whole, tmp_path / "c.h5", channels=40, seed=1)
+    a, b, c = (list(SpikeFile(tmp_path / f"{n}.h5", units=40).spikes()) for n in "abc")
+    for i in (0, 1):
+        np.testing.assert_array_equal(a[2][i], b[0][i])
+    assert len(a[2][0]) != len(c[2][0]) or (a[2][0] != c[2][0]).any()
+    assert SpikeFile(tmp_path / "b.h5", units=40).classes == ["high", "low"]
+
+
+def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> None:
+    soundfile.write(words / "low" / "3-a.wav", np.zeros(1000), RATE)
+    with pytest.raises(UserError, match=r"low/3-a\.wav"):
+        encode_words(list_words(words), tmp_path / "a.h5", channels=40)
+    (words / "low" / "3-a.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match=r"low/3-a\.wav"):
+        encode_words(list_words(words), tmp_path / "a.h5", channels=40)
+    (tmp_path / "b.h5").write_text("mine")
+    with pytest.raises(UserError, match="is there already"):
+        encode_words(list_words(words), tmp_path / "b.h5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.h5", "words"]
+
+
+def test_encode_then_train(words, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test.txt").write_text("high/2-a.wav\nlow/2-a.wav\n")
+    encode = ["data", "encode", "in=words", f"speaker_pattern={PATTERN!r}", "channels=80"]
+    code, printed, error = run(capsys, monkeypatch, *encode, "out=train.h5")
+    assert code == 0, error
+    assert "4 recordings, 0.8 s of audio" in printed
+    code, _, error = run(capsys, monkeypatch, *encode, "out=test.h5", "only=test.txt")
+    assert code == 0, error
+    assert len(SpikeFile("test.h5", units=80)) == 2
+    code, printed, error = run(
+        capsys, monkeypatch, "train", "data=spikes", "data.train_file=train.h5",
+        "data.test_file=test.h5", "data.units=80", "model.hidden=[4]", "model.taps=3",
+        "train.epochs=1", "data.cache=cache", "out=run", "device=cpu",
+    )  # fmt: skip
+    assert code == 0, error
+    assert "n = 2" in printed

@@ -1,0 +1,242 @@
+"""Spoken words in folders: Speech Commands with its lists, and words of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tonic
+import torch
+
+from snn_delays.config import Config
+from snn_delays.data import sources
+from snn_delays.data.datasets.words import GSC_SPEAKER, Words, list_words
+from snn_delays.data.loaders import Loader
+from snn_delays.data.sources import find_sources, load_data
+from snn_delays.data.speech import fit_length, log_mel, read_wav
+from snn_delays.errors import UserError
+from snn_delays.train.loop import build_loader
+from tests.cli.test_cli import run
+
+SPEAKERS = ("0a1b", "77ff", "c3d4", "e5f6")
+
+
+def write_words(folder: Path, words=("no", "yes", "go"), speakers=SPEAKERS, takes=2) -> Path:
+    """A tree as Speech Commands has it: a tone a word, a little off for every speaker."""
+    rng = np.random.default_rng(0)
+    for k, word in enumerate(words):
+        (folder / word).mkdir(parents=True)
+        for s, speaker in enumerate(speakers):
+            for take in range(takes):
+                t = np.arange(16000 - 1000 * take) / 16000
+                wave = 0.3 * np.sin(2 * np.pi * (300 * (k + 1) + 10 * s) * t)
+                wave += 0.01 * rng.standard_normal(len(t))
+                path = folder / word / f"{speaker}_nohash_{take}.wav"
+                soundfile.write(path, wave, 16000, subtype="PCM_16")
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The above, with Speech Commands' lists and the folders that are no words."""
+    folder = write_words(tmp_path / "words")
+    for other in ("_background_noise_", "_silence_", "_unknown_", "empty"):
+        (folder / other).mkdir()
+    soundfile.write(folder / "_background_noise_" / "hum.wav", np.zeros(50000), 16000)
+    (folder / "README.md").write_text("what this is")
+    for name, speaker in (("testing_list.txt", "c3d4"), ("validation_list.txt", "e5f6")):
+        lines = [f"{w}/{speaker}_nohash_{t}.wav" for w in ("no", "yes", "go") for t in (0, 1)]
+        (folder / name).write_text("\n".join([*lines, "", "_silence_/x.wav"]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def words_config(tmp_path: Path, tree: Path) -> Callable[..., Config]:
+    def make(**data) -> Config:
+        config = Config(device="cpu")
+        config.data.name, config.data.folder = "audio_folder", str(tree)
+        config.data.cache = str(tmp_path / "cache")
+        config.data.speaker_pattern = GSC_SPEAKER
+        for key, value in data.items():
+            setattr(config.data, key, value)
+        return config
+
+    return make
+
+
+def gsc(config: Config, monkeypatch) -> Config:
+    config.data.name, config.data.speaker_pattern = "gsc", None
+    monkeypatch.setattr(sources, "GSC_RECORDINGS", {"train": 12, "valid": 6, "test": 6})
+    return config
+
+
+def test_words_are_a_tonic_dataset(tree) -> None:
+    words = list_words(tree, GSC_SPEAKER)
+    dataset = Words(words, transform=len, target_transform=lambda y: -y)
+    assert isinstance(dataset, tonic.Dataset)
+    assert len(dataset) == 24
+    assert dataset.classes == ["go", "no", "yes"]
+    assert [dataset[i] for i in (0, 9)] == [(16000, 0), (15000, -1)]
+    assert words.files[9] == "no/0a1b_nohash_1.wav"
+    assert set(words.speakers) == set(SPEAKERS)
+
+
+def test_speech_commands_by_its_own_lists(words_config, monkeypatch) -> None:
+    config = gsc(words_config(), monkeypatch)
+    data = load_data(config)
+    assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 6)
+    assert set(data.train.speakers) == {"0a1b", "77ff"}
+    assert set(data.valid.speakers) == {"e5f6"}
+    assert set(data.test.speakers) == {"c3d4"}
+    assert data.split == "official validation split words"
+    assert data.classes == ["go", "no", "yes"]
+    for split, store in data.stores.items():
+        source = find_sources(config)[split]
+        for i, name in enumerate(source.words.files):
+            wave = fit_length(read_wav(source.path / name), 16000)
+            expected = log_mel(torch.from_numpy(wave)[None].float() / 32768)[0].numpy()
+            np.testing.assert_allclose(store.frames(i), expected, atol=1e-3)
+            assert store.frames(i).shape == (101, 140)
+            assert data.classes[store.labels[i]] == name.partition("/")[0]
+
+
+def test_a_tree_that_is_not_whole_is_refused(words_config, tree, monkeypatch) -> None:
+    config = gsc(words_config(), monkeypatch)
+    (tree / "no" / "0a1b_nohash_0.wav").unlink()
+    with pytest.raises(UserError, match="11 recordings for split train, Speech"):
+        load_data(config)
+    (tree / "no" / "c3d4_nohash_0.wav").unlink()
+    with pytest.raises(UserError, match=r"testing_list.txt names no/c3d4_nohash_0.wav, which is"):
+        load_data(config)
+
+
+def test_own_words_by_lists(words_config, tree, tmp_path) -> None:
+    data = load_data(words_config())  # the lists in the folder
+    assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 6)
+    mine = tmp_path / "mine.txt"
+    mine.write_text("no/77ff_nohash_0.wav\nyes/77ff_nohash_0.wav\n")
+    data = load_data(words_config(test_list=str(mine)))
+    assert (len(data.train), len(data.valid), len(data.test)) == (16, 6, 2)
+    mine.write_text("no/e5f6_nohash_0.wav\n")
+    with pytest.raises(UserError, match="name the same recordings"):
+        load_data(words_config(test_list=str(mine)))
+    with pytest.raises(UserError, match=r"The list .*none.txt cannot be read"):
+        load_data(words_config(test_list=str(tmp_path / "none.txt")))
+
+
+@pytest.fixture
+def listless(tree) -> None:
+    for name in ("testing_list.txt", "validation_list.txt"):
+        (tree / name).unlink()
+
+
+def test_own_words_by_speakers(words_config, listless) -> None:
+    data = load_data(words_config(test_speakers=["77ff"], valid_speakers=["0a1b"]))
+    assert set(data.test.speakers) == {"77ff"}
+    assert set(data.valid.speakers) == {"0a1b"}
+    assert set(data.train.speakers) == {"c3d4", "e5f6"}
+    data = load_data(words_config())  # a share of them, drawn
+    groups = [set(s.speakers) for s in (data.train, data.valid, data.test)]
+    assert [len(g) for g in groups] == [2, 1, 1]
+    assert set.union(*groups) == set(SPEAKERS)
+    with pytest.raises(UserError, match=r"data.test_speakers=\[anna\] must name speakers of"):
+        load_data(words_config(test_speakers=["anna"]))
+
+
+def test_own_words_by_chance(words_config, listless) -> None:
+    data = load_data(words_config(speaker_pattern=None, test_share=0.25, valid_share=0.34))
+    assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 6)
+    for samples in (data.train, data.valid, data.test):
+        assert len(set(np.bincount(samples.labels))) == 1
+        assert samples.speakers is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("(", "cannot be read"),
+        ("nohash", "must have one group"),
+        ("([0-9]x)", "finds no speaker in go/0a1b_nohash_0.wav"),
+    ],
+)
+def test_patterns_that_find_no_speaker_are_refused(pattern, words, tree) -> None:
+    with pytest.raises(UserError, match=words):
+        list_words(tree, pattern)
+
+
+def test_folders_without_words_are_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="There is no folder"):
+        list_words(tmp_path / "none")
+    (tmp_path / "yes").mkdir()
+    with pytest.raises(UserError, match=r"holds no recording; they belong into .*<word>/\*\.wav"):
+        list_words(tmp_path)
+
+
+def test_a_bad_recording_leaves_no_cache(words_config, tree, tmp_path) -> None:
+    (tree / "yes" / "0a1b_nohash_1.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match=r"0a1b_nohash_1.wav"):
+        load_data(words_config())
+    left = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    assert {p.suffix for p in left} <= {".frames"}
+    assert not any("train" in p.name for p in left)
+
+
+def test_changed_recordings_make_other_frames(words_config, tree) -> None:
+    first = load_data(words_config()).stores["train"]
+    path = tree / "go" / "0a1b_nohash_0.wav"
+    wave, rate = soundfile.read(path, dtype="int16")
+    wave[100] += 1
+    soundfile.write(path, wave, rate)
+    second = load_data(words_config()).stores["train"]
+    assert first.digest != second.digest
+    assert first.file.path != second.file.path
+
+
+def loader_of(config: Config, samples, training=True) -> Loader:
+    config.train.batch_size = 5
+    return build_loader(config, samples, samples.longest, torch.device("cpu"), training)
+
+
+def test_waveforms_are_augmented_in_training_alone(words_config) -> None:
+    config = words_config()
+    data = load_data(config)
+    plain = list(loader_of(config, data.everything).epoch(1))
+    config.data.augment.roll_ms = 100.0
+    config.data.augment.speed = 0.1
+    changed = list(loader_of(config, data.everything).epoch(1))
+    again = list(loader_of(config, data.everything).epoch(1))
+    for a, b, c in zip(plain, changed, again, strict=True):
+        assert a.numbers.tolist() == b.numbers.tolist()
+        assert a.x.shape == b.x.shape
+        assert not torch.allclose(a.x, b.x, atol=1.0)
+        assert torch.equal(b.x, c.x)
+    for batch in loader_of(config, data.valid, training=False).epoch():
+        for b, number in enumerate(batch.numbers):
+            np.testing.assert_array_equal(batch.x[:, b].numpy(), data.valid.frames(number))
+
+
+def test_waveforms_unchanged_give_the_cached_frames(words_config) -> None:
+    config = words_config()
+    data = load_data(config)
+    for number in (0, 3):
+        wave = torch.from_numpy(np.array(data.train.waveform(number)))[None].float() / 32768
+        frames = log_mel(wave)[0].numpy()
+        np.testing.assert_allclose(frames, data.train.frames(number), atol=1e-3)
+
+
+def test_train_and_evaluate_on_own_words(tree, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, printed, error = run(
+        capsys, monkeypatch, "train", "data=audio_folder", "data.folder=words", "data.cache=cache",
+        f"data.speaker_pattern={GSC_SPEAKER!r}", "model.hidden=[8]", "model.taps=3", "device=cpu",
+        "train.epochs=2", "data.augment.roll_ms=20", "data.augment.cutmix=0.5", "out=run",
+    )  # fmt: skip
+    assert code == 0, error
+    assert "validation file words" in printed
+    for more in ("split=valid", "file=words"):
+        code, printed, error = run(capsys, monkeypatch, "evaluate", "run=run", more)
+        assert code == 0, error
+        assert ("n = 6 " if more == "split=valid" else "n = 24") in printed
