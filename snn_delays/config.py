@@ -289,11 +289,24 @@ class TrainConfig:
     )
 
 
+    checkpoint_minutes: float = option(
+        10.0, "minutes from checkpoint to checkpoint within an epoch", above=0
+    )
+    nonfinite: str = option(
+        "stop",
+        "a loss or gradient that is infinite or NaN: stop the run, or skip the batch",
+        choices=("stop", "skip"),
+    )
+    deterministic: bool = option(
+        False, "refuse torch's nondeterministic algorithms (GPU; slower)"
+    )
+
+
 @dataclass
 class TrackingConfig:
     """Where metrics go besides metrics.jsonl."""
 
-    name: str = option("none", "tracker", choices=("none", "wandb"))
+    name: str = option("none", "tracker", choices=("none", "wandb", "tensorboard"))
     project: str = option("snn_delays", "wandb project")
     entity: str | None = option(None, "wandb team or user; null: the account's own")
 
@@ -304,6 +317,11 @@ class Config:
 
     name: str = option("run", "name of the run, part of the default of out")
     out: str | None = option(None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>")
+    resume: str = option(
+        "never",
+        "auto: go on with the run that is in out, if there is one; the options must be its own",
+        choices=("never", "auto"),
+    )
     seed: int = option(0, "seed of initial values, order of the data and dropout", at_least=0)
     device: str = option(
         "auto", "auto: the GPU where there is one", choices=("auto", "cpu", "cuda")
@@ -395,16 +413,23 @@ PATHS = (
     "root", "cache", "train_file", "valid_file", "test_file", "folder", "test_list", "valid_list",
 )  # fmt: skip
 # Keys that change where a run writes and how fast it is, not what it computes.
-_NOT_IN_HASH = ("name", "out", "device", "backend", "tracking")
+_NOT_IN_HASH = ("name", "out", "resume", "device", "backend", "tracking")
 
 
-def config_hash(config: Config) -> str:
-    """First 12 hex digits of the SHA-256 of all options that shape the result."""
+def shaping(config: Config) -> dict[str, Any]:
+    """All options that shape the result, nested; the data's own hash stands for its files."""
     values = dataclasses.asdict(config)
     for key in _NOT_IN_HASH:
         values.pop(key)
     for key in PATHS:
-        values["data"].pop(key)  # the data's own hash stands for the files
+        values["data"].pop(key)
+    values["train"].pop("checkpoint_minutes")
+    return values
+
+
+def config_hash(config: Config) -> str:
+    """First 12 hex digits of the SHA-256 of all options that shape the result."""
+    values = shaping(config)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -509,6 +534,8 @@ def _check_value(name: str, value: Any, metadata: Any) -> None:
 
 
 def _check_rules(config: Config) -> None:
+    if config.resume == "auto" and config.out is None:
+        raise UserError("resume=auto needs out=<folder of the run>.")
     model, train, data = config.model, config.train, config.data
     if not model.hidden or min(model.hidden) < 1:
         raise UserError(f"model.hidden={model.hidden} must list at least one layer of neurons.")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 import torch
 
 from snn_delays.errors import UserError
@@ -28,3 +32,16 @@ def pick_dtype(precision: str) -> torch.dtype:
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context of a training step: with ``precision=mixed``, products in bfloat16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "mixed")
+
+
+@contextlib.contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """Within it, where ``on``, torch refuses algorithms whose results vary from call to call."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(on or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -6,3 +6,15 @@ class UserError(ValueError):
 
     The command line prints the message alone and exits with code 2.
     """
+
+
+class Interrupted(Exception):
+    """A signal asked a training to stop, and it did.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int, where: str) -> None:
+        super().__init__(where)
+        self.signal = signal

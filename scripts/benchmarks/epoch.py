@@ -128,9 +128,9 @@ class WatchedLoader(Loader):
 
     waits: list[float] = field(default_factory=list)
 
-    def epoch(self, epoch: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 0."""
-        batches = super().epoch(epoch)
+    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, both counted from 0, from batch ``first`` on."""
+        batches = super().epoch(epoch, first)
         while True:
             started = time.perf_counter()
             batch = next(batches, None)

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +31,9 @@ from snn_delays.config import (
     options,
     validate,
 )
-from snn_delays.errors import UserError
+from snn_delays.errors import Interrupted, UserError
 
-INTERRUPTED = 130
+SIGNALLED = 128  # and the signal's number: the exit code of what a signal ended
 HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
 --hydra-help tells Hydra's own flags."""
 
@@ -118,9 +119,17 @@ def report_errors(action: Callable[[], Any]) -> None:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Interrupted as stop:
+        name = signal.Signals(stop.signal).name
+        print(
+            f"Stopped by {name} {stop}; all is saved: the same command with its out and resume=auto"
+            " goes on.",
+            file=sys.stderr,
+        )
+        sys.exit(SIGNALLED + stop.signal)
     except KeyboardInterrupt:
-        print("\nInterrupted; the checkpoints of finished epochs are kept.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        print("\nInterrupted; what was saved before is kept.", file=sys.stderr)
+        sys.exit(SIGNALLED + signal.SIGINT)
 
 
 def _fail(sentence: str) -> None:

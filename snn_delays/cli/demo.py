@@ -44,10 +44,11 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
     out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")
     for variant, config in configs.items():
         config.out = str(out / variant)
-    from snn_delays.train.run import free_folder, train
+    from snn_delays.train.folder import run_folder
+    from snn_delays.train.run import train
 
     for config in configs.values():
-        free_folder(config)
+        run_folder(config)
 
     started = time.perf_counter()
     results = {}

@@ -66,7 +66,7 @@ def _samples(run: Run, options: EvaluateConfig) -> Samples:
 def _validation_samples(run: Run, folder: Path) -> Samples:
     """Those that the run noted."""
     from snn_delays.data.sources import stored_samples
-    from snn_delays.train.run import SPLIT_FILE
+    from snn_delays.train.folder import SPLIT_FILE
 
     protocol = run.config.train.protocol
     if protocol != "validation":

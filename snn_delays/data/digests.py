@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from snn_delays.errors import UserError
+from snn_delays.files import replace_file
 
 SETTLED = 2.0  # seconds after which a change would show in a file's time stamp
 MANY = 1000  # files from which on a bar is shown
@@ -75,16 +75,3 @@ def _digest(path: Path, files: Sequence[str] | None, algorithm: str) -> str:
         content = hashlib.new(algorithm, (path / name).read_bytes()).hexdigest()
         whole.update(f"{name} {content}\n".encode())
     return whole.hexdigest()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

@@ -129,14 +129,14 @@ class Loader:
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
 
-    def epoch(self, epoch: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 0."""
+    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, both counted from 0, from batch ``first`` on."""
         order = np.arange(len(self.samples))
         if self.shuffle_seed is not None:
             order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(order)
         waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "batches") as worker:
-            for place in range(len(self)):
+            for place in range(first, len(self)):
                 numbers = order[place * self.batch_size :][: self.batch_size]
                 waiting.append(worker.submit(self._batch, epoch, place, numbers))
                 if len(waiting) > AHEAD:

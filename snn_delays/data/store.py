@@ -9,9 +9,7 @@ in milliseconds whatever its size, and no damaged frame is ever used.
 from __future__ import annotations
 
 import io
-import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from snn_delays.files import replacing
 
 MAGIC = b"snn_delays frames 4\n"
 HEAD = struct.Struct("<20sQQI")  # magic, start of the index, its length, its checksum
@@ -51,21 +51,13 @@ class Recordings:
 
 def write_store(path: Path, recordings: Recordings) -> None:
     """Write a file of frames under a temporary name, sample by sample, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            file.write(bytes(HEAD_BYTES))
-            index = _write_frames(file, recordings)
-            start, data = file.tell(), _pack(recordings, index)
-            file.write(data)
-            file.seek(0)
-            file.write(HEAD.pack(MAGIC, start, len(data), zlib.crc32(data)))
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with replacing(path) as file:
+        file.write(bytes(HEAD_BYTES))
+        index = _write_frames(file, recordings)
+        start, data = file.tell(), _pack(recordings, index)
+        file.write(data)
+        file.seek(0)
+        file.write(HEAD.pack(MAGIC, start, len(data), zlib.crc32(data)))
 
 
 def _write_frames(file: Any, recordings: Recordings) -> dict[str, NDArray[Any]]:

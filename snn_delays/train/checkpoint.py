@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-from dataclasses import dataclass
+import hashlib
+import io
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ import yaml
 from snn_delays.config import Config, from_dict, validate
 from snn_delays.device import pick_dtype
 from snn_delays.errors import UserError
+from snn_delays.files import replace_file
 from snn_delays.nn import Network, build_network
 
-FORMAT = 2
+log = logging.getLogger(__name__)
+
+FORMAT = 3
 CONFIG_FILE = "config.yaml"
 
 
@@ -41,6 +45,40 @@ class Meta:
     sigma: float
 
 
+@dataclass
+class Position:
+    """Where a training stands: with the tensors, all that going on with it needs.
+
+    Attributes:
+        phase: title of the training; "refit" comes after "train".
+        chosen: epochs that the first phase chose, in the second.
+        epoch: epochs finished in this phase.
+        batch: batches done of the next.
+        sums: running sums over these batches.
+        best_epoch: the best epoch so far, from 1; the first of equals.
+        best_rank: its rank.
+        metrics: the lines of metrics.jsonl.
+        seconds: that the run has taken, in all its processes.
+    """
+
+    phase: str = "train"
+    chosen: int = 0
+    epoch: int = 0
+    batch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_rank: list[float] = field(default_factory=lambda: [-1.0, 0.0])
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
+        """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""
+        better = list(rank) > self.best_rank
+        if better:
+            self.best_epoch, self.best_rank = epoch, list(rank)
+        return better
+
+
 @dataclass(frozen=True)
 class Run:
     """A network read back from its run."""
@@ -51,23 +89,61 @@ class Run:
 
 
 def checkpoint_path(folder: Path, which: str) -> Path:
-    """Path of the checkpoint "last" or "best" in a run's folder."""
+    """Path of the checkpoint "last", "previous" or "best" in a run's folder."""
     return folder / "checkpoints" / f"{which}.pt"
 
 
-def save_checkpoint(path: Path, config: dict[str, Any], meta: Meta, state: dict[str, Any]) -> None:
-    """Write a checkpoint under a temporary name, then rename it.
+# ---- writing -----------------------------------------------------------------------------------
+
+
+def save_checkpoint(
+    folder: Path, which: str, config: dict[str, Any], meta: Meta, state: dict[str, Any]
+) -> None:
+    """Write a checkpoint; the one before it stays until it is complete, "last" as "previous".
 
     Args:
-        path: where.
+        folder: of the run.
+        which: "last" or "best".
         config: the resolved configuration, as plain values.
         meta: what the network must know besides its parameters.
         state: "model" and whatever training needs to go on.
+
+    Raises:
+        OSError: it cannot be written; what was there is still there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    torch.save({"format": FORMAT, "config": config, "meta": vars(meta), **state}, partial)
-    os.replace(partial, path)
+    content = {"format": FORMAT, "config": config, "meta": vars(meta), **state}
+    buffer = io.BytesIO()
+    torch.save({**content, "digest": _digest(content)}, buffer)
+    keep = checkpoint_path(folder, "previous") if which == "last" else None
+    replace_file(checkpoint_path(folder, which), buffer.getvalue(), keep)
+
+
+def _digest(content: Any) -> str:
+    """SHA-256 of nested plain values and tensors."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            plain = value.detach().cpu().contiguous()
+            digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+            digest.update(plain.view(-1).view(torch.uint8).numpy().data)
+        elif isinstance(value, dict):
+            digest.update(f"{{{len(value)}".encode())
+            for key, item in value.items():
+                digest.update(repr(key).encode())
+                add(item)
+        elif isinstance(value, list | tuple):
+            digest.update(f"[{len(value)}".encode())
+            for item in value:
+                add(item)
+        else:
+            digest.update(repr(value).encode())
+
+    add(content)
+    return digest.hexdigest()
+
+
+# ---- reading -----------------------------------------------------------------------------------
 
 
 def load_run(folder: str | Path, which: str = "best", device: str | torch.device = "cpu") -> Run:
@@ -84,23 +160,31 @@ def load_run(folder: str | Path, which: str = "best", device: str | torch.device
     """
     folder = Path(folder).expanduser()
     config = read_config(folder)
-    path = checkpoint_path(folder, which)
-    saved = _read(path)
-    try:
-        meta = Meta(**saved["meta"])
-        state = saved["model"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a checkpoint of this version.") from error
+    saved = read_last(folder) if which == "last" else read_checkpoint(folder, which)
+    if saved is None:
+        path = checkpoint_path(folder, which)
+        raise UserError(f"There is no checkpoint {path}: the run has not finished an epoch.")
+    meta = Meta(**saved["meta"])
     network = build_network(config, len(meta.classes)).to(pick_dtype(config.precision))
+    load_parameters(network, saved["model"], folder)
+    network.set_sigma(meta.sigma)
+    return Run(config, network.to(device).eval(), meta)
+
+
+def load_parameters(network: Network, parameters: dict[str, Any], folder: Path) -> None:
+    """Take the parameters of a checkpoint.
+
+    Raises:
+        UserError: they are those of another network.
+    """
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(parameters)
     except RuntimeError as error:
         reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
         raise UserError(
-            f"{path} does not fit the network of {folder / CONFIG_FILE}: {reason}"
+            f"The checkpoint in {folder} does not fit the network of {folder / CONFIG_FILE}:"
+            f" {reason}"
         ) from error
-    network.set_sigma(meta.sigma)
-    return Run(config, network.to(device).eval(), meta)
 
 
 def read_config(folder: Path) -> Config:
@@ -114,20 +198,82 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{folder} is not the folder of a run: it has no {CONFIG_FILE}.")
     try:
         values = yaml.safe_load(path.read_text())
-        config = from_dict(Config, values)
+        config = from_dict(Config, _named_speakers(values))
         validate(config)
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not a configuration of this version: {error}") from error
     return config
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _named_speakers(values: dict[str, Any]) -> dict[str, Any]:
+    """Speakers were numbers once; they are names now."""
+    chosen = values["data"].get("valid_speakers")
+    if chosen is not None:
+        values["data"]["valid_speakers"] = [str(speaker) for speaker in chosen]
+    return values
+
+
+def read_last(folder: Path) -> dict[str, Any] | None:
+    """The last checkpoint, or the one before, with a warning, where the last is damaged.
+
+    Returns:
+        Its content; None where there is none yet.
+
+    Raises:
+        UserError: all that is there is damaged.
+    """
+    try:
+        saved = read_checkpoint(folder, "last")
+    except UserError as error:
+        previous = read_checkpoint(folder, "previous")
+        if previous is None:
+            raise
+        log.warning("%s The one before it is taken.", error)
+        return previous
+    return read_checkpoint(folder, "previous") if saved is None else saved
+
+
+def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
+    """The content of a checkpoint, checked; None where there is none. No code in it is run.
+
+    Raises:
+        UserError: it is damaged, no checkpoint, or of a later version.
+    """
+    path = checkpoint_path(folder, which)
     if not path.is_file():
-        raise UserError(f"There is no checkpoint {path}: the run has not finished an epoch.")
+        return None
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle raises anything
         raise UserError(f"{path} is damaged or not a checkpoint; it cannot be read.") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of format {FORMAT}.")
+    if not isinstance(saved, dict) or not isinstance(saved.get("format"), int):
+        raise UserError(f"{path} is not a checkpoint of this package.")
+    if saved["format"] > FORMAT:
+        raise UserError(f"{path} is of format {saved['format']}, later than {FORMAT}: upgrade.")
+    try:
+        return _checked(_migrated(saved))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}.") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a checkpoint of this package.") from error
+
+
+def _checked(saved: dict[str, Any]) -> dict[str, Any]:
+    digest = saved.pop("digest", None)
+    if digest is not None and digest != _digest(saved):
+        raise ValueError("its checksum is wrong")
+    Meta(**saved["meta"])
+    saved["model"].keys()
+    return saved
+
+
+def _migrated(saved: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of an earlier format: of 1 and 2, from which training cannot go on."""
+    if saved["format"] < FORMAT:
+        for key in ("speakers", "valid_speakers"):
+            names = saved["meta"][key]
+            saved["meta"][key] = None if names is None else [str(name) for name in names]
+        saved.pop("position", None)
+    elif saved["digest"] is None:
+        raise ValueError("it has no checksum")
     return saved

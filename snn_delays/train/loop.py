@@ -1,32 +1,46 @@
-"""One training from scratch: epochs, the choice of the best, checkpoints, metrics."""
+"""One training: epochs, the choice of the best, checkpoints, metrics; from scratch or gone on with.
+
+Order of the data, augmentation and dropout follow from the seed and from torch's random state in
+the checkpoint, so a training that was stopped anywhere ends as if it had not been.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import sort_names
 from snn_delays.device import autocast, pick_dtype
-from snn_delays.errors import UserError
+from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
+from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
-from snn_delays.train.checkpoint import Meta, checkpoint_path, save_checkpoint
+from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
+from snn_delays.train.guards import (
+    NonFinite,
+    describe_activity,
+    gradients_are_finite,
+    layer_activity,
+)
 from snn_delays.train.optim import Optimizers, build_optimizers
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
-from snn_delays.train.tracking import Tracker
+from snn_delays.train.signals import StopSignal
+from snn_delays.train.tracking import NoTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
+LOOKED_AT = 64  # samples on which the layers' activity is measured
 
 
 @dataclass(frozen=True)
@@ -57,12 +71,27 @@ class Plan:
         return chose and [speaker for speaker in chose if speaker not in known]
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunFolder:
-    """The folder of a run and its tracker."""
+    """The folder of a run, its tracker, the signal that may stop it, and when it was started.
+
+    Where it goes on in another process, ``started`` lies back by what the earlier ones took.
+    """
 
     path: Path
-    tracker: Tracker
+    tracker: Tracker = field(default_factory=NoTracker)
+    stop: StopSignal = field(default_factory=StopSignal)
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """That the run has taken so far."""
+        return time.perf_counter() - self.started
+
+    def write_metrics(self, lines: list[dict[str, Any]]) -> None:
+        """Make metrics.jsonl these lines."""
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        replace_file(self.path / METRICS_FILE, text.encode())
 
     def add_metrics(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl and report it."""
@@ -72,62 +101,174 @@ class RunFolder:
 
 
 @dataclass
-class Best:
-    """The best epoch so far; the first of equals."""
+class Sums:
+    """Running sums of an epoch."""
 
-    epoch: int = 0
-    rank: tuple[float, float] = (-1.0, 0.0)
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
 
-    def update(self, epoch: int, rank: tuple[float, float]) -> bool:
-        """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""
-        better = rank > self.rank
-        if better:
-            self.epoch, self.rank = epoch, rank
-        return better
+    def metrics(self) -> dict[str, float]:
+        """Means of the epoch, and its speed."""
+        skipped = {"skipped_batches": self.skipped} if self.skipped else {}
+        return {
+            "train_loss": self.loss / self.seen,
+            "train_accuracy": self.right / self.seen,
+            "samples_per_second": round(self.seen / self.seconds, 1),
+            "seconds": round(self.seconds, 2),
+            **skipped,
+        }
 
 
-def fit(
-    config: Config, plan: Plan, classes: list[str], device: torch.device, folder: RunFolder
-) -> int:
-    """Train a network drawn with ``config.seed``.
+class Training:
+    """A network drawn with ``config.seed``, and all that trains it.
 
-    Leaves the checkpoints "last" and "best", and a line of metrics per epoch.
-
-    Returns:
-        The best epoch, from 1.
-
-    Raises:
-        UserError: the loss became infinite or NaN.
+    Args:
+        config: options.
+        plan: what to train on, and for how long.
+        classes: class names.
+        device: where.
+        folder: of the run.
+        saved: content of a checkpoint to go on from, of the same phase; None: from scratch.
+        position: where the training stands.
     """
-    network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
-    optimizers = build_optimizers(network, config.train)
-    steps = padded_steps(config, plan.train)
-    loader = build_loader(config, plan.train, steps, device, training=True)
-    selector = plan.select and build_loader(config, plan.select, steps, device)
-    speakers, valid_speakers = speakers_of(plan.train), plan.valid_speakers
-    best = Best()
-    with Progress(plan.epochs, len(loader), plan.title) as progress:
-        for epoch in range(plan.epochs):
-            sigma = sigma_at(epoch, config.train, config.model.layer_taps)
-            network.set_sigma(sigma)
-            metrics = {"phase": plan.title, "epoch": epoch + 1, "sigma": sigma}
-            metrics |= {"selection": config.selection}
-            metrics |= {f"lr_{name}": lr for name, lr in optimizers.learning_rates().items()}
-            metrics |= train_epoch(
-                network, optimizers, loader, epoch, progress, precision=config.precision
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        classes: list[str],
+        device: torch.device,
+        folder: RunFolder,
+        saved: dict[str, Any] | None,
+        position: Position,
+    ) -> None:
+        self.config, self.plan, self.classes, self.folder = config, plan, classes, folder
+        self.position = position
+        self.network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
+        self.optimizers = build_optimizers(self.network, config.train)
+        self.steps = padded_steps(config, plan.train)
+        self.loader = build_loader(config, plan.train, self.steps, device, training=True)
+        self.selector = plan.select and build_loader(config, plan.select, self.steps, device)
+        self.sigma = sigma_at(position.epoch, config.train, config.model.layer_taps)
+        self._saved_at = time.monotonic()
+        if saved is not None:
+            self._restore(saved)
+
+    def run(self) -> int:
+        """Train to the end.
+
+        Leaves the checkpoints "last" and "best", and a line of metrics per epoch.
+
+        Returns:
+            The best epoch, from 1.
+
+        Raises:
+            UserError: the loss or a gradient became infinite or NaN.
+            Interrupted: a signal came; all is saved.
+        """
+        position, batches = self.position, len(self.loader)
+        done = position.epoch * batches + position.batch
+        with Progress(self.plan.epochs, batches, self.plan.title, done) as progress:
+            for epoch in range(position.epoch, self.plan.epochs):
+                self._epoch(epoch, progress)
+                self._stop_if_asked()
+        return position.best_epoch
+
+    def _epoch(self, epoch: int, progress: Progress) -> None:
+        position = self.position
+        self.sigma = sigma_at(epoch, self.config.train, self.config.model.layer_taps)
+        self.network.set_sigma(self.sigma)
+        metrics = {"phase": self.plan.title, "epoch": epoch + 1, "sigma": self.sigma}
+        metrics |= {"selection": self.config.selection}
+        metrics |= {f"lr_{name}": lr for name, lr in self.optimizers.learning_rates().items()}
+        sums = Sums(**position.sums)  # type: ignore[arg-type]
+        metrics |= self._train(epoch, sums, progress)
+        self.optimizers.end_epoch()
+        metrics |= layer_activity(self.network, self._looked_at)
+        rank = (float(epoch), 0.0)  # nothing to select on: the last is the best
+        if self.selector:
+            evaluation = evaluate(self.network, self.selector)
+            rank = _rank(self.config, evaluation)
+            name = self.plan.select_name
+            metrics |= {f"{name}_accuracy": rank[0], f"{name}_loss": evaluation.loss}
+        position.epoch, position.batch, position.sums = epoch + 1, 0, {}
+        position.metrics.append(metrics)
+        self.save(best=position.update_best(epoch + 1, rank))
+        self.folder.add_metrics(metrics)
+        progress.epoch(metrics, describe_activity(metrics))
+
+    def _train(self, epoch: int, sums: Sums, progress: Progress) -> dict[str, float]:
+        try:
+            return train_epoch(
+                self.network,
+                self.optimizers,
+                self.loader,
+                epoch,
+                progress,
+                precision=self.config.precision,
+                skip_nonfinite=self.config.train.nonfinite == "skip",
+                first=self.position.batch,
+                sums=sums,
+                after_batch=self._after_batch,
             )
-            optimizers.end_epoch()
-            rank = (float(epoch), 0.0)  # nothing to select on: the last is the best
-            if selector:
-                evaluation = evaluate(network, selector)
-                rank = _rank(config, evaluation)
-                name = plan.select_name
-                metrics |= {f"{name}_accuracy": rank[0], f"{name}_loss": evaluation.loss}
-            meta = Meta(classes, steps, speakers, valid_speakers, epoch + 1, sigma)
-            _save(config, folder.path, meta, network, optimizers, best.update(epoch + 1, rank))
-            folder.add_metrics(metrics)
-            progress.epoch(metrics)
-    return best.epoch
+        except NonFinite as error:
+            path = error.note(self.folder.path, self.plan.train, epoch + 1)
+            raise UserError(
+                f"{error.what} in epoch {epoch + 1}, batch {error.number + 1}, whose samples"
+                f" {path} names; lower train.lr_weight or train.lr_delay, try another seed, or"
+                " leave such batches out (train.nonfinite=skip)."
+            ) from error
+
+    def _after_batch(self, number: int, sums: Sums) -> None:
+        """Save where it is time to, or where a signal came; ``number`` batches are done."""
+        late = time.monotonic() - self._saved_at > 60 * self.config.train.checkpoint_minutes
+        stopping = self.folder.stop.received is not None
+        if (late or stopping) and number < len(self.loader):
+            self.position.batch, self.position.sums = number, asdict(sums)
+            self.save()
+            self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.folder.stop.received is not None:
+            where = f"after {self.position.epoch} epochs and {self.position.batch} batches"
+            raise Interrupted(self.folder.stop.received, where)
+
+    @property
+    def _looked_at(self) -> Tensor:
+        """The first samples, as they are in evaluation."""
+        samples = Samples(self.plan.train.stores, self.plan.train.rows[:LOOKED_AT])
+        device = self.loader.device
+        loader = build_loader(self.config, samples, self.steps, device)
+        return next(iter(loader.epoch())).x
+
+    def save(self, best: bool = False) -> None:
+        """Write the checkpoint "last", and "best" first where this is it."""
+        position, plan = self.position, self.plan
+        position.seconds = self.folder.seconds
+        state = {
+            "model": self.network.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state_all() if self.loader.device.type == "cuda" else [],
+            "position": vars(position),
+        }
+        speakers = speakers_of(plan.train)
+        meta = Meta(
+            self.classes, self.steps, speakers, plan.valid_speakers, position.epoch, self.sigma
+        )
+        for which in ("best", "last") if best else ("last",):
+            save_checkpoint(self.folder.path, which, asdict(self.config), meta, state)
+        self._saved_at = time.monotonic()
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        load_parameters(self.network, saved["model"], self.folder.path)
+        self.optimizers.load_state_dict(saved["optimizers"])
+        torch.set_rng_state(saved["rng"])
+        if saved["rng_cuda"]:
+            torch.cuda.set_rng_state_all(saved["rng_cuda"])
 
 
 def train_epoch(
@@ -138,47 +279,69 @@ def train_epoch(
     progress: Progress,
     *,
     precision: str = "float32",
+    skip_nonfinite: bool = False,
+    first: int = 0,
+    sums: Sums | None = None,
+    after_batch: Callable[[int, Sums], None] | None = None,
 ) -> dict[str, float]:
     """One pass over the training data; its mean loss, accuracy and speed.
 
+    Args:
+        network: in any mode; left in training mode.
+        optimizers: of its parameters.
+        loader: of the training data.
+        epoch: from 0.
+        progress: told of every batch.
+        precision: as in the options.
+        skip_nonfinite: leave out a batch whose loss or gradient is infinite or NaN.
+        first: batch to begin with, from 0.
+        sums: of the batches before it.
+        after_batch: called with the number of batches done and the sums.
+
     Raises:
-        UserError: the loss became infinite or NaN.
+        NonFinite: a loss or gradient became infinite or NaN.
+        UserError: no batch was left.
     """
     network.train()
-    started = time.perf_counter()
-    loss_sum, right, seen = 0.0, 0, 0
-    for batch in loader.epoch(epoch):
+    sums = sums or Sums()
+    started = time.perf_counter() - sums.seconds
+    for number, batch in enumerate(loader.epoch(epoch, first), first):
+        buffers = [b.clone() for b in network.buffers()] if skip_nonfinite else []
         scores, loss = _step(network, optimizers, batch, precision)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"The loss became {loss} in epoch {epoch + 1}; lower train.lr_weight or"
-                " train.lr_delay, or try another seed."
-            )
-        seen += len(batch.y)
-        loss_sum += loss * len(batch.y)
-        right += int((scores.argmax(1) == batch.y).sum())
-        rate = seen / (time.perf_counter() - started)
-        progress.batch(epoch + 1, loss_sum / seen, right / seen, rate)
-    seconds = time.perf_counter() - started
-    return {
-        "train_loss": loss_sum / seen,
-        "train_accuracy": right / seen,
-        "samples_per_second": round(seen / seconds, 1),
-        "seconds": round(seconds, 2),
-    }
+        if scores is None and not skip_nonfinite:
+            raise NonFinite(loss, batch, number)
+        if scores is None:
+            sums.skipped += 1
+            for now, before in zip(network.buffers(), buffers, strict=True):
+                now.copy_(before)  # running means, which the batch has spoilt
+        else:
+            sums.seen += len(batch.y)
+            sums.loss += loss * len(batch.y)
+            sums.right += int((scores.argmax(1) == batch.y).sum())
+        sums.seconds = time.perf_counter() - started
+        progress.batch(epoch + 1, sums.loss, sums.right, sums.seen, sums.seconds)
+        if after_batch is not None:
+            after_batch(number + 1, sums)
+    if not sums.seen:
+        raise UserError(f"Every batch of epoch {epoch + 1} was infinite or NaN; lower the rates.")
+    return sums.metrics()
 
 
 def _step(
     network: Network, optimizers: Optimizers, batch: Batch, precision: str
-) -> tuple[torch.Tensor, float]:
+) -> tuple[Tensor | None, float]:
+    """Scores and loss; no scores, and no step taken, where loss or gradient is not finite."""
     optimizers.zero_grad()
     with autocast(precision, batch.x.device):
         scores = network(batch.x)
     loss = nn.functional.cross_entropy(scores, batch.target)
     loss.backward()
+    value = loss.item()
+    if not (math.isfinite(value) and gradients_are_finite(network)):
+        return None, value
     optimizers.step()
     network.constrain()
-    return scores.detach(), loss.item()
+    return scores.detach(), value
 
 
 def _rank(config: Config, evaluation: Evaluation) -> tuple[float, float]:
@@ -216,20 +379,3 @@ def speakers_of(samples: Samples) -> list[str] | None:
     """The speakers that occur, in order, or None where they are not known."""
     speakers = samples.speakers
     return None if speakers is None else sort_names(np.unique(speakers))
-
-
-def _save(
-    config: Config,
-    out: Path,
-    meta: Meta,
-    network: Network,
-    optimizers: Optimizers,
-    best: bool,
-) -> None:
-    state = {
-        "model": network.state_dict(),
-        "optimizers": optimizers.state_dict(),
-        "rng": torch.get_rng_state(),
-    }
-    for which in ("last", "best") if best else ("last",):
-        save_checkpoint(checkpoint_path(out, which), asdict(config), meta, state)

@@ -49,6 +49,13 @@ class Optimizers:
             "schedules": {name: s.state_dict() for name, s in self.schedules.items()},
         }
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what ``state_dict`` gave."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        for name, schedule in self.schedules.items():
+            schedule.load_state_dict(state["schedules"][name])
+
 
 def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     """Adam for weights, PLIF scalars, BatchNorm and biases; Adam for delays.

@@ -19,14 +19,16 @@ class Progress:
         epochs: number of epochs.
         batches: batches per epoch.
         title: what is being trained.
+        done: batches that an earlier process trained on.
     """
 
-    def __init__(self, epochs: int, batches: int, title: str) -> None:
-        self._epochs = epochs
+    def __init__(self, epochs: int, batches: int, title: str, done: int = 0) -> None:
+        self._epochs, self._batches, self._done = epochs, batches, done
         self._title = title
         self._start = time.perf_counter()
         self._bar = tqdm(
             total=epochs * batches,
+            initial=done,
             unit="batch",
             disable=None,
             leave=False,
@@ -45,17 +47,18 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def batch(self, epoch: int, loss: float, accuracy: float, samples_per_second: float) -> None:
-        """Show the running means of epoch ``epoch`` (from 1)."""
+    def batch(self, epoch: int, loss: float, right: int, seen: int, seconds: float) -> None:
+        """Show the running means of epoch ``epoch`` (from 1), from its sums so far."""
         self._bar.set_description_str(f"{self._title} {epoch}/{self._epochs}", refresh=False)
+        seen = max(seen, 1)
         self._bar.set_postfix_str(
-            f"loss {loss:.3f}, accuracy {accuracy:.1%}, {samples_per_second:.0f} samples/s",
+            f"loss {loss / seen:.3f}, accuracy {right / seen:.1%}, {seen / seconds:.0f} samples/s",
             refresh=False,
         )
         self._bar.update()
 
-    def epoch(self, metrics: dict[str, Any]) -> None:
-        """Print the line of a finished epoch."""
+    def epoch(self, metrics: dict[str, Any], remark: str = "") -> None:
+        """Print the line of a finished epoch, with a remark."""
         epoch = metrics["epoch"]
         line = (
             f"{self._title} {epoch:3d}/{self._epochs}  loss {metrics['train_loss']:.4f}"
@@ -66,8 +69,12 @@ class Progress:
         if "test_accuracy" in metrics:
             line += f"  test {metrics['test_accuracy']:6.1%} ({metrics['selection']})"
         line += f"  {metrics['samples_per_second']:.0f} samples/s"
+        if metrics.get("skipped_batches"):
+            line += f"  {metrics['skipped_batches']} batches skipped"
+        line += f"  {remark}" if remark else ""
         elapsed = time.perf_counter() - self._start
-        left = elapsed / epoch * (self._epochs - epoch)
+        batches = epoch * self._batches - self._done
+        left = elapsed / max(batches, 1) * (self._epochs - epoch) * self._batches
         if self._bar.disable:
             line += f"  {_minutes(left)} left"
         tqdm.write(line, file=sys.stdout)

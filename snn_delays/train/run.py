@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import datetime
-import itertools
 import json
 import time
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from snn_delays.config import Config, config_hash, validate
-from snn_delays.data.cache import cache_folder
 from snn_delays.data.loaders import Samples
 from snn_delays.data.sources import Data, load_data
-from snn_delays.device import pick_device, pick_dtype
+from snn_delays.device import deterministic, pick_device, pick_dtype
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
+from snn_delays.files import replace_file
 from snn_delays.nn import Network, build_network, count_parameters
 from snn_delays.ops import compiled
 from snn_delays.train import record
-from snn_delays.train.checkpoint import CONFIG_FILE, load_run
-from snn_delays.train.loop import Plan, RunFolder, build_loader, fit, speakers_of
-from snn_delays.train.tracking import open_tracker
-
-RESULT_FILE = "result.json"
-SPLIT_FILE = "split.json"
+from snn_delays.train.checkpoint import Position, load_run
+from snn_delays.train.folder import (
+    RESULT_FILE,
+    opened,
+    read_result,
+    read_state,
+    resolved,
+    run_folder,
+)
+from snn_delays.train.loop import Plan, RunFolder, Training, build_loader, speakers_of
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -36,7 +36,8 @@ def train(config: Config) -> dict[str, Any]:
 
     Writes ``config.out`` (config.yaml, split.json, metrics.jsonl, checkpoints/, result.json). The
     test set is evaluated once, after training, except with ``train.protocol=paper``, whose numbers
-    say so.
+    say so. With ``config.resume`` "auto" a run that is there goes on, and ends as if it had never
+    stopped; one that has ended gives its result.
 
     Args:
         config: options; validated here.
@@ -45,41 +46,74 @@ def train(config: Config) -> dict[str, Any]:
         The content of result.json, and the folder as "out".
 
     Raises:
-        UserError: a mistake in the options or the data (found before anything is written), or a
-            loss that became infinite or NaN.
+        UserError: a mistake in the options or the data (found before anything is written), a loss
+            or gradient that became infinite or NaN, a folder that is full or in use, or too little
+            memory.
+        Interrupted: a signal came; all is saved.
     """
     started = time.perf_counter()
     validate(config)
     device = pick_device(config.device)
-    out = free_folder(config)
-    config = _resolve(config, out, device.type)
+    out = run_folder(config)
+    result = read_result(out)
+    if result is not None:
+        print(f"{out}/ holds a finished run; this is its result.", flush=True)
+        return {**result, "out": str(out)}
+    config = resolved(config, out, device.type)
     data = load_data(config)
     network = build_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
-    parameters = count_parameters(network)
     backend = _describe_backend(config, data, network)
-    folder = _create(config, data, out)
-    print(
-        f"{config.name}: {parameters:,} parameters, delays {config.model.delays}; {backend}\n"
-        f"{_describe_data(config, data)}\nwriting {out}/",
-        flush=True,
-    )
-    plan = first = _plan(config, data)
-    epoch = fit(config, plan, data.classes, device, folder)
-    if config.train.protocol == "refit":
-        plan = Plan("refit", data.everything, None, "", epoch)
-        epoch = fit(config, plan, data.classes, device, folder)
-    result = {
-        **_outcome(config, plan, data, _test(out, data.test, device)),
-        "epoch": epoch,
-        "parameters": parameters,
-        "trained_on": len(plan.train),
-        "selected_on": len(first.select) if first.select else 0,
-        **_provenance(config, data, device),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    (out / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
-    folder.tracker.finish(result)
+    with deterministic(config.train.deterministic), opened(config, data, out) as folder:
+        saved = read_state(out)
+        position = Position(**saved["position"]) if saved else Position()
+        print(
+            f"{config.name}: {count_parameters(network):,} parameters, delays"
+            f" {config.model.delays}; {backend}\n{_describe_data(config, data)}\n"
+            f"{_describe_position(position)} {out}/",
+            flush=True,
+        )
+        folder.started = started - position.seconds
+        folder.write_metrics(position.metrics)
+        plan, epoch = _fit(config, data, device, folder, saved, position)
+        result = {
+            **_outcome(config, plan, data, _test(out, data.test, device)),
+            "epoch": epoch,
+            "parameters": count_parameters(network),
+            "trained_on": len(plan.train),
+            "selected_on": len(select) if (select := _plan(config, data).select) else 0,
+            **_provenance(config, data, device),
+            "seconds": round(folder.seconds, 1),
+        }
+        replace_file(out / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
+        folder.tracker.finish(result)
     return {**result, "out": str(out)}
+
+
+def _fit(
+    config: Config,
+    data: Data,
+    device: torch.device,
+    folder: RunFolder,
+    saved: dict[str, Any] | None,
+    position: Position,
+) -> tuple[Plan, int]:
+    """Train, or go on; the plan of the training that counts, and the epoch it chose."""
+    plan = _plan(config, data)
+    if position.phase == "train":
+        training = Training(config, plan, data.classes, device, folder, saved, position)
+        position.chosen, saved = training.run(), None
+        if config.train.protocol != "refit":
+            return plan, position.chosen
+        position = Position("refit", position.chosen, metrics=position.metrics)
+    plan = Plan("refit", data.everything, None, "", position.chosen)
+    training = Training(config, plan, data.classes, device, folder, saved, position)
+    return plan, training.run()
+
+
+def _describe_position(position: Position) -> str:
+    if not position.metrics and not position.batch:
+        return "writing"
+    return f"going on after {position.epoch} epochs and {position.batch} batches, writing"
 
 
 def _plan(config: Config, data: Data) -> Plan:
@@ -120,17 +154,6 @@ def _describe_data(config: Config, data: Data) -> str:
         f"{len(data.train)} training{valid} and {len(data.test)} test samples;"
         f" protocol {config.train.protocol} ({config.selection})"
     )
-
-
-def _resolve(config: Config, out: Path, device: str) -> Config:
-    """What "auto" and null stand for, so that config.yaml says what was done."""
-    data = replace(
-        config.data,
-        cache=str(cache_folder(config.data)),
-        frame_arithmetic=config.frame_arithmetic,
-    )
-    model = replace(config.model, extra_steps=config.model.layer_extra_steps)
-    return replace(config, out=str(out), device=device, data=data, model=model)
 
 
 # ---- the result --------------------------------------------------------------------------------
@@ -174,34 +197,3 @@ def _provenance(config: Config, data: Data, device: torch.device) -> dict[str, A
         "versions": record.versions(),
         "machine": record.machine(device),
     }
-
-
-# ---- the folder --------------------------------------------------------------------------------
-
-
-def free_folder(config: Config) -> Path:
-    """The folder to write: ``out``, or one named by name, time and seed.
-
-    Raises:
-        UserError: something is there already.
-    """
-    if config.out is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        wanted = Path("runs", config.name, f"{now}-s{config.seed}")
-        names = (f"{wanted.name}-{n}" for n in itertools.count(2))
-        paths = itertools.chain([wanted], map(wanted.with_name, names))
-        return next(path for path in paths if not path.exists())
-    out = Path(config.out).expanduser()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"out={config.out} is not an empty folder; choose another or remove it.")
-    return out
-
-
-def _create(config: Config, data: Data, out: Path) -> RunFolder:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CONFIG_FILE).write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-        (out / SPLIT_FILE).write_text(json.dumps(data.describe_split()) + "\n")
-    except OSError as error:
-        raise UserError(f"out={out} cannot be written: {error.strerror}.") from error
-    return RunFolder(out, open_tracker(config, out))

@@ -1,38 +1,90 @@
-"""Metrics for others to watch: the one place that imports wandb. It never stops training."""
+"""Metrics for others to watch: the one place that imports wandb and TensorBoard.
+
+Whatever a tracker does, training goes on: it lives in a thread of its own, and where it raises,
+hangs, or loses its network, metrics.jsonl is complete all the same.
+"""
 
 from __future__ import annotations
 
 import logging
 import netrc
 import os
+import queue
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from snn_delays.config import Config
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 60.0  # seconds that a tracker may take to close
 
-class Tracker:
-    """Takes metrics and forgets them; also what a failing tracker becomes."""
+
+class Tracker(Protocol):
+    """Takes metrics."""
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Report the metrics of an epoch."""
 
     def finish(self, result: dict[str, Any]) -> None:
+        """Report the result, where there is one, and close."""
+
+
+class NoTracker:
+    """Takes metrics and forgets them."""
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
+class BackgroundTracker:
+    """A tracker in a thread of its own, which nothing waits for but, for a while, ``finish``.
+
+    Args:
+        start: makes the tracker, in that thread.
+        patience: seconds to wait for it to close.
+    """
+
+    def __init__(self, start: Callable[[], Tracker], patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._actions: queue.SimpleQueue[Callable[[Tracker], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, args=(start,), daemon=True)
+        self._thread.start()
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Report the metrics of an epoch."""
+        self._actions.put(lambda tracker: tracker.log(metrics))
+
+    def finish(self, result: dict[str, Any]) -> None:
         """Report the result and close."""
+        self._actions.put(lambda tracker: tracker.finish(result))
+        self._actions.put(None)
+        self._thread.join(self._patience)
+        if self._thread.is_alive():
+            log.warning(
+                "The tracker has not answered for %g s and is left; metrics.jsonl is complete.",
+                self._patience,
+            )
+
+    def _work(self, start: Callable[[], Tracker]) -> None:
+        try:
+            tracker = start()
+            while (action := self._actions.get()) is not None:
+                action(tracker)
+        except Exception as error:  # whatever a tracker does, the run goes on
+            log.warning("Tracking stopped (%s); metrics.jsonl stays complete.", error)
 
 
-class WandbTracker(Tracker):
-    """Weights & Biases, offline where there is no key; after its first failure it keeps silent."""
+class WandbTracker:
+    """Weights & Biases, offline where there is no key."""
 
     def __init__(self, config: Config, out: Path) -> None:
-        self._run: Any = None
-        self._try(lambda: self._start(config, out))
-
-    def _start(self, config: Config, out: Path) -> None:
         import wandb
 
         mode: Any = os.environ.get("WANDB_MODE", "online" if _has_key() else "offline")
@@ -53,24 +105,36 @@ class WandbTracker(Tracker):
             log.warning("wandb is out of reach (%s); tracking goes on offline.", error)
             self._run = wandb.init(mode="offline", settings=wandb.Settings(silent=True), **settings)
 
-    def _try(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:  # whatever a tracker does, the run goes on
-            log.warning("Tracking stopped (%s); metrics.jsonl stays complete.", error)
-            self._run = None
-
     def log(self, metrics: dict[str, Any]) -> None:
         """Report the metrics of an epoch."""
-        if self._run is not None:
-            self._try(lambda: self._run.log(metrics))
+        self._run.log(metrics)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Report the result's numbers as the run's summary and close."""
-        if self._run is not None:
-            plain = {k: v for k, v in result.items() if isinstance(v, int | float | str)}
-            self._try(lambda: self._run.summary.update(plain))
-            self._try(lambda: self._run.finish())
+        plain = {k: v for k, v in result.items() if isinstance(v, int | float | str)}
+        self._run.summary.update(plain)
+        self._run.finish()
+
+
+class TensorBoardTracker:
+    """Event files in the run's folder."""
+
+    def __init__(self, out: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(out / "tensorboard"))
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Report the numbers of an epoch."""
+        for name, value in metrics.items():
+            if isinstance(value, int | float):
+                self._writer.add_scalar(f"{metrics['phase']}/{name}", value, metrics["epoch"])
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Report the test accuracy and close."""
+        if result:
+            self._writer.add_scalar("test/accuracy", result["accuracy"], result["epoch"])
+        self._writer.close()
 
 
 def _has_key() -> bool:
@@ -84,4 +148,8 @@ def _has_key() -> bool:
 
 def open_tracker(config: Config, out: Path) -> Tracker:
     """The tracker that ``tracking`` names."""
-    return WandbTracker(config, out) if config.tracking.name == "wandb" else Tracker()
+    if config.tracking.name == "wandb":
+        return BackgroundTracker(lambda: WandbTracker(config, out))
+    if config.tracking.name == "tensorboard":
+        return BackgroundTracker(lambda: TensorBoardTracker(out))
+    return NoTracker()

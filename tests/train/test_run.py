@@ -13,7 +13,7 @@ from snn_delays.data.store import FrameStore
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.train import loop, run
-from snn_delays.train.checkpoint import checkpoint_path, load_run
+from snn_delays.train.checkpoint import Position, checkpoint_path, load_run
 from snn_delays.train.loop import build_loader
 from snn_delays.train.run import train
 
@@ -210,7 +210,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(small_config) -> None:
     config.train.lr_weight = 1e30
     config.model.batch_norm, config.model.readout = False, "last"
     config.train.weight_schedule = "constant"
-    with pytest.raises(UserError, match=r"The loss became \w+ in epoch \d+; lower"):
+    with pytest.raises(UserError, match=r"The loss became \w+ in epoch \d+, batch \d.*; lower"):
         train(config)
 
 
@@ -231,12 +231,12 @@ def spoil_config(out: Path, old: str, new: str) -> None:
 
 
 def test_the_best_epoch_is_the_first_of_equals() -> None:
-    best = loop.Best()
+    best = Position()
     ranks = [(0.5, -2.0), (0.7, -1.0), (0.7, -1.0), (0.6, 0.0), (0.7, -0.9)]
-    assert [best.update(n, rank) for n, rank in enumerate(ranks, 1)] == [
+    assert [best.update_best(n, rank) for n, rank in enumerate(ranks, 1)] == [
         True, True, False, False, True,
     ]  # fmt: skip
-    assert best.epoch == 5
+    assert best.best_epoch == 5
 
 
 def test_the_stored_configuration_says_what_was_done(small_config) -> None:
@@ -273,7 +273,7 @@ def test_what_is_not_a_whole_run_is_refused(small_config, tmp_path) -> None:
         best.write_bytes(damaged)
         with pytest.raises(UserError, match="damaged or not a checkpoint"):
             load_run(out)
-    for content in ({"format": 1}, {"format": 1, "meta": {"epoch": 1}}, {"format": 99}, [1]):
+    for content in ({"format": 1}, {"format": 1, "meta": {"epoch": 1}}, {"meta": {}}, [1]):
         torch.save(content, best)
         with pytest.raises(UserError, match="is not a checkpoint of"):
             load_run(out)

@@ -1,0 +1,106 @@
+"""What may go wrong in a network as it trains: numbers that are none, layers that fall silent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_delays.data.loaders import Batch, Samples
+from snn_delays.files import replace_file
+from snn_delays.nn import Network
+
+NONFINITE_FILE = "nonfinite.json"
+SATURATED = 0.9  # share of the steps in which a neuron fires
+REPORTED = 0.5  # share of a layer's neurons from which on a person is told
+
+
+class NonFinite(Exception):
+    """A loss or gradient that is infinite or NaN; the batch that gave it, and its number."""
+
+    def __init__(self, loss: float, batch: Batch, number: int) -> None:
+        super().__init__()
+        self.loss, self.batch, self.number = loss, batch, number
+
+    @property
+    def what(self) -> str:
+        """What is not finite, as the start of a sentence."""
+        finite = torch.tensor(self.loss).isfinite()
+        return "A gradient became infinite or NaN" if finite else f"The loss became {self.loss}"
+
+    def note(self, out: Path, samples: Samples, epoch: int) -> Path:
+        """Write down which samples the batch held.
+
+        Args:
+            out: folder of the run.
+            samples: what the batch's numbers count.
+            epoch: from 1.
+        """
+        rows = samples.rows[self.batch.numbers]
+        held = [{"file": str(samples.stores[s].source), "sample": int(i)} for s, i in rows]
+        content = {"epoch": epoch, "batch": self.number + 1, "loss": str(self.loss)}
+        path = out / NONFINITE_FILE
+        replace_file(path, json.dumps({**content, "samples": held}, indent=1).encode())
+        return path
+
+
+def gradients_are_finite(network: nn.Module) -> bool:
+    """Whether every gradient is a number."""
+    finite = [p.grad.isfinite().all() for p in network.parameters() if p.grad is not None]
+    return bool(torch.stack(finite).all())
+
+
+@torch.no_grad()
+def layer_activity(network: Network, x_TBI: Tensor) -> dict[str, float]:
+    """How the deployed network's hidden layers fire on a batch; the network stays as it is.
+
+    Args:
+        network: the network.
+        x_TBI: a batch.
+
+    Returns:
+        Of each layer, counted from 1: ``rate_<n>``, spikes per neuron and step; ``dead_<n>`` and
+        ``saturated_<n>``, shares of its neurons that never fire, or in nine steps of ten.
+    """
+    rates: list[Tensor] = []
+
+    def look(module: nn.Module, inputs: Any, spikes_TBO: Tensor) -> None:
+        rates.append(spikes_TBO.mean((0, 1)))
+
+    was_training = network.training
+    network.eval()
+    hooks = [neuron.register_forward_hook(look) for neuron in _neurons(network)]
+    try:
+        network(x_TBI)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        network.train(was_training)
+    found = {}
+    for number, rate_O in enumerate(rates, 1):
+        found[f"rate_{number}"] = rate_O.mean().item()
+        found[f"dead_{number}"] = (rate_O == 0).float().mean().item()
+        found[f"saturated_{number}"] = (rate_O > SATURATED).float().mean().item()
+    return found
+
+
+def _neurons(network: Network) -> Iterator[nn.Module]:
+    for block in network.blocks:
+        neuron = block.neuron
+        assert isinstance(neuron, nn.Module)
+        yield neuron
+
+
+def describe_activity(metrics: dict[str, Any]) -> str:
+    """Layers of which at least half the neurons are dead or saturated, in words; or nothing."""
+    told = [
+        f"layer {name.rpartition('_')[2]} {value:.0%} {kind}"
+        for kind in ("dead", "saturated")
+        for name, value in metrics.items()
+        if name.startswith(f"{kind}_") and value >= REPORTED
+    ]
+    return ", ".join(told)

@@ -1,0 +1,52 @@
+"""Signals that ask a training to stop: the first at the next batch, the second at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+# Ctrl-C, kill, and what SLURM or submitit send before a job's time is up
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
+
+
+class StopSignal:
+    """While in use, notes the first of ``SIGNALS``; the second does what it did before.
+
+    Attributes:
+        received: its number, or None. Noted in the main thread alone, where signals arrive.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._give_back()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._give_back()
+        name = signal.Signals(number).name
+        print(f"\n{name}: stopping after this batch; again to stop at once.", file=sys.stderr)
+
+    def _give_back(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)

@@ -1,0 +1,325 @@
+"""A training that was stopped anywhere ends as if it had not been, bit by bit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from snn_delays.errors import Interrupted, UserError
+from snn_delays.train import folder, loop
+from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
+from snn_delays.train.run import train
+
+TIMES = ("seconds", "samples_per_second")
+
+
+def metrics(out) -> list[dict]:
+    """The lines of metrics.jsonl, but for what a clock says."""
+    lines = [json.loads(line) for line in Path(out, "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+def equal(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+def assert_same_run(left, right) -> None:
+    """Parameters, optimisers, random states, metrics, selected epoch, result."""
+    assert metrics(left) == metrics(right)
+    for which in ("last", "best"):
+        a, b = (read_checkpoint(Path(out), which) for out in (left, right))
+        for key in ("model", "optimizers", "rng", "meta"):
+            assert equal(a[key], b[key]), (which, key)
+        for position in (a["position"], b["position"]):
+            position.pop("seconds")
+            for line in position["metrics"]:
+                [line.pop(name) for name in TIMES]
+        assert a["position"] == b["position"]
+    a, b = (json.loads(Path(out, "result.json").read_text()) for out in (left, right))
+    for one in (a, b):
+        one.pop("seconds")
+    assert a == b
+
+
+class Enough(Exception):
+    """A training was let run for as long as asked."""
+
+
+def train_for(batches: int, config, monkeypatch) -> None:
+    """Let a training run for a number of batches, or to its end."""
+    left = [batches]
+
+    def step(*arguments, real=loop._step):
+        if left[0] == 0:
+            raise Enough
+        left[0] -= 1
+        return real(*arguments)
+
+    with monkeypatch.context() as patch, contextlib.suppress(Enough):
+        patch.setattr(loop, "_step", step)
+        train(config)
+
+
+@pytest.fixture
+def reference(small_config, tmp_path):
+    """Options of a run with augmentation and dropout, and its uninterrupted result, by protocol."""
+
+    def make(protocol="validation", name="reference", **data):
+        config = small_config(protocol=protocol, epochs=4, batch_size=8)
+        config.train.checkpoint_minutes = 1e-9  # after every batch
+        config.data.augment.spike_drop = 0.2
+        config.data.augment.cutmix = 0.5
+        config.out = str(tmp_path / name)
+        return config
+
+    return make
+
+
+@pytest.mark.parametrize("protocol", ["validation", "refit", "last", "paper"])
+def test_a_run_stopped_at_any_batch_ends_the_same(protocol, reference, monkeypatch) -> None:
+    whole = reference(protocol)
+    train(whole)
+    config = reference(protocol, "stopped")
+    config.resume = "auto"
+    for batches in (0, 1, 3, 7, 2, 11):
+        train_for(batches, config, monkeypatch)
+    train(config)
+    assert_same_run(whole.out, config.out)
+
+
+@pytest.mark.parametrize("backend", ["dense", "numba"])
+def test_every_way_to_compute_goes_on_exactly(backend, reference, monkeypatch) -> None:
+    from snn_delays.ops import compiled
+
+    if backend == "numba" and not compiled.available():
+        pytest.skip("numba is not installed")
+    whole = reference()
+    whole.backend = backend
+    train(whole)
+    config = reference(name="stopped")
+    config.backend, config.resume = backend, "auto"
+    train_for(6, config, monkeypatch)
+    train(config)
+    assert_same_run(whole.out, config.out)
+
+
+def test_checkpoints_within_an_epoch_come_by_the_clock(reference, monkeypatch) -> None:
+    saved = []
+    real = loop.Training.save
+
+    def save(training, best=False):
+        saved.append((training.position.epoch, training.position.batch))
+        real(training, best)
+
+    monkeypatch.setattr(loop.Training, "save", save)
+    config = reference()
+    config.train.checkpoint_minutes = 1000.0
+    train(config)
+    assert saved == [(1, 0), (2, 0), (3, 0), (4, 0)]
+    saved.clear()
+    train(reference(name="other"))
+    assert saved[:6] == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]
+
+
+def test_a_finished_run_gives_its_result(reference, capsys) -> None:
+    config = reference()
+    result = train(config)
+    config.resume = "auto"
+    stamp = checkpoint_path(Path(config.out), "last").stat().st_mtime_ns
+    assert train(config) == result
+    assert "holds a finished run" in capsys.readouterr().out
+    assert checkpoint_path(Path(config.out), "last").stat().st_mtime_ns == stamp
+
+
+def test_other_options_are_refused(reference) -> None:
+    config = reference()
+    train(config)
+    config.resume = "auto"
+    config.model.dropout, config.train.epochs = 0.1, 9
+    words = r"model\.dropout=0\.1 \(0\.4 there\), train\.epochs=9 \(4 there\)"
+    with pytest.raises(UserError, match=words):
+        train(config)
+    other = reference()
+    with pytest.raises(UserError, match=r"is not an empty folder.*resume=auto"):
+        train(other)
+
+
+def test_other_data_is_refused(reference, spike_files, monkeypatch) -> None:
+    from tests.conftest import random_spikes
+
+    config = reference()
+    config.resume = "auto"
+    train_for(3, config, monkeypatch)
+    random_spikes(spike_files["train"], 48, 7)
+    with pytest.raises(UserError, match=r"The data of the run in .* has changed"):
+        train(config)
+
+
+def test_resume_without_a_run_starts_one(reference) -> None:
+    config = reference()
+    config.resume = "auto"
+    assert train(config)["n"] == 30
+    config.out = None
+    with pytest.raises(UserError, match="resume=auto needs out="):
+        train(config)
+
+
+# ---- signals -----------------------------------------------------------------------------------
+
+
+def test_a_signal_saves_and_stops(reference, monkeypatch) -> None:
+    whole = reference()
+    train(whole)
+    config = reference(name="stopped")
+    config.resume, config.train.checkpoint_minutes = "auto", 1000.0
+    real = loop._step
+    for number, batches in ((signal.SIGTERM, 2), (signal.SIGINT, 3), (signal.SIGUSR1, 1)):
+        left = [batches]
+
+        def step(*arguments, left=left, number=number):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), number)
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "_step", step)
+            with pytest.raises(Interrupted) as stopped:
+                train(config)
+        assert stopped.value.signal == number
+    position = read_last(Path(config.out))["position"]
+    assert (position["epoch"], position["batch"]) == (1, 1)  # five batches an epoch
+    train(config)
+    assert_same_run(whole.out, config.out)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+# ---- the command, killed -----------------------------------------------------------------------
+
+# Kills itself at the given call of the functions that write, counted over the process.
+FAULTS = """
+import os, signal, sys
+def count(function, state={"left": int(sys.argv.pop(1))}):
+    def wrapped(*arguments, **options):
+        state["left"] -= 1
+        if state["left"] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return wrapped
+os.replace, os.fsync = count(os.replace), count(os.fsync)
+from snn_delays.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def command(spike_files, tmp_path):
+    """Arguments of a run that writes all the time."""
+    return [
+        "train", "data=spikes", f"data.train_file={spike_files['train']}",
+        f"data.test_file={spike_files['test']}", "data.units_per_channel=50",
+        f"data.cache={tmp_path / 'cache'}", "model.hidden=[12]", "model.taps=5",
+        "train.epochs=40", "train.batch_size=8", "device=cpu", "train.checkpoint_minutes=1e-9",
+        "backend=dense", "resume=auto", "data.augment.spike_drop=0.1",
+    ]  # fmt: skip
+
+
+def start(command, out, *more, faults: int | None = None) -> subprocess.Popen:
+    code = ["-c", "from snn_delays.cli import main; main()"] if faults is None else ["-c", FAULTS]
+    first = [] if faults is None else [str(faults)]
+    arguments = [sys.executable, *code, *first, *command, f"out={out}", *more]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(command, out) -> str:
+    process = start(command, out)
+    printed, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return printed
+
+
+def kill_and_go_on(command, out, kills: int, tmp_path) -> None:
+    whole = tmp_path / "whole"
+    started = time.monotonic()
+    finish(command, whole)
+    lasts = time.monotonic() - started
+    rng = np.random.default_rng(0)
+    killed = 0
+    while killed < kills:
+        if killed % 2:  # at a moment
+            process = start(command, out)
+            time.sleep(rng.uniform(0.4, 1.0) * lasts)
+            process.kill()
+        else:  # within the writing of a file
+            process = start(command, out, faults=int(rng.integers(1, 60)))
+        process.communicate(timeout=300)
+        if process.returncode == 0:
+            break  # it was done before
+        assert process.returncode == -signal.SIGKILL
+        killed += 1
+    finish(command, out)
+    assert_same_run(whole, out)
+    assert not list(Path(out).rglob("*.part"))
+
+
+def test_a_killed_command_goes_on(command, tmp_path) -> None:
+    kill_and_go_on(command, tmp_path / "killed", 3, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_command_killed_twenty_times_goes_on(command, tmp_path) -> None:
+    command = [a.replace("train.epochs=40", "train.epochs=150") for a in command]
+    kill_and_go_on(command, tmp_path / "killed", 20, tmp_path)
+
+
+def test_the_command_stops_on_sigterm_with_a_code_of_its_own(command, tmp_path) -> None:
+    out = tmp_path / "stopped"
+    process = start(command, out, "train.epochs=10000")
+    while not (out / "metrics.jsonl").is_file() or not metrics(out):
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "SIGTERM: stopping after this batch" in error
+    assert "all is saved: the same command with its out and resume=auto goes on" in error
+    assert read_last(out)["position"]["epoch"] >= 1
+
+
+def test_two_runs_cannot_write_one_folder(command, tmp_path, capsys) -> None:
+    out = tmp_path / "shared"
+    first = start(command, out, "train.epochs=10000")
+    while not (out / "metrics.jsonl").is_file():
+        time.sleep(0.05)
+        assert first.poll() is None, first.communicate()
+    second = start(command, out, "train.epochs=10000")
+    _, error = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert f"Another run (process {first.pid}) is writing to {out}" in error
+    assert len(error.splitlines()) == 1
+    first.kill()
+    first.communicate()
+    third = start(command, out, "train.epochs=10000")  # the lock of a dead process holds nothing
+    time.sleep(0.5)
+    while len(metrics(out)) < 2:
+        time.sleep(0.05)
+        assert third.poll() is None, third.communicate()
+    third.kill()
+    third.communicate()
+    assert folder.LOCK_FILE in [p.name for p in out.iterdir()]
