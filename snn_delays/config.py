@@ -117,7 +117,9 @@ class DataConfig:
         None, "HDF5 file of SHD's format to train on (data=spikes; shd and ssc: or its .zip)"
     )
     valid_file: str | None = option(None, "file to select on; null: see data.split")
-    test_file: str | None = option(None, "file to test on")
+    test_file: str | None = option(
+        None, "file to test on; null: held out of train_file as test_... says (data=spikes)"
+    )
     folder: str | None = option(
         None, "folder of <word>/*.wav (data=audio_folder; gsc: or its .tar.gz)"
     )
@@ -135,7 +137,10 @@ class DataConfig:
         " null: speakers are not known (audio_folder)",
     )
     seconds: float = option(
-        1.0, "length that recordings are padded with silence or cut to, s (audio)", above=0
+        1.0,
+        "length that recordings are padded with silence or cut to, s (audio)",
+        above=0,
+        at_most=60,
     )
     step_ms: float = option(10.0, "length of a time step, ms", above=0)
     units: int = option(700, "number of spike channels in the files", at_least=1)
@@ -167,12 +172,15 @@ class DataConfig:
         0.2, "share of speakers held out (at least one), or of samples", above=0, below=1
     )
     test_speakers: list[str] | None = option(
-        None, "speakers to test on, where no list names test recordings (audio_folder)"
+        None, "speakers to test on, where there is no test file and no list of test recordings"
+    )
+    test_fold: int | None = option(
+        None, "number of the one speaker to test on, from 0, likewise: leave one out", at_least=0
     )
     test_share: float = option(
         0.2,
-        "share of speakers to test on, of every class where speakers are not known, where neither"
-        " list nor test_speakers says (audio_folder)",
+        "share of speakers to test on, or of every class where speakers are not known, where"
+        " nothing else says",
         above=0,
         below=1,
     )
@@ -288,7 +296,6 @@ class TrainConfig:
         None, "epochs until sigma_end; null: epochs//4; 0: sigma never shrinks", at_least=0
     )
 
-
     checkpoint_minutes: float = option(
         10.0, "minutes from checkpoint to checkpoint within an epoch", above=0
     )
@@ -297,9 +304,7 @@ class TrainConfig:
         "a loss or gradient that is infinite or NaN: stop the run, or skip the batch",
         choices=("stop", "skip"),
     )
-    deterministic: bool = option(
-        False, "refuse torch's nondeterministic algorithms (GPU; slower)"
-    )
+    deterministic: bool = option(False, "refuse torch's nondeterministic algorithms (GPU; slower)")
 
 
 @dataclass
@@ -520,6 +525,8 @@ def _check_value(name: str, value: Any, metadata: Any) -> None:
     if choices and value not in choices:
         hint = nearest(str(value), choices)
         raise UserError(f"{name}={value} is not one of {', '.join(choices)}.{hint}")
+    if value == "":
+        raise UserError(f"{name}= is empty; give a value, or null.")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     tests = {
@@ -569,6 +576,8 @@ def _check_data_rules(data: DataConfig) -> None:
             raise UserError(f"data.{key} has no use beside {reason}.")
     if data.valid_speakers is not None and data.valid_count is not None:
         raise UserError("data.valid_speakers and data.valid_count exclude each other.")
+    if data.fold and data.split != "fold":
+        raise UserError(f"data.fold={data.fold} has a use with data.split=fold alone.")
     if official and data.split != "auto":
         raise UserError(f"data.split={data.split} has no use beside a validation split of its own.")
     _check_files(data)
@@ -579,9 +588,8 @@ def _check_files(data: DataConfig) -> None:
     """Which files may be named for which kind of data."""
     files = [key for key in ("train_file", "valid_file", "test_file") if getattr(data, key)]
     if data.name == "spikes":
-        for key in ("train_file", "test_file"):
-            if key not in files:
-                raise UserError(f"data=spikes needs data.{key}=<HDF5 file of SHD's format>.")
+        if "train_file" not in files:
+            raise UserError("data=spikes needs data.train_file=<HDF5 file of SHD's format>.")
     elif files and not (data.name == "ssc" or (data.name == "shd" and "valid_file" not in files)):
         raise UserError(
             f"data={data.name} brings its own files; use data=spikes with data.train_file,"
@@ -589,13 +597,19 @@ def _check_files(data: DataConfig) -> None:
         )
     if data.name == "audio_folder" and data.folder is None:
         raise UserError("data=audio_folder needs data.folder=<folder of <word>/*.wav>.")
-    own_words = ("test_list", "valid_list", "test_speakers", "speaker_pattern")
-    lone = {"folder": data.audio, **dict.fromkeys(own_words, data.name == "audio_folder")}
+    own_words = ("test_list", "valid_list", "speaker_pattern")
+    no_test = data.name == "audio_folder" or (data.name == "spikes" and data.test_file is None)
+    lone = {
+        "folder": data.audio,
+        **dict.fromkeys(own_words, data.name == "audio_folder"),
+        **dict.fromkeys(("test_speakers", "test_fold"), no_test),
+    }
     for key, allowed in lone.items():
         if getattr(data, key) is not None and not allowed:
-            raise UserError(f"data.{key} has no use with data={data.name}.")
-    if data.test_list is not None and data.test_speakers is not None:
-        raise UserError("data.test_list and data.test_speakers exclude each other.")
+            beside = " and a test file" if data.test_file else ""
+            raise UserError(f"data.{key} has no use with data={data.name}{beside}.")
+    if data.test_fold is not None and data.test_speakers is not None:
+        raise UserError("data.test_fold and data.test_speakers exclude each other.")
 
 
 def _check_augmentation(data: DataConfig) -> None:

@@ -1,15 +1,26 @@
-"""Files that are whole or not there: written under a temporary name, flushed, renamed."""
+"""Files that are whole or not there, written under another name, flushed, renamed; locks."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: there, nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
 PART = ".part"  # what a killed process leaves behind ends so
+STALE = 24 * 3600.0  # seconds after which such a file is nobody's
+
+
+class Locked(Exception):
+    """Another process holds the lock; its number, where known."""
 
 
 @contextlib.contextmanager
@@ -21,22 +32,55 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[Any]]:
         keep: what the file there is renamed to then; None: it is gone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}-", suffix=PART, delete=False
-    ) as file:
-        try:
+    _remove_stale(path)
+    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PART}")
+    try:
+        with open(part, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if keep is not None and path.exists():
-                os.replace(path, keep)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _remove_stale(path: Path) -> None:
+    """What processes left that were killed while they wrote this file."""
+    for part in path.parent.glob(f".{path.name}-*{PART}"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > STALE:
+                part.unlink()
 
 
 def replace_file(path: Path, content: bytes, keep: Path | None = None) -> None:
     """Write ``content`` so (see ``replacing``)."""
     with replacing(path, keep) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a lock, which the system lets go of when the process ends, however it does.
+
+    Args:
+        path: the lock's file; it stays, and means nothing.
+        wait: until another process lets go of it.
+
+    Raises:
+        Locked: another process holds it, and ``wait`` is off.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                file.seek(0)
+                raise Locked(file.read().strip() or "unknown") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

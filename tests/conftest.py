@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ import numpy as np
 import pytest
 
 from snn_delays.config import Config
-from snn_delays.data.cache import cache_folder, open_frames
+from snn_delays.data.cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.recordings import SpikeSource
-from snn_delays.data.store import FrameStore
 
 FSDD = Path(__file__).parents[2] / "shared" / "data" / "fsdd"
 
@@ -70,6 +70,18 @@ def random_spikes(
         keys=[f"class {k}" for k in range(classes)],
         speakers=None if speakers is None else (np.arange(samples) // classes) % speakers,
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of other machines cannot be looked up."""
+
+    def lookup(host: Any, *arguments: Any, real: Any = socket.getaddrinfo, **options: Any) -> Any:
+        if host not in ("localhost", "127.0.0.1", "::1", None, ""):
+            raise OSError(f"the network is closed to tests ({host})")
+        return real(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
 
 @pytest.fixture

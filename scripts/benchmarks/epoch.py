@@ -41,11 +41,10 @@ from scripts.benchmarks.networks import (
     our_network,
 )
 from snn_delays.config import Config
-from snn_delays.data.cache import cache_folder, open_frames
+from snn_delays.data.cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.datasets.spikes import write_spikes
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.recordings import SpikeSource
-from snn_delays.data.store import FrameStore
 from snn_delays.train.loop import build_loader, train_epoch
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.progress import Progress

@@ -8,9 +8,11 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -110,6 +112,8 @@ def quiet_libraries() -> None:
 def report_errors(action: Callable[[], Any]) -> None:
     """Run ``action``; a mistake of the user's ends in one sentence and exit code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not Hydra's printer
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         action()
     except UserError as error:
@@ -130,6 +134,11 @@ def report_errors(action: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("\nInterrupted; what was saved before is kept.", file=sys.stderr)
         sys.exit(SIGNALLED + signal.SIGINT)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """End with what is half-written removed."""
+    sys.exit(SIGNALLED + number)
 
 
 def _fail(sentence: str) -> None:

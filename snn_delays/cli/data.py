@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from snn_delays.config import Config, EncodeConfig, nearest
 from snn_delays.errors import UserError
 
 if TYPE_CHECKING:
-    pass
+    from snn_delays.data.cache import FrameStore
 
 USAGE = """usage: snn-delays data prepare [option=value ...]
        snn-delays data verify [option=value ...]
@@ -65,64 +65,68 @@ def _run(action: str, arguments: list[str]) -> None:
 
 
 def _prepare(config: Config) -> None:
-    for split, store, seconds in _stores(config):
-        rate = len(store) / seconds
-        print(f"{split:6} {len(store):8,} samples  {seconds:6.1f} s, {rate:,.0f} samples/s")
+    for split, store, seconds in _timed_stores(config):
+        how = "there already"
+        if store.found != "sound":
+            how = f"{store.found} in {seconds:.1f} s, {len(store) / seconds:,.0f} samples/s"
+        print(f"{split:6} {len(store):8,} samples  {how}")
         print(f"       {store.file.path}  {_size(store.file.bytes)}")
 
 
 def _verify(config: Config) -> None:
+    from tqdm import tqdm
+
     from snn_delays.data.store import Damaged
 
-    for split, store, _ in _stores(config, fresh=True):
-        found = "sound"
+    for split, store, _ in _timed_stores(config, fresh=True):
+        numbers = range(len(store))
+        bar = tqdm(numbers, f"checking {split}", unit=" samples", disable=None, leave=False)
+        found = store.found
         try:
-            store.file.check(_bar(len(store), f"checking {split}"))
+            store.file.check(bar)
         except Damaged as damage:
             store.file = store.remake()
-            found = f"were damaged ({damage}); made anew"
+            found = f"damaged ({damage}), made anew"
         print(f"{split:6} {store.source}  SHA-256 {store.digest}")
         print(f"       frames {found}: {store.file.path}")
 
 
 def _info(config: Config) -> None:
+    for split, store, _ in _timed_stores(config):
+        print(f"{split}: {store.source}")
+        print(_describe(config, store))
+
+
+def _describe(config: Config, store: FrameStore) -> str:
     from snn_delays.data.splits import sort_names
 
-    for split, store, _ in _stores(config):
-        steps, totals = store.steps, store.file.totals
-        speakers = [] if store.speakers is None else sort_names(list(set(store.speakers)))
-        print(f"{split}: {store.source}")
-        print(f"  samples   {len(store):,}")
-        print(f"  classes   {len(store.classes)}: {_some(store.classes)}")
-        print(f"  speakers  {f'{len(speakers)}: {_some(speakers)}' if speakers else 'not known'}")
-        if not config.data.audio:
-            print(
-                f"  spikes    {totals.sum():,.0f}; per sample {totals.mean():,.0f}"
-                f" ({totals.min():,.0f} to {totals.max():,.0f})"
-            )
-        print(
-            f"  frames    {steps.sum():,} of {config.data.step_ms:g} ms and {store.file.channels}"
-            f" channels; per sample {steps.mean():.1f} ({steps.min()} to {steps.max()})"
+    steps, totals = store.steps, store.file.totals
+    speakers = [] if store.speakers is None else sort_names(set(store.speakers))
+    lines = [
+        f"  samples   {len(store):,}",
+        f"  classes   {len(store.classes)}: {_some(store.classes)}",
+        f"  speakers  {f'{len(speakers)}: {_some(speakers)}' if speakers else 'not known'}",
+    ]
+    if not config.data.audio:
+        lines.append(
+            f"  spikes    {totals.sum():,.0f}; per sample {totals.mean():,.0f}"
+            f" ({totals.min():,.0f} to {totals.max():,.0f})"
         )
-        print(f"  cache     {_size(store.file.bytes)}, {store.file.path}")
+    lines.append(
+        f"  frames    {steps.sum():,} of {config.data.step_ms:g} ms and {store.file.channels}"
+        f" channels; per sample {steps.mean():.1f} ({steps.min()} to {steps.max()})"
+    )
+    return "\n".join([*lines, f"  cache     {_size(store.file.bytes)}, {store.file.path}"])
 
 
-def _stores(config: Config, fresh: bool = False):  # type: ignore[no-untyped-def]
+def _timed_stores(config: Config, fresh: bool = False) -> Iterator[tuple[str, FrameStore, float]]:
     """Name, frames and seconds to have them, split by split."""
-    from snn_delays.data.cache import cache_folder, open_frames
-    from snn_delays.data.sources import find_sources
+    from snn_delays.data.sources import open_stores
 
-    folder = cache_folder(config.data)
-    for split, source in find_sources(config, fresh=fresh).items():
-        started = time.perf_counter()
-        store = open_frames(source, folder, fresh=fresh)
+    started = time.perf_counter()
+    for split, store in open_stores(config, fresh=fresh):
         yield split, store, time.perf_counter() - started
-
-
-def _bar(number: int, title: str):  # type: ignore[no-untyped-def]
-    from tqdm import tqdm
-
-    return tqdm(range(number), title, unit=" samples", disable=None, leave=False)
+        started = time.perf_counter()
 
 
 def _encode(options: EncodeConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,37 +47,30 @@ def _evaluate(options: EvaluateConfig) -> None:
 def _samples(run: Run, options: EvaluateConfig) -> Samples:
     from snn_delays.data.cache import cache_folder, open_frames
     from snn_delays.data.loaders import Samples
-    from snn_delays.data.sources import check_classes, find_sources, other_source
+    from snn_delays.data.sources import check_classes, other_source
 
-    if options.file is not None and options.split != "test":
+    if options.file is None:
+        return _noted_samples(run, Path(options.run).expanduser(), options.split)
+    if options.split != "test":
         raise UserError("file=... and split=... exclude each other.")
-    if options.file is not None:
-        source = other_source(run.config, Path(options.file).expanduser())
-    elif options.split == "test":
-        source = find_sources(run.config)["test"]
-    else:
-        return _validation_samples(run, Path(options.run).expanduser())
+    source = other_source(run.config, Path(options.file).expanduser(), run.meta.classes)
     store = open_frames(source, cache_folder(run.config.data))
     check_classes(store, run.meta.classes)
     return Samples.of(store)
 
 
-def _validation_samples(run: Run, folder: Path) -> Samples:
-    """Those that the run noted."""
+def _noted_samples(run: Run, folder: Path, split: str) -> Samples:
+    """Those that the run noted: the recordings may be split otherwise today."""
     from snn_delays.data.sources import stored_samples
-    from snn_delays.train.folder import SPLIT_FILE
+    from snn_delays.train.folder import read_split
 
-    protocol = run.config.train.protocol
-    if protocol != "validation":
+    noted = read_split(folder)
+    if split not in noted:
         raise UserError(
-            f"The run's protocol is {protocol}: no validation data was kept from training;"
-            " evaluate split=test."
+            f"The run's protocol is {run.config.train.protocol}: no validation data was kept from"
+            " training; evaluate split=test."
         )
-    try:
-        split = json.loads((folder / SPLIT_FILE).read_text())
-        return stored_samples(run.config, split, "valid")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / SPLIT_FILE} cannot be read: {error!r}.") from error
+    return stored_samples(run.config, noted, split)
 
 
 def _report(run: Run, options: EvaluateConfig, samples: Samples, evaluation: Evaluation) -> str:

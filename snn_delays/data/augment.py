@@ -105,9 +105,9 @@ def cutmix(
     """Take a stretch of time of a sample, with probability ``p``, from another of the batch.
 
     The stretch has a share of the sample's own steps that is uniform in (0, 1), rounded to steps,
-    and a uniform place among them; own steps end with the last that is not all zero. The label is
-    mixed by the steps that are not all zero: a class weighs as much as its share of those in the
-    mixture. So padding and silence, which tell nothing of a class, earn it no weight.
+    and a uniform place among them; own steps end with the last that is not all silence. The label
+    is mixed by the steps that are not all silence: a class weighs as much as its share of those in
+    the mixture. So padding and silence, which tell nothing of a class, earn it no weight.
 
     Yun, Han, Oh, Chun, Choe, Yoo, "CutMix: regularization strategy to train strong classifiers
     with localizable features", arXiv 1905.04899; there a rectangle of an image.
@@ -175,7 +175,7 @@ def spike_drop(x_TBI: NDArray[Any], p: float, rng: np.random.Generator) -> NDArr
 def time_mask(x_TBI: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[Any]:
     """Silence one stretch of steps per sample: width uniform in [0, most], place uniform.
 
-    The stretch lies within the sample's own steps, which end with the last that is not all zero,
+    The stretch lies within the sample's own steps, which end with the last that is not all silence,
     and is never longer than they are.
 
     Park, Chan, Zhang, Chiu, Zoph, Cubuk, Le, "SpecAugment", arXiv 1904.08779.
@@ -303,7 +303,9 @@ def _stretch(
 
 
 def _full(x_TBI: NDArray[Any]) -> NDArray[np.bool_]:
-    """[T, B], whether a step is not all zero."""
+    """[T, B], whether a step is not all silence."""
+    if np.issubdtype(x_TBI.dtype, np.floating):
+        return np.asarray((x_TBI > _silence(x_TBI)[:, None]).any(axis=2))
     return np.asarray(x_TBI.any(axis=2))
 
 

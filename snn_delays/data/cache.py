@@ -6,16 +6,21 @@ the versions of both.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from snn_delays.config import DataConfig
 from snn_delays.data.recordings import Source
-from snn_delays.data.store import MAGIC, Damaged, FrameStore, StoreFile, write_store
+from snn_delays.data.store import MAGIC, Damaged, StoreFile, write_store
 from snn_delays.errors import UserError
 
 
@@ -25,6 +30,70 @@ def cache_folder(data: DataConfig) -> Path:
         return Path(data.cache).expanduser()
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "snn_delays"
+
+
+@dataclass
+class FrameStore:
+    """All frames of one split; where its file turns out damaged, it is made anew.
+
+    Attributes:
+        file: the open file.
+        recordings: what the frames were made from.
+        digest: SHA-256 of what that holds.
+        remake: makes the file anew.
+        folder: cache folder.
+        found: what was done to open it: "sound", "made", or "damaged (...), made anew".
+    """
+
+    file: StoreFile
+    recordings: Source
+    digest: str
+    remake: Callable[[], StoreFile]
+    folder: Path
+    found: str
+
+    @property
+    def source(self) -> Path:
+        """File or folder that the frames were made from."""
+        return self.recordings.path
+
+    def __len__(self) -> int:
+        return len(self.file.labels)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """[N]."""
+        return self.file.labels
+
+    @property
+    def speakers(self) -> NDArray[np.str_] | None:
+        """[N], or None."""
+        return self.file.speakers
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in order of their label."""
+        return self.file.classes
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """[N] frames of each sample."""
+        return self.file.steps
+
+    @cached_property
+    def waveforms(self) -> FrameStore:
+        """The same samples as waveforms, [samples, 1]; of audio alone."""
+        waveforms = self.recordings.waveforms()
+        assert waveforms is not None
+        return open_frames(waveforms, self.folder)
+
+    def frames(self, number: int) -> NDArray[Any]:
+        """Frames of one sample, [steps, channels], read-only."""
+        try:
+            return self.file.frames(number)
+        except Damaged:
+            self.file = self.remake()
+            return self.file.frames(number)
 
 
 def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameStore:
@@ -45,27 +114,23 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{source.name}-{key}.frames"
     remake = partial(_make, source, path, digest)
-    with contextlib.suppress(OSError):  # not there
-        try:
-            file = StoreFile(path)
-        except Damaged:
-            file = remake()
-        return _store(source, folder, file, digest, remake)
-    return _store(source, folder, remake(), digest, remake)
-
-
-def _store(
-    source: Source, folder: Path, file: StoreFile, digest: str, remake: partial[StoreFile]
-) -> FrameStore:
-    waveforms = source.waveforms()
-    opener = None if waveforms is None else partial(open_frames, waveforms, folder)
-    return FrameStore(file, source.path, digest, remake, opener)
+    try:
+        file, found = StoreFile(path), "sound"
+    except FileNotFoundError:
+        file, found = remake(), "made"
+    except (Damaged, OSError) as damage:
+        file, found = remake(), f"damaged ({damage}), made anew"
+    return FrameStore(file, source, digest, remake, folder, found)
 
 
 def _make(source: Source, path: Path, digest: str) -> StoreFile:
+    def check() -> None:
+        if source.again().digest(path.parent) != digest:
+            raise UserError(f"{source.path} changed while it was read: start again.")
+
     try:
         with source.open() as recordings:
-            write_store(path, recordings)
+            write_store(path, recordings, check)
     except OSError as error:
         raise UserError(
             f"The frames of {source.path.name} cannot be written to {path.parent} ({error}); set"

@@ -122,13 +122,18 @@ def condition(audio: ArrayLike, rate: float) -> NDArray[np.float64]:
     Raises:
         UserError: as in `encode`.
     """
-    sound = _checked(audio, rate)
+    sound = check_audio(audio, rate)
     sound = sound / np.abs(sound).max()  # no square overflows or vanishes
     sound *= RMS / math.sqrt(np.mean(sound * sound))
     return _resampled(sound * np.hanning(len(sound)), int(rate))
 
 
-def _checked(audio: ArrayLike, rate: float) -> NDArray[np.float64]:
+def check_audio(audio: ArrayLike, rate: float) -> NDArray[np.float64]:
+    """The audio as numbers.
+
+    Raises:
+        UserError: as in `encode`.
+    """
     _check_rate(rate)
     sound = np.asarray(audio)
     if sound.ndim != 1 or sound.dtype.kind not in "iuf":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
+import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,15 +17,31 @@ from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 
 SETTLED = 2.0  # seconds after which a change would show in a file's time stamp
+CHUNK = 1 << 20
 MANY = 1000  # files from which on a bar is shown
+
+
+@dataclass(frozen=True)
+class FileList:
+    """Files of a folder.
+
+    Attributes:
+        names: within the folder, in order.
+        state: their names, sizes and times, in one text.
+        newest: the newest of the times.
+    """
+
+    names: Sequence[str]
+    state: str
+    newest: float
 
 
 def content_digest(
     path: Path,
     memo: Path,
     *,
-    files: Sequence[str] | None = None,
-    algorithm: str = "sha256",
+    files: FileList | None = None,
+    algorithms: Sequence[str] = ("sha256",),
     fresh: bool = False,
 ) -> str:
     """Hexadecimal digest of a file, or of files of a folder with their names.
@@ -35,43 +52,67 @@ def content_digest(
     Args:
         path: the file, or the folder.
         memo: folder of the notes.
-        files: names within the folder, in order.
-        algorithm: of hashlib.
+        files: files within the folder.
+        algorithms: of hashlib, all taken and noted in one reading; the first is returned.
         fresh: read the files whatever is noted.
 
     Raises:
         UserError: a file cannot be read.
     """
     try:
-        state, newest = _state(path, files)
-        key = json.dumps([algorithm, str(path.absolute()), state])
-        note = memo / "digests" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-        if not fresh:
-            with contextlib.suppress(OSError):
-                return note.read_text()
-        digest = _digest(path, files, algorithm)
+        state, newest = _state(path) if files is None else (files.state, files.newest)
+        notes = [_note(memo, path, state, algorithm) for algorithm in algorithms]
+        noted = None if fresh else _noted(notes[0], algorithms[0])
+        if noted is not None:
+            return noted
+        digests = _digest(path, files, algorithms)
     except OSError as error:
         raise UserError(f"{error.filename or path} cannot be read: {error.strerror}.") from error
     if time.time() - newest > SETTLED:
-        with contextlib.suppress(OSError):  # the note spares time, nothing else
-            replace_file(note, digest.encode())
-    return digest
+        for note, digest in zip(notes, digests, strict=True):
+            with contextlib.suppress(OSError):  # the note spares time, nothing else
+                replace_file(note, digest.encode())
+    return digests[0]
 
 
-def _state(path: Path, files: Sequence[str] | None) -> tuple[list[tuple[str, int, int]], float]:
-    """Name, size and time of every file, and the newest time."""
-    stats = [(name, os.stat(path / name)) for name in ([""] if files is None else files)]
-    state = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return state, max((stat.st_mtime for _, stat in stats), default=0.0)
+def _note(memo: Path, path: Path, state: str, algorithm: str) -> Path:
+    key = f"{algorithm} {os.fspath(path.absolute())} {state}"
+    return memo / "digests" / hashlib.sha256(os.fsencode(key)).hexdigest()[:16]
 
 
-def _digest(path: Path, files: Sequence[str] | None, algorithm: str) -> str:
+def _noted(note: Path, algorithm: str) -> str | None:
+    """What a note says; nothing where it is not there, or no digest."""
+    try:
+        text = note.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    length = 2 * hashlib.new(algorithm).digest_size
+    return text if re.fullmatch(f"[0-9a-f]{{{length}}}", text) else None
+
+
+def _state(path: Path) -> tuple[str, float]:
+    """What changes when a file does, and its time."""
+    stat = os.stat(path)
+    return stamp(stat), stat.st_mtime
+
+
+def stamp(stat: os.stat_result) -> str:
+    """Size and times of a file."""
+    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+
+
+def _digest(path: Path, files: FileList | None, algorithms: Sequence[str]) -> list[str]:
+    whole = [hashlib.new(algorithm) for algorithm in algorithms]
     if files is None:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, algorithm).hexdigest()
-    whole = hashlib.new(algorithm)
-    quiet = True if len(files) < MANY else None
-    for name in tqdm(files, f"reading {path.name}", unit="file", disable=quiet, leave=False):
-        content = hashlib.new(algorithm, (path / name).read_bytes()).hexdigest()
-        whole.update(f"{name} {content}\n".encode())
-    return whole.hexdigest()
+            while chunk := file.read(CHUNK):
+                for digest in whole:
+                    digest.update(chunk)
+        return [digest.hexdigest() for digest in whole]
+    quiet = True if len(files.names) < MANY else None
+    names = tqdm(files.names, f"reading {path.name}", unit=" files", disable=quiet, leave=False)
+    for name in names:
+        content = (path / name).read_bytes()
+        for algorithm, digest in zip(algorithms, whole, strict=True):
+            digest.update(f"{name} {hashlib.new(algorithm, content).hexdigest()}\n".encode())
+    return [digest.hexdigest() for digest in whole]

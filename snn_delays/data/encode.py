@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from snn_delays.data.cochlea import encode
+from snn_delays.data.cochlea import check_audio, encode
 from snn_delays.data.datasets.spikes import write_spikes
 from snn_delays.data.datasets.words import WordList
 from snn_delays.data.speech import read_audio
@@ -58,11 +58,20 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
 
 
 def _listen(words: WordList) -> float:
-    """Read every recording, so that a mistake is found before hours of work; their seconds."""
-    seconds = 0.0
+    """Seconds of all recordings, each checked, so that mistakes are found before hours of work."""
+    seconds, wrong = 0.0, []
     for name in tqdm(words.files, "reading", unit=" files", disable=None, leave=False):
-        audio, rate = read_audio(words.folder / name)
-        seconds += len(audio) / rate
+        try:
+            audio, rate = read_audio(words.folder / name)
+            check_audio(audio, rate)
+            seconds += len(audio) / rate
+        except UserError as error:
+            wrong.append(f"{name}: {str(error).removeprefix(f'{words.folder / name} ')}")
+    if wrong:
+        more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
+        raise UserError(
+            f"{wrong[0]}{more} Mend or remove them, or name the others in a list (only=<list>)."
+        )
     return seconds
 
 
@@ -73,12 +82,10 @@ def _spikes(
     for name in files:
         audio, rate = read_audio(words.folder / name)
         own = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-        try:
-            times, units = encode(
-                audio, rate, channels=channels, seed=int.from_bytes(own[:7], "little")
-            )
-        except UserError as error:
-            raise UserError(f"{words.folder / name}: {error}") from error
+        number = int.from_bytes(own[:7], "little")
+        times, units = encode(audio, rate, channels=channels, seed=number)
         if not len(times):
-            raise UserError(f"{words.folder / name} gives no spike; remove it.")
+            raise UserError(
+                f"{words.folder / name} gives no spike; leave it out by a list (only=<list>)."
+            )
         yield times, units

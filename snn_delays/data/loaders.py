@@ -16,9 +16,9 @@ from torch import Tensor
 
 from snn_delays.config import DataConfig
 from snn_delays.data.augment import augment
+from snn_delays.data.cache import FrameStore
 from snn_delays.data.recordings import to_float
 from snn_delays.data.speech import augment_waves, log_mel
-from snn_delays.data.store import FrameStore
 
 AHEAD = 2  # batches made while another is trained on
 
@@ -36,10 +36,14 @@ class Samples:
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, store: FrameStore, mask: NDArray[np.bool_] | None = None) -> Samples:
-        """The samples of ``store``, or those where ``mask`` is True."""
-        index = np.arange(len(store)) if mask is None else np.flatnonzero(mask)
+    def of(cls, store: FrameStore) -> Samples:
+        """The samples of ``store``."""
+        index = np.arange(len(store))
         return cls((store,), np.stack([np.zeros_like(index), index], axis=1))
+
+    def where(self, mask: NDArray[np.bool_]) -> Samples:
+        """Those where ``mask`` [N] is True."""
+        return Samples(self.stores, self.rows[mask])
 
     def __add__(self, other: Samples) -> Samples:
         shifted = other.rows + np.array([len(self.stores), 0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +49,9 @@ class Source(Protocol):
 
     def open(self) -> contextlib.AbstractContextManager[Recordings]:
         """The recordings with their frames, read once, with a bar."""
+
+    def again(self) -> Source:
+        """The same recordings as they are now."""
 
     def waveforms(self) -> Source | None:
         """The same recordings as waveforms, where they are audio."""
@@ -97,6 +100,10 @@ class SpikeSource:
         finally:
             dataset.close()
 
+    def again(self) -> SpikeSource:
+        """The same file, whose state is looked at each time."""
+        return self
+
     def waveforms(self) -> None:
         """Spikes have none."""
 
@@ -117,8 +124,8 @@ class SpikeSource:
         where, step_ms = f"{self.path}: sample {number}", self.data.step_ms
         if (last - first) * 1000 / step_ms > MOST_STEPS:
             raise UserError(
-                f"{where} lasts {last - first:g} s, more than {MOST_STEPS} steps of {step_ms:g} ms;"
-                " times must be in seconds."
+                f"{where} lasts {last - first:g} s, more than {MOST_STEPS} steps of {step_ms:g} ms:"
+                " times must be in seconds, and data.step_ms not as small."
             )
         if self.arithmetic == "float16" and max(abs(first), abs(last)) > FLOAT16_SECONDS:
             raise UserError(
@@ -149,8 +156,8 @@ class WordSource:
     @property
     def name(self) -> str:
         """Of the files in the cache."""
-        kind = "waveforms" if self.as_waveforms else self.split
-        return f"{self.path.name}-{kind}"
+        kind = "-waveforms" if self.as_waveforms else ""
+        return f"{self.path.name}-{self.split}{kind}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -171,7 +178,7 @@ class WordSource:
 
     def digest(self, memo: Path, *, fresh: bool = False) -> str:
         """SHA-256 of the recordings and their names."""
-        return content_digest(self.path, memo, files=self.words.files, fresh=fresh)
+        return content_digest(self.path, memo, files=self.words.as_files(), fresh=fresh)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Recordings]:
@@ -182,6 +189,10 @@ class WordSource:
             unit=" samples", disable=None, leave=False,
         )  # fmt: skip
         yield Recordings(frames, dataset.labels, self.words.speakers, self.words.classes)
+
+    def again(self) -> WordSource:
+        """The same recordings as they are now."""
+        return replace(self, words=self.words.again())
 
     def waveforms(self) -> WordSource | None:
         """The same recordings as waveforms."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from snn_delays.config import Config, DataConfig
-from snn_delays.data.cache import cache_folder, open_frames
+from snn_delays.data.cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.datasets.published import Places, speech_commands_folder, spike_file
 from snn_delays.data.datasets.words import (
     GSC_SPEAKER,
@@ -22,7 +23,6 @@ from snn_delays.data.datasets.words import (
 from snn_delays.data.loaders import Samples
 from snn_delays.data.recordings import Source, SpikeSource, WordSource
 from snn_delays.data.splits import Labelled, hold_out_test, hold_out_valid, sort_names
-from snn_delays.data.store import FrameStore
 from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
 
@@ -35,13 +35,14 @@ class Data:
     """The splits of a data set, as a protocol wants them.
 
     Attributes:
-        train: samples to train on; all of the training file where nothing is selected on
-            validation data (protocols "last" and "paper").
+        train: samples to train on; with those to select on where nothing is selected on validation
+            data (protocols "last" and "paper").
         valid: samples to select on, or None.
-        everything: the training file and the validation file, if there is one.
+        everything: samples to train or to select on.
         test: samples to test on.
-        stores: the file behind each split: "train", "test", and "valid" where there is one.
-        split: a sentence that says where valid comes from.
+        stores: the frames behind the splits: "train", and "valid" and "test" where they have their
+            own.
+        split: a sentence that says where valid comes from, and test where it has no file.
     """
 
     train: Samples
@@ -89,7 +90,7 @@ class Data:
 
 
 def find_sources(config: Config, *, fresh: bool = False) -> dict[str, Source]:
-    """The recordings of each split ("train", "test", and "valid" where there is one).
+    """The recordings of each split: "train", and "valid" and "test" where they have their own.
 
     Args:
         config: options.
@@ -124,6 +125,11 @@ def _spike_files(data: DataConfig, fresh: bool) -> dict[str, Path]:
 def _speech_commands(data: DataConfig) -> dict[str, Source]:
     named = None if data.folder is None else Path(data.folder).expanduser()
     folder = speech_commands_folder(Path(data.root).expanduser(), named)
+    if not (folder / TEST_LIST).is_file():
+        raise UserError(
+            f"{folder} is not Speech Commands v0.02, it has no {TEST_LIST}; words of your own are"
+            " data=audio_folder."
+        )
     data = replace(data, speaker_pattern=GSC_SPEAKER)
     words = list_words(folder, GSC_SPEAKER)
     test, valid = words.listed(folder / TEST_LIST), words.listed(folder / VALID_LIST)
@@ -140,33 +146,38 @@ def _speech_commands(data: DataConfig) -> dict[str, Source]:
 def _audio_folder(data: DataConfig) -> dict[str, Source]:
     folder = Path(str(data.folder)).expanduser()
     words = list_words(folder, data.speaker_pattern)
-    splits = {}
-    valid_list = _list(folder, data.valid_list, VALID_LIST)
-    if valid_list is not None:
-        splits["valid"] = words.listed(valid_list)
-    test_list = _list(folder, data.test_list, TEST_LIST)
-    if test_list is not None and data.test_speakers is None:
-        splits["test"] = words.listed(test_list)
-    else:
-        rest = ~splits["valid"] if "valid" in splits else np.ones(len(words.files), bool)
-        left = words.where(rest)
-        splits["test"] = np.zeros(len(words.files), bool)
-        splits["test"][rest] = hold_out_test(
-            Labelled(str(folder), left.labels, left.speakers), data
-        )[0]
-    if "valid" in splits and (splits["valid"] & splits["test"]).any():
-        raise UserError(f"{valid_list} and {test_list} name the same recordings.")
-    splits["train"] = ~np.any(list(splits.values()), axis=0)
+    splits, lists = {}, {}
+    for split, named, usual in (
+        ("valid", data.valid_list, VALID_LIST),
+        ("test", data.test_list, TEST_LIST),
+    ):
+        path = folder / usual if named is None else Path(named).expanduser()
+        if named is not None or path.is_file():
+            splits[split], lists[split] = words.listed(path), path
+    _check_lists(data, lists)
+    if len(splits) == 2 and (splits["valid"] & splits["test"]).any():
+        raise UserError(f"{lists['valid']} and {lists['test']} name the same recordings.")
+    splits["train"] = ~np.any([np.zeros(len(words.files), bool), *splits.values()], axis=0)
     for split, mask in splits.items():
         if not mask.any():
             raise UserError(f"{folder}: no recording is left for split {split}.")
     return _word_sources(words, splits, data)
 
 
-def _list(folder: Path, named: str | None, usual: str) -> Path | None:
-    if named is not None:
-        return Path(named).expanduser()
-    return folder / usual if (folder / usual).is_file() else None
+def _check_lists(data: DataConfig, lists: dict[str, Path]) -> None:
+    """Refuse options that a list makes void."""
+    void = {
+        "valid": ("valid_speakers", "valid_count", "split", "fold"),
+        "test": ("test_speakers", "test_fold"),
+    }
+    usual = DataConfig()
+    for split, path in lists.items():
+        for key in void[split]:
+            if getattr(data, key) != getattr(usual, key):
+                raise UserError(
+                    f"data.{key}={getattr(data, key)} has no use beside the list {path}: remove"
+                    " one of them."
+                )
 
 
 def _word_sources(words: WordList, splits: dict[str, Any], data: DataConfig) -> dict[str, Source]:
@@ -174,13 +185,34 @@ def _word_sources(words: WordList, splits: dict[str, Any], data: DataConfig) -> 
     return {split: WordSource(words.where(splits[split]), split, data) for split in ordered}
 
 
-def other_source(config: Config, path: Path) -> Source:
-    """Recordings beside a run's own: a file of spikes, or a folder of words, as its data is."""
-    if config.data.audio:
-        return WordSource(
-            list_words(path, None), path.name, replace(config.data, speaker_pattern=None)
-        )
-    return SpikeSource(path, config.data, config.frame_arithmetic)
+def other_source(config: Config, path: Path, classes: list[str]) -> Source:
+    """Recordings beside a run's own: a file of spikes, or a folder of words, as its data is.
+
+    Raises:
+        UserError: the folder has a word that the network does not know.
+    """
+    if not config.data.audio:
+        return SpikeSource(path, config.data, config.frame_arithmetic)
+    words = list_words(path)
+    unknown = sorted(set(words.classes) - set(classes))
+    if unknown:
+        raise UserError(f"{path} has the word {unknown[0]}, which the network does not know.")
+    data = replace(config.data, speaker_pattern=None)
+    return WordSource(replace(words, classes=classes), "other", data)
+
+
+def open_stores(config: Config, *, fresh: bool = False) -> Iterator[tuple[str, FrameStore]]:
+    """Name and frames of each split, and of the waveforms that training changes, made if need be.
+
+    Raises:
+        UserError: a file is missing or malformed, or the cache cannot be written.
+    """
+    folder, augment = cache_folder(config.data), config.data.augment
+    for split, source in find_sources(config, fresh=fresh).items():
+        store = open_frames(source, folder, fresh=fresh)
+        yield split, store
+        if split != "test" and (augment.roll_ms or augment.speed):
+            yield f"{split} waveforms", store.waveforms
 
 
 def load_data(config: Config) -> Data:
@@ -189,32 +221,37 @@ def load_data(config: Config) -> Data:
     Raises:
         UserError: a file is missing, malformed, or does not fit the others.
     """
-    folder = cache_folder(config.data)
-    stores = {s: open_frames(source, folder) for s, source in find_sources(config).items()}
+    stores = {name: store for name, store in open_stores(config) if " " not in name}
     train = stores["train"]
     for store in stores.values():
         check_classes(store, train.classes)
-    whole, valid = Samples.of(train), None
-    everything = whole + Samples.of(stores["valid"]) if "valid" in stores else whole
-    rest, split = whole, "no validation data"
+    rest, test, sentences = Samples.of(train), None, []
+    if "test" in stores:
+        test = Samples.of(stores["test"])
+    else:
+        mask, sentence = hold_out_test(_labelled(rest), config.data)
+        rest, test = rest.where(~mask), rest.where(mask)
+        sentences = [f"test: {sentence}"]
+    everything = rest + Samples.of(stores["valid"]) if "valid" in stores else rest
+    valid, split = None, "no validation data"
     if config.train.protocol in ("validation", "refit"):
-        rest, valid, split = _split(config, stores)
-    return Data(rest, valid, everything, Samples.of(stores["test"]), stores, split)
+        rest, valid, split = _split(config, stores, rest)
+    return Data(rest, valid, everything, test, stores, "; ".join([split, *sentences]))
 
 
-def _split(config: Config, stores: dict[str, FrameStore]) -> tuple[Samples, Samples, str]:
-    train = stores["train"]
+def _labelled(samples: Samples) -> Labelled:
+    return Labelled(str(samples.stores[0].source), samples.labels, samples.speakers)
+
+
+def _split(
+    config: Config, stores: dict[str, FrameStore], train: Samples
+) -> tuple[Samples, Samples, str]:
     if "valid" in stores:
         official = config.data.name in ("ssc", "gsc")
-        name = "official validation split" if official else "validation file"
-        return Samples.of(train), Samples.of(stores["valid"]), f"{name} {_name(stores['valid'])}"
-    recordings = Labelled(str(train.source), train.labels, train.speakers)
-    mask, sentence = hold_out_valid(recordings, config.data)
-    return Samples.of(train, ~mask), Samples.of(train, mask), sentence
-
-
-def _name(store: FrameStore) -> str:
-    return store.source.name
+        kind = "official validation split" if official else "validation file"
+        return train, Samples.of(stores["valid"]), f"{kind} {stores['valid'].source.name}"
+    mask, sentence = hold_out_valid(_labelled(train), config.data)
+    return train.where(~mask), train.where(mask), sentence
 
 
 def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
@@ -226,17 +263,20 @@ def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
         name: "train", "valid" or "test".
 
     Raises:
-        UserError: the file is another one now.
+        UserError: the recordings are others now.
     """
     noted = split[name]
     store = open_frames(find_sources(config)[noted["file"]], cache_folder(config.data))
     if store.digest != noted["sha256"]:
-        raise UserError(f"{store.source} has changed since the run: its split cannot be had again.")
+        raise UserError(
+            f"{store.source} has changed since the run: which of its recordings were trained on is"
+            " no longer known; evaluate others by file=<path>."
+        )
     if noted["samples"] == "all":
         return Samples.of(store)
     mask = np.zeros(len(store), bool)
     mask[noted["samples"]] = True
-    return Samples.of(store, mask)
+    return Samples.of(store).where(mask)
 
 
 def check_classes(store: FrameStore, classes: list[str]) -> None:

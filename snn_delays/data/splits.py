@@ -48,7 +48,7 @@ def hold_out_valid(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.b
     """
     known, rng = recordings.known, np.random.default_rng(data.split_seed)
     if data.split == "fold":
-        return _fold(recordings, data.fold)
+        return _fold(recordings, "data.fold", data.fold)
     by_speaker = data.valid_speakers is not None or data.valid_count is not None
     if data.split == "random" or (data.split == "auto" and len(known) < 2 and not by_speaker):
         return _stratified(recordings, data.valid_share, rng)
@@ -78,20 +78,22 @@ def hold_out_test(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.bo
     rng, known = np.random.default_rng([data.split_seed, 1]), recordings.known
     if data.test_speakers is not None:
         return _named(recordings, "data.test_speakers", data.test_speakers)
+    if data.test_fold is not None:
+        return _fold(recordings, "data.test_fold", data.test_fold)
     if len(known) < 2:
         return _stratified(recordings, data.test_share, rng)
     count = min(max(1, round(data.test_share * len(known))), len(known) - 1)
     return _named(recordings, "", sort_names(rng.permutation(known)[:count]))
 
 
-def _fold(recordings: Labelled, fold: int) -> tuple[NDArray[np.bool_], str]:
+def _fold(recordings: Labelled, option: str, fold: int) -> tuple[NDArray[np.bool_], str]:
     known = recordings.known
     if len(known) < 2:
         raise UserError(
-            f"data.split=fold needs two speakers or more; {recordings.name} knows {len(known)}."
+            f"{option} needs two speakers or more; {recordings.name} knows {len(known)}."
         )
     if fold >= len(known):
-        raise UserError(f"data.fold={fold} must be below {len(known)}, the number of speakers.")
+        raise UserError(f"{option}={fold} must be below {len(known)}, the number of speakers.")
     mask, sentence = _named(recordings, "", [known[fold]])
     return mask, f"{sentence}, fold {fold + 1} of {len(known)}"
 
@@ -118,7 +120,11 @@ def _stratified(
     mask = np.zeros(len(recordings.labels), bool)
     for label in np.unique(recordings.labels):
         members = rng.permutation(np.flatnonzero(recordings.labels == label))
-        mask[members[: max(1, round(share * len(members)))]] = True
-    if mask.all():
-        raise UserError(f"{recordings.name} is too small to hold out samples of every class.")
+        number = max(1, round(share * len(members)))
+        if number == len(members):
+            raise UserError(
+                f"{recordings.name} is too small to hold out a share of every class: class {label}"
+                f" has {number} recordings."
+            )
+        mask[members[:number]] = True
     return mask, f"{share:.0%} of every class"

@@ -13,7 +13,6 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +48,16 @@ class Recordings:
     classes: list[str]
 
 
-def write_store(path: Path, recordings: Recordings) -> None:
-    """Write a file of frames under a temporary name, sample by sample, then rename it."""
+def write_store(
+    path: Path, recordings: Recordings, check: Callable[[], None] = lambda: None
+) -> None:
+    """Write a file of frames under a temporary name, sample by sample, then rename it.
+
+    Args:
+        path: the file.
+        recordings: read once, in order.
+        check: called before the renaming, which does not come about where it raises.
+    """
     with replacing(path) as file:
         file.write(bytes(HEAD_BYTES))
         index = _write_frames(file, recordings)
@@ -58,6 +65,7 @@ def write_store(path: Path, recordings: Recordings) -> None:
         file.write(data)
         file.seek(0)
         file.write(HEAD.pack(MAGIC, start, len(data), zlib.crc32(data)))
+        check()
 
 
 def _write_frames(file: Any, recordings: Recordings) -> dict[str, NDArray[Any]]:
@@ -153,59 +161,3 @@ class StoreFile:
         self._sound[:] = False
         for number in numbers:
             self.frames(number)
-
-
-@dataclass
-class FrameStore:
-    """All frames of one split; where its file turns out damaged, it is made anew.
-
-    Attributes:
-        file: the open file.
-        source: file or folder that the frames were made from.
-        digest: SHA-256 of what that holds.
-        remake: makes the file anew.
-        open_waveforms: opens the recordings' waveforms as frames [samples, 1]; None for spikes.
-    """
-
-    file: StoreFile
-    source: Path
-    digest: str
-    remake: Callable[[], StoreFile]
-    open_waveforms: Callable[[], FrameStore] | None = None
-
-    def __len__(self) -> int:
-        return len(self.file.labels)
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """[N]."""
-        return self.file.labels
-
-    @property
-    def speakers(self) -> NDArray[np.str_] | None:
-        """[N], or None."""
-        return self.file.speakers
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names, in order of their label."""
-        return self.file.classes
-
-    @property
-    def steps(self) -> NDArray[np.int64]:
-        """[N] frames of each sample."""
-        return self.file.steps
-
-    @cached_property
-    def waveforms(self) -> FrameStore:
-        """The same samples as waveforms; only of recordings that are audio."""
-        assert self.open_waveforms is not None
-        return self.open_waveforms()
-
-    def frames(self, number: int) -> NDArray[Any]:
-        """Frames of one sample, [steps, channels], read-only."""
-        try:
-            return self.file.frames(number)
-        except Damaged:
-            self.file = self.remake()
-            return self.file.frames(number)

@@ -18,13 +18,13 @@ from snn_delays.config import Config, shaping
 from snn_delays.data.cache import cache_folder
 from snn_delays.data.sources import Data
 from snn_delays.errors import UserError
-from snn_delays.files import PART, replace_file
+from snn_delays.files import PART, Locked, locked, replace_file
 from snn_delays.train.checkpoint import CONFIG_FILE, read_checkpoint, read_config, read_last
-from snn_delays.train.lock import LOCK_FILE, locked
 from snn_delays.train.loop import RunFolder
 from snn_delays.train.signals import StopSignal
 from snn_delays.train.tracking import open_tracker
 
+LOCK_FILE = ".lock"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.json"
 MOST_SHOWN = 3  # options that differ
@@ -112,6 +112,24 @@ def read_result(out: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged: remove it, and resume=auto makes it anew.") from error
 
 
+def read_split(out: Path) -> dict[str, Any]:
+    """Which samples trained, selected and tested in a run (``Data.describe_split``).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        noted = json.loads((out / SPLIT_FILE).read_text())
+        for name in ("train", "test", *({"valid"} & noted.keys())):
+            noted[name]["file"], noted[name]["sha256"], noted[name]["samples"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{out / SPLIT_FILE}, which says what the run tested on, is missing or damaged;"
+            " evaluate recordings by file=<path>."
+        ) from error
+    return noted
+
+
 @contextlib.contextmanager
 def opened(config: Config, data: Data, out: Path) -> Iterator[RunFolder]:
     """The folder, locked, with its options and split written; signals are noted meanwhile.
@@ -124,7 +142,7 @@ def opened(config: Config, data: Data, out: Path) -> Iterator[RunFolder]:
     """
     with _explained(out):
         out.mkdir(parents=True, exist_ok=True)
-        with locked(out), StopSignal() as stop:
+        with _alone(out), StopSignal() as stop:
             _write_head(config, data, out)
             tracker = open_tracker(config, out)
             try:
@@ -132,6 +150,18 @@ def opened(config: Config, data: Data, out: Path) -> Iterator[RunFolder]:
             except BaseException:
                 tracker.finish({})
                 raise
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    try:
+        with locked(out / LOCK_FILE, wait=False):
+            yield
+    except Locked as error:
+        raise UserError(
+            f"Another run (process {error}) is writing to {out}; wait for it, or choose another"
+            " out."
+        ) from error
 
 
 def _write_head(config: Config, data: Data, out: Path) -> None:

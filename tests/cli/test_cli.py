@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from snn_delays import cli
 from snn_delays.cli import app, demo
 from snn_delays.cli.groups import groups, option_names
 from snn_delays.nn import build_network, count_parameters
-from tests.conftest import FSDD, needs_fsdd, write_spikes
+from tests.conftest import FSDD, needs_fsdd, random_spikes, write_spikes
 
 COMMAND = [sys.executable, "-m", "snn_delays.cli.train"]
 
@@ -405,9 +406,10 @@ def test_the_wheel_carries_the_configs(tmp_path) -> None:
 def test_the_readme_is_whole_and_its_options_exist() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     assert not re.search(r"@[A-Z]+@", text)
-    known = {*option_names("train"), *option_names("evaluate"), *groups("train")}
+    commands = ("train", "evaluate", "encode")
+    known = {name for command in commands for name in option_names(command)} | {*groups("train")}
     used = set(re.findall(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=", text))
-    assert used - known <= {"query", "install", "taps", "extra_steps"}
+    assert used - known <= {"query", "install", "taps", "extra_steps", "in", "signal"}
 
 
 # ---- data --------------------------------------------------------------------------------------
@@ -436,9 +438,48 @@ def test_data_prepare_info_and_verify(small, spike_files, capsys, monkeypatch) -
     cached[1].write_bytes(whole[:80] + b"\xff" + whole[81:])
     code, printed, _ = run(capsys, monkeypatch, "data", "verify", *data)
     assert code == 0
-    assert "frames were damaged (sample 0 is damaged); made anew" in printed
+    assert "frames damaged (sample 0 is damaged), made anew" in printed
     assert cached[1].read_bytes() == whole
+    cached[1].write_bytes(whole[:500])
+    _, printed, _ = run(capsys, monkeypatch, "data", "verify", *data)
+    assert "frames damaged (its index is damaged), made anew" in printed
+    _, printed, _ = run(capsys, monkeypatch, "data", "prepare", *data)
+    assert printed.count("there already") == 2
+    stamp = cached[1].stat().st_mtime_ns
     assert run(capsys, monkeypatch, "train", *small)[0] == 0  # reads the same
+    assert cached[1].stat().st_mtime_ns == stamp
+
+
+def test_a_changed_test_file_is_not_tested_on(small, spike_files, capsys, monkeypatch) -> None:
+    assert run(capsys, monkeypatch, "train", *small, "out=here")[0] == 0
+    random_spikes(spike_files["test"], 30, 7, speakers=6)
+    code, printed, error = run(capsys, monkeypatch, "evaluate", "run=here")
+    assert (code, printed, len(error.splitlines())) == (2, "", 1)
+    assert "has changed since the run" in error
+    assert run(capsys, monkeypatch, "evaluate", "run=here", f"file={spike_files['test']}")[0] == 0
+    Path("here/split.json").write_text("{")
+    code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "is missing or damaged; evaluate recordings by file=" in error
+
+
+def test_one_file_of_spikes_is_split_by_speakers(small, spike_files, capsys, monkeypatch) -> None:
+    one = [option for option in small if not option.startswith("data.test_file")]
+    for more, words in (
+        ("data.test_fold=1", "test: held-out speakers 1, fold 2 of 4"),
+        ("data.test_speakers=[3]", "test: held-out speakers 3"),
+        ("data.test_share=0.5", "test: held-out speakers"),
+    ):
+        out = f"out={more.partition('=')[0]}"
+        code, printed, error = run(capsys, monkeypatch, "train", *one, more, out)
+        assert code == 0, error
+        assert words in printed
+        split = json.loads(Path(out[4:], "split.json").read_text())
+        held = [split[name]["samples"] for name in ("train", "valid", "test")]
+        assert sorted(itertools.chain(*held)) == list(range(48))
+        code, again, error = run(capsys, monkeypatch, "evaluate", f"run={out[4:]}")
+        assert code == 0, error
+        assert re.search(r"all .*n = (12|24)", again)
 
 
 def test_data_mistakes_are_one_sentence(small, capsys, monkeypatch) -> None:
@@ -450,6 +491,9 @@ def test_data_mistakes_are_one_sentence(small, capsys, monkeypatch) -> None:
         (["info", "data=audio_folder"], "data=audio_folder needs data.folder="),
         (["info", "data=audio_folder", "data.folder=none"], "There is no folder"),
         (["info", "data.test_list=a.txt"], "data.test_list has no use with data=synthetic"),
+        (["info", "data.cache="], "data.cache= is empty"),
+        (["info", "data.fold=1"], "data.fold=1 has a use with data.split=fold alone"),
+        (["info", "data=audio_folder", "data.folder=none", "data.seconds=1e9"], "at most 60"),
         (["info", "data.augment.roll_ms=3"], "data.augment.roll_ms needs audio"),
         (["encode", "in=none"], "out=... is missing"),
         (["encode", "out=a.h5"], "in=... is missing"),

@@ -453,3 +453,20 @@ def test_cutmix_needs_another_sample() -> None:
     out, targets = module.cutmix(x, np.array([1]), 2, 1.0, generator())
     assert_array_equal(out, x)
     assert_array_equal(targets, [[0, 1]])
+
+
+def test_padding_with_silence_earns_no_label_in_real_values() -> None:
+    """Log-mel of recordings that end early: silence is the smallest value, not zero."""
+    rng = np.random.default_rng(0)
+    x = np.full((100, 8, 5), -100, np.float32)
+    x[:25] = rng.uniform(-50, 0, (25, 8, 5))
+    labels = np.arange(8) % 2
+    for seed in range(20):
+        mixed, targets = augment(
+            x, labels, 2, AugmentConfig(cutmix=1.0), np.random.default_rng(seed)
+        )
+        assert (mixed[25:] == -100).all()
+        assert targets is not None
+        for b in range(8):
+            own = (mixed[:25, b] == x[:25, b]).all(axis=1).mean()
+            assert own - 1e-6 <= targets[b, labels[b]] <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import time
@@ -13,7 +14,7 @@ import pytest
 from snn_delays.data import cache, digests
 from snn_delays.data.cache import cache_folder
 from snn_delays.data.datasets.spikes import SpikeFile
-from snn_delays.data.digests import content_digest
+from snn_delays.data.digests import FileList, content_digest
 from snn_delays.data.loaders import Samples
 from snn_delays.data.store import Damaged, Recordings, StoreFile, write_store
 from snn_delays.errors import UserError
@@ -227,7 +228,7 @@ def test_digests_are_noted_and_taken_anew_when_a_file_changes(tmp_path, monkeypa
     assert [content_digest(path, memo) for _ in range(3)] == [first] * 3
     assert len(taken) == 3
     assert content_digest(path, memo, fresh=True) == first
-    assert content_digest(path, memo, algorithm="md5") != first
+    assert content_digest(path, memo, algorithms=("md5",)) != first
     assert len(taken) == 5
     path.write_text("two")
     age(path, 50)
@@ -240,12 +241,80 @@ def test_a_folders_digest_covers_names_and_content(tmp_path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
     memo = tmp_path / "memo"
-    whole = content_digest(tmp_path, memo, files=["a", "b"])
-    assert content_digest(tmp_path, memo, files=["a", "c"]) != whole
+
+    def digest(*names: str) -> str:
+        stamps = [digests.stamp(os.stat(tmp_path / name)) for name in names]
+        return content_digest(tmp_path, memo, files=FileList(names, str(stamps), time.time()))
+
+    whole = digest("a", "b")
+    assert digest("a", "c") != whole
     (tmp_path / "b").write_text("B")
-    assert content_digest(tmp_path, memo, files=["a", "b"]) != whole
+    assert digest("a", "b") != whole
     (tmp_path / "b").write_text("b")
-    assert content_digest(tmp_path, memo, files=["a", "b"]) == whole
+    assert digest("a", "b") == whole
+
+
+def test_a_note_that_is_no_digest_is_not_believed(tmp_path) -> None:
+    path, memo = tmp_path / "a", tmp_path / "memo"
+    path.write_text("one")
+    age(path)
+    digest = content_digest(path, memo)
+    (note,) = (memo / "digests").iterdir()
+    for content in (b"", b"\xff\xfe", b"0" * 63, digest[:-1].encode() + b"x"):
+        note.write_bytes(content)
+        assert content_digest(path, memo) == digest
+        assert note.read_text() == digest
+
+
+def test_two_digests_are_taken_in_one_reading(tmp_path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(3_000_000))
+    age(path)
+    md5 = content_digest(path, tmp_path / "memo", algorithms=("md5", "sha256"))
+    assert md5 == hashlib.md5(path.read_bytes()).hexdigest()
+    assert len(list((tmp_path / "memo" / "digests").iterdir())) == 2
+    sha256 = content_digest(path, tmp_path / "memo")
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_frames_of_another_content_never_bear_its_key(spike_files, small_config, tmp_path) -> None:
+    config, path = small_config(), spike_files["train"]
+    first = path.read_bytes()
+    store = open_spikes(path, config)
+    expected = all_frames(open_spikes(path, config))
+    random_spikes(path, 48, 9)
+    (cached,) = made(config)
+    whole = cached.read_bytes()
+    cached.write_bytes(whole[:70] + b"\xff" + whole[71:])
+    with pytest.raises(UserError, match="changed while it was read"):
+        open_spikes(tmp_path / "train.h5", config) and all_frames(store)
+    path.write_bytes(first)
+    assert same(all_frames(open_spikes(path, config)), expected)
+    assert not list(cache_folder(config.data).glob(".*"))
+
+
+def test_what_killed_processes_left_is_removed_in_time(spike_files, small_config) -> None:
+    config = small_config()
+    open_spikes(spike_files["train"], config)
+    (cached,) = made(config)
+    old, new = (cached.with_name(f".{cached.name}-{n}.part") for n in ("old", "new"))
+    for part in (old, new):
+        part.write_text("half")
+    age(old, 2 * 24 * 3600)
+    cached.unlink()
+    open_spikes(spike_files["train"], config)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_caches_may_be_shared(spike_files, small_config) -> None:
+    config = small_config()
+    before = os.umask(0o022)
+    try:
+        open_spikes(spike_files["train"], config)
+    finally:
+        os.umask(before)
+    assert made(config)[0].stat().st_mode & 0o777 == 0o644
 
 
 def test_a_warm_start_reads_neither_source_nor_frames(

@@ -63,7 +63,11 @@ def test_a_recording_is_encoded_alike_whatever_is_beside_it(words, tmp_path) -> 
 
 def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> None:
     soundfile.write(words / "low" / "3-a.wav", np.zeros(1000), RATE)
-    with pytest.raises(UserError, match=r"low/3-a\.wav"):
+    soundfile.write(words / "high" / "4-a.wav", np.ones(9), RATE)
+    with pytest.raises(UserError, match=r"high/4-a\.wav: .* And 1 more\. Mend or remove them"):
+        encode_words(list_words(words), tmp_path / "a.h5", channels=40)
+    (words / "high" / "4-a.wav").unlink()
+    with pytest.raises(UserError, match=r"low/3-a\.wav: The audio is silent"):
         encode_words(list_words(words), tmp_path / "a.h5", channels=40)
     (words / "low" / "3-a.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"low/3-a\.wav"):

@@ -232,7 +232,7 @@ def test_folds_leave_each_speaker_out_once() -> None:
     assert left == ["2", "10", "a"]
     with pytest.raises(UserError, match="fold=3 must be below 3"):
         hold_out_valid(these, settings(split="fold", fold=3))
-    with pytest.raises(UserError, match="needs two speakers or more; these knows 0"):
+    with pytest.raises(UserError, match=r"data\.fold needs two speakers or more; these knows 0"):
         hold_out_valid(recordings(None), settings(split="fold"))
     with pytest.raises(UserError, match="fewer than two speakers"):
         hold_out_valid(recordings(["a"]), settings(split="speakers"))

@@ -120,6 +120,9 @@ def test_own_words_by_lists(words_config, tree, tmp_path) -> None:
     mine.write_text("no/77ff_nohash_0.wav\nyes/77ff_nohash_0.wav\n")
     data = load_data(words_config(test_list=str(mine)))
     assert (len(data.train), len(data.valid), len(data.test)) == (16, 6, 2)
+    for void in ({"split": "fold"}, {"valid_speakers": ["0a1b"]}, {"test_speakers": ["0a1b"]}):
+        with pytest.raises(UserError, match="has no use beside the list"):
+            load_data(words_config(**void))
     mine.write_text("no/e5f6_nohash_0.wav\n")
     with pytest.raises(UserError, match="name the same recordings"):
         load_data(words_config(test_list=str(mine)))
@@ -138,6 +141,9 @@ def test_own_words_by_speakers(words_config, listless) -> None:
     assert set(data.test.speakers) == {"77ff"}
     assert set(data.valid.speakers) == {"0a1b"}
     assert set(data.train.speakers) == {"c3d4", "e5f6"}
+    data = load_data(words_config(test_fold=2))
+    assert set(data.test.speakers) == {"c3d4"}
+    assert data.split.endswith("test: held-out speakers c3d4, fold 3 of 4")
     data = load_data(words_config())  # a share of them, drawn
     groups = [set(s.speakers) for s in (data.train, data.valid, data.test)]
     assert [len(g) for g in groups] == [2, 1, 1]
@@ -179,9 +185,8 @@ def test_a_bad_recording_leaves_no_cache(words_config, tree, tmp_path) -> None:
     (tree / "yes" / "0a1b_nohash_1.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"0a1b_nohash_1.wav"):
         load_data(words_config())
-    left = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
-    assert {p.suffix for p in left} <= {".frames"}
-    assert not any("train" in p.name for p in left)
+    assert not list((tmp_path / "cache").glob("*train*"))
+    assert not list((tmp_path / "cache").rglob(".*"))
 
 
 def test_changed_recordings_make_other_frames(words_config, tree) -> None:
@@ -240,3 +245,68 @@ def test_train_and_evaluate_on_own_words(tree, tmp_path, capsys, monkeypatch) ->
         code, printed, error = run(capsys, monkeypatch, "evaluate", "run=run", more)
         assert code == 0, error
         assert ("n = 6 " if more == "split=valid" else "n = 24") in printed
+
+
+def test_recordings_added_later_are_never_tested_on(
+    tree, listless, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, error = run(
+        capsys, monkeypatch, "train", "data=audio_folder", "data.folder=words", "data.cache=cache",
+        "model.hidden=[8]", "model.taps=3", "device=cpu", "train.epochs=1", "out=run",
+    )  # fmt: skip
+    assert code == 0, error
+    assert run(capsys, monkeypatch, "evaluate", "run=run")[0] == 0
+    (tree / "yes" / "new.wav").write_bytes((tree / "yes" / "77ff_nohash_0.wav").read_bytes())
+    code, _, error = run(capsys, monkeypatch, "evaluate", "run=run")
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "has changed since the run" in error
+
+
+def test_other_recordings_are_matched_by_word(
+    tree, listless, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, error = run(
+        capsys, monkeypatch, "train", "data=audio_folder", "data.folder=words", "data.cache=cache",
+        "model.hidden=[8]", "model.taps=3", "device=cpu", "train.epochs=1", "out=run",
+    )  # fmt: skip
+    assert code == 0, error
+    write_words(tmp_path / "some", words=("yes",))
+    code, printed, error = run(capsys, monkeypatch, "evaluate", "run=run", "file=some")
+    assert code == 0, error
+    assert "yes   " in printed
+    assert "no   " not in printed
+    write_words(tmp_path / "more", words=("maybe",))
+    code, _, error = run(capsys, monkeypatch, "evaluate", "run=run", "file=more")
+    assert code == 2
+    assert "has the word maybe, which the network does not know" in error
+
+
+def test_waveforms_are_prepared_with_the_frames(tree, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["data=audio_folder", "data.folder=words", "data.cache=cache"]
+    code, printed, error = run(
+        capsys, monkeypatch, "data", "prepare", *options, "data.augment.speed=0.1"
+    )
+    assert code == 0, error
+    names = [p.name.rpartition("-")[0] for p in sorted(Path("cache").glob("*.frames"))]
+    assert names == [
+        "words-test", "words-train", "words-train-waveforms", "words-valid",
+        "words-valid-waveforms",
+    ]  # fmt: skip
+    assert "train waveforms" in printed
+
+
+def test_names_that_are_no_text_are_refused(tree) -> None:
+    bad = bytes(tree / "yes") + b"/\xff.wav"
+    with open(bad, "wb") as file:
+        file.write(b"RIFF")
+    with pytest.raises(UserError, match="whose name is not UTF-8"):
+        list_words(tree)
+
+
+def test_a_list_that_is_no_text_is_refused(words_config, tmp_path) -> None:
+    (tmp_path / "list").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="cannot be read \\(it is not text\\)"):
+        load_data(words_config(test_list=str(tmp_path / "list")))

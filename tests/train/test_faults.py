@@ -135,10 +135,9 @@ class Quota:
 
     def __init__(self, monkeypatch, left: int) -> None:
         self.left = left
-        real = files.tempfile.NamedTemporaryFile
 
-        def limited(*arguments, **options):
-            file = real(*arguments, **options)
+        def limited(path, mode, real=open):
+            file = real(path, mode)
             write = file.write
 
             def checked(content):
@@ -147,10 +146,25 @@ class Quota:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 return write(content)
 
-            file.write = checked
-            return file
+            return Writer(file, checked) if mode == "xb" else file
 
-        monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", limited)
+        monkeypatch.setattr(files, "open", limited, raising=False)
+
+
+class Writer:
+    """A file whose writing is another's."""
+
+    def __init__(self, file, write) -> None:
+        self.file, self.write = file, write
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.file.close()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
 
 
 @pytest.mark.parametrize("room", [10_000, 60_000, 120_000])

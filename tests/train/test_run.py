@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from snn_delays.data.store import FrameStore
+from snn_delays.data.cache import FrameStore
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.train import loop, run

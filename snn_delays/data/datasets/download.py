@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tonic import download_utils
 from tqdm import tqdm
 
 from snn_delays.errors import UserError
+from snn_delays.files import locked
 
 ATTEMPTS = 5
 TIMEOUT = 30  # seconds without a byte
@@ -34,13 +36,24 @@ def fetch(url: str, path: Path, md5: str) -> None:
     Raises:
         UserError: it cannot be had, or is not what it should be.
     """
-    partial = path.with_name(f"{path.name}.part")
+    partial, lock = path.with_name(f"{path.name}.part"), path.with_name(f".{path.name}.lock")
     try:
-        _fetch(url, partial, ATTEMPTS)
+        with locked(lock, wait=True):
+            if path.is_file():  # another process was faster
+                return
+            _fetch(url, partial, ATTEMPTS)
+            _accept(url, partial, path, md5)
     except (OSError, HTTPException) as error:
         kept = _size(partial)
         hint = f"; {kept >> 20} MiB are kept, and the next attempt goes on there" if kept else ""
         raise UserError(f"{url} could not be downloaded ({error}){hint}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+            path.parent.rmdir()  # if it is empty, it was made for this
+
+
+def _accept(url: str, partial: Path, path: Path, md5: str) -> None:
     if not download_utils.check_integrity(str(partial), md5):
         partial.unlink()
         raise UserError(f"What {url} sent is damaged (its MD5 differs from {md5}): try again.")
@@ -69,7 +82,6 @@ def _append(url: str, partial: Path) -> None:
         have = have if response.status == PARTIAL_CONTENT else 0  # or it sends all of it again
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        partial.parent.mkdir(parents=True, exist_ok=True)
         with (
             open(partial, "ab" if have else "wb") as file,
             tqdm(

@@ -77,15 +77,15 @@ def _named(path: Path, filename: str, places: Places, md5: str) -> Path:
         raise UserError(f"There is no file {path}.")
     if path.suffix != ".zip":
         return _checked(path, filename, places)
-    if not (path.parent / filename).is_file():
-        _unpack(path, filename, md5)
+    _unpack(path, filename, md5)
     return _checked(path.parent / filename, filename, places)
 
 
 def _checked(path: Path, filename: str, places: Places) -> Path:
     md5, samples = _FILES[filename]
     if md5 is not None:
-        found = content_digest(path, places.memo, algorithm="md5", fresh=places.fresh)
+        both = ("md5", "sha256")  # the second names the frames later
+        found = content_digest(path, places.memo, algorithms=both, fresh=places.fresh)
         if found != md5:
             raise UserError(
                 f"{path} is damaged or not the published {filename} (its MD5 is {found}, not"
@@ -95,7 +95,10 @@ def _checked(path: Path, filename: str, places: Places) -> Path:
     dataset = SpikeFile(path)
     dataset.close()
     if len(dataset) != samples:
-        raise UserError(f"{path} has {len(dataset)} samples, the published {filename} {samples}.")
+        raise UserError(
+            f"{path} has {len(dataset)} samples, the published {filename} {samples}: replace it, or"
+            " use data=spikes with files of your own."
+        )
     return path
 
 
@@ -108,6 +111,9 @@ def _archive_md5(name: str, split: str) -> str:
 
 
 def _unpack(archive: Path, filename: str, md5: str) -> None:
+    if (archive.parent / filename).is_file():
+        return
+
     def place(scratch: Path) -> None:
         found = next(scratch.rglob(filename), None)
         if found is None:
@@ -167,7 +173,12 @@ def speech_commands_folder(root: Path, named: Path | None = None) -> Path:
 
 def _unpack_tree(archive: Path) -> Path:
     """Unpack into a folder beside the archive, renamed whole."""
-    home = archive.parent / archive.name.removesuffix(".tar.gz")
+    home = archive.parent / GSC_NAME
+
+    def place(scratch: Path) -> None:
+        if not home.is_dir():  # or else another process was faster
+            os.rename(scratch, home)
+
     if not home.is_dir():
-        unpack(archive, GSC_MD5, lambda scratch: os.rename(scratch, home))
+        unpack(archive, GSC_MD5, place)
     return home

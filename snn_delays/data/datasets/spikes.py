@@ -64,7 +64,11 @@ class SpikeFile(tonic.datasets.hsd.HSD):
         self._file = _open(self.path)
         try:
             self._read_header()
+        except UserError:
+            self.close()
+            raise
         except BROKEN as error:
+            self.close()
             raise UserError(
                 f"{self.path} is not of SHD's format (spikes/times, spikes/units, labels):"
                 f" {_first_line(error)}"

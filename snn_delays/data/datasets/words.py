@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import tonic
 from numpy.typing import NDArray
 
+from snn_delays.data.digests import FileList, stamp
 from snn_delays.data.speech import read_wav
 from snn_delays.errors import UserError
 
@@ -29,12 +30,16 @@ class WordList:
         files: [N] ``<word>/<name>.wav``, sorted.
         classes: all words of the folder, sorted, whether they occur in ``files`` or not.
         speakers: [N], or None.
+        stamps: [N] what changes when a file does.
+        newest: newest time of a file of the folder, in seconds.
     """
 
     folder: Path
     files: list[str]
     classes: list[str]
     speakers: NDArray[np.str_] | None
+    stamps: list[str]
+    newest: float
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -44,9 +49,24 @@ class WordList:
 
     def where(self, mask: NDArray[np.bool_]) -> WordList:
         """The recordings where ``mask`` is True."""
-        files = [self.files[i] for i in np.flatnonzero(mask)]
-        speakers = None if self.speakers is None else self.speakers[mask]
-        return WordList(self.folder, files, self.classes, speakers)
+        kept = np.flatnonzero(mask).tolist()
+        return replace(
+            self,
+            files=[self.files[i] for i in kept],
+            stamps=[self.stamps[i] for i in kept],
+            speakers=None if self.speakers is None else self.speakers[mask],
+        )
+
+    def again(self) -> WordList:
+        """The same recordings as they are now."""
+        stats = [os.stat(self.folder / name) for name in self.files]
+        newest = max(stat.st_mtime for stat in stats)
+        return replace(self, stamps=[stamp(stat) for stat in stats], newest=newest)
+
+    def as_files(self) -> FileList:
+        """For their digest."""
+        state = "\n".join(map(" ".join, zip(self.files, self.stamps, strict=True)))
+        return FileList(self.files, state, self.newest)
 
     def listed(self, path: Path) -> NDArray[np.bool_]:
         """[N] True where the file stands in a list of names, one a line.
@@ -57,7 +77,11 @@ class WordList:
         try:
             lines = [line.strip() for line in path.read_text().splitlines()]
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"The list {path} cannot be read: {error}.") from error
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise UserError(
+                f"The list {path} cannot be read ({reason}); it must name a recording a line,"
+                " <word>/<name>.wav."
+            ) from error
         wanted = {line for line in lines if line and not line.startswith("_")}
         missing = sorted(wanted - set(self.files))
         if missing:
@@ -80,35 +104,59 @@ def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
             ``<word>/<name>.wav``; None: speakers are not known.
 
     Raises:
-        UserError: no folder, no recording in it, or a name in which the pattern is not found.
+        UserError: no folder, no recording in it, a name that is no text, or one in which the
+            pattern is not found.
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.")
-    words = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] not in "_.")
-    files = []
-    for word in words:
-        names = (e.name for e in os.scandir(folder / word) if e.name.lower().endswith(".wav"))
-        files += sorted(f"{word}/{name}" for name in names if not name.startswith("."))
-    if not files:
+    with os.scandir(folder) as entries:
+        words = sorted(e.name for e in entries if e.is_dir() and e.name[0] not in "_.")
+    found = [pair for word in words for pair in _recordings(folder, word)]
+    if not found:
         raise UserError(f"{folder} holds no recording; they belong into {folder}/<word>/*.wav.")
-    classes = sorted({name.partition("/")[0] for name in files})
+    files = [name for name, _ in found]
+    classes = list(dict.fromkeys(name.partition("/")[0] for name in files))
     speakers = None if speaker_pattern is None else _speakers(files, speaker_pattern)
-    return WordList(folder, files, classes, speakers)
+    newest = max(stat.st_mtime for _, stat in found)
+    return WordList(folder, files, classes, speakers, [stamp(s) for _, s in found], newest)
+
+
+def _recordings(folder: Path, word: str) -> list[tuple[str, os.stat_result]]:
+    """Names and states of a word's files, in order of name."""
+    found = []
+    with os.scandir(folder / word) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(".wav") and not entry.name.startswith("."):
+                name = f"{word}/{entry.name}"
+                _check_text(folder, name)
+                found.append((name, entry.stat()))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _check_text(folder: Path, name: str) -> None:
+    if name.isascii():
+        return
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{folder} has a file whose name is not UTF-8, {name!a}: rename it."
+        ) from error
 
 
 def _speakers(files: Sequence[str], pattern: str) -> NDArray[np.str_]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"data.speaker_pattern={pattern} cannot be read: {error}.") from error
+        raise UserError(f"speaker_pattern={pattern} cannot be read: {error}.") from error
     if compiled.groups != 1:
         raise UserError(
-            f"data.speaker_pattern={pattern} must have one group (in parentheses), the speaker."
+            f"speaker_pattern={pattern} must have one group (in parentheses), the speaker."
         )
     found = [compiled.search(name) for name in files]
     for name, match in zip(files, found, strict=True):
         if match is None or not match[1]:
-            raise UserError(f"data.speaker_pattern={pattern} finds no speaker in {name}.")
+            raise UserError(f"speaker_pattern={pattern} finds no speaker in {name}.")
     return np.array([match[1] for match in found if match is not None])
 
 
