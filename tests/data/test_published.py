@@ -190,7 +190,7 @@ def test_a_server_without_ranges_sends_all_again(server, tmp_path) -> None:
 
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path) -> None:
     with pytest.raises(UserError, match="its MD5 differs"):
-        fetch(server.url, tmp_path / "file", "0" * 32)
+        fetch(server.url, tmp_path / "a" / "file", "0" * 32)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -184,6 +184,7 @@ def test_resume_without_a_run_starts_one(reference) -> None:
 
 
 def test_a_signal_saves_and_stops(reference, monkeypatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     whole = reference()
     train(whole)
     config = reference(name="stopped")
@@ -207,7 +208,7 @@ def test_a_signal_saves_and_stops(reference, monkeypatch) -> None:
     assert (position["epoch"], position["batch"]) == (1, 1)  # five batches an epoch
     train(config)
     assert_same_run(whole.out, config.out)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # ---- the command, killed -----------------------------------------------------------------------
