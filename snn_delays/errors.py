@@ -13,8 +13,9 @@ class Interrupted(Exception):
 
     Attributes:
         signal: its number.
+        folder: of the run.
     """
 
-    def __init__(self, signal: int, where: str) -> None:
+    def __init__(self, signal: int, where: str, folder: str) -> None:
         super().__init__(where)
-        self.signal = signal
+        self.signal, self.folder = signal, folder

@@ -126,8 +126,7 @@ def report_errors(action: Callable[[], Any]) -> None:
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
         print(
-            f"Stopped by {name} {stop}; all is saved: the same command with its out and resume=auto"
-            " goes on.",
+            f"Stopped by {name} {stop}; all is saved in {stop.folder}, and resume=auto goes on.",
             file=sys.stderr,
         )
         sys.exit(SIGNALLED + stop.signal)

@@ -52,8 +52,9 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
             spikes = _spikes(words, channels, seed)
             write_spikes(part, spikes, words.labels, words.classes, speaker, names)
             os.replace(part, out)
-    except OSError as error:
-        raise UserError(f"out={out} cannot be written: {error}.") from error
+    except (OSError, RuntimeError) as error:  # h5py, where the disk is full
+        reason = str(error).splitlines()[0]
+        raise UserError(f"out={out} cannot be written: {reason}.") from error
     return seconds
 
 

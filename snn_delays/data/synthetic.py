@@ -50,10 +50,11 @@ def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
     try:
         if not home.is_dir():
             _write_all(settings, home)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # h5py, where the disk is full
         if not home.is_dir():  # or else another process was faster
+            reason = str(error).splitlines()[0]
             raise UserError(
-                f"The synthetic words cannot be written to {folder} ({error}); set data.cache to"
+                f"The synthetic words cannot be written to {folder} ({reason}); set data.cache to"
                 " another folder."
             ) from error
     return {split: home / f"{split}.h5" for split in SPLITS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from snn_delays.config import Config, from_dict, validate
+from snn_delays.config import Config, from_dict, shaping, validate
 from snn_delays.device import pick_dtype
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
@@ -59,6 +60,7 @@ class Position:
         best_rank: its rank.
         metrics: the lines of metrics.jsonl.
         seconds: that the run has taken, in all its processes.
+        parts: what computed, a line for each process: backend, device, threads, torch.
     """
 
     phase: str = "train"
@@ -70,6 +72,7 @@ class Position:
     best_rank: list[float] = field(default_factory=lambda: [-1.0, 0.0])
     metrics: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    parts: list[dict[str, Any]] = field(default_factory=list)
 
     def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
         """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""
@@ -164,11 +167,36 @@ def load_run(folder: str | Path, which: str = "best", device: str | torch.device
     if saved is None:
         path = checkpoint_path(folder, which)
         raise UserError(f"There is no checkpoint {path}: the run has not finished an epoch.")
+    _check_config(folder, config, saved)
     meta = Meta(**saved["meta"])
     network = build_network(config, len(meta.classes)).to(pick_dtype(config.precision))
     load_parameters(network, saved["model"], folder)
     network.set_sigma(meta.sigma)
     return Run(config, network.to(device).eval(), meta)
+
+
+def _check_config(folder: Path, config: Config, saved: dict[str, Any]) -> None:
+    """Refuse a config.yaml that is not the checkpoint's, cut short or edited."""
+    for name, mine, theirs in different(shaping(config), shaping(config_of(saved))):
+        raise UserError(
+            f"{folder / CONFIG_FILE} says {name}={mine}, the checkpoint beside it {theirs}: the"
+            " file was changed or damaged; put it right."
+        )
+
+
+def config_of(saved: dict[str, Any]) -> Config:
+    """The configuration in a checkpoint."""
+    return from_dict(Config, _named_speakers(saved["config"]))
+
+
+def different(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name and both values of every option that differs."""
+    for key, value in mine.items():
+        if isinstance(value, dict):
+            for name, one, other in different(value, theirs[key]):
+                yield f"{key}.{name}", one, other
+        elif value != theirs[key]:
+            yield key, value, theirs[key]
 
 
 def load_parameters(network: Network, parameters: dict[str, Any], folder: Path) -> None:
@@ -200,7 +228,7 @@ def read_config(folder: Path) -> Config:
         values = yaml.safe_load(path.read_text())
         config = from_dict(Config, _named_speakers(values))
         validate(config)
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not a configuration of this version: {error}") from error
     return config
 
@@ -231,6 +259,15 @@ def read_last(folder: Path) -> dict[str, Any] | None:
         log.warning("%s The one before it is taken.", error)
         return previous
     return read_checkpoint(folder, "previous") if saved is None else saved
+
+
+def is_damaged(folder: Path, which: str) -> bool:
+    """Whether a checkpoint is there and cannot be used."""
+    try:
+        read_checkpoint(folder, which)
+    except UserError:
+        return True
+    return False
 
 
 def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:

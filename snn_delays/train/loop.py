@@ -27,6 +27,7 @@ from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
+from snn_delays.train.faults import writing
 from snn_delays.train.guards import (
     NonFinite,
     describe_activity,
@@ -76,12 +77,14 @@ class RunFolder:
     """The folder of a run, its tracker, the signal that may stop it, and when it was started.
 
     Where it goes on in another process, ``started`` lies back by what the earlier ones took.
+    ``split`` is the digest of split.json.
     """
 
     path: Path
     tracker: Tracker = field(default_factory=NoTracker)
     stop: StopSignal = field(default_factory=StopSignal)
     started: float = field(default_factory=time.perf_counter)
+    split: str = ""
 
     @property
     def seconds(self) -> float:
@@ -91,13 +94,8 @@ class RunFolder:
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
         """Make metrics.jsonl these lines."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        replace_file(self.path / METRICS_FILE, text.encode())
-
-    def add_metrics(self, line: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl and report it."""
-        with open(self.path / METRICS_FILE, "a") as file:
-            file.write(json.dumps(line) + "\n")
-        self.tracker.log(line)
+        with writing(self.path):
+            replace_file(self.path / METRICS_FILE, text.encode())
 
 
 @dataclass
@@ -153,6 +151,7 @@ class Training:
         self.loader = build_loader(config, plan.train, self.steps, device, training=True)
         self.selector = plan.select and build_loader(config, plan.select, self.steps, device)
         self.sigma = sigma_at(position.epoch, config.train, config.model.layer_taps)
+        self._best: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
         if saved is not None:
             self._restore(saved)
@@ -196,8 +195,11 @@ class Training:
             metrics |= {f"{name}_accuracy": rank[0], f"{name}_loss": evaluation.loss}
         position.epoch, position.batch, position.sums = epoch + 1, 0, {}
         position.metrics.append(metrics)
-        self.save(best=position.update_best(epoch + 1, rank))
-        self.folder.add_metrics(metrics)
+        if position.update_best(epoch + 1, rank):
+            self._keep_best()
+        self.save()
+        self.folder.write_metrics(position.metrics)
+        self.folder.tracker.log(metrics)
         progress.epoch(metrics, describe_activity(metrics))
 
     def _train(self, epoch: int, sums: Sums, progress: Progress) -> dict[str, float]:
@@ -215,7 +217,8 @@ class Training:
                 after_batch=self._after_batch,
             )
         except NonFinite as error:
-            path = error.note(self.folder.path, self.plan.train, epoch + 1)
+            with writing(self.folder.path):
+                path = error.note(self.folder.path, self.plan.train, epoch + 1)
             raise UserError(
                 f"{error.what} in epoch {epoch + 1}, batch {error.number + 1}, whose samples"
                 f" {path} names; lower train.lr_weight or train.lr_delay, try another seed, or"
@@ -234,7 +237,7 @@ class Training:
     def _stop_if_asked(self) -> None:
         if self.folder.stop.received is not None:
             where = f"after {self.position.epoch} epochs and {self.position.batch} batches"
-            raise Interrupted(self.folder.stop.received, where)
+            raise Interrupted(self.folder.stop.received, where, str(self.folder.path))
 
     @property
     def _looked_at(self) -> Tensor:
@@ -244,31 +247,58 @@ class Training:
         loader = build_loader(self.config, samples, self.steps, device)
         return next(iter(loader.epoch())).x
 
-    def save(self, best: bool = False) -> None:
-        """Write the checkpoint "last", and "best" first where this is it."""
-        position, plan = self.position, self.plan
-        position.seconds = self.folder.seconds
+    def save(self) -> None:
+        """Write the checkpoint "last", which holds the best epoch's parameters, too."""
+        self.position.seconds = self.folder.seconds
+        on_gpu = self.loader.device.type == "cuda"
         state = {
             "model": self.network.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state_all() if self.loader.device.type == "cuda" else [],
-            "position": vars(position),
+            "rng_cuda": torch.cuda.get_rng_state_all() if on_gpu else [],
+            "position": vars(self.position),
+            "split": self.folder.split,
+            "best": self._best,
         }
-        speakers = speakers_of(plan.train)
-        meta = Meta(
-            self.classes, self.steps, speakers, plan.valid_speakers, position.epoch, self.sigma
-        )
-        for which in ("best", "last") if best else ("last",):
-            save_checkpoint(self.folder.path, which, asdict(self.config), meta, state)
+        with writing(self.folder.path):
+            save_checkpoint(self.folder.path, "last", asdict(self.config), self._meta, state)
         self._saved_at = time.monotonic()
+
+    def _keep_best(self) -> None:
+        model = {
+            name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()
+        }
+        self._best = {"model": model, "meta": vars(self._meta)}
+        self._write_best()
+
+    def _write_best(self) -> None:
+        assert self._best is not None
+        meta = Meta(**self._best["meta"])
+        with writing(self.folder.path):
+            model = {"model": self._best["model"]}
+            save_checkpoint(self.folder.path, "best", asdict(self.config), meta, model)
+
+    @property
+    def _meta(self) -> Meta:
+        plan = self.plan
+        return Meta(
+            self.classes,
+            self.steps,
+            speakers_of(plan.train),
+            plan.valid_speakers,
+            self.position.epoch,
+            self.sigma,
+        )
 
     def _restore(self, saved: dict[str, Any]) -> None:
         load_parameters(self.network, saved["model"], self.folder.path)
         self.optimizers.load_state_dict(saved["optimizers"])
         torch.set_rng_state(saved["rng"])
-        if saved["rng_cuda"]:
+        if saved["rng_cuda"] and self.loader.device.type == "cuda":
             torch.cuda.set_rng_state_all(saved["rng_cuda"])
+        self._best = saved["best"]
+        if self._best is not None:  # the file may be damaged, or of an epoch that is lost
+            self._write_best()
 
 
 def train_epoch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,17 @@ from snn_delays.nn import Network, build_network, count_parameters
 from snn_delays.ops import compiled
 from snn_delays.train import record
 from snn_delays.train.checkpoint import Position, load_run
+from snn_delays.train.faults import explained, writing
 from snn_delays.train.folder import (
     RESULT_FILE,
     opened,
     read_result,
-    read_state,
     resolved,
     run_folder,
 )
 from snn_delays.train.loop import Plan, RunFolder, Training, build_loader, speakers_of
+
+log = logging.getLogger(__name__)
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -51,6 +54,11 @@ def train(config: Config) -> dict[str, Any]:
             memory.
         Interrupted: a signal came; all is saved.
     """
+    with explained():
+        return _train(config)
+
+
+def _train(config: Config) -> dict[str, Any]:
     started = time.perf_counter()
     validate(config)
     device = pick_device(config.device)
@@ -63,9 +71,12 @@ def train(config: Config) -> dict[str, Any]:
     data = load_data(config)
     network = build_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
     backend = _describe_backend(config, data, network)
-    with deterministic(config.train.deterministic), opened(config, data, out) as folder:
-        saved = read_state(out)
+    with (
+        deterministic(config.train.deterministic),
+        opened(config, data, out) as (folder, saved),
+    ):
         position = Position(**saved["position"]) if saved else Position()
+        _note_part(position, config, device)
         print(
             f"{config.name}: {count_parameters(network):,} parameters, delays"
             f" {config.model.delays}; {backend}\n{_describe_data(config, data)}\n"
@@ -82,9 +93,11 @@ def train(config: Config) -> dict[str, Any]:
             "trained_on": len(plan.train),
             "selected_on": len(select) if (select := _plan(config, data).select) else 0,
             **_provenance(config, data, device),
+            "parts": position.parts,
             "seconds": round(folder.seconds, 1),
         }
-        replace_file(out / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
+        with writing(out):
+            replace_file(out / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
         folder.tracker.finish(result)
     return {**result, "out": str(out)}
 
@@ -104,16 +117,36 @@ def _fit(
         position.chosen, saved = training.run(), None
         if config.train.protocol != "refit":
             return plan, position.chosen
-        position = Position("refit", position.chosen, metrics=position.metrics)
+        position = Position(
+            "refit", position.chosen, metrics=position.metrics, parts=position.parts
+        )
     plan = Plan("refit", data.everything, None, "", position.chosen)
     training = Training(config, plan, data.classes, device, folder, saved, position)
     return plan, training.run()
 
 
+def _note_part(position: Position, config: Config, device: torch.device) -> None:
+    """Note what computes from here on; say where it is not what computed before."""
+    part = {
+        "backend": config.backend,
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+    changed = [k for k in part if position.parts and position.parts[-1][k] != part[k]]
+    if changed:
+        log.warning(
+            "The run goes on with another %s than before: it will not be equal bit by bit.",
+            " and ".join(changed),
+        )
+    position.parts = [*position.parts, part]
+
+
 def _describe_position(position: Position) -> str:
     if not position.metrics and not position.batch:
         return "writing"
-    return f"going on after {position.epoch} epochs and {position.batch} batches, writing"
+    phase = " of the refit" if position.phase == "refit" else ""
+    return f"going on after {position.epoch} epochs and {position.batch} batches{phase}, writing"
 
 
 def _plan(config: Config, data: Data) -> Plan:

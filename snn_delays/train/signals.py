@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-# Ctrl-C, kill, and what SLURM or submitit send before a job's time is up
+# Ctrl-C, kill, a lost terminal, and what SLURM or submitit send before a job's time is up
 SIGNALS = tuple(
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 )
 
@@ -29,7 +30,8 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+            self._before = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(
@@ -43,8 +45,9 @@ class StopSignal:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self._give_back()
-        name = signal.Signals(number).name
-        print(f"\n{name}: stopping after this batch; again to stop at once.", file=sys.stderr)
+        line = f"\n{signal.Signals(number).name}: stopping at the next batch; again: at once.\n"
+        with contextlib.suppress(OSError):  # not print: it may be what was interrupted
+            os.write(2, line.encode())
 
     def _give_back(self) -> None:
         while self._before:

@@ -168,7 +168,7 @@ FAST = [name for name in BACKENDS if name != "reference"]
 
 
 # Several numbers in every result: a single one may cancel to less than rounding, in any code.
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     T=st.integers(1, 70),
     B=st.integers(2, 3),

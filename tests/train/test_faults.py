@@ -19,17 +19,16 @@ from snn_delays.data.loaders import Batch, Loader
 from snn_delays.errors import UserError
 from snn_delays.files import replacing
 from snn_delays.nn import build_network
-from snn_delays.train import checkpoint, loop, tracking
+from snn_delays.train import checkpoint, loop, run, tracking
 from snn_delays.train.checkpoint import (
     checkpoint_path,
     load_run,
     read_checkpoint,
     read_last,
-    save_checkpoint,
 )
 from snn_delays.train.guards import describe_activity, layer_activity
 from snn_delays.train.run import train
-from tests.train.test_resume import assert_same_run, metrics
+from tests.train.test_resume import assert_same_run, metrics, train_for
 
 # ---- checkpoints -------------------------------------------------------------------------------
 
@@ -104,13 +103,120 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
         read_last(out)
 
 
+@pytest.mark.parametrize("damage", ["gone", "truncated", "of another epoch"])
+def test_the_best_checkpoint_can_be_had_again(damage, small_config, tmp_path) -> None:
+    whole = small_config(epochs=4)
+    train(whole)
+    config = small_config(epochs=4)
+    config.out, config.resume = str(tmp_path / "other"), "auto"
+    train(config)
+    out = Path(config.out)
+    (out / "result.json").unlink()
+    best = checkpoint_path(out, "best")
+    if damage == "gone":
+        best.unlink()
+    elif damage == "truncated":
+        best.write_bytes(best.read_bytes()[:1000])
+    else:
+        read = torch.load(best, weights_only=True)
+        read.pop("digest")
+        read["model"]["readout.linear.weight"].zero_()
+        torch.save({**read, "digest": checkpoint._digest(read)}, best)
+    train(config)
+    assert_same_run(whole.out, out)
+
+
+def test_a_damaged_checkpoint_is_never_the_one_that_is_kept(small_config, monkeypatch) -> None:
+    config = small_config(epochs=5)
+    config.resume = "auto"
+    train_for(8, config, monkeypatch)
+    out = Path(config.out)
+    last = checkpoint_path(out, "last")
+    last.write_bytes(last.read_bytes()[:-50])
+    train_for(3, config, monkeypatch)
+    for which in ("last", "previous"):
+        saved = checkpoint_path(out, which)
+        assert not saved.is_file() or read_checkpoint(out, which)
+    train(config)
+
+
+def test_files_beside_the_checkpoints_may_be_lost(small_config, monkeypatch) -> None:
+    config = small_config(epochs=5)
+    config.resume = "auto"
+    train_for(8, config, monkeypatch)
+    out = Path(config.out)
+    for name, content in (
+        ("config.yaml", b"name: run\n"), ("config.yaml", b"\xff"), ("config.yaml", None),
+        ("split.json", b"{"), ("split.json", b"\xff"), ("metrics.jsonl", b"{{"),
+    ):  # fmt: skip
+        path = out / name
+        path.unlink() if content is None else path.write_bytes(content)
+        train_for(1, config, monkeypatch)
+    train(config)
+    assert [m["epoch"] for m in metrics(out)] == [1, 2, 3, 4, 5]
+    assert "model:" in (out / "config.yaml").read_text()
+    for content in (b"{}", b"[]", b"3", b"\xff", b""):
+        (out / "result.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"result\.json is damaged: remove it"):
+            train(config)
+
+
+def test_a_configuration_that_is_not_the_checkpoints_is_refused(finished) -> None:
+    path = Path(finished.out, "config.yaml")
+    text = path.read_text()
+    path.write_text(text[: text.index("  tau_ms")])
+    with pytest.raises(UserError, match=r"says .*, the checkpoint beside it .*: the file was"):
+        load_run(finished.out)
+    path.write_text("name: run\n")
+    with pytest.raises(UserError, match="not a configuration of this version"):
+        load_run(finished.out)
+
+
+def test_the_cure_for_nan_may_be_taken_on_resume(small_config, monkeypatch) -> None:
+    config = small_config(protocol="last")
+    with monkeypatch.context() as patch:
+        poison(patch, 2)
+        with pytest.raises(UserError, match=r"train\.nonfinite=skip"):
+            train(config)
+        config.resume, config.train.nonfinite = "auto", "skip"
+        train(config)
+    assert [m["skipped_batches"] for m in metrics(config.out)] == [1, 1, 1]
+
+
+def test_another_backend_on_resume_is_told(small_config, monkeypatch, caplog) -> None:
+    config = small_config(epochs=4)
+    config.resume, config.backend = "auto", "dense"
+    train_for(4, config, monkeypatch)
+    config.backend = "reference"
+    result = train(config)
+    assert "goes on with another backend than before" in caplog.text
+    assert [part["backend"] for part in result["parts"]] == ["dense", "reference"]
+
+
+def test_a_run_that_was_faster_is_not_overwritten(small_config, monkeypatch) -> None:
+    """It ended in the same folder while this one made its frames."""
+    config, other = small_config(), small_config()
+    other.seed = 5
+    real = run.load_data
+
+    def load(given):
+        monkeypatch.setattr(run, "load_data", real)
+        train(other)
+        return real(given)
+
+    monkeypatch.setattr(run, "load_data", load)
+    with pytest.raises(UserError, match="is not an empty folder"):
+        train(config)
+    assert json.loads(Path(config.out, "result.json").read_text())["seed"] == 5
+
+
 def test_checkpoints_of_earlier_formats_are_read(finished) -> None:
     out = Path(finished.out)
     saved = torch.load(checkpoint_path(out, "last"), weights_only=True)
     network = load_run(out, "last").network.state_dict()
     saved["format"], saved["meta"]["speakers"] = 1, [0, 1, 3]
     saved["meta"]["valid_speakers"] = None
-    for key in ("digest", "position", "rng_cuda"):
+    for key in ("digest", "position", "rng_cuda", "split", "best"):
         del saved[key]
     torch.save(saved, checkpoint_path(out, "last"))
     read = load_run(out, "last")
@@ -118,7 +224,7 @@ def test_checkpoints_of_earlier_formats_are_read(finished) -> None:
     assert all(torch.equal(v, network[k]) for k, v in read.network.state_dict().items())
     (out / "result.json").unlink()
     finished.resume = "auto"
-    with pytest.raises(UserError, match="of an earlier version: train anew"):
+    with pytest.raises(UserError, match="of an earlier version: train anew, in another out"):
         train(finished)
     saved["format"] = 99
     torch.save(saved, checkpoint_path(out, "last"))
@@ -198,6 +304,24 @@ def test_a_file_is_whole_or_as_it_was(tmp_path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "kept"]
 
 
+def test_a_file_that_cannot_be_read_is_not_taken_for_the_runs(small_config, monkeypatch) -> None:
+    def batch(loader, *arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/data/train.h5")
+
+    monkeypatch.setattr(Loader, "_batch", batch)
+    with pytest.raises(UserError, match=r"/data/train\.h5: Input/output error"):
+        train(small_config())
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(small_config, monkeypatch) -> None:
+    def write(*arguments, **options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("tqdm.tqdm.write", write)
+    with pytest.raises(BrokenPipeError):
+        train(small_config())
+
+
 def test_too_little_memory_is_one_sentence(small_config, monkeypatch) -> None:
     words = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
     for error in (MemoryError(), RuntimeError(words), torch.OutOfMemoryError("CUDA out of memory")):
@@ -209,7 +333,9 @@ def test_too_little_memory_is_one_sentence(small_config, monkeypatch) -> None:
 
         with monkeypatch.context() as patch:
             patch.setattr(loop, "_step", step)
-            with pytest.raises(UserError, match=r"Memory ran out .*; lower train\.batch_size"):
+            with pytest.raises(
+                UserError, match=r"Memory ran out .* with a lower train\.batch_size"
+            ):
                 train(config)
     train(config)
 
@@ -386,11 +512,3 @@ def test_threads_change_rounding_alone(small_config, tmp_path) -> None:
     finally:
         torch.set_num_threads(before)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-
-def test_saving_leaves_the_random_state_alone(small_config, tmp_path) -> None:
-    before = torch.get_rng_state()
-    save_checkpoint(
-        tmp_path, "last", {}, checkpoint.Meta(["a"], 1, None, None, 0, 1.0), {"model": {}}
-    )
-    assert torch.equal(torch.get_rng_state(), before)
