@@ -188,8 +188,10 @@ def test_resume_without_a_run_starts_one(reference) -> None:
 # ---- signals -----------------------------------------------------------------------------------
 
 
-def test_a_signal_saves_and_stops(reference, monkeypatch) -> None:
+def test_a_signal_saves_and_stops(reference, monkeypatch, request) -> None:
     before = signal.getsignal(signal.SIGTERM)
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a background job
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, ignored))
     whole = reference()
     train(whole)
     config = reference(name="stopped")
@@ -309,11 +311,12 @@ def kill_and_go_on(command, out, kills: int, tmp_path) -> None:
 
 def test_a_run_killed_at_its_very_start_goes_on(reference, monkeypatch) -> None:
     """After every single step of the writing that comes before the first batch."""
-    whole = reference()
+    whole, config = reference(), reference(name="killed")
+    for one in (whole, config):
+        one.train.epochs, one.train.checkpoint_minutes = 1, 1000.0
     train(whole)
-    config = reference(name="killed")
     config.resume = "auto"
-    for calls in range(1, 12):
+    for calls in range(1, 10):
         left = [calls]
 
         def counted(*arguments, left=left, real=None):
@@ -329,7 +332,7 @@ def test_a_run_killed_at_its_very_start_goes_on(reference, monkeypatch) -> None:
             patch.setattr(Path, "unlink", lambda *a, **o: None)  # a killed process cleans nothing
             train(config)
         shutil.copytree(config.out, f"{config.out}-{calls}")
-    for calls in range(1, 12):
+    for calls in range(1, 10):
         config.out = str(Path(whole.out).with_name(f"killed-{calls}"))
         train(config)
         assert_same_run(whole.out, config.out)
@@ -360,24 +363,29 @@ def test_the_command_stops_on_sigterm_with_a_code_of_its_own(command, tmp_path) 
     assert read_last(out)["position"]["epoch"] >= 1
 
 
-def test_two_runs_cannot_write_one_folder(command, tmp_path, capsys) -> None:
-    out = tmp_path / "shared"
-    first = start(command, out, "train.epochs=10000")
-    while not (out / "metrics.jsonl").is_file():
-        time.sleep(0.05)
-        assert first.poll() is None, first.communicate()
-    second = start(command, out, "train.epochs=10000")
-    _, error = second.communicate(timeout=60)
-    assert second.returncode == 2
-    assert f"Another run (process {first.pid}) is writing to {out}" in error
-    assert len(error.splitlines()) == 1
-    first.kill()
-    first.communicate()
-    third = start(command, out, "train.epochs=10000")  # the lock of a dead process holds nothing
-    time.sleep(0.5)
-    while len(metrics(out)) < 2:
-        time.sleep(0.05)
-        assert third.poll() is None, third.communicate()
-    third.kill()
-    third.communicate()
-    assert folder.LOCK_FILE in [p.name for p in out.iterdir()]
+HOLDS = """
+import sys, time
+from pathlib import Path
+from snn_delays.files import locked
+with locked(Path(sys.argv[1]), wait=False):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_two_runs_cannot_write_one_folder(reference) -> None:
+    config = reference()
+    lock = Path(config.out, folder.LOCK_FILE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(lock)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        words = rf"Another run \(process {holder.pid}\) is writing to {config.out}"
+        with pytest.raises(UserError, match=words):
+            train(config)
+        assert [p.name for p in Path(config.out).iterdir()] == [folder.LOCK_FILE]
+    finally:
+        holder.kill()
+        holder.communicate()
+    train(config)  # the lock of a dead process holds nothing
