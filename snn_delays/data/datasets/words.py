@@ -111,31 +111,31 @@ def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
         raise UserError(f"There is no folder {folder}.")
     with os.scandir(folder) as entries:
         words = sorted(e.name for e in entries if e.is_dir() and e.name[0] not in "_.")
-    found = [pair for word in words for pair in _recordings(folder, word)]
-    if not found:
+    files, stamps, newest = [], [], 0
+    for word in words:
+        for name, stat in _recordings(folder, word):
+            files.append(f"{word}/{name}")
+            stamps.append(stamp(stat))
+            newest = max(newest, stat.st_mtime_ns)
+    if not files:
         raise UserError(f"{folder} holds no recording; they belong into {folder}/<word>/*.wav.")
-    files = [name for name, _ in found]
     classes = list(dict.fromkeys(name.partition("/")[0] for name in files))
     speakers = None if speaker_pattern is None else _speakers(files, speaker_pattern)
-    newest = max(stat.st_mtime for _, stat in found)
-    return WordList(folder, files, classes, speakers, [stamp(s) for _, s in found], newest)
+    return WordList(folder, files, classes, speakers, stamps, newest / 1e9)
 
 
 def _recordings(folder: Path, word: str) -> list[tuple[str, os.stat_result]]:
     """Names and states of a word's files, in order of name."""
-    found = []
     with os.scandir(folder / word) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(".wav") and not entry.name.startswith("."):
-                name = f"{word}/{entry.name}"
-                _check_text(folder, name)
-                found.append((name, entry.stat()))
-    return sorted(found, key=lambda pair: pair[0])
+        found = [(e.name, e.stat()) for e in entries if e.name[-4:].lower() == ".wav"]
+    found = sorted(pair for pair in found if pair[0][0] != ".")
+    if not "".join(name for name, _ in found).isascii():
+        for name, _ in found:
+            _check_text(folder, f"{word}/{name}")
+    return found
 
 
 def _check_text(folder: Path, name: str) -> None:
-    if name.isascii():
-        return
     try:
         name.encode()
     except UnicodeEncodeError as error:
@@ -153,11 +153,14 @@ def _speakers(files: Sequence[str], pattern: str) -> NDArray[np.str_]:
         raise UserError(
             f"speaker_pattern={pattern} must have one group (in parentheses), the speaker."
         )
-    found = [compiled.search(name) for name in files]
-    for name, match in zip(files, found, strict=True):
-        if match is None or not match[1]:
-            raise UserError(f"speaker_pattern={pattern} finds no speaker in {name}.")
-    return np.array([match[1] for match in found if match is not None])
+    try:
+        found = [compiled.search(name)[1] for name in files]  # type: ignore[index]
+    except TypeError:
+        found = [match and match[1] for match in map(compiled.search, files)]
+    if not all(found):
+        name = next(name for name, speaker in zip(files, found, strict=True) if not speaker)
+        raise UserError(f"speaker_pattern={pattern} finds no speaker in {name}.")
+    return np.array(found)
 
 
 class Words(tonic.Dataset):
