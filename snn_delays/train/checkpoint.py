@@ -126,6 +126,7 @@ def _digest(content: Any) -> str:
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:
+        """Take in a value and all that it holds, each with its kind and size."""
         if isinstance(value, torch.Tensor):
             plain = value.detach().cpu().contiguous()
             digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())

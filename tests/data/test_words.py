@@ -247,15 +247,20 @@ def test_train_and_evaluate_on_own_words(tree, tmp_path, capsys, monkeypatch) ->
         assert ("n = 6 " if more == "split=valid" else "n = 24") in printed
 
 
-def test_recordings_added_later_are_never_tested_on(
-    tree, listless, tmp_path, capsys, monkeypatch
-) -> None:
+def train_small(tmp_path, capsys, monkeypatch) -> None:
+    """Train an epoch on the words in the working folder, into ``run``."""
     monkeypatch.chdir(tmp_path)
     code, _, error = run(
         capsys, monkeypatch, "train", "data=audio_folder", "data.folder=words", "data.cache=cache",
         "model.hidden=[8]", "model.taps=3", "device=cpu", "train.epochs=1", "out=run",
     )  # fmt: skip
     assert code == 0, error
+
+
+def test_recordings_added_later_are_never_tested_on(
+    tree, listless, tmp_path, capsys, monkeypatch
+) -> None:
+    train_small(tmp_path, capsys, monkeypatch)
     assert run(capsys, monkeypatch, "evaluate", "run=run")[0] == 0
     (tree / "yes" / "new.wav").write_bytes((tree / "yes" / "77ff_nohash_0.wav").read_bytes())
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=run")
@@ -266,12 +271,7 @@ def test_recordings_added_later_are_never_tested_on(
 def test_other_recordings_are_matched_by_word(
     tree, listless, tmp_path, capsys, monkeypatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, _, error = run(
-        capsys, monkeypatch, "train", "data=audio_folder", "data.folder=words", "data.cache=cache",
-        "model.hidden=[8]", "model.taps=3", "device=cpu", "train.epochs=1", "out=run",
-    )  # fmt: skip
-    assert code == 0, error
+    train_small(tmp_path, capsys, monkeypatch)
     write_words(tmp_path / "some", words=("yes",))
     code, printed, error = run(capsys, monkeypatch, "evaluate", "run=run", "file=some")
     assert code == 0, error

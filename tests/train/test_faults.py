@@ -80,16 +80,21 @@ def test_a_changed_number_is_noticed(finished) -> None:
         load_run(out)
 
 
-def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
-    small_config, tmp_path, caplog, monkeypatch
-) -> None:
-    whole = small_config(epochs=4)
-    train(whole)
-    config = small_config(epochs=4)
+def trained_to_the_test(small_config, tmp_path):
+    """Options of a finished run, and of the same run as if it was killed before its result."""
+    whole, config = small_config(epochs=4), small_config(epochs=4)
     config.out, config.resume = str(tmp_path / "other"), "auto"
-    train(config)
+    for one in (whole, config):
+        train(one)
+    Path(config.out, "result.json").unlink()
+    return whole, config
+
+
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
+    small_config, tmp_path, caplog
+) -> None:
+    whole, config = trained_to_the_test(small_config, tmp_path)
     out = Path(config.out)
-    (out / "result.json").unlink()
     last = checkpoint_path(out, "last")
     last.write_bytes(last.read_bytes()[:-100])
     assert read_last(out)["position"]["epoch"] == 3
@@ -105,13 +110,8 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
 
 @pytest.mark.parametrize("damage", ["gone", "truncated", "of another epoch"])
 def test_the_best_checkpoint_can_be_had_again(damage, small_config, tmp_path) -> None:
-    whole = small_config(epochs=4)
-    train(whole)
-    config = small_config(epochs=4)
-    config.out, config.resume = str(tmp_path / "other"), "auto"
-    train(config)
+    whole, config = trained_to_the_test(small_config, tmp_path)
     out = Path(config.out)
-    (out / "result.json").unlink()
     best = checkpoint_path(out, "best")
     if damage == "gone":
         best.unlink()
