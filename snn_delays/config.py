@@ -206,8 +206,9 @@ class ModelConfig:
     hidden: list[int] = option([256, 256], "neurons of each hidden layer")
     delays: str = option(
         "learned",
-        "learned; fixed: drawn at random and rounded, not trained; none: plain linear maps",
-        choices=("learned", "fixed", "none"),
+        "learned; fixed: drawn at random and rounded, not trained; none: plain linear maps; dense: a"
+        " weight at every delay, which is an ordinary temporal convolution",
+        choices=("learned", "fixed", "none", "dense"),
     )
     taps: int = option(25, "delay taps D of each synapse, odd; delays reach D-1 steps", at_least=1)
     kernel_count: int = option(1, "delayed copies of each synapse", at_least=1)
@@ -250,7 +251,7 @@ class ModelConfig:
     @property
     def layer_kernel_count(self) -> int:
         """Delayed copies per synapse: one where there are no delays to tell them apart."""
-        return 1 if self.delays == "none" else self.kernel_count
+        return {"none": 1, "dense": self.taps}.get(self.delays, self.kernel_count)
 
     @property
     def layer_extra_steps(self) -> int:
@@ -296,6 +297,9 @@ class TrainConfig:
         None, "epochs until sigma_end; null: epochs//4; 0: sigma never shrinks", at_least=0
     )
 
+    test: bool = option(
+        True, "read the test set at the end; false: leave it unread, as a search should"
+    )
     checkpoint_minutes: float = option(
         10.0, "minutes from checkpoint to checkpoint within an epoch", above=0
     )
@@ -544,10 +548,19 @@ def _check_rules(config: Config) -> None:
     if config.resume == "auto" and config.out is None:
         raise UserError("resume=auto needs out=<folder of the run>.")
     model, train, data = config.model, config.train, config.data
+    if train.protocol == "paper" and not train.test:
+        raise UserError(
+            "train.test=false has no use with train.protocol=paper, which selects on it."
+        )
     if not model.hidden or min(model.hidden) < 1:
         raise UserError(f"model.hidden={model.hidden} must list at least one layer of neurons.")
     if model.taps % 2 == 0:
         raise UserError(f"model.taps={model.taps} must be odd; use {model.taps + 1}.")
+    if model.delays == "dense" and model.kernel_count != 1:
+        raise UserError(
+            f"model.kernel_count={model.kernel_count} has no use with model.delays=dense, whose"
+            " every synapse has a weight at every delay."
+        )
     if not 1 < config.tau < float("inf"):
         raise UserError(
             f"model.tau_ms={model.tau_ms:g} must be longer than one time step"

@@ -38,7 +38,7 @@ def test_defaults_are_valid_and_described() -> None:
     [
         (
             {"model__delays": "lerned"},
-            "model.delays=lerned is not one of learned, fixed, none. Did",
+            "model.delays=lerned is not one of learned, fixed, none, dense. Did",
         ),
         ({"model__taps": 24}, "model.taps=24 must be odd; use 25"),
         ({"model__taps": 0}, "model.taps=0 must be at least 1"),
@@ -47,6 +47,8 @@ def test_defaults_are_valid_and_described() -> None:
         ({"model__hidden": []}, "model.hidden"),
         ({"model__hidden": [4, 0]}, "model.hidden"),
         ({"model__dropout": 1.0}, "model.dropout=1 must be below 1"),
+        ({"model__delays": "dense", "model__kernel_count": 2}, "model.kernel_count=2 has no use"),
+        ({"train__protocol": "paper", "train__test": False}, "train.test=false has no use"),
         ({"model__density": 0.0}, "model.density=0 must be above 0"),
         ({"model__density": 1.5}, "model.density=1.5 must be at most 1"),
         ({"model__filter_tau_ms": 5.0}, "model.filter_tau_ms=5 must be longer"),

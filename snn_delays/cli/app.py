@@ -40,12 +40,12 @@ HELP_END = """--cfg job shows the configuration, -m runs over comma-separated va
 --hydra-help tells Hydra's own flags."""
 
 
-def run_command(name: str, task: Callable[[Any], None]) -> None:
+def run_command(name: str, task: Callable[[Any], Any]) -> None:
     """Run ``task`` with the configuration that the command line describes.
 
     Args:
         name: the command, and its primary configuration file.
-        task: takes the validated configuration.
+        task: takes the validated configuration; what it returns is what a search maximises.
     """
     quiet_libraries()
     _register()
@@ -55,10 +55,10 @@ def run_command(name: str, task: Callable[[Any], None]) -> None:
 
     started = False
 
-    def job(config: DictConfig) -> None:  # reports its own errors, or Hydra adds lines to them
+    def job(config: DictConfig) -> Any:  # reports its own errors, or Hydra adds lines to them
         nonlocal started
         started = True
-        report_errors(lambda: task(_checked(config)))
+        return report_errors(lambda: task(_checked(config)))
 
     def composed() -> None:
         try:
@@ -109,13 +109,13 @@ def quiet_libraries() -> None:
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
-def report_errors(action: Callable[[], Any]) -> None:
+def report_errors(action: Callable[[], Any]) -> Any:
     """Run ``action``; a mistake of the user's ends in one sentence and exit code 2."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not Hydra's printer
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     try:
-        action()
+        return action()
     except UserError as error:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -194,6 +194,13 @@ def _own_folder(out: str | None) -> str | None:
     if context.mode != RunMode.MULTIRUN:
         return out
     return os.path.join(out, str(context.job.num))
+
+
+def is_search() -> bool:
+    """Whether a sweeper that chooses by results, such as optuna, started this job."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return False
+    return not str(HydraConfig.get().sweeper._target_).endswith("BasicSweeper")
 
 
 # ---- errors ------------------------------------------------------------------------------------

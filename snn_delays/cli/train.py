@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from snn_delays.cli.app import run_command
+from snn_delays.cli.app import is_search, run_command
 from snn_delays.config import Config
+from snn_delays.errors import UserError
 
 
 def main() -> None:
@@ -14,23 +15,36 @@ def main() -> None:
     run_command("train", _train)
 
 
-def _train(config: Config) -> None:
+def _train(config: Config) -> float | None:
+    """Returns what a search maximises: the validation accuracy of the epoch that counts."""
     from snn_delays.train.run import train  # torch loads in seconds; --help need not wait
 
-    print(describe(train(config)))
+    if is_search() and config.train.protocol not in ("validation", "refit"):
+        raise UserError(
+            f"A search chooses on validation data, which train.protocol={config.train.protocol} does"
+            " not keep; give train.protocol=validation."
+        )
+    result = train(config)
+    print(describe(result))
+    return float(result["valid"]["accuracy"]) if "valid" in result else None
 
 
 def describe(result: dict[str, Any]) -> str:
     """A result as a person reads it."""
     from snn_delays.evaluate import Score
 
-    def line(name: str, values: dict[str, Any]) -> str:
+    def line(name: str, values: dict[str, Any], note: str = "") -> str:
         return f"  {name:20} {Score.from_dict(values)}{note}"
 
-    note = "  (test-selected)" if result["selection"] == "test-selected" else ""
-    lines = [f"\ntest accuracy of epoch {result['epoch']} ({result['selection']}), 95 % interval"]
-    lines.append(line("all", result))
-    lines += [line(name, values) for name, values in result["per_speaker_group"].items()]
+    how = f"epoch {result['epoch']} ({result['selection']}), 95 % interval"
+    lines = [""]
+    if "valid" in result:
+        lines += [f"validation accuracy of {how}", line("all", result["valid"])]
+    if "accuracy" in result:
+        note = "  (test-selected)" if result["selection"] == "test-selected" else ""
+        lines += [f"test accuracy of {how}", line("all", result, note)]
+        groups = result["per_speaker_group"]
+        lines += [line(name, values, note) for name, values in groups.items()]
     if "batch_accuracy" in result:
         lines.append(f"  averaged over batches {result['batch_accuracy']:.2%}{note}")
     lines.append(f"{result['parameters']:,} parameters, {result['seconds']:.0f} s")

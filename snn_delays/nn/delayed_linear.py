@@ -22,7 +22,8 @@ class DelayedLinear(nn.Module):
         outputs: number of outputs O.
         taps: number of taps D; delays lie in [0, D - 1] steps.
         kernel_count: delayed copies of each synapse C.
-        delays: "learned" (a parameter), "fixed" (drawn, rounded, a buffer) or "none" (zero).
+        delays: "learned" (a parameter), "fixed" (drawn, rounded, a buffer), "none" (zero) or "dense"
+            (the c-th copy at delay c: with C = D, an ordinary temporal convolution).
         delay_init: "uniform" over [0, D - 1], or "uniform_clamped": over [0, D], cut at D - 1,
             which is the authors' draw.
         extra_steps: steps added behind the sequence.
@@ -111,6 +112,8 @@ class DelayedLinear(nn.Module):
 def _draw_delay(shape: tuple[int, ...], taps: int, delays: str, init: str) -> Tensor:
     if delays == "none":
         return torch.zeros(shape)
+    if delays == "dense":
+        return torch.arange(shape[2]).expand(shape).to(torch.get_default_dtype()).contiguous()
     if init == "uniform_clamped":
         delay = torch.empty(shape).uniform_(0, taps).clamp_(max=taps - 1)
     else:

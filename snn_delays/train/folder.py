@@ -116,7 +116,7 @@ def read_result(out: Path) -> dict[str, Any] | None:
         return None
     try:
         result = json.loads(path.read_text())
-        result["accuracy"], result["selection"], result["per_speaker_group"]
+        result["selection"], result["epoch"], result["parameters"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: remove it, and resume=auto makes it anew.") from error
     return result

@@ -38,8 +38,8 @@ def train(config: Config) -> dict[str, Any]:
     """Train, select and test as ``config`` says.
 
     Writes ``config.out`` (config.yaml, split.json, metrics.jsonl, checkpoints/, result.json). The
-    test set is evaluated once, after training, except with ``train.protocol=paper``, whose numbers
-    say so. With ``config.resume`` "auto" a run that is there goes on, and ends as if it had never
+    test set is evaluated once, after training, or not at all (``train.test=false``), except with
+    ``train.protocol=paper``, whose numbers say so. With ``config.resume`` "auto" a run that is there goes on, and ends as if it had never
     stopped; one that has ended gives its result.
 
     Args:
@@ -86,12 +86,18 @@ def _train(config: Config) -> dict[str, Any]:
         folder.started = started - position.seconds
         folder.write_metrics(position.metrics)
         plan, epoch = _fit(config, data, device, folder, saved, position)
+        tested = (
+            _outcome(config, plan, data, _test(out, data.test, device)) if config.train.test else {}
+        )
         result = {
-            **_outcome(config, plan, data, _test(out, data.test, device)),
+            "name": config.name,
+            "protocol": config.train.protocol,
+            "selection": config.selection,
+            **tested,
+            **_selected(_plan(config, data), position.metrics, epoch),
             "epoch": epoch,
             "parameters": count_parameters(network),
             "trained_on": len(plan.train),
-            "selected_on": len(select) if (select := _plan(config, data).select) else 0,
             **_provenance(config, data, device),
             "parts": position.parts,
             "seconds": round(folder.seconds, 1),
@@ -206,17 +212,26 @@ def _outcome(config: Config, plan: Plan, data: Data, evaluation: Evaluation) -> 
         return {k: {**s.as_dict(), "selection": config.selection} for k, s in scores.items()}
 
     outcome = {
-        "name": config.name,
         **evaluation.score().as_dict(),
         "loss": evaluation.loss,
-        "protocol": config.train.protocol,
-        "selection": config.selection,
         "per_class": marked(evaluation.per_class(data.classes)),
         "per_speaker_group": marked(groups),
     }
     if config.train.protocol == "paper":
         outcome["batch_accuracy"] = evaluation.batch_accuracy
     return outcome
+
+
+def _selected(plan: Plan, metrics: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
+    """On how many samples the epoch was chosen; its score there, if they are validation data."""
+    if plan.select is None:
+        return {"selected_on": 0}
+    chosen: dict[str, Any] = {"selected_on": len(plan.select)}
+    if plan.select_name == "valid":
+        line = metrics[epoch - 1]  # the first training's come first
+        score = Score(round(line["valid_accuracy"] * len(plan.select)), len(plan.select))
+        chosen["valid"] = {**score.as_dict(), "loss": line["valid_loss"]}
+    return chosen
 
 
 def _provenance(config: Config, data: Data, device: torch.device) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class TensorBoardTracker:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Report the test accuracy and close."""
-        if result:
+        if "accuracy" in result:
             self._writer.add_scalar("test/accuracy", result["accuracy"], result["epoch"])
         self._writer.close()
 

@@ -100,6 +100,7 @@ def test_sizes(T, B, hidden) -> None:
         {"taps": 101, "extra_steps": 0},
         {"taps": 3, "extra_steps": 40},
         {"delays": "fixed"},
+        {"delays": "dense", "taps": 5},
         {"density": 0.3},
         {"dropout": 0.0},
         {"readout": "max"},

@@ -91,6 +91,22 @@ def test_no_delays_is_a_plain_linear_network() -> None:
     torch.testing.assert_close(layer(x), x @ layer.weight[:, :, 0].T)
 
 
+def test_dense_delays_are_an_ordinary_temporal_convolution() -> None:
+    network = build_network(small(delays="dense"), 4).double()
+    layer, x = network.blocks[0].linear, spikes().double()
+    taps, steps = layer.taps, len(x) + layer.extra_steps
+    assert layer.weight.shape[2] == taps
+    padded = torch.nn.functional.pad(x.permute(1, 2, 0), (taps - 1, layer.extra_steps))
+    expected = torch.nn.functional.conv1d(padded, layer.weight.flip(2)).permute(2, 0, 1)
+    for training in (True, False):
+        torch.testing.assert_close(network.train(training).blocks[0].linear(x), expected)
+    assert len(expected) == steps
+    (wanted,) = torch.autograd.grad(expected.square().sum(), layer.weight)
+    (got,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
+    torch.testing.assert_close(got, wanted)
+    assert count_parameters(network.blocks[0].linear) == layer.weight.numel()
+
+
 @pytest.mark.parametrize("extra", [None, 0, 3])
 def test_each_layer_lengthens_the_sequence(extra) -> None:
     network = build_network(small(extra_steps=extra), 4)
