@@ -206,8 +206,8 @@ class ModelConfig:
     hidden: list[int] = option([256, 256], "neurons of each hidden layer")
     delays: str = option(
         "learned",
-        "learned; fixed: drawn at random and rounded, not trained; none: plain linear maps; dense: a"
-        " weight at every delay, which is an ordinary temporal convolution",
+        "learned; fixed: drawn at random and rounded, not trained; none: plain linear maps; dense:"
+        " a weight at every delay, which is an ordinary temporal convolution",
         choices=("learned", "fixed", "none", "dense"),
     )
     taps: int = option(25, "delay taps D of each synapse, odd; delays reach D-1 steps", at_least=1)
@@ -400,6 +400,23 @@ class EvaluateConfig:
 
 
 @dataclass
+class BenchmarkConfig:
+    """Options of ``snn-delays benchmark``, besides those of the runs."""
+
+    suite: str = option("???", "networks to compare, a file in configs/suites (required)")
+    seeds: int | None = option(
+        None, "number of seeds, from 0; null: as many as the suite says", at_least=1
+    )
+    out: str | None = option(None, "folder to write; null: runs/benchmark/<suite>")
+    jobs: int | None = option(
+        None, "runs at a time; null: as many as there are GPUs, or cores for", at_least=1
+    )
+    threads: int = option(
+        1, "CPU threads of each run; results depend on it in rounding", at_least=1
+    )
+
+
+@dataclass
 class EncodeConfig:
     """Options of ``snn-delays data encode``, where ``source`` is written ``in``."""
 
@@ -476,7 +493,7 @@ def nearest(name: str, valid: list[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def validate(config: Config | EvaluateConfig | EncodeConfig) -> None:
+def validate(config: Config | EvaluateConfig | EncodeConfig | BenchmarkConfig) -> None:
     """Check choices, bounds and the rules between options.
 
     Raises:

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from snn_delays.cli.groups import SCHEMAS, WRITTEN, Schema, config_folder, groups, option_names
 from snn_delays.config import (
     PATHS,
+    BenchmarkConfig,
     Config,
     DataConfig,
     EncodeConfig,
@@ -150,6 +151,7 @@ def _register() -> None:
     store.store("schema", Config)
     store.store("schema_evaluate", EvaluateConfig)
     store.store("schema_encode", EncodeConfig)
+    store.store("schema_benchmark", BenchmarkConfig)
     OmegaConf.register_new_resolver("or", lambda first, other: first or other, replace=True)
 
 
@@ -244,6 +246,17 @@ def _no_such_value(path: str) -> str:
 
 
 def _help(name: str, overrides: list[str]) -> str:
+    text = f"{help_text(name, overrides)}\n\n{HELP_END}"
+    if groups(name):
+        text += "\nGroups change the values above: try"
+        text += f" `snn-delays {name} experiment=paper/shd --help`."
+    return text
+
+
+def help_text(name: str, overrides: list[str]) -> str:
+    """A command's groups and options, with their values as ``overrides`` make them."""
+    quiet_libraries()
+    _register()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         composed = hydra.compose(name, overrides)
     command = "data encode" if name == "encode" else name
@@ -257,11 +270,6 @@ def _help(name: str, overrides: list[str]) -> str:
     for key, _, field in options(SCHEMAS[name]()):
         value = "" if key in required else OmegaConf.select(composed, key)
         lines += _option_lines(WRITTEN.get(key, key), value, field)
-    lines += ["", HELP_END]
-    if groups(name):
-        lines += [
-            f"Groups change the values above: try `snn-delays {name} experiment=paper/shd --help`."
-        ]
     return "\n".join(lines)
 
 

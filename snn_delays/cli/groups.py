@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snn_delays.config import Config, EncodeConfig, EvaluateConfig, options
+from snn_delays.config import BenchmarkConfig, Config, EncodeConfig, EvaluateConfig, options
 
-Schema = Config | EvaluateConfig | EncodeConfig
+Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig
 SCHEMAS: dict[str, type[Schema]] = {
     "train": Config,
     "demo": Config,
     "evaluate": EvaluateConfig,
     "encode": EncodeConfig,
+    "benchmark": BenchmarkConfig,
 }
+SUITES = "suites"  # a folder of configs/ that is no group: `snn-delays benchmark` reads it
 WRITTEN = {"source": "in"}  # options whose name on the command line is a keyword of Python
 
 
@@ -29,7 +31,7 @@ def groups(command: str) -> dict[str, list[str]]:
         return {}
     folder = config_folder()
     found = {}
-    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for group in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != SUITES):
         files = sorted(group.rglob("*.yaml"))
         found[group.name] = [f.relative_to(group).with_suffix("").as_posix() for f in files]
     return found

@@ -21,8 +21,8 @@ def _train(config: Config) -> float | None:
 
     if is_search() and config.train.protocol not in ("validation", "refit"):
         raise UserError(
-            f"A search chooses on validation data, which train.protocol={config.train.protocol} does"
-            " not keep; give train.protocol=validation."
+            "A search chooses on validation data, which train.protocol="
+            f"{config.train.protocol} does not keep; give train.protocol=validation."
         )
     result = train(config)
     print(describe(result))

@@ -22,8 +22,8 @@ class DelayedLinear(nn.Module):
         outputs: number of outputs O.
         taps: number of taps D; delays lie in [0, D - 1] steps.
         kernel_count: delayed copies of each synapse C.
-        delays: "learned" (a parameter), "fixed" (drawn, rounded, a buffer), "none" (zero) or "dense"
-            (the c-th copy at delay c: with C = D, an ordinary temporal convolution).
+        delays: "learned" (a parameter), "fixed" (drawn, rounded, a buffer), "none" (zero) or
+            "dense" (the c-th copy at delay c: with C = D, an ordinary temporal convolution).
         delay_init: "uniform" over [0, D - 1], or "uniform_clamped": over [0, D], cut at D - 1,
             which is the authors' draw.
         extra_steps: steps added behind the sequence.

@@ -39,8 +39,8 @@ def train(config: Config) -> dict[str, Any]:
 
     Writes ``config.out`` (config.yaml, split.json, metrics.jsonl, checkpoints/, result.json). The
     test set is evaluated once, after training, or not at all (``train.test=false``), except with
-    ``train.protocol=paper``, whose numbers say so. With ``config.resume`` "auto" a run that is there goes on, and ends as if it had never
-    stopped; one that has ended gives its result.
+    ``train.protocol=paper``, whose numbers say so. With ``config.resume`` "auto" a run that is
+    there goes on, and ends as if it had never stopped; one that has ended gives its result.
 
     Args:
         config: options; validated here.

@@ -1,0 +1,1 @@
+"""Suites: experiments x seeds, trained, tabulated and compared in pairs."""

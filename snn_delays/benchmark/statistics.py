@@ -1,0 +1,80 @@
+"""Means over seeds with their intervals, and pairs of networks compared seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of n values, one a seed.
+
+    Attributes:
+        n: how many.
+        mean: their mean.
+        std: their standard deviation, with n - 1; NaN for one value.
+        low: lower end of the mean's 95 % interval by Student's t; NaN for one value.
+        high: upper end.
+    """
+
+    n: int
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two networks on the same seeds: the paired t-test of the differences.
+
+    Attributes:
+        difference: mean and interval of (a - b).
+        effect: the mean difference in its standard deviations (Cohen's d_z); NaN for n = 1.
+        p: two-sided p of no difference; NaN for n = 1.
+    """
+
+    difference: Summary
+    effect: float
+    p: float
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, spread and interval of values that seeds gave."""
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Summary(n, mean, math.nan, math.nan, math.nan)
+    std = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / math.sqrt(n)
+    return Summary(n, mean, std, mean - half, mean + half)
+
+
+def compare(a: Sequence[float], b: Sequence[float]) -> Comparison:
+    """Values of two networks, pair by pair of one seed."""
+    difference = summarise(np.subtract(a, b).tolist())
+    if difference.n < 2:
+        return Comparison(difference, math.nan, math.nan)
+    if difference.std == 0:  # no spread to measure it in
+        same = difference.mean == 0
+        effect = 0.0 if same else math.copysign(math.inf, difference.mean)
+        return Comparison(difference, effect, 1.0 if same else 0.0)
+    t = difference.mean / (difference.std / math.sqrt(difference.n))
+    p = 2 * float(stats.t.sf(abs(t), difference.n - 1))
+    return Comparison(difference, difference.mean / difference.std, p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests made at once, corrected after Holm 1979."""
+    order = sorted(range(len(p_values)), key=lambda k: p_values[k])
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, k in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[k]))
+        corrected[k] = highest
+    return corrected
