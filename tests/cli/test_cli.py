@@ -296,15 +296,6 @@ def test_every_experiment_composes_and_builds(experiment) -> None:
     build_network(config, 20)
 
 
-@pytest.mark.parametrize(
-    ("experiment", "classes", "parameters"), [("shd", 20, 214_016), ("ssc", 35, 705_536)]
-)
-def test_paper_experiments_have_the_papers_size(experiment, classes, parameters) -> None:
-    config = app.compose("train", [f"experiment=paper/{experiment}"])
-    assert count_parameters(build_network(config, classes)) == parameters
-    assert config.train.protocol == "validation"  # never the test set unless asked for
-
-
 def test_demo_networks_have_equal_parameter_counts() -> None:
     counts = {}
     for variant in demo.VARIANTS:

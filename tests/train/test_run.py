@@ -124,6 +124,25 @@ def test_refit_trains_anew_on_everything(small_config, monkeypatch) -> None:
     assert meta.steps == run.load_data(small_config()).everything.longest
 
 
+@pytest.mark.parametrize("protocol", ["validation", "refit", "last"])
+def test_the_test_set_may_be_left_unread(protocol, small_config, monkeypatch) -> None:
+    seen = spy(monkeypatch)
+    result = train(small_config(protocol=protocol, test=False))
+    assert seen == ([] if protocol == "last" else [("loop", 12)] * 3)
+    assert not {"accuracy", "loss", "per_class", "per_speaker_group"} & result.keys()
+    assert ("valid" in result) == (protocol != "last")
+
+
+def test_the_validation_score_is_that_of_the_epoch_chosen(small_config) -> None:
+    for protocol in ("validation", "refit"):
+        config = small_config(protocol=protocol)
+        config.out += protocol
+        result = train(config)
+        line = metrics(result["out"])[result["epoch"] - 1]
+        assert result["valid"]["accuracy"] == line["valid_accuracy"]
+        assert (result["valid"]["loss"], result["valid"]["n"]) == (line["valid_loss"], 12)
+
+
 def test_the_papers_protocol_says_test_selected_and_pads_by_batch(small_config) -> None:
     result = train(small_config(protocol="paper"))
     assert result["selection"] == "test-selected"

@@ -1,0 +1,80 @@
+"""Hours that the paper's experiments take here: the time of a training step, times their number.
+
+    python -m scripts.reproduce.hours [--device cuda] [--rounds 3] [paper/shd ...]
+
+The spikes are random. Sizes: SHD 8,156 recordings of up to 1.4 s, SSC 75,466 of 1 s, GSC 84,843 of
+1 s. Evaluation is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+
+from snn_delays.cli.app import compose, quiet_libraries
+from snn_delays.cli.groups import groups
+from snn_delays.config import Config
+from snn_delays.device import pick_device
+from snn_delays.nn import draw_network
+from snn_delays.train.optim import build_optimizers
+from snn_delays.train.schedules import sigma_at
+
+RATE = 0.05  # spikes per channel and step
+TRAINING = {"shd": (8156, 140, 20), "ssc": (75466, 100, 35), "gsc": (84843, 101, 35)}  # n, T, K
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    quiet_libraries()
+    known = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.reproduce.hours",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("experiments", nargs="*", metavar="experiment", help="(all of the paper's)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--rounds", type=int, default=3, help="steps that are timed (3)")
+    options = parser.parse_args(arguments)
+    print("| experiment | step, ms | steps | hours |\n|---|---|---|---|")
+    for name in options.experiments or known:
+        if name not in known:
+            parser.error(f"{name} is not one of {', '.join(known)}.")
+        config = compose("train", [f"experiment={name}", f"device={options.device}"])
+        seconds = step_seconds(config, options.rounds)
+        steps = config.train.epochs * -(-TRAINING[config.data.name][0] // config.train.batch_size)
+        hours = steps * seconds / 3600
+        print(f"| {name} | {1000 * seconds:,.0f} | {steps:,} | {hours:.1f} |", flush=True)
+    return 0
+
+
+def step_seconds(config: Config, rounds: int) -> float:
+    """Median time of a training step, in seconds; one before it is not counted."""
+    _, steps, classes = TRAINING[config.data.name]
+    device = pick_device(config.device)
+    network = draw_network(config, classes).to(device)
+    network.set_sigma(sigma_at(0, config.train, config.model.layer_taps))
+    optimizers = build_optimizers(network, config.train)
+    batch = config.train.batch_size
+    x = (torch.rand(steps, batch, config.data.channels) < RATE).float().to(device)
+    y = torch.randint(classes, (batch,), device=device)
+    times = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        optimizers.zero_grad()
+        torch.nn.functional.cross_entropy(network(x), y).backward()
+        optimizers.step()
+        network.constrain()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

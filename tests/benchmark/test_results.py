@@ -1,0 +1,117 @@
+"""The table of a suite, from lines made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from snn_delays.benchmark.results import numbers, table
+from snn_delays.benchmark.suite import Member, Suite, load_suite, overrides
+from snn_delays.errors import UserError
+
+SUITE = Suite(
+    "words",
+    "Words",
+    {
+        "learned": Member("learned delays", [], "95.0 ± 0.2 %"),
+        "none": Member("no delays", []),
+        "late": Member("not there yet", []),
+    },
+    seeds=3,
+    baseline="learned",
+)
+
+
+def line(member: str, seed: int, accuracy: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "member": member,
+        "seed": seed,
+        "accuracy": accuracy,
+        "n": 1200,
+        "per_speaker_group": {"unseen speakers": {"accuracy": accuracy / 2, "n": 1000}},
+        "parameters": 71680,
+        "seconds": 90.0,
+        "selection": "last epoch, not selected",
+        "commit": "abc",
+        "data_hash": "d1",
+        "versions": {"torch": "2"},
+        "machine": {"cpu": "X", "threads": 1},
+        "epochs": [],
+        **changes,
+    }
+
+
+LINES = [
+    *(line("learned", seed, value) for seed, value in enumerate([0.80, 0.82, 0.84])),
+    *(line("none", seed, value) for seed, value in enumerate([0.40, 0.41, 0.42])),
+]
+
+
+def test_rows_pairs_and_how_it_was_made() -> None:
+    text = table(SUITE, LINES, {"none, seed 3": "the disk is full."})
+    assert "| learned delays | 71,680 | 3 | 82.0 ± 2.0 % [77.0, 87.0] |" in text
+    assert (
+        "| no delays | 71,680 | 3 | 41.0 ± 1.0 % [38.5, 43.5] | 20.5 ± 0.5 % [19.3, 21.7] |" in text
+    )
+    assert "all (n = 1,200) | unseen speakers (n = 1,000)" in text
+    assert "| 1.5 | 95.0 ± 0.2 % |" in text
+    # differences 40, 41, 42: mean 41, sd 1, t(2) = 71.01, p = 0.000198
+    assert "| no delays | 3 | +41.0 [+38.5, +43.5] | 41.0 | 0.0002 | 0.0002 |" in text
+    assert "Without a result so far: not there yet." in text
+    assert "**Failed**: none, seed 3: the disk is full." in text
+    assert "commit abc; data d1; X, 1 threads a run; torch 2" in text
+    assert "test-selected" not in text
+
+
+def test_only_seeds_of_both_are_paired() -> None:
+    text = table(SUITE, [*LINES[:2], *LINES[3:]], {})
+    assert "| no delays | 2 | +40.5" in text
+    assert "less each other" not in table(SUITE, [LINES[0], *LINES[3:]], {})
+
+
+def test_test_selected_stands_beside_every_number() -> None:
+    chosen = [line("learned", s, 0.9 + s / 100, selection="test-selected") for s in range(3)]
+    text = table(SUITE, [*chosen, *LINES[3:]], {})
+    rows = [row for row in text.splitlines() if row.startswith("| learned delays")]
+    assert [row.count("% [") for row in rows] == [row.count("(test-selected)") for row in rows]
+    pairs = [row for row in text.splitlines() if row.startswith("| no delays | 3 | +")]
+    assert len(pairs) == 2
+    assert all("(test-selected)" in row for row in pairs)
+
+
+def test_nothing_is_known_yet() -> None:
+    text = table(SUITE, [], {})
+    assert text.startswith("# Words\n")
+    assert "learned delays, no delays, not there yet" in text
+
+
+def test_a_repetition_is_compared_without_its_times() -> None:
+    epochs = [{"epoch": 1, "train_loss": 0.5, "seconds": 3.0, "samples_per_second": 9.0}]
+    a = line("learned", 0, 0.8, epochs=epochs, seconds=5.0)
+    b = line("learned", 0, 0.8, epochs=[{**epochs[0], "seconds": 4.0}], seconds=6.0)
+    assert numbers(a) == numbers(b)
+    assert numbers(a) != numbers({**a, "accuracy": 0.81})
+    assert numbers(a) != numbers({**a, "epochs": [{**epochs[0], "train_loss": 0.6}]})
+
+
+def test_later_options_count() -> None:
+    assert overrides(["a=1", "b=2"], ["b=3"], ["+c=4"]) == ["a=1", "b=3", "+c=4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("title: x\nseeds: 1\n", "does not describe a suite"),
+        ("members: [1]\n", "does not describe a suite"),
+        ("title: x\nseeds: 1\nmembers: {a: {label: b}}\n", "does not describe a suite"),
+        ("title: x\nseeds: 1\nbaseline: z\nmembers: {a: {label: b, options: []}}", "baseline z"),
+        (": :", "does not describe a suite"),
+    ],
+)
+def test_a_wrong_suite_is_one_sentence(text, words, tmp_path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=words):
+        load_suite(tmp_path, "mine")
+    with pytest.raises(UserError, match=r"suite=mien is not one of mine. Did you mean 'mine'\?"):
+        load_suite(tmp_path, "mien")

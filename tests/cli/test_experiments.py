@@ -1,0 +1,100 @@
+"""The paper's experiments: the parameters that they say, and a step of training each."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from snn_delays.cli.app import compose
+from snn_delays.cli.groups import config_folder, groups
+from snn_delays.nn import count_parameters, draw_network
+from snn_delays.train.optim import build_optimizers
+from snn_delays.train.schedules import sigma_at
+
+PAPER = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
+PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm
+    "shd": 214_016,
+    "2l_1kc": 705_536,
+    "2l_2kc": 1_409_024,
+    "3l_1kc": 1_230_848,
+    "3l_2kc": 2_458_624,
+}
+
+
+def header(experiment: str) -> str:
+    text = (config_folder() / f"experiment/{experiment}.yaml").read_text()
+    return "".join(line for line in text.splitlines(True) if line.startswith("#"))
+
+
+def classes(experiment: str) -> int:
+    return 20 if experiment.startswith("paper/shd") else 35
+
+
+def test_every_row_and_ablation_is_there() -> None:
+    rows = {
+        "shd",
+        *(f"{d}{r}" for d in ("ssc", "gsc") for r in ("", "_2l_2kc", "_3l_1kc", "_3l_2kc")),
+    }
+    kinds = ("none", "none_equal", "fixed", "fixed_equal", "constant", "sparse_50", "sparse_20",
+             "sparse_10", "dense")  # fmt: skip
+    ablations = {f"{data}_{kind}" for data in ("shd", "ssc") for kind in kinds}
+    assert {name.removeprefix("paper/") for name in PAPER} == rows | ablations
+
+
+@pytest.mark.parametrize("experiment", PAPER)
+def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
+    text = header(experiment)
+    assert f"#   snn-delays train experiment={experiment} data.root=<folder>\n" in text
+    assert all(f"# {word}: " in text for word in ("Published", "Measured", "Cost"))
+    config = compose("train", [f"experiment={experiment}"])
+    assert config.train.protocol == "validation"  # never the test set unless asked for
+    network = draw_network(config, classes(experiment))
+    said = re.search(r"# Parameters: ([\d,]+)", text)
+    assert said is not None
+    assert count_parameters(network) == int(said[1].replace(",", ""))
+
+    network.set_sigma(sigma_at(0, config.train, config.model.layer_taps))
+    optimizers = build_optimizers(network, config.train)
+    torch.manual_seed(0)
+    x, y = (torch.rand(6, 3, 140) < 0.3).float(), torch.tensor([0, 1, 2])
+    before = [p.detach().clone() for p in network.parameters()]
+    loss = cross_entropy(network.train()(x), y)
+    loss.backward()
+    optimizers.step()
+    network.constrain()
+    assert torch.isfinite(loss)
+    moved = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
+    assert all(moved)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "row"),
+    [("shd", "shd"), ("ssc", "2l_1kc"), ("gsc", "2l_1kc")]
+    + [(f"{data}_{row}", row) for data in ("ssc", "gsc") for row in ("2l_2kc", "3l_1kc", "3l_2kc")],
+)
+def test_the_papers_rows_have_the_papers_size(experiment, row) -> None:
+    config = compose("train", [f"experiment=paper/{experiment}"])
+    assert count_parameters(draw_network(config, classes(f"paper/{experiment}"))) == PUBLISHED[row]
+
+
+@pytest.mark.parametrize("data", ["shd", "ssc"])
+@pytest.mark.parametrize("kind", ["none_equal", "fixed_equal"])
+def test_equal_parameters_are_equal(data, kind) -> None:
+    counts = [
+        count_parameters(
+            draw_network(compose("train", [f"experiment=paper/{name}"]), classes(f"paper/{data}"))
+        )
+        for name in (data, f"{data}_{kind}")
+    ]
+    assert abs(counts[1] / counts[0] - 1) < 0.002
+
+
+@pytest.mark.parametrize("kind", ["learned", "constant", "fixed", "none", "dense"])
+def test_fsdd_networks_have_equal_parameters(kind) -> None:
+    config = compose("train", [f"experiment=fsdd/{kind}"])
+    learned = compose("train", ["experiment=fsdd/learned"])
+    counts = [count_parameters(draw_network(c, 10)) for c in (config, learned)]
+    assert abs(counts[0] / counts[1] - 1) < 0.01
