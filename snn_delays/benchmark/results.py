@@ -28,6 +28,8 @@ def read_line(job: Job) -> Line | None:
     if result is None:
         return None
     epochs = [json.loads(line) for line in (job.out / METRICS_FILE).read_text().splitlines()]
+    for epoch in epochs:
+        epoch.pop("delays", None)  # the trace stays in the run's folder
     made = {"member": job.member, "seed": job.config.seed}
     return {**made, **result, "config": shaping(job.config), "epochs": epochs}
 

@@ -38,6 +38,7 @@ from snn_delays.train.optim import Optimizers, build_optimizers
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
+from snn_delays.train.trace import delay_trace, drawn_delays
 from snn_delays.train.tracking import NoTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
@@ -146,6 +147,7 @@ class Training:
         self.config, self.plan, self.classes, self.folder = config, plan, classes, folder
         self.position = position
         self.network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
+        self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
         self.steps = padded_steps(config, plan.train)
         self.loader = build_loader(config, plan.train, self.steps, device, training=True)
@@ -187,6 +189,8 @@ class Training:
         metrics |= self._train(epoch, sums, progress)
         self.optimizers.end_epoch()
         metrics |= layer_activity(self.network, self._looked_at)
+        if self._drawn:
+            metrics["delays"] = delay_trace(self.network, self._drawn)
         rank = (float(epoch), 0.0)  # nothing to select on: the last is the best
         if self.selector:
             evaluation = evaluate(self.network, self.selector)

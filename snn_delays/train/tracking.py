@@ -106,8 +106,8 @@ class WandbTracker:
             self._run = wandb.init(mode="offline", settings=wandb.Settings(silent=True), **settings)
 
     def log(self, metrics: dict[str, Any]) -> None:
-        """Report the metrics of an epoch."""
-        self._run.log(metrics)
+        """Report the numbers of an epoch."""
+        self._run.log({k: v for k, v in metrics.items() if isinstance(v, int | float | str)})
 
     def finish(self, result: dict[str, Any]) -> None:
         """Report the result's numbers as the run's summary and close."""
