@@ -17,6 +17,7 @@ LAYERS = (
     "data",
     "evaluate",
     "train",
+    "benchmark",
     "deploy",
     "analysis",
     "cli",
@@ -24,8 +25,8 @@ LAYERS = (
 ONLY_PLACE = {
     "tonic": {f"data/datasets/{name}.py" for name in ("download", "published", "spikes", "words")},
     "wandb": {"train/tracking.py"},
-    "hydra": {"cli/app.py"},
-    "omegaconf": {"cli/app.py"},
+    "hydra": {"cli/app.py", "cli/launch.py"},
+    "omegaconf": {"cli/app.py", "cli/launch.py"},
     "numba": {"ops/compiled.py", "ops/blas.py"},
     "llvmlite": {"ops/compiled.py", "ops/blas.py"},
     "threadpoolctl": {"ops/blas.py"},

@@ -1,102 +1,327 @@
-"""Pictures of the delays of a network."""
+"""Pictures of delays: where they were drawn, where they went, and with which weights."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from snn_delays.nn import DelayedLinear, Network
+from snn_delays.analysis.exhibit import (
+    AFTER,
+    BEFORE,
+    COLOURS,
+    DENSITY,
+    EXCITATORY,
+    INHIBITORY,
+    SIGNED,
+    WIDTH,
+    Exhibit,
+    legend_above,
+    new_figure,
+)
+from snn_delays.analysis.subject import Subject
+from snn_delays.analysis.tables import Array, receptive_fields, synapses
 
-# Colours apart for colour-blind readers and in print (Okabe and Ito).
-BEFORE, AFTER = "#999999", "#000000"
-EXCITATORY, INHIBITORY = "#0072B2", "#D55E00"
 MOST_DOTS = 3000  # per layer; the heaviest synapses
+FIELDS = 12  # neurons whose receptive fields are drawn
+WEIGHT_BINS = 40
 
 
-def layer_names(network: Network) -> list[str]:
-    """A name for each delayed layer, from input to output."""
-    return [*(f"hidden layer {n + 1}" for n in range(len(network.blocks))), "readout"]
+def has_delays(subject: Subject) -> bool:
+    """Whether every synapse has a delay of its own."""
+    return subject.config.model.delays in ("learned", "fixed")
 
 
-def plot_delays(before: Network, after: Network, step_ms: float, title: str) -> Figure:
-    """Where delays were and went: one row per layer.
-
-    Left, the share of synapses at each delay, as drawn and after training. Right, the delay of
-    each synapse as drawn and after training; a larger dot is a larger weight, and dots on the line
-    have not moved.
-
-    Args:
-        before: the network as drawn.
-        after: the trained network.
-        step_ms: length of a step, ms.
-        title: of the figure.
-    """
-    names = layer_names(after)
-    figure = Figure(figsize=(9, 2.4 * len(names) + 0.6), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots(len(names), 2, sharex=True, squeeze=False)
-    rows = zip(names, before.delayed_layers(), after.delayed_layers(), axes, strict=True)
-    for name, drawn, trained, (left, right) in rows:
-        _share_per_delay(left, drawn, trained, step_ms)
-        _movement(right, drawn, trained, step_ms)
-        left.set_title(name, loc="left", fontsize=10)
-    for axis in axes[0]:  # above the axes, where no data is
-        axis.legend(
-            frameon=False,
-            fontsize=9,
-            ncols=2,
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
-            borderpad=0,
-        )
-    axes[-1, 0].set_xlabel("delay (ms)")
-    axes[-1, 1].set_xlabel("as drawn (ms)")
-    return figure
+def _panels(subject: Subject, columns: int, **options: Any) -> tuple[Figure, Array, list[str]]:
+    names = [name for name, _, _ in subject.layers()]
+    figure = new_figure(len(names))
+    axes = figure.subplots(len(names), columns, squeeze=False, sharex="col", **options)
+    for name, axis in zip(names, axes[:, 0], strict=True):
+        axis.set_title(name, loc="left", fontsize=10)
+    return figure, axes, names
 
 
-def _rounded(linear: DelayedLinear) -> NDArray[np.int64]:
-    return linear.delay.detach().round().long().flatten().cpu().numpy()
+# ---- where delays are --------------------------------------------------------------------------
 
 
-def _share_per_delay(
-    axis: Axes, drawn: DelayedLinear, trained: DelayedLinear, step_ms: float
-) -> None:
-    delays_ms = step_ms * np.arange(trained.taps)
-    for linear, colour, label in ((drawn, BEFORE, "as drawn"), (trained, AFTER, "trained")):
-        count = np.bincount(_rounded(linear), minlength=trained.taps)
-        share = 100 * count / count.sum()
-        axis.step(delays_ms, share, where="mid", color=colour, label=label)
-    axis.set_ylim(bottom=0)
-    axis.set_ylabel("synapses (%)")
-
-
-def _movement(axis: Axes, drawn: DelayedLinear, trained: DelayedLinear, step_ms: float) -> None:
-    before, after, weight = (
-        tensor.detach().flatten().cpu().numpy()
-        for tensor in (drawn.delay, trained.delay, trained.weight)
+def distribution(subject: Subject) -> Exhibit:
+    """Share of the synapses at each deployed delay: before and after, and by sign."""
+    data = distribution_data(subject)
+    figure, axes, names = _panels(subject, 2)
+    for name, (left, right) in zip(names, axes, strict=True):
+        rows = data[data["layer"] == name]
+        for axis, column, colour in (
+            (left, "drawn", BEFORE),
+            (left, "trained", AFTER),
+            (right, "excitatory", EXCITATORY),
+            (right, "inhibitory", INHIBITORY),
+        ):
+            x, y = rows["delay_ms"], rows[f"{column}_percent"]
+            axis.step(x, y, where="mid", color=colour, label=column)
+        left.set_ylabel("synapses (%)")
+        for axis in (left, right):
+            axis.set_ylim(bottom=0)
+    for axis in axes[0]:
+        legend_above(axis)
+    for axis in axes[-1]:
+        axis.set_xlabel("delay (ms)")
+    return Exhibit(
+        "delays",
+        "Where the delays are",
+        "Share of each layer's synapses at each delay of the deployed network. Left, as drawn"
+        " before training and as trained; right, the trained ones by the sign of their weight, each"
+        " as a share of its sign.",
+        data,
+        figure,
     )
-    heaviest = np.argsort(-np.abs(weight))[:MOST_DOTS]
-    size = 20 * np.abs(weight) / max(np.abs(weight).max(), np.finfo(weight.dtype).tiny)
-    longest = step_ms * (trained.taps - 1)
-    axis.plot([0, longest], [0, longest], color=BEFORE, linewidth=1, zorder=0)
+
+
+def distribution_data(subject: Subject) -> pd.DataFrame:
+    """Columns layer, delay_ms, and in percent drawn, trained, excitatory, inhibitory."""
+    frame, step = synapses(subject), subject.step_ms
+    rows = []
+    for name, _, trained in subject.layers():
+        layer = frame[frame["layer"] == name]
+        steps = (layer["deployed_ms"] / step).round().to_numpy().astype(int)
+        drawn = (layer["drawn_ms"] / step).round().to_numpy().astype(int)
+        weight, taps = layer["weight"].to_numpy(), trained.taps
+        rows.append(
+            pd.DataFrame(
+                {
+                    "layer": name,
+                    "delay_ms": step * np.arange(taps),
+                    "drawn_percent": _percent(drawn, taps),
+                    "trained_percent": _percent(steps, taps),
+                    "excitatory_percent": _percent(steps[weight > 0], taps),
+                    "inhibitory_percent": _percent(steps[weight < 0], taps),
+                }
+            )
+        )
+    return pd.concat(rows)
+
+
+def _percent(steps: Array, taps: int) -> Array:
+    return 100 * np.bincount(steps, minlength=taps) / max(len(steps), 1)
+
+
+# ---- where they went ---------------------------------------------------------------------------
+
+
+def movement(subject: Subject) -> Exhibit:
+    """The delay of the heaviest synapses before and after training."""
+    frame = synapses(subject)
+    size = frame["weight"].abs()
+    heaviest = size.groupby(frame["layer"]).rank(ascending=False, method="first") <= MOST_DOTS
+    data = frame[heaviest]
+    figure, axes, _ = _panels(subject, 1)
+    for (name, _, trained), axis in zip(subject.layers(), axes[:, 0], strict=True):
+        _scatter(axis, data[data["layer"] == name], subject.step_ms * (trained.taps - 1))
+        axis.set_ylabel("trained (ms)")
+    legend_above(axes[0, 0])
+    axes[-1, 0].set_xlabel("delay as drawn (ms)")
+    return Exhibit(
+        "movement",
+        "Where each delay went",
+        f"The {MOST_DOTS:,} heaviest synapses of each layer (all, where it has fewer); a larger"
+        " dot is a larger weight, and dots on the line have not moved.",
+        data,
+        figure,
+    )
+
+
+def _scatter(axis: Axes, rows: pd.DataFrame, longest_ms: float) -> None:
+    axis.plot([0, longest_ms], [0, longest_ms], color=BEFORE, linewidth=1, zorder=0)
+    size = rows["weight"].abs()
+    size = 20 * size / max(size.max(), np.finfo(float).tiny)
     for sign, colour, label in ((1, EXCITATORY, "excitatory"), (-1, INHIBITORY, "inhibitory")):
-        shown = heaviest[np.sign(weight[heaviest]) == sign]
+        shown = np.sign(rows["weight"]) == sign
         axis.scatter(
-            step_ms * before[shown],
-            step_ms * after[shown],
+            rows["drawn_ms"][shown],
+            rows["delay_ms"][shown],
             size[shown],
             color=colour,
             label=label,
             linewidths=0,
             alpha=0.6,
         )
-    axis.set_ylabel("trained (ms)")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure; the suffix chooses the format."""
-    figure.savefig(path, dpi=120)
+def drift(subject: Subject) -> Exhibit:
+    """How the distribution of delays changed over epochs, from the run's trace."""
+    data = trace_data(subject)
+    figure, axes, names = _panels(subject, 2)
+    for name, (left, right) in zip(names, axes, strict=True):
+        rows = data[data["layer"] == name]
+        share = rows.pivot(index="delay_ms", columns="epoch", values="percent")
+        half, epochs = subject.step_ms / 2, share.columns
+        extent = (epochs[0] - 0.5, epochs[-1] + 0.5, -half, share.index[-1] + half)
+        image = left.imshow(
+            share.to_numpy(), origin="lower", aspect="auto", extent=extent, cmap=DENSITY
+        )
+        figure.colorbar(image, ax=left, label="synapses (%)")
+        left.set_ylabel("delay (ms)")
+        lines = rows.drop_duplicates("epoch")
+        right.plot(lines["epoch"], lines["moved_ms"], color=AFTER, label="moved (ms)")
+        right.set_ylabel("mean way (ms)")
+        right.set_ylim(bottom=0)
+        ends = right.twinx()
+        ends.plot(lines["epoch"], lines["low_percent"], "--", color=COLOURS[2])
+        ends.plot(lines["epoch"], lines["high_percent"], ":", color=COLOURS[1])
+        ends.set_ylabel("at an end (%)")
+        ends.set_ylim(bottom=0)
+        right.plot([], [], "--", color=COLOURS[2], label="at 0 (%)")
+        right.plot([], [], ":", color=COLOURS[1], label="at the longest (%)")
+    legend_above(axes[0, 1])
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch")
+    return Exhibit(
+        "drift",
+        "How the delays moved over training",
+        "Left, share of a layer's synapses at each delay, epoch by epoch. Right, mean distance"
+        " from where the delays were drawn, and shares of them that are held at either end of"
+        " their range.",
+        data,
+        figure,
+    )
+
+
+def trace_data(subject: Subject) -> pd.DataFrame:
+    """Columns epoch, layer, delay_ms, percent, moved_ms, low_percent, high_percent.
+
+    Of the training that chose the epoch; empty where nothing was traced.
+    """
+    rows, names = [], [name for name, _, _ in subject.layers()]
+    for line in subject.metrics:
+        if line["phase"] != "train":
+            continue
+        for name, layer in zip(names, line.get("delays", []), strict=False):
+            counts = np.array(layer["counts"])
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "epoch": line["epoch"],
+                        "layer": name,
+                        "delay_ms": subject.step_ms * np.arange(len(counts)),
+                        "percent": 100 * counts / max(counts.sum(), 1),
+                        "moved_ms": subject.step_ms * layer["moved"],
+                        "low_percent": 100 * layer["low"],
+                        "high_percent": 100 * layer["high"],
+                    }
+                )
+            )
+    return pd.concat(rows) if rows else pd.DataFrame()
+
+
+# ---- delays and weights ------------------------------------------------------------------------
+
+
+def joint(subject: Subject) -> Exhibit:
+    """How many synapses have each weight and delay."""
+    data = joint_data(subject)
+    figure, axes, names = _panels(subject, 1)
+    for name, axis in zip(names, axes[:, 0], strict=True):
+        rows = data[data["layer"] == name]
+        counts = rows.pivot(index="weight", columns="delay_ms", values="synapses")
+        shown = np.ma.masked_equal(counts.to_numpy(), 0)
+        image = axis.pcolormesh(counts.columns, counts.index, shown, cmap=DENSITY)
+        axis.axhline(0, color=BEFORE, linewidth=0.8)
+        axis.set_ylabel("weight")
+        figure.colorbar(image, ax=axis, label="synapses")
+    axes[-1, 0].set_xlabel("delay (ms)")
+    return Exhibit(
+        "joint",
+        "Weight and delay",
+        "Number of synapses at each delay of the deployed network and weight; above the line"
+        " excitatory, below inhibitory.",
+        data,
+        figure,
+    )
+
+
+def joint_data(subject: Subject) -> pd.DataFrame:
+    """Columns layer, delay_ms, weight (middle of a bin), synapses."""
+    frame, step, rows = synapses(subject), subject.step_ms, []
+    for name, _, trained in subject.layers():
+        layer = frame[frame["layer"] == name]
+        delays = step * np.arange(trained.taps)
+        largest = max(layer["weight"].abs().max(), np.finfo(float).tiny)
+        edges = np.linspace(-largest, largest, WEIGHT_BINS + 1)
+        counts, _, _ = np.histogram2d(
+            layer["deployed_ms"],
+            layer["weight"],
+            [step * (np.arange(trained.taps + 1) - 0.5), edges],
+        )
+        delay, weight = np.meshgrid(delays, (edges[1:] + edges[:-1]) / 2, indexing="ij")
+        columns = {"delay_ms": delay.ravel(), "weight": weight.ravel()}
+        rows.append(
+            pd.DataFrame({"layer": name, **columns, "synapses": counts.ravel().astype(int)})
+        )
+    return pd.concat(rows)
+
+
+def fields(subject: Subject, layer: int = 0, most: int = FIELDS) -> Exhibit:
+    """Spatio-temporal receptive fields of the neurons with the largest weights.
+
+    Args:
+        subject: the network.
+        layer: number of the delayed layer, from 0.
+        most: neurons that are drawn, those of the largest summed weights, sorted by their mean
+            delay.
+    """
+    name, _, linear = list(subject.layers())[layer]
+    data, chosen = fields_data(subject, layer, most)
+    largest = max(data["weight"].abs().max(), np.finfo(float).tiny)
+    rows = -(-len(chosen) // 4)
+    figure = Figure(figsize=(WIDTH, 2.0 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, 4, squeeze=False, sharex=True, sharey=True)
+    images, step = receptive_fields(linear), subject.step_ms
+    extent = (-step / 2, step * (linear.taps - 0.5), images.shape[1] - 0.5, -0.5)
+    image: Any = None
+    for neuron, axis in zip(chosen, axes.flat, strict=False):
+        image = axis.imshow(
+            images[neuron],
+            aspect="auto",
+            extent=extent,
+            cmap=SIGNED,
+            vmin=-largest,
+            vmax=largest,
+            interpolation="nearest",
+        )
+        axis.set_title(f"neuron {neuron}", loc="left", fontsize=9)
+    for axis in axes.flat[len(chosen) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("delay (ms)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("input")
+    figure.colorbar(image, ax=axes, label="weight", shrink=0.6)
+    return Exhibit(
+        f"fields_{layer + 1}",
+        f"Receptive fields, {name}",
+        "Weight at each input and delay, of the neurons whose absolute weights sum highest, sorted"
+        " by their mean delay. A synapse is a dot; white is none.",
+        data,
+        figure,
+    )
+
+
+def fields_data(subject: Subject, layer: int, most: int) -> tuple[pd.DataFrame, Array]:
+    """Columns neuron, input, delay_ms, weight of the synapses; and the neurons in order."""
+    _, _, linear = list(subject.layers())[layer]
+    images = receptive_fields(linear)
+    size = np.abs(images)
+    total = size.sum((1, 2))
+    heaviest = np.argsort(-total, kind="stable")[:most]
+    mean = (size * np.arange(linear.taps)).sum((1, 2)) / np.maximum(total, np.finfo(float).tiny)
+    chosen = heaviest[np.argsort(mean[heaviest], kind="stable")]
+    neuron, source, delay = np.nonzero(images[chosen])
+    columns = {
+        "neuron": chosen[neuron],
+        "input": source,
+        "delay_ms": subject.step_ms * delay,
+        "weight": images[chosen][neuron, source, delay],
+    }
+    return pd.DataFrame(columns), chosen

@@ -55,24 +55,23 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
     for number, (variant, config) in enumerate(configs.items(), 1):
         print(f"\n[{number}/{len(configs)}] {VARIANTS[variant]}")
         results[variant] = train(config)
-    picture = _draw(configs["learned"], out / "delays.png")
+    _draw(results["learned"]["out"])
     print(_table(results, configs))
+    seconds = time.perf_counter() - started
     print(
-        f"\n{time.perf_counter() - started:.0f} s; runs in {out}/, picture of the delays {picture}"
+        f"\n{seconds:.0f} s; runs in {out}/, pictures of the delays delays.png, movement.png there"
     )
     return results
 
 
-def _draw(config: Config, path: Path) -> Path:
-    from snn_delays.analysis.delays import plot_delays, save_figure
-    from snn_delays.nn import draw_network
-    from snn_delays.train.checkpoint import load_run
+def _draw(folder: str) -> None:
+    from snn_delays.analysis.delays import distribution, movement
+    from snn_delays.analysis.exhibit import save_figure
+    from snn_delays.analysis.subject import open_run
 
-    run = load_run(str(config.out))
-    drawn = draw_network(config, len(run.meta.classes))
-    title = f"Delays learned in {run.meta.epoch} epochs"
-    save_figure(plot_delays(drawn, run.network, config.data.step_ms, title), path)
-    return path
+    subject = open_run(folder)
+    for exhibit in (distribution(subject), movement(subject)):
+        save_figure(exhibit.figure, Path(folder).with_name(f"{exhibit.name}.png"))
 
 
 def _table(results: dict[str, dict[str, Any]], configs: dict[str, Config]) -> str:

@@ -1,0 +1,90 @@
+"""What a deployed network does with samples: spikes and membranes of every layer.
+
+Shapes: T time steps (each layer lengthens the sequence), B batch, N neurons, I inputs, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_delays.nn import Network
+
+SATURATED = 0.9  # spikes per step from which a neuron is called saturated
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A recording of a whole network, on its device.
+
+    Attributes:
+        input: what came in, [T, B, I].
+        spikes: of each hidden layer, [T, B, N].
+        membranes: of each hidden layer after the reset, [T, B, N].
+        readout: membrane of the readout, [T, B, K].
+        scores: of the classes, [B, K].
+    """
+
+    input: Tensor
+    spikes: list[Tensor]
+    membranes: list[Tensor]
+    readout: Tensor
+    scores: Tensor
+
+    @property
+    def predictions(self) -> Tensor:
+        """Most likely class, [B]."""
+        return self.scores.argmax(1)
+
+
+@torch.no_grad()
+def record(network: Network, x_TBI: Tensor) -> Activity:
+    """Run the deployed network on a batch and keep all that its neurons do.
+
+    Args:
+        network: left as it was.
+        x_TBI: the batch.
+    """
+    nodes: list[Any] = [*(block.neuron for block in network.blocks), network.readout.neuron]
+    spikes: list[Tensor] = []
+    hooks = [node.register_forward_hook(lambda *call: spikes.append(call[2])) for node in nodes]
+    try:
+        with _evaluating(network), _stored_membranes(nodes):
+            scores = network(x_TBI)
+            membranes = [node.v_seq for node in nodes]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Activity(x_TBI, spikes[:-1], membranes[:-1], membranes[-1], scores)
+
+
+def rates(spikes_TBN: Tensor) -> Tensor:
+    """Spikes per step of each neuron, [N]."""
+    return spikes_TBN.mean((0, 1))
+
+
+@contextmanager
+def _evaluating(network: Network) -> Iterator[None]:
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
+
+
+@contextmanager
+def _stored_membranes(nodes: list[Any]) -> Iterator[None]:
+    stored = [node.store_v_seq for node in nodes]
+    try:
+        for node in nodes:
+            node.store_v_seq = True
+        yield
+    finally:
+        for node, was in zip(nodes, stored, strict=True):
+            node.store_v_seq = was

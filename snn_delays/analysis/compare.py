@@ -1,0 +1,79 @@
+"""Runs beside one another: how alike are the delays that different seeds learned?"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import wasserstein_distance
+
+from snn_delays.analysis.subject import Subject
+from snn_delays.analysis.tables import Array, array, existing, receptive_fields
+from snn_delays.nn import DelayedLinear
+
+
+def similarity(subjects: Sequence[Subject], seed: int = 0) -> pd.DataFrame:
+    """How alike the delays of each layer are, pair by pair of runs.
+
+    ``distance_ms`` is the Wasserstein distance between the distributions of delays: the mean way
+    from one to the other. ``matched`` is the mean correlation of receptive fields, input x delay,
+    between neurons paired one to one so that it is highest (Kuhn 1955); only the first hidden
+    layer has it, whose inputs mean the same in all runs. ``chance`` is the same after shuffling
+    the second run's delays over its synapses: what weights alone and the pairing give.
+
+    Args:
+        subjects: networks of one shape.
+        seed: of the shuffling.
+
+    Returns:
+        Columns first, second, layer, distance_ms, matched, chance.
+    """
+    rows = []
+    for a, b in itertools.combinations(subjects, 2):
+        pairs = zip(a.layers(), b.layers(), strict=True)
+        for number, ((layer, _, mine), (_, _, theirs)) in enumerate(pairs):
+            row: dict[str, Any] = {"first": a.name, "second": b.name, "layer": layer}
+            row["distance_ms"] = a.step_ms * wasserstein_distance(_delays(mine), _delays(theirs))
+            if number == 0:
+                fields, others = receptive_fields(mine), receptive_fields(theirs)
+                row["matched"] = matched_correlation(fields, others)
+                row["chance"] = matched_correlation(fields, _shuffled(theirs, seed))
+            rows.append(row)
+    columns = ["first", "second", "layer", "distance_ms", "matched", "chance"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _delays(linear: DelayedLinear) -> Array:
+    return array(linear.delay)[existing(linear)].round()
+
+
+def _shuffled(linear: DelayedLinear, seed: int) -> Array:
+    """Receptive fields with the delays dealt out anew."""
+    steps = np.random.default_rng(seed).permutation(array(linear.delay).round().astype(int).ravel())
+    weight = array(linear.weight)
+    fields = np.zeros((*weight.shape[:2], linear.taps))
+    output, source, _ = np.indices(weight.shape)
+    np.add.at(fields, (output, source, steps.reshape(weight.shape)), weight)
+    return fields
+
+
+def matched_correlation(a: Array, b: Array) -> float:
+    """Mean Pearson correlation between rows of a and rows of b, paired to make it highest.
+
+    Args:
+        a: [N, ...].
+        b: [M, ...]; the smaller of N and M are paired.
+    """
+    correlation = _standardised(a) @ _standardised(b).T
+    rows, columns = linear_sum_assignment(-correlation)
+    return float(correlation[rows, columns].mean())
+
+
+def _standardised(fields: Array) -> Array:
+    flat = fields.reshape(len(fields), -1)
+    flat = flat - flat.mean(1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)

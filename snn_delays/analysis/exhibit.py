@@ -1,0 +1,55 @@
+"""A figure with the numbers behind it, and the style that all figures share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Colours apart for colour-blind readers and in print (Okabe and Ito).
+BEFORE, AFTER = "#999999", "#000000"
+EXCITATORY, INHIBITORY = "#0072B2", "#D55E00"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DENSITY = "cividis_r"  # a map of counts
+SIGNED = "PuOr_r"  # a map of weights, white at zero
+WIDTH = 9.0  # inches
+DPI = 120
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One figure of a report.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        caption: below it: what is drawn, and how to read it.
+        data: the numbers that are drawn.
+        figure: the drawing.
+    """
+
+    name: str
+    title: str
+    caption: str
+    data: pd.DataFrame
+    figure: Figure
+
+
+def new_figure(rows: int, row_height: float = 2.4) -> Figure:
+    """A figure as wide as a page."""
+    return Figure(figsize=(WIDTH, row_height * rows + 0.4), layout="constrained")
+
+
+def legend_above(axis: Axes) -> None:
+    """A legend above the axes, where no data is."""
+    axis.legend(
+        frameon=False, fontsize=9, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0
+    )
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure; the suffix chooses the format."""
+    figure.savefig(path, dpi=DPI)

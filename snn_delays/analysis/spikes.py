@@ -1,0 +1,157 @@
+"""Pictures of a network at work: rasters, rates, membranes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from snn_delays.analysis.activity import SATURATED, Activity, rates
+from snn_delays.analysis.exhibit import (
+    AFTER,
+    COLOURS,
+    EXCITATORY,
+    Exhibit,
+    legend_above,
+    new_figure,
+)
+from snn_delays.analysis.subject import Subject, layer_names
+from snn_delays.analysis.tables import Array, array
+
+NAMED = 5  # classes that the readout's picture tells apart
+TRACES = 6  # neurons whose membranes are drawn
+
+
+def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "") -> Exhibit:
+    """Spikes of one sample in the input and every hidden layer, and the readout's membranes."""
+    data = raster_data(subject, activity, sample)
+    parts = ["input", *layer_names(subject.network)[:-1]]
+    figure = new_figure(len(parts) + 1, 2.0)
+    axes = figure.subplots(len(parts) + 1, 1, sharex=True)
+    for part, axis in zip(parts, axes, strict=False):
+        rows = data[data["layer"] == part]
+        axis.plot(rows["time_ms"], rows["neuron"], "|", color=AFTER, markersize=3)
+        axis.set_title(f"{part}: {len(rows):,} spikes", loc="left", fontsize=10)
+        axis.set_ylabel("channel" if part == "input" else "neuron")
+    rows = data[data["layer"] == "readout"]
+    for name, colour in zip(_highest(subject, activity, sample), COLOURS, strict=False):
+        shown = rows[rows["class"] == name]
+        axes[-1].plot(shown["time_ms"], shown["membrane"], color=colour, label=name)
+    axes[-1].set_title("readout", loc="left", fontsize=10)
+    axes[-1].set_ylabel("membrane")
+    axes[-1].set_xlabel("time (ms)")
+    legend_above(axes[-1])
+    answer = subject.classes[int(activity.predictions[sample])]
+    return Exhibit(
+        "raster",
+        "One recording through the network",
+        f"{label or f'Sample {sample}'}; the network says {answer}. A mark is a spike (in the"
+        " input, a step with one or more); each layer goes on for some steps so that late delays"
+        f" still arrive. Below, the readout's membranes of the {NAMED} classes that score highest.",
+        data,
+        figure,
+    )
+
+
+def raster_data(subject: Subject, activity: Activity, sample: int) -> pd.DataFrame:
+    """Columns layer, time_ms, neuron for spikes; class, membrane for the readout."""
+    step, names = subject.step_ms, layer_names(subject.network)
+    frames = []
+    for name, spikes in zip(
+        ["input", *names[:-1]], [activity.input, *activity.spikes], strict=True
+    ):
+        time, neuron = np.nonzero(array(spikes[:, sample]))
+        frames.append(pd.DataFrame({"layer": name, "time_ms": step * time, "neuron": neuron}))
+    membrane = array(activity.readout[:, sample])
+    steps, classes = np.indices(membrane.shape)
+    named = np.array(subject.classes)[classes.ravel()]
+    readout = {"time_ms": step * steps.ravel(), "class": named, "membrane": membrane.ravel()}
+    return pd.concat([*frames, pd.DataFrame({"layer": "readout", **readout})])
+
+
+def _highest(subject: Subject, activity: Activity, sample: int) -> list[str]:
+    order = activity.scores[sample].argsort(descending=True)[:NAMED]
+    return [subject.classes[int(k)] for k in order]
+
+
+def firing(subject: Subject, activity: Activity) -> Exhibit:
+    """How often the neurons of each hidden layer fire."""
+    data = rate_data(subject, activity)
+    figure = new_figure(1, 2.8)
+    axes = figure.subplots(1, len(activity.spikes), squeeze=False)[0]
+    for name, axis in zip(layer_names(subject.network), axes, strict=False):
+        rows = data[data["layer"] == name]
+        axis.hist(rows["rate_hz"], bins=30, color=EXCITATORY)
+        told = f"{rows['dead'].sum()} dead, {rows['saturated'].sum()} saturated"
+        axis.set_title(f"{name}: {told} of {len(rows)}", loc="left", fontsize=10)
+        axis.set_xlabel("spikes per second")
+    axes[0].set_ylabel("neurons")
+    return Exhibit(
+        "rates",
+        "Firing rates",
+        f"Mean rate of each neuron over {activity.input.shape[1]} test recordings, silence at their"
+        f" ends included. Dead neurons never fire there, saturated ones in more than"
+        f" {SATURATED:.0%} of the steps.",
+        data,
+        figure,
+    )
+
+
+def rate_data(subject: Subject, activity: Activity) -> pd.DataFrame:
+    """Columns layer, neuron, rate_hz, dead, saturated."""
+    frames = []
+    for name, spikes in zip(layer_names(subject.network), activity.spikes, strict=False):
+        rate = array(rates(spikes))
+        columns = {"neuron": np.arange(len(rate)), "rate_hz": 1000 * rate / subject.step_ms}
+        state = {"dead": rate == 0, "saturated": rate > SATURATED}
+        frames.append(pd.DataFrame({"layer": name, **columns, **state}))
+    return pd.concat(frames)
+
+
+def membranes(subject: Subject, activity: Activity, sample: int = 0) -> Exhibit:
+    """Membranes of the busiest neurons of each hidden layer during one sample."""
+    data = membrane_data(subject, activity, sample)
+    figure = new_figure(len(activity.spikes))
+    axes = figure.subplots(len(activity.spikes), 1, squeeze=False, sharex=True)[:, 0]
+    for name, axis in zip(layer_names(subject.network), axes, strict=False):
+        rows = data[data["layer"] == name]
+        for neuron, colour in zip(dict.fromkeys(rows["neuron"]), COLOURS, strict=False):
+            shown = rows[rows["neuron"] == neuron]
+            axis.plot(shown["time_ms"], shown["membrane"], color=colour, linewidth=1, label=neuron)
+            fired = shown[shown["spike"] > 0]
+            top = subject.config.model.v_threshold
+            axis.plot(fired["time_ms"], np.full(len(fired), top), "|", color=colour)
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_ylabel("membrane")
+        legend_above(axis)
+    axes[-1].set_xlabel("time (ms)")
+    return Exhibit(
+        "membranes",
+        "Membranes",
+        f"Membranes of the {TRACES} neurons of each layer that fire most in this recording, after"
+        " the reset; marks at the threshold are their spikes.",
+        data,
+        figure,
+    )
+
+
+def membrane_data(subject: Subject, activity: Activity, sample: int) -> pd.DataFrame:
+    """Columns layer, neuron, time_ms, membrane, spike."""
+    frames = []
+    layers = zip(layer_names(subject.network), activity.spikes, activity.membranes, strict=False)
+    for name, spikes, membrane in layers:
+        busiest = _busiest(spikes[:, sample])
+        time = subject.step_ms * np.arange(len(spikes))
+        for neuron in busiest:
+            columns = {
+                "time_ms": time,
+                "membrane": array(membrane[:, sample, neuron]),
+                "spike": array(spikes[:, sample, neuron]),
+            }
+            frames.append(pd.DataFrame({"layer": name, "neuron": neuron, **columns}))
+    return pd.concat(frames)
+
+
+def _busiest(spikes_TN: Tensor) -> Array:
+    return array(torch.argsort(spikes_TN.sum(0), descending=True, stable=True)[:TRACES])

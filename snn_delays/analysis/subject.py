@@ -1,0 +1,102 @@
+"""What is analysed: a network, how it was before training, and what its run says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snn_delays.config import Config
+from snn_delays.data.loaders import Loader, Samples
+from snn_delays.data.sources import stored_samples
+from snn_delays.device import pick_dtype
+from snn_delays.nn import DelayedLinear, Network, draw_network
+from snn_delays.train.checkpoint import load_run
+from snn_delays.train.folder import read_result, read_split
+from snn_delays.train.loop import METRICS_FILE
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to look at.
+
+    Attributes:
+        name: how reports call it.
+        config: its options.
+        network: as trained.
+        drawn: as before training.
+        classes: class names.
+        steps: length that samples are padded to, or None.
+        metrics: lines of metrics.jsonl.
+        result: result.json, or None where the run has not ended.
+    """
+
+    name: str
+    config: Config
+    network: Network
+    drawn: Network
+    classes: list[str]
+    steps: int | None = None
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+
+    @property
+    def step_ms(self) -> float:
+        """Length of a time step, ms."""
+        return self.config.data.step_ms
+
+    def layers(self) -> Iterator[tuple[str, DelayedLinear, DelayedLinear]]:
+        """Name, layer as drawn and as trained, from input to readout."""
+        pairs = zip(self.drawn.delayed_layers(), self.network.delayed_layers(), strict=True)
+        for name, (drawn, trained) in zip(layer_names(self.network), pairs, strict=True):
+            yield name, drawn, trained
+
+    def loader(self, samples: Samples, batch_size: int | None = None) -> Loader:
+        """Batches of samples as the network wants them, on its device."""
+        device = next(self.network.parameters()).device
+        size = batch_size or self.config.train.batch_size
+        return Loader(samples, size, self.steps, pick_dtype(self.config.precision), device)
+
+
+def open_run(folder: str | Path, which: str = "best") -> Subject:
+    """The network of a run, on the CPU.
+
+    Args:
+        folder: of the run.
+        which: checkpoint, "best" (the epoch that the protocol chose) or "last".
+
+    Raises:
+        UserError: there is no such run, or it is damaged.
+    """
+    folder = Path(folder).expanduser()
+    run = load_run(folder, which)
+    classes = run.meta.classes
+    drawn = draw_network(run.config, len(classes)).to(pick_dtype(run.config.precision))
+    metrics = folder / METRICS_FILE
+    lines = metrics.read_text().splitlines() if metrics.is_file() else []
+    return Subject(
+        str(folder),
+        run.config,
+        run.network.eval(),
+        drawn.eval(),
+        classes,
+        run.meta.steps,
+        [json.loads(line) for line in lines],
+        read_result(folder),
+    )
+
+
+def test_samples(subject: Subject, folder: str | Path) -> Samples:
+    """The recordings that the run was tested on, as it noted them.
+
+    Raises:
+        UserError: they are not there any more, or have changed.
+    """
+    return stored_samples(subject.config, read_split(Path(folder).expanduser()), "test")
+
+
+def layer_names(network: Network) -> list[str]:
+    """A name for each delayed layer, from input to output."""
+    return [*(f"hidden layer {n + 1}" for n in range(len(network.blocks))), "readout"]

@@ -1,0 +1,153 @@
+"""Delays and weights as pandas tables: synapse by synapse, neuron by neuron, layer by layer.
+
+Shapes: O outputs, I inputs, C kernel count. Delays are in ms, and those of the deployed network,
+rounded to whole steps, unless a column says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from snn_delays.analysis.subject import Subject
+from snn_delays.nn import DelayedLinear
+
+WINDOW = 0.9  # share of the absolute weight that the effective temporal window holds
+
+Array = NDArray[Any]
+
+
+def synapses(subject: Subject) -> pd.DataFrame:
+    """A row for each synapse that exists.
+
+    Returns:
+        Columns layer, output, input, kernel, weight, delay_ms (trained, not rounded),
+        deployed_ms, drawn_ms.
+    """
+    return pd.concat([_synapses(*layer, subject.step_ms) for layer in subject.layers()])
+
+
+def _synapses(
+    name: str, drawn: DelayedLinear, trained: DelayedLinear, step_ms: float
+) -> pd.DataFrame:
+    exists = existing(trained)
+    output, source, kernel = np.nonzero(exists)
+    delay, before = array(trained.delay), array(drawn.delay)
+    return pd.DataFrame(
+        {
+            "layer": name,
+            "output": output,
+            "input": source,
+            "kernel": kernel,
+            "weight": array(trained.weight)[exists],
+            "delay_ms": step_ms * delay[exists],
+            "deployed_ms": step_ms * delay[exists].round(),
+            "drawn_ms": step_ms * before[exists],
+        }
+    )
+
+
+def layers(subject: Subject) -> pd.DataFrame:
+    """A row for each layer, its name being the index.
+
+    Returns:
+        Columns: synapses; excitatory, share of positive weights; delay_mean_ms, delay_std_ms,
+        weighted_delay_ms (by absolute weight); window_low_ms, window_high_ms, window_ms (the
+        middle 90 % of the absolute weight); low, high: shares of the trained delays at either end;
+        moved_ms, mean distance from where they were drawn.
+    """
+    frame = synapses(subject)
+    rows = {}
+    for name, _, trained in subject.layers():
+        rows[name] = _layer(frame[frame["layer"] == name], (trained.taps - 1) * subject.step_ms)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _layer(frame: pd.DataFrame, longest_ms: float) -> dict[str, float]:
+    delay, size = frame["deployed_ms"].to_numpy(), frame["weight"].abs().to_numpy()
+    low, high = window(delay, size)
+    return {
+        "synapses": len(frame),
+        "excitatory": (frame["weight"] > 0).mean(),
+        "delay_mean_ms": delay.mean(),
+        "delay_std_ms": delay.std(),
+        "weighted_delay_ms": np.average(delay, weights=size) if size.any() else np.nan,
+        "window_low_ms": low,
+        "window_high_ms": high,
+        "window_ms": high - low,
+        "low": (frame["delay_ms"] <= 0).mean(),
+        "high": (frame["delay_ms"] >= longest_ms).mean(),
+        "moved_ms": (frame["delay_ms"] - frame["drawn_ms"]).abs().mean(),
+    }
+
+
+def window(delay: Array, size: Array) -> tuple[float, float]:
+    """The effective temporal window: delays between which the middle 90 % of the weight lies.
+
+    Args:
+        delay: of each synapse.
+        size: its absolute weight.
+
+    Returns:
+        The two delays, NaN where all weights are zero.
+    """
+    order = np.argsort(delay, kind="stable")
+    total = np.cumsum(size[order])
+    if not len(total) or total[-1] == 0:
+        return np.nan, np.nan
+    ends = [(1 - WINDOW) / 2 * total[-1], (1 + WINDOW) / 2 * total[-1]]
+    first, last = np.searchsorted(total, ends)
+    return float(delay[order][first]), float(delay[order][last])
+
+
+def neurons(subject: Subject) -> pd.DataFrame:
+    """A row for each neuron of each layer, over its incoming synapses.
+
+    Returns:
+        Columns layer, neuron, synapses, weight_sum, weight_size (sum of absolute weights),
+        excitatory, weighted_delay_ms, window_ms.
+    """
+    frame = synapses(subject)
+    rows = []
+    for (layer, output), group in frame.groupby(["layer", "output"], sort=False):
+        delay, weight = group["deployed_ms"].to_numpy(), group["weight"].to_numpy()
+        size = np.abs(weight)
+        low, high = window(delay, size)
+        rows.append(
+            {
+                "layer": layer,
+                "neuron": output,
+                "synapses": len(group),
+                "weight_sum": weight.sum(),
+                "weight_size": size.sum(),
+                "excitatory": (weight > 0).mean(),
+                "weighted_delay_ms": np.average(delay, weights=size) if size.any() else np.nan,
+                "window_ms": high - low,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def receptive_fields(linear: DelayedLinear) -> Array:
+    """Weight at each input and deployed delay, [O, I, D]; synapses of one delay add up."""
+    weight, steps = array(linear.weight), array(linear.delay).round().astype(int)
+    fields = np.zeros((*weight.shape[:2], linear.taps))
+    output, source, _ = np.indices(weight.shape)
+    np.add.at(fields, (output, source, steps), weight)
+    return fields
+
+
+def existing(linear: DelayedLinear) -> Array:
+    """Which synapses a mask leaves, [O, I, C]."""
+    shape = tuple(linear.weight.shape)
+    return (
+        np.ones(shape, bool) if linear.mask is None else np.broadcast_to(array(linear.mask), shape)
+    )
+
+
+def array(tensor: Any) -> Array:
+    """A parameter or buffer as numpy sees it."""
+    return tensor.detach().cpu().numpy()
