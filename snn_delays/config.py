@@ -400,6 +400,20 @@ class EvaluateConfig:
 
 
 @dataclass
+class AnalyseConfig:
+    """Options of ``snn-delays analyse``."""
+
+    run: str | None = option(None, "folder of the run to report on")
+    runs: list[str] | None = option(None, "folders of runs to compare instead")
+    out: str | None = option(None, "folder to write; null: <run>/analysis, or analysis for runs")
+    checkpoint: str = option(
+        "best", "best: the epoch that the protocol chose", choices=("best", "last")
+    )
+    sample: int = option(0, "number of the test recording whose spikes are drawn", at_least=0)
+    repeats: int = option(5, "draws of each random causal test", at_least=1)
+
+
+@dataclass
 class BenchmarkConfig:
     """Options of ``snn-delays benchmark``, besides those of the runs."""
 
@@ -493,7 +507,7 @@ def nearest(name: str, valid: list[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def validate(config: Config | EvaluateConfig | EncodeConfig | BenchmarkConfig) -> None:
+def validate(config: Any) -> None:
     """Check choices, bounds and the rules between options.
 
     Raises:

@@ -55,7 +55,9 @@ def shuffle(linear: DelayedLinear, generator: torch.Generator) -> None:
 
 def set_to_mean(linear: DelayedLinear, generator: torch.Generator) -> None:
     """Give every synapse of a layer its mean delay."""
-    linear.delay.fill_(float(linear.delay[_exists(linear)].mean()))
+    delay = linear.delay[_exists(linear)]
+    if len(delay):
+        linear.delay.fill_(float(delay.mean()))
 
 
 def set_to_zero(linear: DelayedLinear, generator: torch.Generator) -> None:
@@ -78,7 +80,7 @@ def round_to_levels(levels: int) -> Change:
 
     def change(linear: DelayedLinear, generator: torch.Generator) -> None:
         longest = linear.taps - 1
-        if levels == 1:
+        if levels == 1 or longest == 0:
             linear.delay.fill_(longest / 2)
         else:
             width = longest / (levels - 1)
@@ -88,14 +90,14 @@ def round_to_levels(levels: int) -> Change:
 
 
 def prune(share: float) -> Change:
-    """Set the smallest ``share`` of a layer's existing weights to zero."""
+    """Set the smallest ``share`` of a layer's existing weights to zero, the first of equal ones."""
 
     def change(linear: DelayedLinear, generator: torch.Generator) -> None:
-        size = linear.weight[_exists(linear)].abs()
-        number = round(share * len(size))
-        if number:
-            threshold = size.sort().values[number - 1]
-            linear.weight.mul_(linear.weight.abs() > threshold)
+        exists = _exists(linear)
+        weight = linear.weight[exists]
+        smallest = weight.abs().argsort(stable=True)[: round(share * len(weight))]
+        weight[smallest] = 0
+        linear.weight[exists] = weight
 
     return change
 

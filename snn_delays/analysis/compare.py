@@ -53,11 +53,12 @@ def _delays(linear: DelayedLinear) -> Array:
 
 def _shuffled(linear: DelayedLinear, seed: int) -> Array:
     """Receptive fields with the delays dealt out anew."""
-    steps = np.random.default_rng(seed).permutation(array(linear.delay).round().astype(int).ravel())
+    steps, exists = array(linear.delay).round().astype(int), existing(linear)
+    steps[exists] = np.random.default_rng(seed).permutation(steps[exists])
     weight = array(linear.weight)
     fields = np.zeros((*weight.shape[:2], linear.taps))
     output, source, _ = np.indices(weight.shape)
-    np.add.at(fields, (output, source, steps.reshape(weight.shape)), weight)
+    np.add.at(fields, (output, source, steps), weight)
     return fields
 
 

@@ -41,7 +41,7 @@ def summarise_tests(rows: pd.DataFrame) -> pd.DataFrame:
         ["kind", "amount", "layer"], sort=False, dropna=False
     ):
         n = int(group["n"].iloc[0])
-        score = Score(round(group["correct"].mean()), n)
+        score = Score(group["correct"].mean(), n)  # of several draws, not a whole number
         low, high = score.interval
         values = {"accuracy": group["accuracy"].mean(), "low": low, "high": high}
         percent = {name: 100 * value for name, value in values.items()}

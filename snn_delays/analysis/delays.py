@@ -247,7 +247,7 @@ def joint_data(subject: Subject) -> pd.DataFrame:
     for name, _, trained in subject.layers():
         layer = frame[frame["layer"] == name]
         delays = step * np.arange(trained.taps)
-        largest = max(layer["weight"].abs().max(), np.finfo(float).tiny)
+        largest = max(np.finfo(float).tiny, layer["weight"].abs().max())
         edges = np.linspace(-largest, largest, WEIGHT_BINS + 1)
         counts, _, _ = np.histogram2d(
             layer["deployed_ms"],
@@ -273,7 +273,7 @@ def fields(subject: Subject, layer: int = 0, most: int = FIELDS) -> Exhibit:
     """
     name, _, linear = list(subject.layers())[layer]
     data, chosen = fields_data(subject, layer, most)
-    largest = max(data["weight"].abs().max(), np.finfo(float).tiny)
+    largest = max(np.finfo(float).tiny, data["weight"].abs().max())
     rows = -(-len(chosen) // 4)
     figure = Figure(figsize=(WIDTH, 2.0 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, 4, squeeze=False, sharex=True, sharey=True)

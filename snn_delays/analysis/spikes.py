@@ -32,8 +32,9 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
     for part, axis in zip(parts, axes, strict=False):
         rows = data[data["layer"] == part]
         axis.plot(rows["time_ms"], rows["neuron"], "|", color=AFTER, markersize=3)
-        axis.set_title(f"{part}: {len(rows):,} spikes", loc="left", fontsize=10)
-        axis.set_ylabel("channel" if part == "input" else "neuron")
+        told, place = ("marks", "channel") if part == "input" else ("spikes", "neuron")
+        axis.set_title(f"{part}: {len(rows):,} {told}", loc="left", fontsize=10)
+        axis.set_ylabel(place)
     rows = data[data["layer"] == "readout"]
     for name, colour in zip(_highest(subject, activity, sample), COLOURS, strict=False):
         shown = rows[rows["class"] == name]
@@ -86,7 +87,7 @@ def firing(subject: Subject, activity: Activity) -> Exhibit:
         told = f"{rows['dead'].sum()} dead, {rows['saturated'].sum()} saturated"
         axis.set_title(f"{name}: {told} of {len(rows)}", loc="left", fontsize=10)
         axis.set_xlabel("spikes per second")
-    axes[0].set_ylabel("neurons")
+        axis.set_ylabel("neurons")
     return Exhibit(
         "rates",
         "Firing rates",

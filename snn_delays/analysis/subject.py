@@ -12,6 +12,7 @@ from snn_delays.config import Config
 from snn_delays.data.loaders import Loader, Samples
 from snn_delays.data.sources import stored_samples
 from snn_delays.device import pick_dtype
+from snn_delays.errors import UserError
 from snn_delays.nn import DelayedLinear, Network, draw_network
 from snn_delays.train.checkpoint import load_run
 from snn_delays.train.folder import read_result, read_split
@@ -74,8 +75,6 @@ def open_run(folder: str | Path, which: str = "best") -> Subject:
     run = load_run(folder, which)
     classes = run.meta.classes
     drawn = draw_network(run.config, len(classes)).to(pick_dtype(run.config.precision))
-    metrics = folder / METRICS_FILE
-    lines = metrics.read_text().splitlines() if metrics.is_file() else []
     return Subject(
         str(folder),
         run.config,
@@ -83,9 +82,18 @@ def open_run(folder: str | Path, which: str = "best") -> Subject:
         drawn.eval(),
         classes,
         run.meta.steps,
-        [json.loads(line) for line in lines],
+        _read_metrics(folder / METRICS_FILE),
         read_result(folder),
     )
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: resume=auto makes it anew.") from error
 
 
 def test_samples(subject: Subject, folder: str | Path) -> Samples:

@@ -35,14 +35,14 @@ def _synapses(
 ) -> pd.DataFrame:
     exists = existing(trained)
     output, source, kernel = np.nonzero(exists)
-    delay, before = array(trained.delay), array(drawn.delay)
+    delay, before = (array(linear.delay).astype(float) for linear in (trained, drawn))
     return pd.DataFrame(
         {
             "layer": name,
             "output": output,
             "input": source,
             "kernel": kernel,
-            "weight": array(trained.weight)[exists],
+            "weight": array(trained.weight)[exists].astype(float),
             "delay_ms": step_ms * delay[exists],
             "deployed_ms": step_ms * delay[exists].round(),
             "drawn_ms": step_ms * before[exists],
@@ -72,8 +72,8 @@ def _layer(frame: pd.DataFrame, longest_ms: float) -> dict[str, float]:
     return {
         "synapses": len(frame),
         "excitatory": (frame["weight"] > 0).mean(),
-        "delay_mean_ms": delay.mean(),
-        "delay_std_ms": delay.std(),
+        "delay_mean_ms": frame["deployed_ms"].mean(),
+        "delay_std_ms": frame["deployed_ms"].std(ddof=0),
         "weighted_delay_ms": np.average(delay, weights=size) if size.any() else np.nan,
         "window_low_ms": low,
         "window_high_ms": high,
@@ -111,24 +111,26 @@ def neurons(subject: Subject) -> pd.DataFrame:
         excitatory, weighted_delay_ms, window_ms.
     """
     frame = synapses(subject)
-    rows = []
-    for (layer, output), group in frame.groupby(["layer", "output"], sort=False):
-        delay, weight = group["deployed_ms"].to_numpy(), group["weight"].to_numpy()
-        size = np.abs(weight)
-        low, high = window(delay, size)
-        rows.append(
-            {
-                "layer": layer,
-                "neuron": output,
-                "synapses": len(group),
-                "weight_sum": weight.sum(),
-                "weight_size": size.sum(),
-                "excitatory": (weight > 0).mean(),
-                "weighted_delay_ms": np.average(delay, weights=size) if size.any() else np.nan,
-                "window_ms": high - low,
-            }
-        )
+    groups = dict(list(frame.groupby(["layer", "output"])))
+    rows = [
+        {"layer": name, "neuron": output, **_neuron(groups.get((name, output), frame[:0]))}
+        for name, _, trained in subject.layers()
+        for output in range(len(trained.weight))
+    ]
     return pd.DataFrame(rows)
+
+
+def _neuron(frame: pd.DataFrame) -> dict[str, float]:
+    delay, size = frame["deployed_ms"].to_numpy(), frame["weight"].abs().to_numpy()
+    low, high = window(delay, size)
+    return {
+        "synapses": len(frame),
+        "weight_sum": frame["weight"].sum(),
+        "weight_size": size.sum(),
+        "excitatory": (frame["weight"] > 0).mean(),
+        "weighted_delay_ms": np.average(delay, weights=size) if size.any() else np.nan,
+        "window_ms": high - low,
+    }
 
 
 def receptive_fields(linear: DelayedLinear) -> Array:

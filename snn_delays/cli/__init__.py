@@ -13,6 +13,7 @@ from snn_delays.config import nearest
 COMMANDS = {
     "train": "train a network and test it",
     "evaluate": "accuracy of a run's deployed network",
+    "analyse": "report on what the delays of a run learned, or compare runs",
     "benchmark": "train the networks of a suite with several seeds, and compare them",
     "data": "prepare, verify and describe data sets; encode audio as spikes",
     "demo": "train with learned, fixed and no delays on data made here, and compare",

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from snn_delays.cli.groups import SCHEMAS, WRITTEN, Schema, config_folder, groups, option_names
 from snn_delays.config import (
     PATHS,
+    AnalyseConfig,
     BenchmarkConfig,
     Config,
     DataConfig,
@@ -152,6 +153,7 @@ def _register() -> None:
     store.store("schema_evaluate", EvaluateConfig)
     store.store("schema_encode", EncodeConfig)
     store.store("schema_benchmark", BenchmarkConfig)
+    store.store("schema_analyse", AnalyseConfig)
     OmegaConf.register_new_resolver("or", lambda first, other: first or other, replace=True)
 
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snn_delays.config import BenchmarkConfig, Config, EncodeConfig, EvaluateConfig, options
+from snn_delays.config import (
+    AnalyseConfig,
+    BenchmarkConfig,
+    Config,
+    EncodeConfig,
+    EvaluateConfig,
+    options,
+)
 
-Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig
+Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig
 SCHEMAS: dict[str, type[Schema]] = {
     "train": Config,
     "demo": Config,
     "evaluate": EvaluateConfig,
     "encode": EncodeConfig,
     "benchmark": BenchmarkConfig,
+    "analyse": AnalyseConfig,
 }
 SUITES = "suites"  # a folder of configs/ that is no group: `snn-delays benchmark` reads it
 WRITTEN = {"source": "in"}  # options whose name on the command line is a keyword of Python

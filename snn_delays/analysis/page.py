@@ -1,0 +1,160 @@
+"""A report as one HTML page that needs nothing else, and its figures and numbers as files."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+
+import pandas as pd
+
+from snn_delays.analysis.exhibit import DPI, Exhibit, save_figure
+from snn_delays.files import replace_file
+
+PAGE_FILE = "report.html"
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #111; margin: 2rem auto; max-width: 62rem;
+  padding: 0 1rem; }
+h1 { font-size: 1.7rem; margin-bottom: .2rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; margin-top: 2.5rem; border-bottom: 1px solid #999; }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .3rem; }
+p.lead { color: #333; margin-top: 0; }
+figure { margin: 0 0 1.5rem; break-inside: avoid; }
+figure img { width: 100%; height: auto; }
+figcaption, .note { font-size: .9rem; color: #333; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums;
+  margin: .5rem 0 1rem; }
+th, td { padding: .2rem .6rem; border-bottom: 1px solid #ccc; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+tbody th { white-space: nowrap; }
+thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
+details { margin: .5rem 0; }
+@media print { body { max-width: none; margin: 0; } h2, h3 { break-after: avoid; }
+  details { display: block; } .scroll { overflow: visible; } table { font-size: .7rem; } }
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers that are shown as they are.
+
+    Attributes:
+        name: of its CSV file.
+        title: above it.
+        note: below it.
+        data: with its index shown.
+        folded: hidden until asked for, where it is long.
+    """
+
+    name: str
+    title: str
+    note: str
+    data: pd.DataFrame
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter: its parts in order."""
+
+    title: str
+    parts: list[Exhibit | Table] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page.
+
+    Attributes:
+        title: of the page.
+        lead: sentences below it.
+        sections: chapters.
+    """
+
+    title: str
+    lead: list[str]
+    sections: list[Section]
+
+
+def write_report(report: Report, out: Path) -> Path:
+    """Write the page, and every figure as PNG and SVG and every table and figure's data as CSV.
+
+    Args:
+        report: what to write.
+        out: folder, made if it is not there.
+
+    Returns:
+        Path of the page.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for section in report.sections:
+        for part in section.parts:
+            keep_index = isinstance(part, Table)
+            part.data.to_csv(out / f"{part.name}.csv", index=keep_index, float_format="%.6g")
+            if isinstance(part, Exhibit):
+                for suffix in ("png", "svg"):
+                    save_figure(part.figure, out / f"{part.name}.{suffix}")
+    replace_file(out / PAGE_FILE, page(report).encode())
+    return out / PAGE_FILE
+
+
+def page(report: Report) -> str:
+    """The HTML."""
+    lead = "".join(f'<p class="lead">{html.escape(line)}</p>' for line in report.lead)
+    body = "".join(_section(section) for section in report.sections if section.parts)
+    title = html.escape(report.title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
+        f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>{lead}{body}</body></html>\n"
+    )
+
+
+def _section(section: Section) -> str:
+    parts = "".join(
+        _exhibit(part) if isinstance(part, Exhibit) else _table(part) for part in section.parts
+    )
+    return f"\n<h2>{html.escape(section.title)}</h2>{parts}"
+
+
+def _exhibit(exhibit: Exhibit) -> str:
+    picture = io.BytesIO()
+    exhibit.figure.savefig(picture, format="png", dpi=1.5 * DPI)
+    data = base64.b64encode(picture.getvalue()).decode()
+    title, caption = html.escape(exhibit.title), html.escape(exhibit.caption)
+    return (
+        f'\n<h3>{title}</h3><figure><img alt="{title}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{caption} Numbers: {exhibit.name}.csv.</figcaption></figure>"
+    )
+
+
+def _table(table: Table) -> str:
+    shown = table.data.map(_cell).to_html(border=0, justify="right")
+    shown = f'<div class="scroll">{shown}</div>'
+    if table.folded:
+        shown = f"<details><summary>{len(table.data):,} rows</summary>{shown}</details>"
+    note = f'<p class="note">{html.escape(table.note)} Numbers: {table.name}.csv.</p>'
+    return f"\n<h3>{html.escape(table.title)}</h3>{shown}{note}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return str(value)
+    number = float(value)
+    if math.isnan(number):
+        return "-"
+    if number == round(number) and abs(number) < 1e15:
+        return f"{number:,.0f}"
+    return f"{number:,.1f}" if abs(number) >= 10 else f"{number:.3g}"
+
+
+def describe_options(values: Sequence[tuple[str, object]]) -> Table:
+    """Options as a table."""
+    data = pd.DataFrame({"value": [str(v) for _, v in values]}, index=[name for name, _ in values])
+    return Table("config", "Options", "As resolved when the run started.", data, folded=True)

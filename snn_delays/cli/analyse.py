@@ -1,0 +1,73 @@
+"""``snn-delays analyse run=<folder>``: a report of what the delays learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snn_delays.cli.app import run_command
+from snn_delays.config import AnalyseConfig
+from snn_delays.errors import UserError
+
+if TYPE_CHECKING:
+    from snn_delays.analysis.page import Report
+
+
+def main() -> None:
+    """Entry point."""
+    run_command("analyse", _analyse)
+
+
+def _analyse(options: AnalyseConfig) -> None:
+    from snn_delays.analysis.page import write_report
+    from snn_delays.train.faults import writing
+
+    if (options.run is None) == (options.runs is None):
+        raise UserError("Give run=<folder>, or runs=[<folder>,<folder>] to compare.")
+    out = _out(options)
+    report = _one(options) if options.run is not None else _several(options)
+    with writing(out):
+        path = write_report(report, out)
+    print(f"written to {path}, with each figure as PNG and SVG and its numbers as CSV beside it")
+
+
+def _out(options: AnalyseConfig) -> Path:
+    if options.out is not None:
+        return Path(options.out).expanduser()
+    return Path(options.run).expanduser() / "analysis" if options.run else Path("analysis")
+
+
+def _one(options: AnalyseConfig) -> Report:
+    from tqdm import tqdm
+
+    from snn_delays.analysis.causal import count_evaluations
+    from snn_delays.analysis.report import run_report
+    from snn_delays.analysis.subject import open_run, test_samples
+
+    folder = str(options.run)
+    subject = open_run(folder, options.checkpoint)
+    samples = test_samples(subject, folder)
+    total = count_evaluations(subject.network, options.repeats) + 1
+    with tqdm(total=total, unit="part", disable=None, leave=False, dynamic_ncols=True) as bar:
+
+        def step(done: str) -> None:
+            bar.set_description_str(done, refresh=False)
+            bar.update()
+
+        return run_report(
+            subject, samples, sample=options.sample, repeats=options.repeats, step=step
+        )
+
+
+def _several(options: AnalyseConfig) -> Report:
+    from snn_delays.analysis.report import comparison_report
+    from snn_delays.analysis.subject import open_run
+
+    runs = options.runs or []
+    if len(runs) < 2:
+        raise UserError("runs=[...] needs two runs or more; give run=<folder> for one.")
+    return comparison_report([open_run(run, options.checkpoint) for run in runs])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""`snn-delays analyse` as a person meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import run, small  # noqa: F401
+
+
+@pytest.fixture
+def folders(small, capsys, monkeypatch) -> list[str]:  # noqa: F811
+    for name in ("a", "b"):
+        assert run(capsys, monkeypatch, "train", *small, f"out={name}")[0] == 0
+    return ["a", "b"]
+
+
+def test_one_run_and_several(folders, capsys, monkeypatch) -> None:
+    code, printed, _ = run(capsys, monkeypatch, "analyse", "run=a", "repeats=1", "sample=3")
+    assert code == 0
+    assert "written to a/analysis/report.html" in printed
+    assert "Test recording 3" in Path("a/analysis/report.html").read_text()
+    code, _, _ = run(capsys, monkeypatch, "analyse", "runs=[a,b]", "out=both")
+    assert code == 0
+    assert "2 runs compared" in Path("both/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "Give run=<folder>, or runs=[<folder>,<folder>]"),
+        (["run=a", "runs=[a,b]"], "Give run=<folder>, or runs=[<folder>,<folder>]"),
+        (["runs=[a]"], "needs two runs or more"),
+        (["run=nowhere"], "nowhere"),
+        (["run=a", "sample=1000"], "sample=1000 must be from 0 to 29"),
+        (["run=a", "repeats=0"], "repeats=0 must be at least 1"),
+        (["run=a", "rnu=b"], "There is no option rnu"),
+    ],
+)
+def test_nonsense_is_one_sentence(options, words, folders, capsys, monkeypatch) -> None:
+    code, _, errors = run(capsys, monkeypatch, "analyse", *options)
+    assert code == 2
+    assert words in errors
+    assert errors.count("\n") == 1
+    assert not Path("a/analysis").exists()
