@@ -5,7 +5,7 @@ BIN = .venv/bin
 TORCH = torch==2.13.0
 CPU_INDEX = https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint strip clean
 
 demo: .venv/installed
 	$(BIN)/snn-delays demo
@@ -20,6 +20,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Notebooks without outputs, as they are committed.
+strip: .venv/installed
+	$(BIN)/python -m scripts.strip_notebooks
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Making .venv: torch for the CPU, then the package; a few minutes the first time."

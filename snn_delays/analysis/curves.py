@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from snn_delays.analysis.exhibit import AFTER, BEFORE, COLOURS, Exhibit, legend_above, new_figure
+from snn_delays.analysis.exhibit import (
+    AFTER,
+    BEFORE,
+    COLOURS,
+    Exhibit,
+    legend_above,
+    new_figure,
+    whole_numbers,
+)
 from snn_delays.analysis.subject import Subject, layer_names
 from snn_delays.evaluate import Score
 
@@ -19,7 +27,7 @@ CHANGES = {
     "zero": "all at zero",
 }
 AXES = {
-    "jitter": "every delay moved by up to ± n steps",
+    "jitter": "jitter of delays, ± steps of {step:g} ms",
     "levels": "delays rounded to q values",
     "pruned": "smallest weights pruned (%)",
 }
@@ -87,7 +95,9 @@ def amounts_changed(subject: Subject, tests: pd.DataFrame) -> Exhibit:
         x = 100 * rows["amount"] if kind == "pruned" else rows["amount"]
         axis.errorbar(x, rows["accuracy"], _errors(rows), fmt="o-", color=AFTER, capsize=2)
         _reference_lines(axis, data, subject)
-        axis.set_xlabel(AXES[kind])
+        axis.set_xlabel(AXES[kind].format(step=subject.step_ms))
+        if kind == "jitter":
+            whole_numbers(axis.xaxis)
         if kind == "levels":
             axis.set_xticks(list(x))
     for axis in axes[1:]:
@@ -129,7 +139,8 @@ def training_curves(subject: Subject) -> Exhibit:
     for split, colour in (("train", AFTER), ("valid", COLOURS[0]), ("test", COLOURS[1])):
         for axis, what, scale in ((left, "loss", 1), (middle, "accuracy", 100)):
             if f"{split}_{what}" in data:
-                axis.plot(data["epoch"], scale * data[f"{split}_{what}"], color=colour, label=split)
+                label = f"{split} (test-selected)" if split == "test" else split
+                axis.plot(data["epoch"], scale * data[f"{split}_{what}"], color=colour, label=label)
     right.plot(data["epoch"], subject.step_ms * data["sigma"], color=AFTER)
     for axis, name in ((left, "loss"), (middle, "accuracy (%)"), (right, "width sigma (ms)")):
         axis.set_ylabel(name)

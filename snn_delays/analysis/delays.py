@@ -21,6 +21,7 @@ from snn_delays.analysis.exhibit import (
     Exhibit,
     legend_above,
     new_figure,
+    whole_numbers,
 )
 from snn_delays.analysis.subject import Subject
 from snn_delays.analysis.tables import Array, receptive_fields, synapses
@@ -62,6 +63,7 @@ def distribution(subject: Subject) -> Exhibit:
             x, y = rows["delay_ms"], rows[f"{column}_percent"]
             axis.step(x, y, where="mid", color=colour, label=column)
         left.set_ylabel("synapses (%)")
+        right.set_ylabel("of their sign (%)")
         for axis in (left, right):
             axis.set_ylim(bottom=0)
     for axis in axes[0]:
@@ -164,8 +166,8 @@ def drift(subject: Subject) -> Exhibit:
         figure.colorbar(image, ax=left, label="synapses (%)")
         left.set_ylabel("delay (ms)")
         lines = rows.drop_duplicates("epoch")
-        right.plot(lines["epoch"], lines["moved_ms"], color=AFTER, label="moved (ms)")
-        right.set_ylabel("mean way (ms)")
+        right.plot(lines["epoch"], lines["moved_ms"], color=AFTER, label="distance (ms)")
+        right.set_ylabel("mean distance (ms)")
         right.set_ylim(bottom=0)
         ends = right.twinx()
         ends.plot(lines["epoch"], lines["low_percent"], "--", color=COLOURS[2])
@@ -177,6 +179,7 @@ def drift(subject: Subject) -> Exhibit:
     legend_above(axes[0, 1])
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
+        whole_numbers(axis.xaxis)
     return Exhibit(
         "drift",
         "How the delays moved over training",
@@ -229,7 +232,7 @@ def joint(subject: Subject) -> Exhibit:
         image = axis.pcolormesh(counts.columns, counts.index, shown, cmap=DENSITY)
         axis.axhline(0, color=BEFORE, linewidth=0.8)
         axis.set_ylabel("weight")
-        figure.colorbar(image, ax=axis, label="synapses")
+        whole_numbers(figure.colorbar(image, ax=axis, label="synapses").ax.yaxis)
     axes[-1, 0].set_xlabel("delay (ms)")
     return Exhibit(
         "joint",
@@ -297,6 +300,7 @@ def fields(subject: Subject, layer: int = 0, most: int = FIELDS) -> Exhibit:
         axis.set_xlabel("delay (ms)")
     for axis in axes[:, 0]:
         axis.set_ylabel("input")
+        whole_numbers(axis.yaxis)
     figure.colorbar(image, ax=axes, label="weight", shrink=0.6)
     return Exhibit(
         f"fields_{layer + 1}",

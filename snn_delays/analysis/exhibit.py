@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Colours apart for colour-blind readers and in print (Okabe and Ito).
 BEFORE, AFTER = "#999999", "#000000"
@@ -43,10 +45,22 @@ def new_figure(rows: int, row_height: float = 2.4) -> Figure:
     return Figure(figsize=(WIDTH, row_height * rows + 0.4), layout="constrained")
 
 
+def whole_numbers(*axes: Any) -> None:
+    """Ticks at whole numbers alone, on ``axis.xaxis`` or a colour bar's axis."""
+    for axis in axes:
+        axis.set_major_locator(MaxNLocator(integer=True))
+
+
 def legend_above(axis: Axes) -> None:
     """A legend above the axes, where no data is."""
+    entries = len(axis.get_legend_handles_labels()[0])
     axis.legend(
-        frameon=False, fontsize=9, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0
+        frameon=False,
+        fontsize=9,
+        ncols=min(entries, 6),
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        borderpad=0,
     )
 
 

@@ -15,6 +15,7 @@ from snn_delays.analysis.exhibit import (
     Exhibit,
     legend_above,
     new_figure,
+    whole_numbers,
 )
 from snn_delays.analysis.subject import Subject, layer_names
 from snn_delays.analysis.tables import Array, array
@@ -40,7 +41,7 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
         shown = rows[rows["class"] == name]
         axes[-1].plot(shown["time_ms"], shown["membrane"], color=colour, label=name)
     axes[-1].set_title("readout", loc="left", fontsize=10)
-    axes[-1].set_ylabel("membrane")
+    axes[-1].set_ylabel("membrane (a. u.)")
     axes[-1].set_xlabel("time (ms)")
     legend_above(axes[-1])
     answer = subject.classes[int(activity.predictions[sample])]
@@ -49,7 +50,7 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
         "One recording through the network",
         f"{label or f'Sample {sample}'}; the network says {answer}. A mark is a spike (in the"
         " input, a step with one or more); each layer goes on for some steps so that late delays"
-        f" still arrive. Below, the readout's membranes of the {NAMED} classes that score highest.",
+        f" still arrive. Below, the readout's membranes of the classes that score highest.",
         data,
         figure,
     )
@@ -83,10 +84,11 @@ def firing(subject: Subject, activity: Activity) -> Exhibit:
     axes = figure.subplots(1, len(activity.spikes), squeeze=False)[0]
     for name, axis in zip(layer_names(subject.network), axes, strict=False):
         rows = data[data["layer"] == name]
-        axis.hist(rows["rate_hz"], bins=30, color=EXCITATORY)
+        axis.hist(rows["rate_hz"], bins=min(30, max(5, len(rows) // 2)), color=EXCITATORY)
         told = f"{rows['dead'].sum()} dead, {rows['saturated'].sum()} saturated"
         axis.set_title(f"{name}: {told} of {len(rows)}", loc="left", fontsize=10)
         axis.set_xlabel("spikes per second")
+        whole_numbers(axis.yaxis)
         axis.set_ylabel("neurons")
     return Exhibit(
         "rates",
@@ -124,7 +126,7 @@ def membranes(subject: Subject, activity: Activity, sample: int = 0) -> Exhibit:
             top = subject.config.model.v_threshold
             axis.plot(fired["time_ms"], np.full(len(fired), top), "|", color=colour)
         axis.set_title(name, loc="left", fontsize=10)
-        axis.set_ylabel("membrane")
+        axis.set_ylabel("membrane (a. u.)")
         legend_above(axis)
     axes[-1].set_xlabel("time (ms)")
     return Exhibit(
