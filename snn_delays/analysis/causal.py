@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from spikingjelly.activation_based import functional
 from torch import Tensor
 
 from snn_delays.analysis.subject import Subject, layer_names
@@ -70,6 +71,7 @@ def jitter(steps: int) -> Change:
 
     def change(linear: DelayedLinear, generator: torch.Generator) -> None:
         moved = torch.randint(-steps, steps + 1, linear.delay.shape, generator=generator)
+        moved = moved.to(linear.delay.device)
         linear.delay.copy_((linear.delay.round() + moved).clamp(0, linear.taps - 1))
 
     return change
@@ -126,10 +128,11 @@ def intervene(network: Network, intervention: Intervention, seed: int) -> Networ
     """A changed copy of a network.
 
     Args:
-        network: stays as it is.
+        network: stays as it is, but for its neurons' state.
         intervention: what to change.
         seed: of what is random.
     """
+    functional.reset_net(network)  # what a pass left may hang on autograd, which cannot be copied
     changed = copy.deepcopy(network).eval()
     generator = torch.Generator().manual_seed(seed)
     for name, linear in zip(layer_names(changed), changed.delayed_layers(), strict=True):

@@ -124,7 +124,10 @@ def test_the_papers_protocol_marks_every_number(small, capsys, monkeypatch) -> N
 NONSENSE = {
     "misspelt key": (["model.hiden=[3]"], "no option model.hiden. Did you mean 'model.hidden'?"),
     "misspelt group": (["modl=shd"], "no option modl. Did you mean 'model'?"),
-    "misspelt choice": (["data=shdd"], "data=shdd is not one of audio_folder, gsc, shd, spikes"),
+    "misspelt choice": (
+        ["data=shdd"],
+        "data=shdd is not one of audio_folder, fsdd, gsc, shd, spikes",
+    ),
     "misspelt experiment": (["experiment=paper/sdh"], "Did you mean 'paper/shd'?"),
     "misspelt value": (["model.delays=lerned"], "Did you mean 'learned'?"),
     "wrong type": (["model.taps=many"], "model.taps: Value 'many'"),
@@ -232,7 +235,7 @@ def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
         assert all(command in printed for command in cli.COMMANDS)
     code, printed, _ = run(capsys, monkeypatch, "train", "--help")
     assert code == 0
-    assert "data=audio_folder|gsc|shd|spikes|ssc|synthetic" in printed
+    assert "data=audio_folder|fsdd|gsc|shd|spikes|ssc|synthetic" in printed
     assert "experiment=demo/fixed|demo/learned|demo/none|paper/shd|paper/ssc" in printed
     assert "model.tau_ms=10.05" in printed
     assert "one of learned, fixed, none" in printed
@@ -245,7 +248,10 @@ def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
 def test_unknown_commands_are_named(capsys, monkeypatch) -> None:
     code, _, error = run(capsys, monkeypatch, "trian")
     assert code == 2
-    assert "no command 'trian'; choose from train, evaluate, data, demo. Did you mean" in error
+    assert (
+        "no command 'trian'; choose from train, evaluate, analyse, benchmark, data, demo. Did you mean"
+        in error
+    )
 
 
 def test_cfg_job_prints_the_configuration(capsys, monkeypatch) -> None:
@@ -397,10 +403,10 @@ def test_the_wheel_carries_the_configs(tmp_path) -> None:
 def test_the_readme_is_whole_and_its_options_exist() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     assert not re.search(r"@[A-Z]+@", text)
-    commands = ("train", "evaluate", "encode")
+    commands = ("train", "evaluate", "encode", "benchmark", "analyse")
     known = {name for command in commands for name in option_names(command)} | {*groups("train")}
     used = set(re.findall(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=", text))
-    assert used - known <= {"query", "install", "taps", "extra_steps", "in", "signal"}
+    assert used - known <= {"query", "install", "taps", "extra_steps", "in", "signal", "launcher"}
 
 
 # ---- data --------------------------------------------------------------------------------------

@@ -92,9 +92,20 @@ def test_equal_parameters_are_equal(data, kind) -> None:
     assert abs(counts[1] / counts[0] - 1) < 0.002
 
 
-@pytest.mark.parametrize("kind", ["learned", "constant", "fixed", "none", "dense"])
+@pytest.mark.parametrize("kind", ["constant", "fixed", "none"])
 def test_fsdd_networks_have_equal_parameters(kind) -> None:
     config = compose("train", [f"experiment=fsdd/{kind}"])
     learned = compose("train", ["experiment=fsdd/learned"])
     counts = [count_parameters(draw_network(c, 10)) for c in (config, learned)]
     assert abs(counts[0] / counts[1] - 1) < 0.01
+
+
+def test_the_dense_convolution_comes_as_near_as_whole_neurons_do() -> None:
+    config, learned = (compose("train", [f"experiment=fsdd/{k}"]) for k in ("dense", "learned"))
+    target = count_parameters(draw_network(learned, 10))
+    counts = {}
+    for neurons in (2, 3, 4):
+        config.model.hidden = [neurons] * 2
+        counts[neurons] = count_parameters(draw_network(config, 10))
+    assert min(counts, key=lambda n: abs(counts[n] - target)) == 3
+    assert compose("train", ["experiment=fsdd/dense"]).model.hidden == [3, 3]
