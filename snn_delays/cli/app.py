@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -265,7 +266,7 @@ def help_text(name: str, overrides: list[str]) -> str:
     lines = [f"usage: snn-delays {command} [option=value ...]", ""]
     if groups(name):
         lines += ["groups (choose one value of each):"]
-        lines += [f"  {group}={'|'.join(values)}" for group, values in groups(name).items()]
+        lines += [_group_line(group, values) for group, values in groups(name).items()]
         lines += [""]
     lines += ["options (with their values as given here):"]
     required = OmegaConf.missing_keys(composed)
@@ -273,6 +274,15 @@ def help_text(name: str, overrides: list[str]) -> str:
         value = "" if key in required else OmegaConf.select(composed, key)
         lines += _option_lines(WRITTEN.get(key, key), value, field)
     return "\n".join(lines)
+
+
+def _group_line(group: str, values: list[str]) -> str:
+    """The values of a group, over several lines where there are many."""
+    text = f"{group}={'| '.join(values)}"
+    line = textwrap.fill(
+        text, 98, initial_indent="  ", subsequent_indent=6 * " ", break_on_hyphens=False
+    )
+    return line if "\n" in line else line.replace("| ", "|")
 
 
 def _option_lines(key: str, value: Any, field: dataclasses.Field[Any]) -> list[str]:
