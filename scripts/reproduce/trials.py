@@ -1,4 +1,4 @@
-"""The trials of a search, or of any multirun, as a Markdown table: what varied, what it gave.
+"""The trials of a search as a Markdown table: what varied, what it gave on validation data.
 
 python -m scripts.reproduce.trials <folder of the multirun>
 """

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from snn_delays.nn import Network
 
-SATURATED = 0.9  # spikes per step from which a neuron is called saturated
-
 
 @dataclass(frozen=True)
 class Activity:

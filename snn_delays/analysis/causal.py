@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from spikingjelly.activation_based import functional
-from torch import Tensor
 
 from snn_delays.analysis.subject import Subject, layer_names
 from snn_delays.data.loaders import Samples
@@ -49,14 +48,14 @@ class Intervention:
 
 def shuffle(linear: DelayedLinear, generator: torch.Generator) -> None:
     """Deal the delays of a layer out anew over its synapses: their distribution stays."""
-    exists = _exists(linear)
+    exists = linear.exists
     delay = linear.delay[exists]
     linear.delay[exists] = delay[torch.randperm(len(delay), generator=generator)]
 
 
 def set_to_mean(linear: DelayedLinear, generator: torch.Generator) -> None:
     """Give every synapse of a layer its mean delay."""
-    delay = linear.delay[_exists(linear)]
+    delay = linear.delay[linear.exists]
     if len(delay):
         linear.delay.fill_(float(delay.mean()))
 
@@ -95,7 +94,7 @@ def prune(share: float) -> Change:
     """Set the smallest ``share`` of a layer's existing weights to zero, the first of equal ones."""
 
     def change(linear: DelayedLinear, generator: torch.Generator) -> None:
-        exists = _exists(linear)
+        exists = linear.exists
         weight = linear.weight[exists]
         smallest = weight.abs().argsort(stable=True)[: round(share * len(weight))]
         weight[smallest] = 0
@@ -177,8 +176,3 @@ def causal_tests(
 def count_evaluations(network: Network, repeats: int = REPEATS) -> int:
     """Number of evaluations that ``causal_tests`` takes."""
     return sum(repeats if found.random else 1 for found in interventions(network))
-
-
-def _exists(linear: DelayedLinear) -> Tensor:
-    exists = torch.ones_like(linear.weight, dtype=torch.bool)
-    return exists if linear.mask is None else exists & linear.mask

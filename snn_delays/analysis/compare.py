@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
 
 from snn_delays.analysis.subject import Subject
-from snn_delays.analysis.tables import Array, array, existing, receptive_fields
+from snn_delays.analysis.tables import Array, array, deployed_steps, receptive_fields
 from snn_delays.nn import DelayedLinear
 
 
@@ -48,18 +48,14 @@ def similarity(subjects: Sequence[Subject], seed: int = 0) -> pd.DataFrame:
 
 
 def _delays(linear: DelayedLinear) -> Array:
-    return array(linear.delay)[existing(linear)].round()
+    return deployed_steps(linear)[array(linear.exists)]
 
 
 def _shuffled(linear: DelayedLinear, seed: int) -> Array:
     """Receptive fields with the delays dealt out anew."""
-    steps, exists = array(linear.delay).round().astype(int), existing(linear)
+    steps, exists = deployed_steps(linear), array(linear.exists)
     steps[exists] = np.random.default_rng(seed).permutation(steps[exists])
-    weight = array(linear.weight)
-    fields = np.zeros((*weight.shape[:2], linear.taps))
-    output, source, _ = np.indices(weight.shape)
-    np.add.at(fields, (output, source, steps), weight)
-    return fields
+    return receptive_fields(linear, steps)
 
 
 def matched_correlation(a: Array, b: Array) -> float:

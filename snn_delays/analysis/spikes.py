@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from snn_delays.analysis.activity import SATURATED, Activity, rates
+from snn_delays.analysis.activity import Activity, rates
 from snn_delays.analysis.exhibit import (
     AFTER,
     COLOURS,
@@ -19,6 +19,7 @@ from snn_delays.analysis.exhibit import (
 )
 from snn_delays.analysis.subject import Subject, layer_names
 from snn_delays.analysis.tables import Array, array
+from snn_delays.train.guards import SATURATED
 
 NAMED = 5  # classes that the readout's picture tells apart
 TRACES = 6  # neurons whose membranes are drawn

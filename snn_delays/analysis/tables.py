@@ -33,7 +33,7 @@ def synapses(subject: Subject) -> pd.DataFrame:
 def _synapses(
     name: str, drawn: DelayedLinear, trained: DelayedLinear, step_ms: float
 ) -> pd.DataFrame:
-    exists = existing(trained)
+    exists = array(trained.exists)
     output, source, kernel = np.nonzero(exists)
     delay, before = (array(linear.delay).astype(float) for linear in (trained, drawn))
     return pd.DataFrame(
@@ -133,21 +133,24 @@ def _neuron(frame: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def receptive_fields(linear: DelayedLinear) -> Array:
-    """Weight at each input and deployed delay, [O, I, D]; synapses of one delay add up."""
-    weight, steps = array(linear.weight), array(linear.delay).round().astype(int)
+def receptive_fields(linear: DelayedLinear, steps: Array | None = None) -> Array:
+    """Weight at each input and delay, [O, I, D]; synapses of one delay add up.
+
+    Args:
+        linear: a layer.
+        steps: whole delays [O, I, C]; None: the deployed ones.
+    """
+    weight = array(linear.weight)
+    steps = deployed_steps(linear) if steps is None else steps
     fields = np.zeros((*weight.shape[:2], linear.taps))
     output, source, _ = np.indices(weight.shape)
     np.add.at(fields, (output, source, steps), weight)
     return fields
 
 
-def existing(linear: DelayedLinear) -> Array:
-    """Which synapses a mask leaves, [O, I, C]."""
-    shape = tuple(linear.weight.shape)
-    return (
-        np.ones(shape, bool) if linear.mask is None else np.broadcast_to(array(linear.mask), shape)
-    )
+def deployed_steps(linear: DelayedLinear) -> Array:
+    """Delays of the deployed layer, whole steps, [O, I, C]."""
+    return array(linear.delay).round().astype(int)
 
 
 def array(tensor: Any) -> Array:

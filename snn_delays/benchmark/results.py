@@ -71,7 +71,7 @@ def table(suite: Suite, lines: list[Line], failures: dict[str, str]) -> str:
         parts += ["\n".join(_rows(suite, present, groups)), _legend(lines)]
         parts += [_pairs(suite, present, group) for group in groups]
         parts.append(_made(lines))
-    missing = [f"{suite.members[key].label}" for key, found in rows.items() if not found]
+    missing = [suite.members[key].label for key, found in rows.items() if not found]
     if missing:
         parts.append(f"Without a result so far: {', '.join(missing)}.")
     parts += [f"**Failed**: {title}: {why}" for title, why in failures.items()]

@@ -43,7 +43,7 @@ def main() -> None:
 def _help() -> str:
     lines = [help_text("benchmark", []), "", "suites:"]
     for name in suites(_folder()):
-        lines.append(f"  {name:12} {load_suite(_folder(), name).title}")
+        lines.append(f"  {name:14} {load_suite(_folder(), name).title}")
     return "\n".join([*lines, "", EXPLAINED])
 
 
@@ -151,7 +151,6 @@ class Monitor:
     def __init__(self, jobs: list[Job]) -> None:
         self._jobs = jobs
         self._said = {job.title for job in jobs if job.is_done()}
-        self._stale = {job.title: job.failure() for job in jobs}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._total = sum(job.config.train.epochs for job in jobs)

@@ -54,7 +54,7 @@ def complete(command: str, word: str) -> list[str]:
     """Groups, options and their values that continue ``word``.
 
     Args:
-        command: "train", "evaluate", "demo" or "encode".
+        command: a key of ``SCHEMAS``.
         word: the word under the cursor.
     """
     found = [f"{group}={value}" for group, values in groups(command).items() for value in values]

@@ -86,6 +86,12 @@ class DelayedLinear(nn.Module):
             self.weight.mul_(self.mask)
 
     @property
+    def exists(self) -> Tensor:
+        """Which synapses a mask leaves, [O, I, C]."""
+        every = torch.ones_like(self.weight, dtype=torch.bool)
+        return every if self.mask is None else every & self.mask
+
+    @property
     def active_sigma(self) -> float | None:
         """Width of the Gaussian that acts now, or None: one tap at the rounded delay."""
         return self.sigma if self.training and self.delays == "learned" else None

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from snn_delays.nn import Network
 
-FOLLOWED = 20  # synapses of each layer whose delays are kept, evenly spaced
-
 
 def drawn_delays(network: Network) -> list[Tensor]:
     """The delays as they are now, [O, I, C] of each layer; nothing where none are learned."""
@@ -29,24 +27,17 @@ def delay_trace(network: Network, drawn: list[Tensor]) -> list[dict[str, Any]]:
     Returns:
         Of each layer, readout last: ``counts``, synapses at each rounded delay [D]; ``moved``, mean
         distance from where they were drawn, steps; ``low`` and ``high``, shares clamped at either
-        end; ``followed``, delays of some synapses, steps.
+        end.
     """
     lines = []
     for m, before in zip(network.delayed_layers(), drawn, strict=True):
-        exists = torch.ones_like(m.delay, dtype=torch.bool)
-        exists = exists if m.mask is None else exists & m.mask
-        now, then = m.delay[exists], before[exists]
+        now, then = m.delay[m.exists], before[m.exists]
         lines.append(
             {
                 "counts": torch.bincount(now.round().long(), minlength=m.taps).tolist(),
                 "moved": round((now - then).abs().mean().item(), 4),
                 "low": round((now == 0).float().mean().item(), 4),
                 "high": round((now == m.taps - 1).float().mean().item(), 4),
-                "followed": [round(d, 2) for d in _some(now).tolist()],
             }
         )
     return lines
-
-
-def _some(delays: Tensor) -> Tensor:
-    return delays[:: max(len(delays) // FOLLOWED, 1)][:FOLLOWED]

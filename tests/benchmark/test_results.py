@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from snn_delays.benchmark.results import numbers, table
+from scripts.reproduce import same
+from snn_delays.benchmark.results import numbers, table, write_results
 from snn_delays.benchmark.suite import Member, Suite, load_suite, overrides
 from snn_delays.errors import UserError
 
@@ -93,6 +94,20 @@ def test_a_repetition_is_compared_without_its_times() -> None:
     assert numbers(a) == numbers(b)
     assert numbers(a) != numbers({**a, "accuracy": 0.81})
     assert numbers(a) != numbers({**a, "epochs": [{**epochs[0], "train_loss": 0.6}]})
+
+
+def test_two_results_are_compared(tmp_path, capsys) -> None:
+    changed = [{**ln, "accuracy": 0.1} if ln["member"] == "none" else ln for ln in LINES]
+    for name, lines in (("a", LINES), ("b", LINES[:4]), ("c", changed)):
+        (tmp_path / name).mkdir()
+        write_results(tmp_path / name, lines)
+    a, b, c = (str(tmp_path / name / "results.jsonl") for name in "abc")
+    assert same.main([a, b]) == 0
+    assert capsys.readouterr().out == "4 runs in both, 0 of them different.\n"
+    assert same.main([a, c]) == 1
+    assert (
+        "3 of them different. none, seed 0; none, seed 1; none, seed 2" in capsys.readouterr().out
+    )
 
 
 def test_later_options_count() -> None:
