@@ -452,19 +452,25 @@ class EncodeConfig:
 PATHS = (
     "root", "cache", "train_file", "valid_file", "test_file", "folder", "test_list", "valid_list",
 )  # fmt: skip
-# Keys that change where a run writes and how fast it is, not what it computes.
-_NOT_IN_HASH = ("name", "out", "resume", "device", "backend", "tracking")
+# Those that change where a run reads and writes and how fast it is, not what it computes.
+_NOT_SHAPING = (
+    "name", "out", "resume", "device", "backend", "tracking", "train.checkpoint_minutes",
+    *(f"data.{path}" for path in PATHS),
+)  # fmt: skip
 
 
 def shaping(config: Config) -> dict[str, Any]:
     """All options that shape the result, nested; the data's own hash stands for its files."""
     values = dataclasses.asdict(config)
-    for key in _NOT_IN_HASH:
-        values.pop(key)
-    for key in PATHS:
-        values["data"].pop(key)
-    values["train"].pop("checkpoint_minutes")
+    for name in _NOT_SHAPING:
+        group, _, key = name.rpartition(".")
+        (values[group] if group else values).pop(key)
     return values
+
+
+def shapes_result(name: str) -> bool:
+    """Whether the option or group of this dotted name shapes what a run computes."""
+    return not any(name == free or name.startswith(f"{free}.") for free in _NOT_SHAPING)
 
 
 def config_hash(config: Config) -> str:

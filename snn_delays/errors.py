@@ -8,6 +8,10 @@ class UserError(ValueError):
     """
 
 
+class InUse(UserError):
+    """Another process writes to the same folder."""
+
+
 class Interrupted(Exception):
     """A signal asked a training to stop, and it did.
 

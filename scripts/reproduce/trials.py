@@ -28,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not runs:
         print(f"{given[0]} holds no finished run.", file=sys.stderr)
         return 2
+    unselected = [path for path in runs if "valid" not in json.loads(path.read_text())]
+    if unselected:
+        print(f"{unselected[0]} has no validation accuracy to rank by.", file=sys.stderr)
+        return 2
     print(table([path.parent for path in runs]))
     return 0
 

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from pathlib import Path
 import torch
 
 from snn_delays.config import Config
-from snn_delays.errors import Interrupted, UserError
+from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.train.folder import RESULT_FILE
 from snn_delays.train.loop import METRICS_FILE
 from snn_delays.train.run import train
+from snn_delays.train.signals import ask_to_stop
+
+PATIENCE = 60  # seconds to wait for another process that writes to a run's folder
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class Job:
         return self.out.with_suffix(".failed")
 
     @property
+    def running(self) -> Path:
+        """Is there while a process trains it, and stays where that process was killed."""
+        return self.out.with_suffix(".running")
+
+    @property
     def title(self) -> str:
         """How a person calls it."""
         return f"{self.member}, seed {self.config.seed}"
@@ -59,7 +68,13 @@ class Job:
 
     def failure(self) -> str | None:
         """Why it failed, or None."""
-        return self.failed.read_text().strip() if self.failed.is_file() else None
+        if self.is_done() or not self.failed.is_file():
+            return None
+        return self.failed.read_text().strip()
+
+    def is_open(self) -> bool:
+        """Whether it has neither a result nor failed."""
+        return not self.is_done() and self.failure() is None
 
     def epochs_done(self) -> int:
         """Epochs trained so far, all of them where it has ended (a refit's second pass aside)."""
@@ -72,29 +87,65 @@ class Job:
         return min(lines, self.config.train.epochs)
 
 
-def run_job(job: Job, threads: int, suite: int) -> None:
+@dataclass(frozen=True)
+class Host:
+    """The process that runs the suite, as its workers know it.
+
+    Attributes:
+        process: its number.
+        threads: of torch and of the compiled loops in each run, on the CPU.
+        stop: a file that asks all to save and stop; it holds the number of the signal that came.
+    """
+
+    process: int
+    threads: int
+    stop: Path
+
+    def is_near(self) -> bool:
+        """Whether this process is it or a worker of it on the same machine."""
+        return self.process in (os.getpid(), os.getppid())
+
+    def is_gone(self) -> bool:
+        """Whether it died, asked in a process for which ``is_near`` was true."""
+        return not self.is_near()
+
+
+def run_job(job: Job, host: Host) -> None:
     """Train, or go on; a failure is noted beside the folder, and nothing is raised.
 
-    Args:
-        job: which.
-        threads: of torch and of the compiled loops, on the CPU.
-        suite: process that runs the suite.
-
-    Raises:
-        Interrupted: a signal came; all is saved.
+    Where a signal stops it, all is saved, and the others are asked to stop too.
     """
+    if host.stop.exists():
+        return
     job.out.parent.mkdir(parents=True, exist_ok=True)
-    job.failed.unlink(missing_ok=True)
-    with _logged(job.log), _threads(threads), _end_with(suite):
+    job.running.touch()
+    with _logged(job.log), _threads(host.threads), _watching(host):
         try:
-            train(job.config)
-        except Interrupted:
-            raise
+            _train_when_free(job.config)
+        except Interrupted as stop:
+            print(f"Stopped by {signal.Signals(stop.signal).name}.")
+            if host.is_near() and not host.stop.exists():
+                host.stop.write_text(str(stop.signal))
+        except InUse as error:
+            print(error)
         except UserError as error:
             job.failed.write_text(f"{error}\n")
         except Exception as error:  # ours: the rest of the suite goes on all the same
             traceback.print_exc()
             job.failed.write_text(f"{type(error).__name__}: {error} (see {job.log})\n")
+        job.running.unlink()
+
+
+def _train_when_free(config: Config) -> None:
+    """Train; a worker of a suite that was killed may still be saving."""
+    for waited in range(PATIENCE + 1):
+        try:
+            train(config)
+            return
+        except InUse:
+            if waited == PATIENCE:
+                raise
+            time.sleep(1)
 
 
 @contextlib.contextmanager
@@ -124,18 +175,19 @@ def _threads(number: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _end_with(suite: int) -> Iterator[None]:
-    """A worker whose suite was killed saves its run and ends, so that the suite can go on anew."""
-    if os.getppid() != suite:
+def _watching(host: Host) -> Iterator[None]:
+    """A worker saves its run and stops where it is asked to, or where its suite has died."""
+    if not host.is_near():
         yield
         return
+    if host.process != os.getpid():  # a terminal's reaches the suite as well, which asks
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(1):
-            if os.getppid() != suite:
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+        while not ended.wait(0.5):
+            if host.is_gone() or host.stop.exists():
+                ask_to_stop(signal.SIGTERM)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -144,5 +196,5 @@ def _end_with(suite: int) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        if os.getppid() != suite:  # nobody hears what an exception would say
+        if host.is_gone():  # nobody hears what would be said
             os._exit(128 + signal.SIGTERM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from snn_delays.benchmark.jobs import Job
 from snn_delays.benchmark.statistics import Comparison, Summary, compare, holm, summarise
 from snn_delays.benchmark.suite import Suite
 from snn_delays.config import shaping
+from snn_delays.errors import UserError
 from snn_delays.files import replace_file
+from snn_delays.train.checkpoint import read_config
 from snn_delays.train.folder import read_result
 from snn_delays.train.loop import METRICS_FILE
 
@@ -23,15 +25,26 @@ Line = dict[str, Any]
 
 
 def read_line(job: Job) -> Line | None:
-    """All that is known of a finished run, or None: its result, options and every epoch."""
+    """All that is known of a finished run, or None: its result, options and every epoch.
+
+    Raises:
+        UserError: a file of the run is missing or damaged.
+    """
     result = read_result(job.out)
     if result is None:
         return None
-    epochs = [json.loads(line) for line in (job.out / METRICS_FILE).read_text().splitlines()]
+    path = job.out / METRICS_FILE
+    try:
+        epochs = [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}, of a finished run, is missing or damaged; remove {job.out}, and the same"
+            " command trains it anew."
+        ) from error
     for epoch in epochs:
         epoch.pop("delays", None)  # the trace stays in the run's folder
     made = {"member": job.member, "seed": job.config.seed}
-    return {**made, **result, "config": shaping(job.config), "epochs": epochs}
+    return {**made, **result, "config": shaping(read_config(job.out)), "epochs": epochs}
 
 
 def write_results(out: Path, lines: list[Line]) -> None:
@@ -55,22 +68,25 @@ def numbers(line: Line) -> Line:
 # ---- the table ---------------------------------------------------------------------------------
 
 
-def table(suite: Suite, lines: list[Line], failures: dict[str, str]) -> str:
+def table(
+    suite: Suite, lines: list[Line], failures: dict[str, str], given: Sequence[str] = ()
+) -> str:
     """Markdown: a row a member, the pairs, and how it was made.
 
     Args:
         suite: its members, in order.
         lines: of the finished runs.
         failures: why runs failed, by title.
+        given: options that are not the suite's own and shape the results.
     """
     rows = {key: [ln for ln in lines if ln["member"] == key] for key in suite.members}
     present = {key: found for key, found in rows.items() if found}
     parts = [f"# {suite.title}"]
     if present:
         groups = _groups(lines)
-        parts += ["\n".join(_rows(suite, present, groups)), _legend(lines)]
+        parts += ["\n".join(_rows(suite, present, groups)), _legend(lines, groups)]
         parts += [_pairs(suite, present, group) for group in groups]
-        parts.append(_made(lines))
+        parts.append(_made(lines, given))
     missing = [suite.members[key].label for key, found in rows.items() if not found]
     if missing:
         parts.append(f"Without a result so far: {', '.join(missing)}.")
@@ -79,9 +95,9 @@ def table(suite: Suite, lines: list[Line], failures: dict[str, str]) -> str:
 
 
 def _groups(lines: list[Line]) -> list[str]:
-    """The groups of samples that every run has a score of; "all" first."""
-    shared = [set(line["per_speaker_group"]) for line in lines]
-    return ["all", *sorted(set.intersection(*shared))]
+    """ "all", and the groups of samples that are the same ones in every run."""
+    shared = set.intersection(*(set(line["per_speaker_group"]) for line in lines))
+    return ["all", *sorted(g for g in shared if len({_size(line, g) for line in lines}) == 1)]
 
 
 def _accuracy(line: Line, group: str) -> float:
@@ -95,8 +111,9 @@ def _size(line: Line, group: str) -> int:
 
 def _rows(suite: Suite, rows: dict[str, list[Line]], groups: list[str]) -> Iterable[str]:
     published = any(member.published for member in suite.members.values())
-    samples = next(iter(rows.values()))[0]
-    heads = [f"{group} (n = {_size(samples, group):,})" for group in groups]
+    every = [line for lines in rows.values() for line in lines]
+    sizes = [_several(f"{_size(line, group):,}" for line in every) for group in groups]
+    heads = [f"{group} (n = {size})" for group, size in zip(groups, sizes, strict=True)]
     columns = ["network", "parameters", "seeds", *heads, "minutes a run"]
     columns += ["published"] if published else []
     yield f"| {' | '.join(columns)} |"
@@ -104,7 +121,9 @@ def _rows(suite: Suite, rows: dict[str, list[Line]], groups: list[str]) -> Itera
     for key, lines in rows.items():
         member = suite.members[key]
         note = " (test-selected)" if _is_test_selected(lines) else ""
-        cells = [member.label, _several(f"{ln['parameters']:,}" for ln in lines), str(len(lines))]
+        counts = sorted({ln["parameters"] for ln in lines})
+        shown = " to ".join(f"{n:,}" for n in dict.fromkeys([counts[0], counts[-1]]))
+        cells = [member.label, shown, str(len(lines))]
         for group in groups:
             cells.append(_percent(summarise([_accuracy(ln, group) for ln in lines])) + note)
         minutes = summarise([ln["seconds"] / 60 for ln in lines]).mean
@@ -123,12 +142,14 @@ def _percent(summary: Summary) -> str:
     return f"{summary.mean:.1f} ± {summary.std:.1f} % {interval}"
 
 
-def _legend(lines: list[Line]) -> str:
+def _legend(lines: list[Line], groups: list[str]) -> str:
     chosen = _several(line["selection"] for line in lines)
+    others = sorted({g for line in lines for g in line["per_speaker_group"]} - set(groups))
+    left = f" Not shown, since they hold other recordings from row to row: {', '.join(others)}."
     return (
         "Test accuracy of the deployed networks (rounded delays): mean ± standard deviation over"
         " seeds [95 % interval of the mean, Student's t]. The interval is over seeds: all see the"
-        f" same recordings. Epochs: {chosen}."
+        f" same recordings. Epochs: {chosen}.{left if others else ''}"
     )
 
 
@@ -149,40 +170,53 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
             compared[key] = compare(a, b)
     if not compared:
         return ""
-    corrected = holm([c.p for c in compared.values()])
+    measured = {key: c.p for key, c in compared.items() if not math.isnan(c.p)}
+    corrected = dict(zip(measured, holm(list(measured.values())), strict=True))
     lines = [
         f"**{suite.members[base].label}** less each other, {group}, by pairs of one seed:",
         "",
         "| less | seeds | points [95 % interval] | effect (d_z) | p | p (Holm) |",
         "|---|---|---|---|---|---|",
     ]
-    for (key, c), p in zip(compared.items(), corrected, strict=True):
+    for key, c in compared.items():
         selected = _is_test_selected([*rows[base], *rows[key]])
-        lines.append(_pair(suite.members[key].label, c, p, " (test-selected)" if selected else ""))
+        note = " (test-selected)" if selected else ""
+        lines.append(_pair(suite.members[key].label, c, corrected.get(key, math.nan), note))
     return "\n".join(lines)
 
 
 def _pair(label: str, compared: Comparison, corrected: float, note: str) -> str:
     d = compared.difference
     interval = f"{d.mean:+.1f} [{d.low:+.1f}, {d.high:+.1f}]{note}"
-    effect = "∞" if math.isinf(compared.effect) else f"{compared.effect:.1f}"
+    effect = "-" if math.isnan(compared.effect) else f"{compared.effect:.1f}"
     return f"| {label} | {d.n} | {interval} | {effect} | {_p(compared.p)} | {_p(corrected)} |"
 
 
 def _p(value: float) -> str:
+    if math.isnan(value):
+        return "-"
     return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
-def _made(lines: list[Line]) -> str:
+def _made(lines: list[Line], given: Sequence[str]) -> str:
     """How the numbers came about."""
-    first = lines[0]
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    versions = {
+        name: _several(ln["versions"][name] for ln in lines) for name in lines[0]["versions"]
+    }
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    other = f" Otherwise than the suite says: {', '.join(given)}." if given else ""
     return (
         f"Made by commit {_several(str(ln['commit']) for ln in lines)}; data"
         f" {_several(ln['data_hash'] for ln in lines)};"
         f" {_several(ln['machine']['cpu'] for ln in lines)},"
-        f" {_several(str(ln['machine']['threads']) for ln in lines)} threads a run; {versions}."
+        f" {_several(str(ln['machine']['threads']) for ln in lines)} threads a run,"
+        f" {_several(_device(ln) for ln in lines)}; {shown}.{other}"
     )
+
+
+def _device(line: Line) -> str:
+    machine = line["machine"]
+    return str(machine.get("gpu") or machine["device"])
 
 
 def _several(values: Iterable[str]) -> str:

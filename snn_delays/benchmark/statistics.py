@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+NO_SPREAD = 1e-9  # the rounding of equal differences
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Comparison:
 
     Attributes:
         difference: mean and interval of (a - b).
-        effect: the mean difference in its standard deviations (Cohen's d_z); NaN for n = 1.
-        p: two-sided p of no difference; NaN for n = 1.
+        effect: the mean difference in its standard deviations (Cohen's d_z); NaN where they are 0,
+            or for n = 1.
+        p: two-sided p of no difference; NaN as above.
     """
 
     difference: Summary
@@ -59,12 +61,8 @@ def summarise(values: Sequence[float]) -> Summary:
 def compare(a: Sequence[float], b: Sequence[float]) -> Comparison:
     """Values of two networks, pair by pair of one seed."""
     difference = summarise(np.subtract(a, b).tolist())
-    if difference.n < 2:
+    if difference.n < 2 or difference.std < NO_SPREAD:  # no spread to measure it in
         return Comparison(difference, math.nan, math.nan)
-    if difference.std == 0:  # no spread to measure it in
-        same = difference.mean == 0
-        effect = 0.0 if same else math.copysign(math.inf, difference.mean)
-        return Comparison(difference, effect, 1.0 if same else 0.0)
     t = difference.mean / (difference.std / math.sqrt(difference.n))
     p = 2 * float(stats.t.sf(abs(t), difference.n - 1))
     return Comparison(difference, difference.mean / difference.std, p)

@@ -74,7 +74,11 @@ def load_suite(folder: Path, name: str) -> Suite:
     return suite
 
 
+def named(option: str) -> str:
+    """The name in ``name=value``, as Hydra's grammar has it."""
+    return option.partition("=")[0].lstrip("+~")
+
+
 def overrides(*layers: list[str]) -> list[str]:
     """Options of several origins as one list: of those with one name the last counts."""
-    chosen = {option.partition("=")[0].lstrip("+"): option for layer in layers for option in layer}
-    return list(chosen.values())
+    return list({named(option): option for layer in layers for option in layer}.values())

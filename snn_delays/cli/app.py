@@ -107,6 +107,12 @@ def compose(name: str, overrides: list[str]) -> Any:
         return _checked(hydra.compose(name, [_argument(o) for o in overrides]))
 
 
+def check_launcher(overrides: list[str]) -> None:
+    """Let Hydra say now what it does not know of launchers and their options."""
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        hydra.compose("jobs", overrides, return_hydra_config=True)
+
+
 def quiet_libraries() -> None:
     """Keep remarks that help nobody off the screen: Triton is missing on every CPU build."""
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)

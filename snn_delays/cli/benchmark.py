@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import os
 import signal
 import sys
-import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from snn_delays.benchmark.suite import Suite, load_suite, overrides, suites
-from snn_delays.cli.app import SIGNALLED, compose, help_text, report_errors
+from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
+from snn_delays.cli.app import SIGNALLED, check_launcher, compose, help_text, report_errors
 from snn_delays.cli.groups import SUITES, config_folder, option_names
-from snn_delays.config import BenchmarkConfig, Config
-from snn_delays.errors import Interrupted, UserError
-from snn_delays.files import replace_file
+from snn_delays.config import BenchmarkConfig, Config, options, shapes_result
+from snn_delays.errors import InUse, UserError
+from snn_delays.files import Locked, locked, replace_file
 
 if TYPE_CHECKING:
-    from snn_delays.benchmark.jobs import Job
+    from snn_delays.benchmark.jobs import Host, Job
 
 EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own.
 hydra/launcher=... says where they run: joblib (the default) here, submitit_slurm on a cluster
 (pip install snn_delays[slurm]).
 The same command goes on with what was stopped and skips what is done."""
-LOOK_AGAIN = 2.0  # seconds between looks at the runs
+INSTEAD = "leave it out, or write a suite of your own in configs/suites"
+LOCK_FILE, STOP_FILE = ".lock", ".stop"
 
 
 def main() -> None:
@@ -54,37 +51,102 @@ def benchmark(arguments: list[str]) -> None:
         arguments: options of the suite, of Hydra's launcher and of the runs.
 
     Raises:
-        UserError: a mistake in the options of the suite or of a run; nothing was started then.
-        SystemExit: 1 where a run failed.
+        UserError: a mistake in the options of the suite or of a run, other options than those of
+            the runs that are there, or a folder that cannot be written or is in use; nothing was
+            started then.
+        SystemExit: 1 where a run failed or was left open, 128 and a signal's number where one came.
     """
     mine, hydras, theirs = _sorted(arguments)
-    options: BenchmarkConfig = compose("benchmark", mine)
-    suite = load_suite(_folder(), options.suite)
-    out = Path(options.out or f"runs/benchmark/{suite.name}").expanduser()
-    seeds = options.seeds or suite.seeds
+    given: BenchmarkConfig = compose("benchmark", mine)
+    suite = load_suite(_folder(), given.suite)
+    out = Path(given.out or f"runs/benchmark/{suite.name}").expanduser()
+    seeds = given.seeds or suite.seeds
     configs = _configs(suite, seeds, out, theirs)
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # before torch loads, here and in workers
-    from snn_delays.benchmark.jobs import Job
+    check_launcher(hydras)
+    os.environ["OMP_NUM_THREADS"] = str(given.threads)  # before torch loads, here and in workers
+    from snn_delays.benchmark.jobs import Host, Job
 
     jobs = [Job(member, config) for member, config in configs]
-    left = [job for job in jobs if not job.is_done()]
-    at_once = options.jobs or _at_once(options.threads, len(left))
-    print(
-        f"{suite.title}\n{len(suite.members)} networks x {seeds} seeds: {len(jobs)} runs,"
-        f" {len(jobs) - len(left)} done; {at_once} at a time, {options.threads} threads each;"
-        f" writing {out}/",
-        flush=True,
-    )
-    if left:
-        task = functools.partial(_run, left, options.threads, os.getpid())
-        settings = [f"hydra.sweep.dir={out}", *hydras]
-        if not any(option.startswith("hydra/launcher=") for option in hydras):
-            settings.insert(0, f"hydra.launcher.n_jobs={at_once}")
-        from snn_delays.cli.launch import launch
+    host = Host(os.getpid(), given.threads, (out / STOP_FILE).absolute())
+    with _alone(out):
+        _check_there(jobs)
+        host.stop.unlink(missing_ok=True)
+        left = [job for job in jobs if not job.is_done()]
+        at_once = given.jobs or _at_once(given.threads, len(left))
+        print(
+            f"{suite.title}\n{len(suite.members)} networks x {seeds} seeds: {len(jobs)} runs,"
+            f" {len(jobs) - len(left)} done; {at_once} at a time, {given.threads} threads each;"
+            f" writing {out}/",
+            flush=True,
+        )
+        if left:
+            _run_all(jobs, left, host, at_once, hydras)
+        failures = _report(suite, jobs, out, [o for o in theirs if shapes_result(named(o))])
+        _end(jobs, failures, host)
 
-        with Monitor(jobs):
-            launch(len(left), task, settings)
-    _report(suite, jobs, out)
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the suite's folder: a second suite would take these runs for its own."""
+    from snn_delays.train.faults import writing
+
+    try:
+        with writing(out):
+            lock = contextlib.ExitStack()
+            lock.enter_context(locked(out / LOCK_FILE, wait=False))
+    except Locked as error:
+        raise InUse(
+            f"Another suite (process {error}) is writing to {out}; wait for it, or choose another"
+            " out."
+        ) from error
+    with lock:
+        yield
+
+
+def _check_there(jobs: list[Job]) -> None:
+    """Refuse options that are not those of the runs that are there, before one is started."""
+    from snn_delays.train.folder import is_run, other_options
+
+    for job in jobs:
+        try:
+            differing = other_options(job.config, job.out) if is_run(job.out) else ""
+        except UserError:  # damaged: it will say so itself, and the rest goes on
+            continue
+        if differing:
+            raise UserError(
+                f"{job.out} holds a run of other options: {differing}; give the suite's own, or"
+                " choose another out."
+            )
+
+
+def _run_all(jobs: list[Job], left: list[Job], host: Host, at_once: int, hydras: list[str]) -> None:
+    """Run what is left, with a bar over all; the first signal lets every run save."""
+    from snn_delays.benchmark.monitor import Monitor
+    from snn_delays.cli.launch import Launcher
+    from snn_delays.train.signals import StopSignal
+
+    for job in left:
+        job.failed.unlink(missing_ok=True)
+    launcher = Launcher(host, at_once, hydras)
+    with Monitor(jobs), StopSignal(lambda number: host.stop.write_text(str(number))):
+        launcher.run(left)
+
+
+def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
+    """Say what is not done, by words and by the exit code."""
+    if failures:
+        print(f"{len(failures)} of {len(jobs)} runs failed.", file=sys.stderr)
+    if host.stop.exists():
+        number = int(host.stop.read_text())
+        host.stop.unlink()
+        name = signal.Signals(number).name
+        print(f"Stopped by {name}; all is saved, and the same command goes on.", file=sys.stderr)
+        sys.exit(SIGNALLED + number)
+    left = [job.title for job in jobs if job.is_open()]
+    if left:
+        print(f"Not finished: {'; '.join(left)}. The same command goes on.", file=sys.stderr)
+    if failures or left:
+        sys.exit(1)
 
 
 def _sorted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
@@ -107,16 +169,48 @@ def _sorted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
 
 def _configs(suite: Suite, seeds: int, out: Path, theirs: list[str]) -> list[tuple[str, Config]]:
     """The options of every run; seed by seed, so that all networks are there early."""
-    members = {}
-    for key, member in suite.members.items():
-        chosen = overrides(suite.options, member.options, theirs)
-        members[key] = compose("train", [*chosen, "resume=auto", f"out={out}"])
+    members = _composed(suite, theirs)
+    _check_rows(suite, members, theirs)
     found = []
     for seed in range(seeds):
         for key, config in members.items():
             folder = str((out / key / f"s{seed}").absolute())
             found.append((key, dataclasses.replace(config, seed=seed, out=folder)))
     return found
+
+
+def _composed(suite: Suite, theirs: list[str]) -> dict[str, Config]:
+    return {
+        key: compose(
+            "train", [*overrides(suite.options, member.options, theirs), "resume=auto", "out=x"]
+        )
+        for key, member in suite.members.items()
+    }
+
+
+def _check_rows(suite: Suite, members: dict[str, Config], theirs: list[str]) -> None:
+    """Refuse options that would make a row of the table another network than its label says."""
+    for key, member in suite.members.items():
+        for option in theirs:
+            if named(option) in map(named, member.options):
+                raise UserError(f"{option} would replace what makes the row {key}; {INSTEAD}.")
+        if not members[key].train.test:
+            raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
+    plain = _composed(suite, [option for option in theirs if not shapes_result(named(option))])
+    rows = {key: _values(config) for key, config in plain.items()}
+    for name in next(iter(rows.values())):
+        apart = len({str(row[name]) for row in rows.values()}) > 1
+        for key in rows if apart else ():
+            now = _values(members[key])[name]
+            if now != rows[key][name]:
+                raise UserError(
+                    f"{name}={now} would replace {rows[key][name]} in the row {key}: it tells the"
+                    f" rows of suite={suite.name} apart; {INSTEAD}."
+                )
+
+
+def _values(config: Config) -> dict[str, Any]:
+    return {name: value for name, value, _ in options(config)}
 
 
 def _at_once(threads: int, runs: int) -> int:
@@ -130,86 +224,8 @@ def _at_once(threads: int, runs: int) -> int:
     return max(min(slots, runs), 1)
 
 
-def _run(jobs: list[Job], threads: int, suite: int, number: int) -> None:
-    """One run, in a worker or here."""
-    import torch
-
-    from snn_delays.benchmark.jobs import run_job
-
-    if torch.cuda.is_available():
-        torch.cuda.set_device(number % torch.cuda.device_count())
-    try:
-        run_job(jobs[number], threads, suite)
-    except Interrupted as stop:  # Hydra would go on with the next after an Exception
-        print(f"\nStopped by {signal.Signals(stop.signal).name}; the same command goes on.")
-        sys.exit(SIGNALLED + stop.signal)
-
-
-class Monitor:
-    """A bar over the epochs of all runs, from their folders, and a line for each that ends."""
-
-    def __init__(self, jobs: list[Job]) -> None:
-        self._jobs = jobs
-        self._said = {job.title for job in jobs if job.is_done()}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._total = sum(job.config.train.epochs for job in jobs)
-        self._bar = tqdm(
-            total=self._total,
-            initial=self._epochs(),
-            file=sys.stderr,
-            disable=None,
-            leave=False,
-            dynamic_ncols=True,
-            bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} epochs, {elapsed}, {remaining} left",
-        )
-        self._out = sys.stdout
-
-    def __enter__(self) -> Self:
-        self._started, self._first = time.monotonic(), self._epochs()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._look()
-        self._bar.close()
-
-    def _epochs(self) -> int:
-        return sum(job.epochs_done() for job in self._jobs)
-
-    def _watch(self) -> None:
-        while not self._ended.wait(LOOK_AGAIN):
-            self._look()
-
-    def _look(self) -> None:
-        for job in self._jobs:
-            if job.title not in self._said and (job.is_done() or job.failure()):
-                self._said.add(job.title)
-                how = "done" if job.is_done() else f"FAILED: {job.failure()}"
-                line = f"[{len(self._said)}/{len(self._jobs)}] {job.title}: {how}{self._left()}"
-                tqdm.write(line, file=self._out)
-                self._out.flush()
-        self._bar.set_description_str(f"{len(self._said)}/{len(self._jobs)} runs", refresh=False)
-        self._bar.n = self._epochs()
-        self._bar.refresh()
-
-    def _left(self) -> str:
-        """Time left, where no bar says it."""
-        done = self._epochs()
-        if not self._bar.disable or done == self._first:
-            return ""
-        pace = (time.monotonic() - self._started) / (done - self._first)
-        return f"; about {pace * (self._total - done) / 60:.0f} min left"
-
-
-def _report(suite: Suite, jobs: list[Job], out: Path) -> None:
+def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[str, str]:
+    """Write and print what is known; returns why runs failed, by title."""
     from snn_delays.benchmark.results import (
         RESULTS_FILE,
         TABLE_FILE,
@@ -218,15 +234,17 @@ def _report(suite: Suite, jobs: list[Job], out: Path) -> None:
         write_results,
     )
 
-    lines = [line for job in jobs if (line := read_line(job))]
-    failures = {job.title: why for job in jobs if (why := job.failure())}
-    text = table(suite, lines, failures)
+    lines, failures = [], {job.title: why for job in jobs if (why := job.failure())}
+    for job in jobs:
+        try:
+            lines += [line for line in [read_line(job)] if line]
+        except UserError as error:
+            failures[job.title] = str(error)
+    text = table(suite, lines, failures, given)
     write_results(out, lines)
     replace_file(out / TABLE_FILE, text.encode())
     print(f"\n{text}\nwritten to {out}/{TABLE_FILE} and {RESULTS_FILE}")
-    if failures:
-        print(f"{len(failures)} of {len(jobs)} runs failed.", file=sys.stderr)
-        sys.exit(1)
+    return failures
 
 
 def _folder() -> Path:

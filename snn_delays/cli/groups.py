@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from snn_delays.benchmark.suite import suites
 from snn_delays.config import (
     AnalyseConfig,
     BenchmarkConfig,
@@ -58,6 +59,8 @@ def complete(command: str, word: str) -> list[str]:
         word: the word under the cursor.
     """
     found = [f"{group}={value}" for group, values in groups(command).items() for value in values]
+    if command == "benchmark":
+        found += [f"suite={name}" for name in suites(config_folder() / SUITES)]
     for field_name, _, field in options(SCHEMAS[command]()):
         name = WRITTEN.get(field_name, field_name)
         choices = field.metadata["choices"]

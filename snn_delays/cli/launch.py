@@ -3,29 +3,98 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
 
 import hydra
+import torch
 from omegaconf import DictConfig
 
+from snn_delays.benchmark.jobs import Host, Job, run_job
 from snn_delays.cli.groups import config_folder
+from snn_delays.errors import UserError
+
+JOBLIB = "joblib"
+KILLED = "its process was killed, also alone: perhaps memory ran out; try a lower train.batch_size."
 
 
-def launch(count: int, job: Callable[[int], None], overrides: list[str]) -> None:
-    """Run ``job(0)`` to ``job(count - 1)``, several at a time.
+@dataclass(frozen=True)
+class Launcher:
+    """Runs jobs, several at a time.
 
-    Args:
-        count: number of jobs.
-        job: can be pickled with what it holds.
-        overrides: Hydra's, such as hydra.launcher.n_jobs=2.
+    Attributes:
+        host: the process that runs the suite.
+        at_once: runs at a time, where Hydra's joblib launcher runs them.
+        overrides: Hydra's, such as hydra/launcher=submitit_slurm.
     """
 
-    def task(config: DictConfig) -> None:
-        job(config.job)
+    host: Host
+    at_once: int
+    overrides: list[str]
 
-    before = sys.argv
-    sys.argv = [before[0], "-m", f"job=range({count})", *overrides]
-    try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="jobs")(task)()
-    finally:
-        sys.argv = before
+    def run(self, jobs: list[Job]) -> None:
+        """Run all, until they are done or have failed, or ``host.stop`` is there.
+
+        Where a process is killed (by the system, when memory runs out), the others fall with it.
+        Those that were under way go on one at a time at the end, so that it shows which it was.
+
+        Raises:
+            UserError: processes end before they start a run.
+        """
+        for job in jobs:
+            job.running.unlink(missing_ok=True)
+        apart: list[Job] = []
+        while jobs or apart:
+            batch = jobs or [apart.pop(0)]
+            whole = self._launch(batch)
+            if self.host.stop.exists():
+                return
+            if whole:
+                jobs = []
+                continue
+            fallen = [job for job in batch if job.running.exists()]
+            if not fallen:
+                raise UserError("The processes of the runs end before they start one.")
+            if not jobs:
+                fallen[0].failed.write_text(f"{KILLED}\n")
+            else:
+                apart += fallen
+                jobs = [job for job in jobs if job not in fallen and job.is_open()]
+            for job in fallen:
+                job.running.unlink()
+
+    def _launch(self, jobs: list[Job]) -> bool:
+        """Whether all came to an end, rather than that a process was killed."""
+        host = self.host
+
+        def task(config: DictConfig) -> None:
+            _pick_gpu(config.job)
+            run_job(jobs[config.job], host)
+
+        settings = [f"hydra.sweep.dir={_quoted(host.stop.parent)}", *self.overrides]
+        chosen = [o.partition("=")[2] for o in self.overrides if o.startswith("hydra/launcher=")]
+        if chosen in ([], [JOBLIB]):
+            settings.insert(0, f"hydra.launcher.n_jobs={self.at_once}")
+        before = sys.argv
+        sys.argv = [before[0], "-m", f"job=range({len(jobs)})", *settings]
+        folder = str(config_folder())
+        try:
+            hydra.main(version_base="1.3", config_path=folder, config_name="jobs")(task)()
+        except BrokenProcessPool:
+            return False
+        finally:
+            sys.argv = before
+        return True
+
+
+def _pick_gpu(number: int) -> None:
+    """Spread runs over the GPUs of this machine."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value in Hydra's grammar, which knows commas, brackets and equals signs."""
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"

@@ -19,14 +19,25 @@ def _train(config: Config) -> float | None:
     """Returns what a search maximises: the validation accuracy of the epoch that counts."""
     from snn_delays.train.run import train  # torch loads in seconds; --help need not wait
 
-    if is_search() and config.train.protocol not in ("validation", "refit"):
+    if is_search():
+        _check_search(config)
+    result = train(config)
+    print(describe(result))
+    return float(result["valid"]["accuracy"]) if "valid" in result else None
+
+
+def _check_search(config: Config) -> None:
+    """Refuse what would let a search see the test set."""
+    if config.train.protocol not in ("validation", "refit"):
         raise UserError(
             "A search chooses on validation data, which train.protocol="
             f"{config.train.protocol} does not keep; give train.protocol=validation."
         )
-    result = train(config)
-    print(describe(result))
-    return float(result["valid"]["accuracy"]) if "valid" in result else None
+    if config.train.test:
+        raise UserError(
+            "A search leaves the test set unread, or its choice is not honest: give"
+            " train.test=false, and test the options that it finds in a run of their own."
+        )
 
 
 def describe(result: dict[str, Any]) -> str:

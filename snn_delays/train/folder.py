@@ -18,7 +18,7 @@ import yaml
 from snn_delays.config import Config, shaping
 from snn_delays.data.cache import cache_folder
 from snn_delays.data.sources import Data
-from snn_delays.errors import UserError
+from snn_delays.errors import InUse, UserError
 from snn_delays.files import PART, Locked, locked, replace_file
 from snn_delays.train.checkpoint import (
     CONFIG_FILE,
@@ -59,10 +59,15 @@ def run_folder(config: Config) -> Path:
 
 
 def _check_free(config: Config, out: Path) -> None:
-    if config.resume == "auto" and _is_run(out):
-        _check_options(config, out)
+    if config.resume == "auto" and is_run(out):
+        differing = other_options(config, out)
+        if differing:
+            raise UserError(
+                f"out={config.out} holds a run of other options: {differing}; give the run's own,"
+                " or choose another out."
+            )
     elif out.exists() and (not out.is_dir() or _content(out)):
-        hint = ", or go on with the run in it (resume=auto)" if _is_run(out) else ""
+        hint = ", or go on with the run in it (resume=auto)" if is_run(out) else ""
         raise UserError(f"out={out} is not an empty folder; choose another{hint}.")
 
 
@@ -72,12 +77,19 @@ def _content(out: Path) -> list[str]:
     return [name for name in names if name != LOCK_FILE and not name.endswith(PART)]
 
 
-def _is_run(out: Path) -> bool:
+def is_run(out: Path) -> bool:
+    """Whether a run has begun to write here."""
     return any((out / name).is_file() for name in (CONFIG_FILE, "checkpoints/last.pt"))
 
 
-def _check_options(config: Config, out: Path) -> None:
-    """Refuse to go on with a run of other options; those in a checkpoint count before the file."""
+def other_options(config: Config, out: Path) -> str:
+    """Where the options of the run in ``out`` differ, or "": those that shape its result.
+
+    Those in a checkpoint count before config.yaml.
+
+    Raises:
+        UserError: they cannot be read.
+    """
     saved = read_last(out)
     stored = read_config(out) if saved is None else config_of(saved)
     given = resolved(config, Path(str(config.out)), config.device)
@@ -86,12 +98,8 @@ def _check_options(config: Config, out: Path) -> None:
         for name, mine, theirs in different(shaping(given), shaping(stored))
         if name not in CHANGEABLE
     ]
-    if wrong:
-        more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
-        raise UserError(
-            f"out={config.out} holds a run of other options: {', '.join(wrong[:MOST_SHOWN])}{more};"
-            " give the run's own, or choose another out."
-        )
+    more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
+    return f"{', '.join(wrong[:MOST_SHOWN])}{more}"
 
 
 def resolved(config: Config, out: Path, device: str) -> Config:
@@ -179,7 +187,7 @@ def _alone(out: Path) -> Iterator[None]:
         with locked(out / LOCK_FILE, wait=False):
             yield
     except Locked as error:
-        raise UserError(
+        raise InUse(
             f"Another run (process {error}) is writing to {out}; wait for it, or choose another"
             " out."
         ) from error

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -17,21 +18,35 @@ SIGNALS = tuple(
 )
 
 
+_in_use: list[StopSignal] = []
+
+
+def ask_to_stop(number: int) -> None:
+    """As if a signal had come, from another thread; nothing where no ``StopSignal`` is in use."""
+    if _in_use and _in_use[-1].received is None:
+        _in_use[-1].received = number
+
+
 class StopSignal:
     """While in use, notes the first of ``SIGNALS``; the second does what it did before.
+
+    Args:
+        then: what to do with the first one's number, at once.
 
     Attributes:
         received: its number, or None. Noted in the main thread alone, where signals arrive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[int], object] | None = None) -> None:
         self.received: int | None = None
+        self._then = then
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
             self._before = {number: signal.signal(number, self._note) for number in heard}
+            _in_use.append(self)
         return self
 
     def __exit__(
@@ -41,6 +56,8 @@ class StopSignal:
         trace: TracebackType | None,
     ) -> None:
         self._give_back()
+        if self in _in_use:
+            _in_use.remove(self)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
@@ -48,6 +65,8 @@ class StopSignal:
         line = f"\n{signal.Signals(number).name}: stopping at the next batch; again: at once.\n"
         with contextlib.suppress(OSError):  # not print: it may be what was interrupted
             os.write(2, line.encode())
+        if self._then is not None:
+            self._then(number)
 
     def _give_back(self) -> None:
         while self._before:

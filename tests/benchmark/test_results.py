@@ -37,7 +37,7 @@ def line(member: str, seed: int, accuracy: float, **changes: Any) -> dict[str, A
         "commit": "abc",
         "data_hash": "d1",
         "versions": {"torch": "2"},
-        "machine": {"cpu": "X", "threads": 1},
+        "machine": {"cpu": "X", "threads": 1, "device": "cpu"},
         "epochs": [],
         **changes,
     }
@@ -61,7 +61,7 @@ def test_rows_pairs_and_how_it_was_made() -> None:
     assert "| no delays | 3 | +41.0 [+38.5, +43.5] | 41.0 | 0.0002 | 0.0002 |" in text
     assert "Without a result so far: not there yet." in text
     assert "**Failed**: none, seed 3: the disk is full." in text
-    assert "commit abc; data d1; X, 1 threads a run; torch 2" in text
+    assert "commit abc; data d1; X, 1 threads a run, cpu; torch 2" in text
     assert "test-selected" not in text
 
 
@@ -79,6 +79,44 @@ def test_test_selected_stands_beside_every_number() -> None:
     pairs = [row for row in text.splitlines() if row.startswith("| no delays | 3 | +")]
     assert len(pairs) == 2
     assert all("(test-selected)" in row for row in pairs)
+
+
+def test_a_group_of_other_recordings_is_neither_shown_nor_paired() -> None:
+    known = [{"known speakers": {"accuracy": 0.5, "n": n}} for n in (200, 150)]
+    lines = [
+        line("learned", s, 0.8, per_speaker_group={**LINES[0]["per_speaker_group"], **known[0]})
+        for s in range(2)
+    ]
+    same = [*lines, *({**ln, "member": "none"} for ln in lines)]
+    assert "known speakers (n = 200)" in table(SUITE, same, {})
+    unlike = [
+        *lines,
+        *({**ln, "per_speaker_group": {**ln["per_speaker_group"], **known[1]}} for ln in same[2:]),
+    ]
+    text = table(SUITE, unlike, {})
+    assert text.count("known speakers") == 1
+    assert "Not shown, since they hold other recordings from row to row: known speakers." in text
+    assert "less each other, unseen speakers" in text
+
+
+def test_differences_without_spread_have_no_p() -> None:
+    lines = [line(m, s, a) for m, a in (("learned", 0.8), ("none", 0.4)) for s in range(3)]
+    assert "| no delays | 3 | +40.0 [+40.0, +40.0] | - | - | - |" in table(SUITE, lines, {})
+
+
+def test_what_differs_between_runs_is_said() -> None:
+    gpu = {"cpu": "X", "threads": 1, "device": "cuda", "gpu": "H100"}
+    lines = [
+        *LINES[:3],
+        line("none", 0, 0.4, machine=gpu, versions={"torch": "3"}, parameters=70000, n=1100),
+        line("none", 1, 0.4, parameters=70100),
+        line("none", 2, 0.4, parameters=70050),
+    ]
+    text = table(SUITE, lines, {}, ["train.epochs=3"])
+    assert "1 threads a run, cpu, H100; torch 2, 3. Otherwise than the suite says:" in text
+    assert "says: train.epochs=3." in text
+    assert "| no delays | 70,000 to 70,100 | 3 |" in text
+    assert "all (n = 1,200, 1,100)" in text
 
 
 def test_nothing_is_known_yet() -> None:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from snn_delays.benchmark.jobs import Host, Job
 from snn_delays.benchmark.results import numbers, read_results
 from snn_delays.benchmark.suite import load_suite, suites
 from snn_delays.cli import benchmark
 from snn_delays.cli.groups import SUITES, config_folder
+from snn_delays.cli.launch import Launcher
+from snn_delays.config import Config
+from snn_delays.errors import UserError
+from snn_delays.files import locked
 from tests.cli.test_cli import run
+from tests.conftest import random_spikes
 
 SIZES = [
     "data=spikes", "data.units_per_channel=50", "model.hidden=[8]", "model.taps=5",
@@ -26,7 +36,7 @@ SIZES = [
 
 
 @pytest.fixture
-def words(spike_files, tmp_path, monkeypatch) -> list[str]:
+def words(spike_files, tmp_path, monkeypatch) -> Iterator[list[str]]:
     """A suite of two networks that train in a second, and the options that run it."""
     monkeypatch.chdir(tmp_path)
     members = {
@@ -39,7 +49,10 @@ def words(spike_files, tmp_path, monkeypatch) -> list[str]:
     monkeypatch.setattr(benchmark, "_folder", lambda: Path("suites"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     files = [f"data.{name}_file={path}" for name, path in spike_files.items()]
-    return ["benchmark", "suite=words", *files, "data.cache=cache", "jobs=1"]
+    yield ["benchmark", "suite=words", *files, "data.cache=cache", "jobs=1"]
+    for handler in logging.root.handlers[:]:
+        if type(handler) is logging.StreamHandler:  # Hydra's, of a standard output that is closed
+            logging.root.removeHandler(handler)
 
 
 def test_a_suite_is_run_tabulated_and_skipped_when_done(words, capsys, monkeypatch) -> None:
@@ -92,9 +105,6 @@ def test_a_failed_member_is_reported_and_the_rest_goes_on(words, capsys, monkeyp
     assert "**Failed**: learned, seed 0: " in Path("runs/benchmark/words/table.md").read_text()
     assert "| no delays |" in printed
     assert errors.endswith("1 of 2 runs failed.\n")
-    code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1", "train.lr_weight=1e-3")
-    assert code == 1  # with other options it is another run, and says so
-    assert "holds a run of other options" in printed
 
 
 def test_a_bug_of_ours_is_reported_too(words, capsys, monkeypatch) -> None:
@@ -108,13 +118,25 @@ def test_a_bug_of_ours_is_reported_too(words, capsys, monkeypatch) -> None:
     assert "Traceback" in Path("runs/benchmark/words/none/s0.log").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_suite_that_was_killed_goes_on(number, words, capsys, monkeypatch, tmp_path) -> None:
+# ---- signals and kills -------------------------------------------------------------------------
+
+SLOW = ["jobs=2", "seeds=1", "train.batch_size=1", "train.epochs=4"]
+MEMBERS = ("learned", "none")
+
+
+@pytest.fixture
+def long_words(words) -> list[str]:
+    """The same with epochs of seconds, most of which is batches."""
+    random_spikes(Path("train.h5"), 500, 0)
+    return [*words[:-1], *SLOW]
+
+
+def start(options: list[str]) -> subprocess.Popen[bytes]:
+    """The command in a process, and a terminal's group, of its own; both its runs are training."""
     script = (
         "import sys; from pathlib import Path; from snn_delays.cli import benchmark, main;"
         "benchmark._folder = lambda: Path('suites'); sys.argv[0] = 'snn-delays'; main()"
     )
-    options = [*words[:-1], "jobs=2", "seeds=1", "train.epochs=400"]
     root = str(Path(__file__).parents[2])
     with Path("printed").open("w") as file:
         process = subprocess.Popen(
@@ -124,18 +146,154 @@ def test_a_suite_that_was_killed_goes_on(number, words, capsys, monkeypatch, tmp
             stderr=file,
             start_new_session=True,
         )
-    metrics = [Path(f"runs/benchmark/words/{m}/s0/metrics.jsonl") for m in ("learned", "none")]
+    metrics = [Path(f"runs/benchmark/words/{m}/s0/metrics.jsonl") for m in MEMBERS]
     deadline = time.monotonic() + 120
-    while not all(m.is_file() and m.read_bytes().count(b"\n") > 2 for m in metrics):
+    while not all(m.is_file() and m.read_bytes().count(b"\n") > 0 for m in metrics):
         assert time.monotonic() < deadline, Path("printed").read_text()
         time.sleep(0.1)
-    process.send_signal(number)
+    return process
+
+
+def positions() -> list[tuple[int, int]]:
+    """Epochs and batches after which the runs went on, and how many runs did."""
+    found = []
+    for member in MEMBERS:
+        log = Path(f"runs/benchmark/words/{member}/s0.log").read_text()
+        found += re.findall(r"going on after (\d+) epochs and (\d+) batches", log)
+    return [(int(epochs), int(batches)) for epochs, batches in found]
+
+
+def results(out: str) -> list[dict[str, Any]]:
+    return [numbers(line) for line in read_results(Path(out, "results.jsonl"))]
+
+
+def test_a_suite_that_was_killed_goes_on(long_words, capsys, monkeypatch) -> None:
+    process = start(long_words)
+    process.kill()
     process.wait(60)
     assert not Path("runs/benchmark/words/learned/s0/result.json").is_file()
-    code, printed, _ = run(capsys, monkeypatch, *options)
+    code, printed, _ = run(capsys, monkeypatch, *long_words)  # its workers may still be saving
     assert code == 0, printed
-    for member in ("learned", "none"):
-        assert "going on after" in Path(f"runs/benchmark/words/{member}/s0.log").read_text()
+    assert len(positions()) == 2
+    code, _, _ = run(capsys, monkeypatch, *long_words, "out=whole")
+    assert results("runs/benchmark/words") == results("whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_every_run_save(number, long_words, capsys, monkeypatch) -> None:
+    process = start(long_words)
+    if number == signal.SIGINT:  # a terminal's reaches the workers too
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    printed = Path("printed").read_text()
+    assert f"Stopped by {signal.Signals(number).name}; all is saved" in printed
+    assert "Traceback" not in printed
+    assert printed.count("stopping at the next batch") == 1
+    code, printed, _ = run(capsys, monkeypatch, *long_words)
+    assert code == 0, printed
+    assert len(positions()) == 2
+    assert any(batches > 0 for _, batches in positions())  # not the last epoch's checkpoint
+
+
+def test_a_worker_that_is_killed_does_not_end_the_suite(long_words) -> None:
+    process = start(long_words)
+    lock = Path("runs/benchmark/words/learned/s0/.lock")
+    os.kill(int(lock.read_text()), signal.SIGKILL)
+    assert process.wait(120) == 0, Path("printed").read_text()
+    assert "Traceback" not in Path("printed").read_text()
+    assert len(positions()) == 2  # the other one fell with it
+    assert [line["member"] for line in results("runs/benchmark/words")] == list(MEMBERS)
+
+
+class Fallible(Launcher):
+    """Launches that train nothing, two at a time; the process of one job is always killed."""
+
+    def _launch(self, jobs: list[Job]) -> bool:
+        for job in jobs:
+            job.out.mkdir(exist_ok=True)
+            if job.member == "large":
+                for beside in jobs[: jobs.index(job) + 2][-3:]:
+                    beside.running.touch()
+                return False
+            (job.out / "result.json").touch()
+        return True
+
+
+def test_a_run_whose_process_is_killed_also_alone_has_failed(tmp_path) -> None:
+    jobs = [Job(m, Config(out=str(tmp_path / m / "s0"))) for m in ("a", "b", "large", "c", "d")]
+    for job in jobs:
+        job.out.parent.mkdir()
+    Fallible(Host(os.getpid(), 1, tmp_path / ".stop"), 2, []).run(jobs)
+    assert [job.is_done() for job in jobs] == [True, True, False, True, True]
+    assert "killed, also alone" in str(jobs[2].failure())
+
+
+def test_a_folder_has_one_suite(words, capsys, monkeypatch) -> None:
+    with locked(Path("runs/benchmark/words/.lock"), wait=False):
+        code, _, errors = run(capsys, monkeypatch, *words)
+    assert code == 2
+    assert errors.startswith("snn-delays: Another suite (process ")
+    assert not list(Path("runs").rglob("*.log"))
+
+
+def test_a_run_that_another_process_writes_is_waited_for_and_left_open(
+    words, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr("snn_delays.benchmark.jobs.PATIENCE", 0)
+    with locked(Path("runs/benchmark/words/none/s0/.lock"), wait=False):
+        code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
+    assert code == 1
+    assert "FAILED" not in printed
+    assert errors == "Not finished: none, seed 0. The same command goes on.\n"
+    code, printed, _ = run(capsys, monkeypatch, *words, "seeds=1")
+    assert code == 0
+
+
+# ---- mistakes ----------------------------------------------------------------------------------
+
+
+def test_finished_runs_are_not_taken_for_those_of_other_options(words, capsys, monkeypatch) -> None:
+    run(capsys, monkeypatch, *words, "seeds=1")
+    before = Path("runs/benchmark/words/results.jsonl").read_bytes()
+    code, printed, errors = run(capsys, monkeypatch, *words, "seeds=2", "train.epochs=4")
+    assert code == 2
+    assert "learned/s0 holds a run of other options: train.epochs=4 (3 there)" in errors
+    assert printed == ""
+    assert Path("runs/benchmark/words/results.jsonl").read_bytes() == before
+    assert not list(Path("runs").rglob("s1*"))
+    elsewhere = [*words[:2], *(f"data.{n}_file={n}.h5" for n in ("train", "test")), *words[4:]]
+    for name in ("train", "test"):
+        Path(f"{name}.h5").exists() or Path(f"{name}.h5").symlink_to(words[2].partition("=")[2])
+    code, printed, _ = run(capsys, monkeypatch, *elsewhere, "seeds=1", "train.checkpoint_minutes=3")
+    assert code == 0  # neither shapes the numbers
+    assert "2 runs, 2 done" in printed
+
+
+def test_options_that_are_not_the_suites_stand_in_the_table(words, capsys, monkeypatch) -> None:
+    options = ["seeds=1", "train.epochs=1", "train.checkpoint_minutes=3"]
+    code, printed, _ = run(capsys, monkeypatch, *words, *options)
+    assert code == 0
+    assert "Otherwise than the suite says: train.epochs=1." in printed
+
+
+def test_a_folder_with_any_name(words, capsys, monkeypatch) -> None:
+    name = "it's [1,2] = x"
+    quoted = name.replace("'", "\\'")
+    code, printed, _ = run(capsys, monkeypatch, *words, "seeds=1", f"out='{quoted}'")
+    assert code == 0, printed
+    assert len(read_results(Path(name, "results.jsonl"))) == 2
+
+
+def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch) -> None:
+    run(capsys, monkeypatch, *words, "seeds=1")
+    Path("runs/benchmark/words/none/s0/metrics.jsonl").unlink()
+    code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
+    assert code == 1
+    assert "**Failed**: none, seed 0: " in printed
+    assert "metrics.jsonl, of a finished run, is missing or damaged; remove " in printed
+    assert errors == "1 of 2 runs failed.\n"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +306,13 @@ def test_a_suite_that_was_killed_goes_on(number, words, capsys, monkeypatch, tmp
         (["suite=words", "model.tapps=3"], "There is no option model.tapps"),
         (["suite=words", "quick"], "quick cannot be read. Write option=value."),
         (["suite=words", "hydra/launcher=sbatch"], "launcher"),
+        (["suite=words", "hydra.launcher.n_job=3"], "n_job"),
+        (
+            ["suite=words", "model.tau_ms=20"],
+            "model.tau_ms=20 would replace what makes the row none",
+        ),
+        (["suite=words", "train.test=false"], "leave train.test=false out"),
+        (["suite=words", "out=suites/words.yaml/x"], "cannot be written: Not a directory"),
     ],
 )
 def test_nonsense_is_one_sentence(options, words_said, words, capsys, monkeypatch) -> None:
@@ -156,6 +321,21 @@ def test_nonsense_is_one_sentence(options, words_said, words, capsys, monkeypatc
     assert words_said in errors
     assert errors.count("\n") == 1
     assert not Path("runs").exists()
+
+
+def test_what_tells_the_rows_of_a_suite_apart_cannot_be_replaced() -> None:
+    def configs(name: str, *options: str) -> dict[str, Config]:
+        suite = load_suite(config_folder() / SUITES, name)
+        return dict(benchmark._configs(suite, 1, Path("x"), list(options)))
+
+    with pytest.raises(UserError, match=r"would replace 10.05 in the row .*suite=demo apart"):
+        configs("demo", "model.tau_ms=20")
+    with pytest.raises(UserError, match=r"train.protocol=last would replace what makes the row"):
+        configs("protocol", "train.protocol=last")
+    assert configs("demo", "train.epochs=2")["none"].train.epochs == 2
+    replaced = configs("protocol", "experiment=paper/shd")
+    assert {config.train.epochs for config in replaced.values()} == {150}
+    assert [config.train.protocol for config in replaced.values()] == list(replaced)
 
 
 def test_help_names_the_suites(capsys, monkeypatch) -> None:
@@ -202,6 +382,11 @@ def test_a_search_sees_validation_data_alone(words) -> None:
     results = [json.loads(Path(f"found/{n}/result.json").read_text()) for n in range(3)]
     assert all("accuracy" not in result for result in results)
     assert best["best_value"] == max(result["valid"]["accuracy"] for result in results)
-    refused = search(words, "train.protocol=last", "out=refused")
-    assert refused.returncode == 2
-    assert "A search chooses on validation data" in refused.stderr
+    for options, said in (
+        (["train.test=false", "train.protocol=last"], "A search chooses on validation data"),
+        ([], "A search leaves the test set unread"),
+    ):
+        refused = search(words, *options, "out=refused")
+        assert refused.returncode == 2
+        assert said in refused.stderr
+        assert not list(Path("refused").rglob("metrics.jsonl"))
