@@ -5,7 +5,7 @@ BIN = .venv/bin
 TORCH = torch==2.13.0
 CPU_INDEX = https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow lint strip clean
+.PHONY: demo test test-slow lint strip hooks clean
 
 demo: .venv/installed
 	$(BIN)/snn-delays demo
@@ -24,6 +24,10 @@ lint: .venv/installed
 # Notebooks without outputs, as they are committed.
 strip: .venv/installed
 	$(BIN)/python -m scripts.strip_notebooks
+
+# Do so at every commit.
+hooks:
+	git config core.hooksPath .githooks
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Making .venv: torch for the CPU, then the package; a few minutes the first time."

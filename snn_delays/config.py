@@ -406,10 +406,7 @@ class AnalyseConfig:
     run: str | None = option(None, "folder of the run to report on")
     runs: list[str] | None = option(None, "folders of runs to compare instead")
     out: str | None = option(None, "folder to write; null: <run>/analysis, or analysis for runs")
-    checkpoint: str = option(
-        "best", "best: the epoch that the protocol chose", choices=("best", "last")
-    )
-    sample: int = option(0, "number of the test recording whose spikes are drawn", at_least=0)
+    sample: int = option(0, "number of the recording whose spikes are drawn", at_least=0)
     repeats: int = option(5, "draws of each random causal test", at_least=1)
 
 

@@ -16,6 +16,16 @@ from snn_delays.data.loaders import Loader
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """95 % interval of a binomial share of n samples after Wilson 1927; NaN for none."""
+    if not n:
+        return (math.nan, math.nan)
+    z2 = Z_95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return (max(0.0, centre - half), min(1.0, centre + half))
+
+
 @dataclass(frozen=True)
 class Score:
     """``correct`` of ``n`` samples, as accuracy with its 95 % Wilson interval."""
@@ -30,13 +40,8 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval after Wilson 1927, of a binomial share."""
-        if not self.n:
-            return (math.nan, math.nan)
-        p, n, z2 = self.accuracy, self.n, Z_95**2
-        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-        half = Z_95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-        return (max(0.0, centre - half), min(1.0, centre + half))
+        """95 % interval of the accuracy."""
+        return wilson(self.accuracy, self.n)
 
     def as_dict(self) -> dict[str, Any]:
         """accuracy, interval, n."""

@@ -15,22 +15,24 @@ from snn_delays.analysis.subject import Subject
 from snn_delays.analysis.tables import Array, array, deployed_steps, receptive_fields
 from snn_delays.nn import DelayedLinear
 
+SHUFFLES = 20
 
-def similarity(subjects: Sequence[Subject], seed: int = 0) -> pd.DataFrame:
+
+def similarity(subjects: Sequence[Subject]) -> pd.DataFrame:
     """How alike the delays of each layer are, pair by pair of runs.
 
     ``distance_ms`` is the Wasserstein distance between the distributions of delays: the mean way
     from one to the other. ``matched`` is the mean correlation of receptive fields, input x delay,
     between neurons paired one to one so that it is highest (Kuhn 1955); only the first hidden
-    layer has it, whose inputs mean the same in all runs. ``chance`` is the same after shuffling
-    the second run's delays over its synapses: what weights alone and the pairing give.
+    layer has it, whose inputs mean the same in all runs. ``chance`` and ``chance_std`` are mean and
+    standard deviation of the same over 20 shufflings of the second run's delays over its synapses:
+    what weights alone and the pairing give.
 
     Args:
         subjects: networks of one shape.
-        seed: of the shuffling.
 
     Returns:
-        Columns first, second, layer, distance_ms, matched, chance.
+        Columns first, second, layer, distance_ms, matched, chance, chance_std.
     """
     rows = []
     for a, b in itertools.combinations(subjects, 2):
@@ -41,9 +43,12 @@ def similarity(subjects: Sequence[Subject], seed: int = 0) -> pd.DataFrame:
             if number == 0:
                 fields, others = receptive_fields(mine), receptive_fields(theirs)
                 row["matched"] = matched_correlation(fields, others)
-                row["chance"] = matched_correlation(fields, _shuffled(theirs, seed))
+                shuffled = [
+                    matched_correlation(fields, _shuffled(theirs, seed)) for seed in range(SHUFFLES)
+                ]
+                row["chance"], row["chance_std"] = np.mean(shuffled), np.std(shuffled, ddof=1)
             rows.append(row)
-    columns = ["first", "second", "layer", "distance_ms", "matched", "chance"]
+    columns = ["first", "second", "layer", "distance_ms", "matched", "chance", "chance_std"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -19,7 +19,8 @@ from snn_delays.analysis.exhibit import (
     whole_numbers,
 )
 from snn_delays.analysis.subject import Subject, layer_names
-from snn_delays.evaluate import Score
+from snn_delays.benchmark.statistics import summarise
+from snn_delays.evaluate import wilson
 
 CHANGES = {
     "shuffled": "shuffled within the layer",
@@ -31,6 +32,12 @@ AXES = {
     "levels": "delays rounded to q values",
     "pruned": "smallest weights pruned (%)",
 }
+MEANINGS = {
+    "jitter": "with every delay of the network moved at random by up to n steps",
+    "levels": "with the delays rounded to q evenly spaced values",
+    "pruned": "with the smallest weights of each layer set to zero",
+}
+BARS = "Bars: 95 % intervals over recordings and, where draws are random, over draws."
 
 
 def summarise_tests(rows: pd.DataFrame) -> pd.DataFrame:
@@ -40,22 +47,28 @@ def summarise_tests(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of ``causal.causal_tests``.
 
     Returns:
-        Columns kind, amount, layer, draws, accuracy, low, high, in percent. The interval is
-        Wilson's for n recordings at the mean over draws; draws share the recordings, so that more
-        of them do not make it narrower.
+        Columns kind, amount, layer, draws, and in percent accuracy (the mean over draws), low and
+        high (its 95 % interval), lowest and highest (of the draws). The interval joins what the
+        choice of recordings leaves open (Wilson's for n of them, which the draws share) and what
+        the draws do (Student's t of their mean) as independent errors, by the root of their summed
+        squares; one draw says nothing of the second.
     """
     found = []
     for (kind, amount, layer), group in rows.groupby(
         ["kind", "amount", "layer"], sort=False, dropna=False
     ):
-        n = int(group["n"].iloc[0])
-        score = Score(group["correct"].mean(), n)  # of several draws, not a whole number
-        low, high = score.interval
-        values = {"accuracy": group["accuracy"].mean(), "low": low, "high": high}
+        draws = summarise(group["accuracy"].tolist())
+        low, high = wilson(draws.mean, int(group["n"].iloc[0]))
+        between = 0.0 if draws.n < 2 else draws.high - draws.mean
+        values = {
+            "accuracy": draws.mean,
+            "low": max(0.0, draws.mean - math.hypot(draws.mean - low, between)),
+            "high": min(1.0, draws.mean + math.hypot(high - draws.mean, between)),
+            "lowest": group["accuracy"].min(),
+            "highest": group["accuracy"].max(),
+        }
         percent = {name: 100 * value for name, value in values.items()}
-        found.append(
-            {"kind": kind, "amount": amount, "layer": layer, "draws": len(group), **percent}
-        )
+        found.append({"kind": kind, "amount": amount, "layer": layer, "draws": draws.n, **percent})
     return pd.DataFrame(found)
 
 
@@ -73,12 +86,13 @@ def layers_changed(subject: Subject, tests: pd.DataFrame) -> Exhibit:
     _reference_lines(axis, data, subject)
     axis.set_xticks(range(len(groups)), ["all layers", *groups[1:]])
     legend_above(axis)
+    knows = "knows" if subject.learns_delays else "has fitted its weights to"
     return Exhibit(
         "causal_layers",
         "What the delays are worth",
-        "Test accuracy after the delays of all layers, or of one, are changed and nothing else."
-        " Shuffling keeps each layer's distribution of delays: what it costs is what the network"
-        " knows about which synapse has which delay. Bars: 95 % intervals over recordings.",
+        f"{_sentence(subject)} after the delays of all layers, or of one, are changed and nothing"
+        " else. Shuffling keeps each layer's distribution of delays: what it costs is what the"
+        f" network {knows} about which synapse has which delay. {BARS}",
         data,
         figure,
     )
@@ -103,20 +117,24 @@ def amounts_changed(subject: Subject, tests: pd.DataFrame) -> Exhibit:
     for axis in axes[1:]:
         axis.set_ylabel("")
     legend_above(axes[-1])
-    return Exhibit(
-        "causal_amounts",
-        "How exact the delays must be",
-        "Test accuracy with every delay of the network moved at random by up to n steps, with the"
-        " delays rounded to q evenly spaced values, and with the smallest weights of each layer set"
-        " to zero. Bars: 95 % intervals over recordings.",
-        data,
-        figure,
-    )
+    title = "How exact the delays must be" if "jitter" in kinds else "How many weights matter"
+    told = ", and ".join(MEANINGS[kind] for kind in kinds)
+    return Exhibit("causal_amounts", title, f"{_sentence(subject)} {told}. {BARS}", data, figure)
+
+
+def _sentence(subject: Subject) -> str:
+    """The accuracy that is drawn, at the start of a sentence."""
+    return subject.accuracy_label.capitalize()
 
 
 def _errors(rows: pd.DataFrame) -> Any:
     below, above = rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]
     return np.maximum([below, above], 0)
+
+
+def _percent_label(subject: Subject) -> str:
+    """ "test accuracy (%)", in two lines where more must be said."""
+    return subject.accuracy_label.replace("accuracy", "accuracy (%)").replace(") (", ")\n(")
 
 
 def _reference_lines(axis: Axes, data: pd.DataFrame, subject: Subject) -> None:
@@ -125,35 +143,52 @@ def _reference_lines(axis: Axes, data: pd.DataFrame, subject: Subject) -> None:
     chance = 100 / len(subject.classes)
     axis.axhline(chance, color=BEFORE, linestyle=":", linewidth=1, label="chance")
     axis.set_ylim(0, 100)
-    axis.set_ylabel("test accuracy (%)")
+    axis.set_ylabel(_percent_label(subject))
 
 
 def training_curves(subject: Subject) -> Exhibit:
-    """Loss and accuracy over epochs."""
-    lines = [line for line in subject.metrics if line["phase"] == "train"]
-    names = ["epoch", "sigma", "train_loss", "train_accuracy"]
-    names += [f"{split}_{what}" for split in ("valid", "test") for what in ("loss", "accuracy")]
-    data = pd.DataFrame(lines).reindex(columns=names).dropna(axis=1, how="all")
+    """Loss and accuracy over the epochs of the training that made the network."""
+    data = training_data(subject)
     figure = new_figure(1, 2.8)
-    left, middle, right = figure.subplots(1, 3)
+    panels = [("loss", 1, "loss"), ("accuracy", 100, "accuracy (%)")]
+    axes = figure.subplots(1, 3 if subject.learns_delays else 2)
     for split, colour in (("train", AFTER), ("valid", COLOURS[0]), ("test", COLOURS[1])):
-        for axis, what, scale in ((left, "loss", 1), (middle, "accuracy", 100)):
+        for axis, (what, scale, name) in zip(axes, panels, strict=False):
             if f"{split}_{what}" in data:
                 label = f"{split} (test-selected)" if split == "test" else split
                 axis.plot(data["epoch"], scale * data[f"{split}_{what}"], color=colour, label=label)
-    right.plot(data["epoch"], subject.step_ms * data["sigma"], color=AFTER)
-    for axis, name in ((left, "loss"), (middle, "accuracy (%)"), (right, "width sigma (ms)")):
-        axis.set_ylabel(name)
+            axis.set_ylabel(name)
+    if subject.learns_delays:
+        axes[2].plot(data["epoch"], subject.step_ms * data["sigma"], color=AFTER)
+        axes[2].set_ylabel("width sigma (ms)")
+    for axis in axes:
         axis.set_xlabel("epoch")
-    legend_above(left)
-    chosen = math.nan if subject.result is None else subject.result["epoch"]
-    note = "" if math.isnan(chosen) else f" The epoch that counts is {chosen}"
-    note += f" ({subject.config.selection})." if note else ""
+    for axis in axes[:2]:
+        legend_above(axis)
+    wide = (" and wide delays", "; and the width of the delays' Gaussians")
+    with_delays, width = wide if subject.learns_delays else ("", "")
     return Exhibit(
         "training",
         "Training",
-        "Loss and accuracy, in training with dropout and wide delays, on the other data as"
-        f" deployed; and the width of the delays' Gaussians.{note}",
+        f"Loss and accuracy, in training with dropout{with_delays}, on the other data as"
+        f" deployed{width}.{_chosen(subject)}",
         data,
         figure,
     )
+
+
+def training_data(subject: Subject) -> pd.DataFrame:
+    """Columns epoch, sigma (steps), and loss and accuracy of train, valid and test where known."""
+    names = ["epoch", "sigma", "train_loss", "train_accuracy"]
+    names += [f"{split}_{what}" for split in ("valid", "test") for what in ("loss", "accuracy")]
+    return pd.DataFrame(subject.training).reindex(columns=names).dropna(axis=1, how="all")
+
+
+def _chosen(subject: Subject) -> str:
+    """Which epoch counts, where the run has ended."""
+    if subject.result is None:
+        return ""
+    told = f" The epoch that counts is {subject.result['epoch']} ({subject.config.selection})."
+    if subject.config.train.protocol == "refit":
+        told += " This is the second training, on all data; the first only chose how long it takes."
+    return told

@@ -25,6 +25,7 @@ from snn_delays.analysis.exhibit import (
 )
 from snn_delays.analysis.subject import Subject
 from snn_delays.analysis.tables import Array, receptive_fields, synapses
+from snn_delays.errors import UserError
 
 MOST_DOTS = 3000  # per layer; the heaviest synapses
 FIELDS = 12  # neurons whose receptive fields are drawn
@@ -52,11 +53,11 @@ def distribution(subject: Subject) -> Exhibit:
     """Share of the synapses at each deployed delay: before and after, and by sign."""
     data = distribution_data(subject)
     figure, axes, names = _panels(subject, 2)
+    now = [("drawn", BEFORE), ("trained", AFTER)] if subject.learns_delays else [("drawn", AFTER)]
     for name, (left, right) in zip(names, axes, strict=True):
         rows = data[data["layer"] == name]
         for axis, column, colour in (
-            (left, "drawn", BEFORE),
-            (left, "trained", AFTER),
+            *((left, *one) for one in now),
             (right, "excitatory", EXCITATORY),
             (right, "inhibitory", INHIBITORY),
         ):
@@ -70,12 +71,13 @@ def distribution(subject: Subject) -> Exhibit:
         legend_above(axis)
     for axis in axes[-1]:
         axis.set_xlabel("delay (ms)")
+    ways = "before training and as trained" if subject.learns_delays else "and never moved"
     return Exhibit(
         "delays",
         "Where the delays are",
         "Share of each layer's synapses at each delay of the deployed network. Left, as drawn"
-        " before training and as trained; right, the trained ones by the sign of their weight, each"
-        " as a share of its sign.",
+        f" {ways}; right, those of the deployed network by the sign of their weight, each as a"
+        " share of its sign.",
         data,
         figure,
     )
@@ -148,12 +150,19 @@ def _scatter(axis: Axes, rows: pd.DataFrame, longest_ms: float) -> None:
             label=label,
             linewidths=0,
             alpha=0.6,
+            rasterized=True,
         )
 
 
 def drift(subject: Subject) -> Exhibit:
-    """How the distribution of delays changed over epochs, from the run's trace."""
+    """How the distribution of delays changed over epochs, from the run's trace.
+
+    Raises:
+        UserError: there is no trace, which runs with learned delays have.
+    """
     data = trace_data(subject)
+    if data.empty:
+        raise UserError(f"{subject.name} has no trace of delays: it learned none.")
     figure, axes, names = _panels(subject, 2)
     for name, (left, right) in zip(names, axes, strict=True):
         rows = data[data["layer"] == name]
@@ -194,12 +203,10 @@ def drift(subject: Subject) -> Exhibit:
 def trace_data(subject: Subject) -> pd.DataFrame:
     """Columns epoch, layer, delay_ms, percent, moved_ms, low_percent, high_percent.
 
-    Of the training that chose the epoch; empty where nothing was traced.
+    Of the training that made the network; empty where nothing was traced.
     """
     rows, names = [], [name for name, _, _ in subject.layers()]
-    for line in subject.metrics:
-        if line["phase"] != "train":
-            continue
+    for line in subject.training:
         for name, layer in zip(names, line.get("delays", []), strict=False):
             counts = np.array(layer["counts"])
             rows.append(
@@ -306,7 +313,7 @@ def fields(subject: Subject, layer: int = 0, most: int = FIELDS) -> Exhibit:
         f"fields_{layer + 1}",
         f"Receptive fields, {name}",
         "Weight at each input and delay, of the neurons whose absolute weights sum highest, sorted"
-        " by their mean delay. A synapse is a dot; white is none.",
+        " by their mean delay. A synapse is a dot, pale where its weight is small; white is none.",
         data,
         figure,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ DENSITY = "cividis_r"  # a map of counts
 SIGNED = "PuOr_r"  # a map of weights, white at zero
 WIDTH = 9.0  # inches
 DPI = 120
+LEGEND_COLUMNS = 4  # of a legend over a whole figure
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,22 @@ def legend_above(axis: Axes) -> None:
     )
 
 
+def legend_over_all(figure: Figure, axis: Axes) -> None:
+    """A legend of one axes' entries above all of a figure."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, frameon=False, fontsize=9, ncols=LEGEND_COLUMNS, loc="outside upper right"
+    )
+
+
+def run_style(number: int) -> dict[str, Any]:
+    """Colour and dashes of the run of this number, from 0; all differ up to 28 runs."""
+    dashes = ("-", "--", ":", "-.")
+    turn, place = divmod(number, len(COLOURS))
+    return {"color": COLOURS[place], "linestyle": dashes[turn % len(dashes)]}
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure; the suffix chooses the format."""
-    figure.savefig(path, dpi=DPI)
+    """Write a figure; the suffix chooses the format. Text stays text in SVG."""
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(path, dpi=DPI)

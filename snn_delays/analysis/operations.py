@@ -3,10 +3,11 @@
 Definitions are NeuroBench's (Yik et al. 2023, arXiv 2304.04640, and its harness), for a network
 with delays rounded to whole steps in which every spike is scattered along its synapses:
 
-- Effective operations: one for each input that is not 0 and each synapse that leaves it. Which kind
-  they are is decided for a layer as a whole, as NeuroBench does: ACs if all its inputs, in all
-  samples and steps given, are -1, 0 or 1; else MACs, all of them. One frame with two spikes in a
-  bin thus makes MACs of the first layer's operations.
+- Effective operations: one for each input that is not 0 and each synapse that leaves it; a bin that
+  holds several spikes is one input. Which kind they are is decided for a layer as a whole: ACs if
+  all its inputs are -1, 0 or 1; else MACs, all of them. NeuroBench decides so for each call of the
+  layer, that is each batch; here it is decided once, over all samples and steps given. One frame
+  with two spikes in a bin thus makes MACs of the first layer's operations.
 - Dense operations: every input x output x copy x step, zeros of inputs and weights included.
 - A synapse is one of the ``kernel_count`` copies. One of weight 0, by a mask or by pruning, is not
   there in a deployment and costs nothing; it is what connection sparsity counts.
@@ -39,23 +40,9 @@ from snn_delays.nn.network import Block
 
 ACCUMULATOR_BYTES = 4  # a float32
 
-COLUMNS = {
-    "synapses": "synapses",
-    "zero_synapses": "zero_synapses",
-    "connection_sparsity": "connection_sparsity",
-    "weights": "weights",
-    "delays": "delays",
-    "footprint_bytes": "footprint_bytes",
-    "accumulator_bytes": "accumulator_bytes",
-    "history_bytes": "history_bytes",
-    "spikes": "spikes_per_sample",
-    "activation_sparsity": "activation_sparsity",
-    "acs": "acs_per_sample",
-    "macs": "macs_per_sample",
-    "dense": "dense_per_sample",
-    "neuron_updates": "neuron_updates_per_sample",
-    "energy_estimate_pj": "energy_estimate_pj_per_sample",
-}
+COUNTED = ("synapses", "zero_synapses", "connection_sparsity", "weights", "delays")
+STORED = ("footprint_bytes", "accumulator_bytes", "history_bytes")
+PER_SAMPLE = ("spikes", "acs", "macs", "dense", "neuron_updates", "energy_estimate_pj")
 
 
 @dataclass(frozen=True)
@@ -148,12 +135,13 @@ def table(operations: Operations) -> pd.DataFrame:
     """A row for each layer, its name being the index, and a row "all".
 
     Returns:
-        Columns as ``COLUMNS`` names them; ``LayerOperations`` says what they mean.
+        Columns named as the attributes of ``LayerOperations``, which say what they mean; those
+        that are per sample end in ``_per_sample``.
     """
     rows = [*operations.layers, operations]
-    values = {
-        column: [getattr(row, attribute) for row in rows] for attribute, column in COLUMNS.items()
-    }
+    names = {name: name for name in (*COUNTED, *STORED, "activation_sparsity")}
+    names |= {f"{name}_per_sample": name for name in PER_SAMPLE}
+    values = {column: [getattr(row, name) for row in rows] for column, name in names.items()}
     return pd.DataFrame(values, index=pd.Index([row.name for row in rows], name="layer"))
 
 

@@ -6,7 +6,8 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -17,6 +18,7 @@ from snn_delays.analysis.exhibit import DPI, Exhibit, save_figure
 from snn_delays.files import replace_file
 
 PAGE_FILE = "report.html"
+DIGITS = 3  # that count, of the largest number of a quantity
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #111; margin: 2rem auto; max-width: 62rem;
   padding: 0 1rem; }
@@ -35,8 +37,14 @@ th:first-child, td:first-child { text-align: left; }
 tbody th { white-space: nowrap; }
 thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
 details { margin: .5rem 0; }
-@media print { body { max-width: none; margin: 0; } h2, h3 { break-after: avoid; }
-  details { display: block; } .scroll { overflow: visible; } table { font-size: .7rem; } }
+@media print { body { max-width: none; margin: 0; } h2, h3, summary { break-after: avoid; }
+  .scroll { overflow: visible; } table { font-size: .7rem; } thead { display: table-header-group; }
+  tr, .whole { break-inside: avoid; } .note { break-before: avoid; } }
+"""
+# Folded tables are printed, too.
+SCRIPT = """
+addEventListener("beforeprint", () =>
+  document.querySelectorAll("details").forEach((folded) => { folded.open = true; }));
 """
 
 
@@ -50,6 +58,7 @@ class Table:
         note: below it.
         data: with its index shown.
         folded: hidden until asked for, where it is long.
+        by_row: whether a row holds one quantity, rather than a column.
     """
 
     name: str
@@ -57,6 +66,7 @@ class Table:
     note: str
     data: pd.DataFrame
     folded: bool = False
+    by_row: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class Report:
 def write_report(report: Report, out: Path) -> Path:
     """Write the page, and every figure as PNG and SVG and every table and figure's data as CSV.
 
+    The files of a report that is there are removed before.
+
     Args:
         report: what to write.
         out: folder, made if it is not there.
@@ -93,6 +105,7 @@ def write_report(report: Report, out: Path) -> Path:
         Path of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
+    _remove_old(out)
     for section in report.sections:
         for part in section.parts:
             keep_index = isinstance(part, Table)
@@ -104,6 +117,15 @@ def write_report(report: Report, out: Path) -> Path:
     return out / PAGE_FILE
 
 
+def _remove_old(out: Path) -> None:
+    """Remove the files that the page there names."""
+    old = out / PAGE_FILE
+    named = re.findall(r"Numbers: (\w+)\.csv", old.read_text()) if old.is_file() else []
+    for name in named:
+        for suffix in ("csv", "png", "svg"):
+            (out / f"{name}.{suffix}").unlink(missing_ok=True)
+
+
 def page(report: Report) -> str:
     """The HTML."""
     lead = "".join(f'<p class="lead">{html.escape(line)}</p>' for line in report.lead)
@@ -112,7 +134,7 @@ def page(report: Report) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
-        f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>{lead}{body}</body></html>\n"
+        f"<style>{STYLE}</style><script>{SCRIPT}</script></head>\n<body><h1>{title}</h1>{lead}{body}</body></html>\n"
     )
 
 
@@ -129,29 +151,46 @@ def _exhibit(exhibit: Exhibit) -> str:
     data = base64.b64encode(picture.getvalue()).decode()
     title, caption = html.escape(exhibit.title), html.escape(exhibit.caption)
     return (
-        f'\n<h3>{title}</h3><figure><img alt="{title}" src="data:image/png;base64,{data}">'
+        f'\n<h3>{title}</h3><figure><img alt="{caption}" src="data:image/png;base64,{data}">'
         f"<figcaption>{caption} Numbers: {exhibit.name}.csv.</figcaption></figure>"
     )
 
 
 def _table(table: Table) -> str:
-    shown = table.data.map(_cell).to_html(border=0, justify="right")
+    shown = _formatted(table).to_html(border=0, justify="right")
     shown = f'<div class="scroll">{shown}</div>'
     if table.folded:
         shown = f"<details><summary>{len(table.data):,} rows</summary>{shown}</details>"
     note = f'<p class="note">{html.escape(table.note)} Numbers: {table.name}.csv.</p>'
-    return f"\n<h3>{html.escape(table.title)}</h3>{shown}{note}"
+    kind = "long" if table.folded else "whole"
+    return f'\n<div class="{kind}"><h3>{html.escape(table.title)}</h3>{shown}{note}</div>'
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, Real):
+def _formatted(table: Table) -> pd.DataFrame:
+    """Cells as a person reads them, as many digits in all of one quantity."""
+    data = table.data.T if table.by_row else table.data
+    cells = [_cells(data.iloc[:, k]) for k in range(data.shape[1])]
+    shown = pd.DataFrame(dict(enumerate(cells)), index=data.index).set_axis(data.columns, axis=1)
+    return shown.T if table.by_row else shown
+
+
+def _cells(values: Iterable[object]) -> list[str]:
+    numbers = [float(v) for v in values if _is_number(v) and math.isfinite(float(v))]  # type: ignore[arg-type]
+    largest = max((abs(v) for v in numbers), default=0.0)
+    whole = all(v == round(v) for v in numbers) or largest == 0
+    digits = 0 if whole else max(1, DIGITS - 1 - math.floor(math.log10(largest)))
+    return [_cell(value, digits) for value in values]
+
+
+def _cell(value: object, digits: int) -> str:
+    if not _is_number(value):
         return str(value)
-    number = float(value)
-    if math.isnan(number):
-        return "-"
-    if number == round(number) and abs(number) < 1e15:
-        return f"{number:,.0f}"
-    return f"{number:,.1f}" if abs(number) >= 10 else f"{number:.3g}"
+    number = float(value)  # type: ignore[arg-type]
+    return "-" if math.isnan(number) else f"{number:,.{digits}f}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def describe_options(values: Sequence[tuple[str, object]]) -> Table:

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from snn_delays.analysis import curves, delays, spikes, tables
-from snn_delays.analysis.activity import record
+from snn_delays.analysis.activity import Activity, record
 from snn_delays.analysis.causal import causal_tests
 from snn_delays.analysis.compare import similarity
-from snn_delays.analysis.exhibit import AFTER, COLOURS, Exhibit, legend_above, new_figure
+from snn_delays.analysis.exhibit import (
+    LEGEND_COLUMNS,
+    Exhibit,
+    legend_over_all,
+    new_figure,
+    run_style,
+)
 from snn_delays.analysis.operations import count_operations
 from snn_delays.analysis.operations import table as operations_table
 from snn_delays.analysis.page import Report, Section, Table, describe_options
-from snn_delays.analysis.subject import Subject
+from snn_delays.analysis.subject import Subject, layer_names
 from snn_delays.config import options
 from snn_delays.data.loaders import Samples
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Score
 
-LOOKED_AT = 256  # recordings whose spikes are counted
+LOOKED_AT = 256  # recordings whose spikes are counted, at most
+MOST_BYTES = 10**9  # of their activity
+OPERATIONS_NOTE = (
+    "NeuroBench's definitions; ..._per_sample is per recording, silence at its end included. acs,"
+    " macs: one for each input that is not 0 and each synapse that it reaches, an accumulate where"
+    " all inputs of the layer are 0 or 1, else a multiply-accumulate (one bin with two spikes makes"
+    " it so); dense: without sparsity. neuron_updates: membranes x steps. zero_synapses: those of"
+    " weight 0. Bytes: footprint, parameters and buffers in torch; the delay buffer, either"
+    " accumulator, sums yet to arrive (outputs x delays), or history, the last inputs (inputs x"
+    " delays). The energy is an estimate: arithmetic alone, by SpikingJelly's constants, no memory"
+    " traffic."
+)
+
+ON = {"valid": "validation", "test": "test-selected", "train": "training"}
 
 Step = Callable[[str], Any]
 
@@ -34,7 +54,7 @@ def run_report(
 
     Args:
         subject: its network.
-        samples: its test recordings.
+        samples: its held-out recordings (``held_out_samples``).
         sample: number of the one whose spikes are drawn.
         repeats: draws of each random causal test.
         step: called with what was done, once for every part and every evaluation.
@@ -43,43 +63,55 @@ def run_report(
         UserError: there is no such sample.
     """
     if not 0 <= sample < len(samples):
-        raise UserError(f"sample={sample} must be from 0 to {len(samples) - 1}, a test recording.")
+        raise UserError(
+            f"sample={sample} must be from 0 to {len(samples) - 1}, a {subject.split} recording."
+        )
     sections = [
-        Section("Results", [_results(subject), *_training(subject)]),
-        Section("Delays", _delays(subject)),
+        Section("Results", [*_results(subject), *_training(subject)]),
+        Section("Delays" if delays.has_delays(subject) else "Weights", _delays(subject)),
         Section("Spikes", _spikes(subject, samples, sample)),
     ]
     step("figures")
-    sections.append(Section("What the delays are worth", _causal(subject, samples, repeats, step)))
+    sections.append(Section("Causal tests", _causal(subject, samples, repeats, step)))
     shown = [(name, value) for name, value, _ in options(subject.config)]
     sections.append(Section("How it was made", [*_provenance(subject), describe_options(shown)]))
-    return Report(f"{subject.config.name}: what the delays learned", _lead(subject), sections)
+    told = "what the delays learned" if subject.learns_delays else "a look at the network"
+    return Report(f"{subject.config.name}: {told}", _lead(subject), sections)
 
 
 def _lead(subject: Subject) -> list[str]:
-    return [
-        f"Run {subject.name}. All numbers are of the deployed network, whose delays are whole steps"
-        f" of {subject.step_ms:g} ms; accuracies are shares of test recordings right, with 95 %"
-        f" intervals over recordings. Epoch: {subject.config.selection}."
+    lines = [
+        f"Run {subject.name}. The network is that of the epoch that counts"
+        f" ({subject.config.selection}), as it is deployed: delays are whole steps of"
+        f" {subject.step_ms:g} ms, unless it says otherwise. Spikes and causal tests are of its"
+        f" {subject.split} recordings; intervals are of 95 %."
     ]
+    if subject.split == "validation":
+        lines.append(
+            "The run leaves its test set unread (train.test=false), and so does this page."
+        )
+    if subject.result is None:
+        lines.append("The run has not ended: the network is that of the best epoch so far.")
+    return lines
 
 
-def _results(subject: Subject) -> Table:
+def _results(subject: Subject) -> list[Table]:
     result = subject.result or {}
     rows = {}
     if "accuracy" in result:
         rows = {"test, all": result, **_named("test, ", result["per_speaker_group"])}
-    rows |= {"validation": result["valid"]} if "valid" in result else {}
+    first = ", first training" if subject.config.train.protocol == "refit" else ""
+    rows |= {f"validation{first}": result["valid"]} if "valid" in result else {}
     rows |= _named("test, class ", result.get("per_class", {}))
     data = pd.DataFrame.from_dict(
         {name: _score(Score.from_dict(values)) for name, values in rows.items()},
         orient="index",
         columns=["accuracy, %", "low, %", "high, %", "n"],
     )
-    note = "Accuracy with Wilson's 95 % interval."
+    note = "Accuracy with Wilson's 95 % interval over recordings."
     if result.get("selection") == "test-selected":
         note += " Test-selected: the epoch was chosen on the test set."
-    return Table("results", "Accuracy", note, data)
+    return [Table("results", "Accuracy", note, data)] if rows else []
 
 
 def _named(prefix: str, scores: dict[str, Any]) -> dict[str, Any]:
@@ -98,54 +130,82 @@ def _training(subject: Subject) -> list[Exhibit]:
 def _delays(subject: Subject) -> list[Exhibit | Table]:
     parts: list[Exhibit | Table] = []
     if delays.has_delays(subject):
-        parts += [delays.distribution(subject), delays.movement(subject)]
+        parts.append(delays.distribution(subject))
+        parts += [delays.movement(subject)] if subject.learns_delays else []
         parts += [delays.drift(subject)] if len(delays.trace_data(subject)) else []
         parts += [delays.joint(subject)]
     layers = len(list(subject.layers()))
     parts += [delays.fields(subject, layer) for layer in range(layers - 1)]
-    note = (
-        "window: delays between which the middle 90 % of the absolute weight lies. low, high:"
-        " shares of the delays clamped at either end."
+    parts.append(
+        Table("layers", "Layers", _layers_note(subject), tables.layers(subject).T, by_row=True)
     )
-    parts.append(Table("layers", "Layers", note, tables.layers(subject).T))
     neurons = tables.neurons(subject).set_index(["layer", "neuron"])
-    parts.append(Table("neurons", "Neurons", "Over incoming synapses.", neurons, folded=True))
+    parts.append(
+        Table(
+            "neurons",
+            "Neurons",
+            "Over incoming synapses; weight_size: sum of absolute weights.",
+            neurons,
+            folded=True,
+        )
+    )
     return parts
+
+
+def _layers_note(subject: Subject) -> str:
+    note = (
+        "excitatory: share of positive weights. weighted_delay_ms: mean, by absolute weight."
+        " window_...: delays between which the middle 90 % of the absolute weight lies."
+    )
+    if subject.learns_delays:
+        note += (
+            " Before rounding, clamped_...: shares of the delays that are held at either end;"
+            " moved_ms: mean distance from where they were drawn."
+        )
+    return note
 
 
 def _spikes(subject: Subject, samples: Samples, sample: int) -> list[Exhibit | Table]:
     one = samples.where(np.arange(len(samples)) == sample)
     x = next(iter(subject.loader(one).epoch()))
     alone = record(subject.network, x.x)
-    label = f"Test recording {sample}, {subject.classes[int(x.y[0])]}"
-    spread = np.linspace(0, len(samples) - 1, min(LOOKED_AT, len(samples))).round().astype(int)
+    label = f"{subject.split.capitalize()} recording {sample}, {subject.classes[int(x.y[0])]}"
+    number = min(len(samples), _looked_at(alone))
+    spread = np.linspace(0, len(samples) - 1, number).round().astype(int)
     some = samples.where(np.isin(np.arange(len(samples)), spread))
     many = record(subject.network, next(iter(subject.loader(some, len(some)).epoch())).x)
     counted = operations_table(count_operations(subject.network, many)).T
-    note = (
-        f"NeuroBench's definitions, mean over {len(some)} test recordings, silence at their ends"
-        " included. The energy is an estimate: arithmetic alone, by SpikingJelly's constants, no"
-        " memory traffic."
-    )
+    note = f"{OPERATIONS_NOTE} Mean over {len(some)} {subject.split} recordings."
     return [
         spikes.raster(subject, alone, 0, label),
         spikes.membranes(subject, alone, 0),
         spikes.firing(subject, many),
-        Table("operations", "Operations, memory, energy", note, counted),
+        Table("operations", "Operations, memory, energy", note, counted, by_row=True),
     ]
+
+
+def _looked_at(one: Activity) -> int:
+    """Recordings whose activity fits into memory together, given that of one."""
+    kept = [one.input, *one.spikes, *one.membranes, one.readout]
+    return max(1, min(LOOKED_AT, MOST_BYTES // sum(x.numel() * x.element_size() for x in kept)))
 
 
 def _causal(subject: Subject, samples: Samples, repeats: int, step: Step) -> list[Exhibit | Table]:
     rows = []
     for row in causal_tests(subject, samples, repeats=repeats):
         rows.append(row)
-        step(f"{row['kind'].iloc[0]}, {row['layer'].iloc[0]}")
+        kind, amount, layer = (row[name].iloc[0] for name in ("kind", "amount", "layer"))
+        step(f"{kind}{'' if np.isnan(amount) else f' {amount:g}'}, {layer}")
     tests = curves.summarise_tests(pd.concat(rows))
     parts: list[Exhibit | Table] = []
     if delays.has_delays(subject):
         parts.append(curves.layers_changed(subject, tests))
     parts.append(curves.amounts_changed(subject, tests))
-    note = "Accuracy in percent, mean over draws, with Wilson's 95 % interval over recordings."
+    note = (
+        f"{subject.accuracy_label.capitalize()} in percent, mean over draws; low, high: its 95 %"
+        " interval, which joins what the choice of recordings (Wilson) and the draws (Student's t)"
+        " leave open; lowest, highest: of the draws."
+    )
     parts.append(Table("causal", "All causal tests", note, tests.set_index("kind"), folded=True))
     return parts
 
@@ -154,9 +214,10 @@ def _provenance(subject: Subject) -> list[Table]:
     if subject.result is None:
         return []
     result = subject.result
-    rows = {key: result[key] for key in ("commit", "config_hash", "data_hash", "seed", "seconds")}
-    rows |= {f"version of {k}": v for k, v in result["versions"].items()}
-    rows |= {f"machine: {k}": v for k, v in result["machine"].items()}
+    names = ("commit", "config_hash", "data_hash", "seed", "seconds")
+    rows = {name: result.get(name, "not known") for name in names}
+    rows |= {f"version of {k}": v for k, v in result.get("versions", {}).items()}
+    rows |= {f"machine: {k}": v for k, v in result.get("machine", {}).items()}
     data = pd.DataFrame({"value": [str(v) for v in rows.values()]}, index=list(rows))
     return [Table("provenance", "Provenance", "As result.json says.", data)]
 
@@ -166,50 +227,59 @@ def _provenance(subject: Subject) -> list[Table]:
 
 def comparison_report(subjects: Sequence[Subject]) -> Report:
     """Runs beside one another: accuracy, training, delays, and how alike their delays are."""
-    names = [f"run {number}" for number in range(1, len(subjects) + 1)]
+    lead = [f"run {number}: {subject.name}" for number, subject in enumerate(subjects, 1)]
+    named = [replace(subject, name=f"run {n}") for n, subject in enumerate(subjects, 1)]
+    traced = [subject for subject in named if subject.metrics]
+    with_delays = [subject for subject in named if delays.has_delays(subject)]
+    parts: list[Exhibit | Table] = []
+    if with_delays:
+        parts = [_distributions_beside(with_delays), *_likeness(with_delays)]
     sections = [
-        Section("Results", [_beside(names, subjects), _curves_beside(names, subjects)]),
-        Section("Delays", _delays_beside(names, subjects)),
+        Section("Results", [_beside(named), *([_curves_beside(traced)] if traced else [])]),
+        Section("Delays", parts),
     ]
-    lead = [f"{name}: {subject.name}" for name, subject in zip(names, subjects, strict=True)]
     return Report(f"{len(subjects)} runs compared", lead, sections)
 
 
-def _beside(names: list[str], subjects: Sequence[Subject]) -> Table:
+def _beside(subjects: Sequence[Subject]) -> Table:
     rows = {}
-    for name, subject in zip(names, subjects, strict=True):
+    for subject in subjects:
         result = subject.result or {}
         row: dict[str, Any] = {"name": subject.config.name, "seed": subject.config.seed}
         row |= {"parameters": result.get("parameters"), "epoch": result.get("epoch")}
         row |= {"delays": subject.config.model.delays, "selection": subject.config.selection}
+        scores = {"validation": result["valid"]} if "valid" in result else {}
         if "accuracy" in result:
-            scores = {"test": result, **result["per_speaker_group"]}
-            for group, values in scores.items():
-                low, high = values["interval"]
-                row[f"{group}, %"] = f"{values['accuracy']:.1%} [{low:.1%}, {high:.1%}]"
-        rows[name] = row
-    note = "Test accuracy with Wilson's 95 % interval over recordings, as each run's result says."
+            scores |= {"test": result, **_named("test, ", result["per_speaker_group"])}
+        for group, values in scores.items():
+            low, high = values["interval"]
+            row[group] = f"{values['accuracy']:.1%} [{low:.1%}, {high:.1%}] n = {values['n']}"
+        rows[subject.name] = row
+    note = (
+        "Accuracy with Wilson's 95 % interval over recordings, as each run's result says;"
+        " test-selected ones are of an epoch chosen on the test set. A dash: not known."
+    )
     data = pd.DataFrame.from_dict(rows, orient="index")
-    return Table("results", "Accuracy", note, data.rename(columns=lambda c: c.removesuffix(", %")))
+    return Table("results", "Accuracy", note, data.astype(object).where(data.notna(), "-"))
 
 
-def _curves_beside(names: list[str], subjects: Sequence[Subject]) -> Exhibit:
-    figure = new_figure(1, 3.0)
+def _curves_beside(subjects: Sequence[Subject]) -> Exhibit:
+    figure = new_figure(1, 3.0 + 0.2 * len(subjects) / LEGEND_COLUMNS)
     loss, accuracy = figure.subplots(1, 2)
     frames = []
-    for number, (name, subject) in enumerate(zip(names, subjects, strict=True)):
-        data = curves.training_curves(subject).data.assign(run=name)
+    for number, subject in enumerate(subjects):
+        data = curves.training_data(subject).assign(run=subject.name)
         frames.append(data)
-        style = {"color": COLOURS[number % len(COLOURS)], "label": name}
+        style = run_style(number)
         loss.plot(data["epoch"], data["train_loss"], **style)
-        column = next((c for c in ("valid_accuracy", "test_accuracy") if c in data), None)
-        column = column or "train_accuracy"
-        accuracy.plot(data["epoch"], 100 * data[column], **style)
+        split = next((s for s in ("valid", "test") if f"{s}_accuracy" in data), "train")
+        label = f"{subject.name}, {ON[split]}"
+        accuracy.plot(data["epoch"], 100 * data[f"{split}_accuracy"], label=label, **style)
     loss.set_ylabel("training loss")
     accuracy.set_ylabel("accuracy (%)")
     for axis in (loss, accuracy):
         axis.set_xlabel("epoch")
-    legend_above(loss)
+    legend_over_all(figure, accuracy)
     caption = (
         "Left, training loss. Right, accuracy on the data that chose the epoch, or in training"
         " where none did."
@@ -217,47 +287,41 @@ def _curves_beside(names: list[str], subjects: Sequence[Subject]) -> Exhibit:
     return Exhibit("training", "Training", caption, pd.concat(frames), figure)
 
 
-def _delays_beside(names: list[str], subjects: Sequence[Subject]) -> list[Exhibit | Table]:
-    pairs = [(n, s) for n, s in zip(names, subjects, strict=True) if delays.has_delays(s)]
-    if not pairs:
+def _likeness(subjects: Sequence[Subject]) -> list[Table]:
+    if len(subjects) < 2 or len({_shape(subject) for subject in subjects}) > 1:
         return []
-    parts: list[Exhibit | Table] = [_distributions_beside(pairs)]
-    named = {subject.name: name for name, subject in pairs}
-    if len(pairs) > 1 and len({_shape(subject) for _, subject in pairs}) == 1:
-        data = similarity([subject for _, subject in pairs])
-        for column in ("first", "second"):
-            data[column] = data[column].map(named)
-        note = (
-            "distance_ms: Wasserstein distance between the distributions of delays. matched: mean"
-            " correlation of the receptive fields of neurons paired one to one so that it is"
-            " highest (first hidden layer); chance: the same with one run's delays shuffled."
-        )
-        index = ["first", "second", "layer"]
-        parts.append(Table("similarity", "Likeness", note, data.set_index(index)))
-    return parts
+    data = similarity(subjects)
+    note = (
+        "distance_ms: Wasserstein distance between the distributions of delays. matched: mean"
+        " correlation of the receptive fields of neurons paired one to one so that it is highest"
+        " (first hidden layer); chance, chance_std: the same with one run's delays shuffled, mean"
+        " and standard deviation of 20 times."
+    )
+    return [Table("similarity", "Likeness", note, data.set_index(["first", "second", "layer"]))]
 
 
 def _shape(subject: Subject) -> tuple[Any, ...]:
     return (subject.step_ms, *((*tuple(m.weight.shape), m.taps) for _, _, m in subject.layers()))
 
 
-def _distributions_beside(pairs: list[tuple[str, Subject]]) -> Exhibit:
-    frames = [delays.distribution_data(subject).assign(run=name) for name, subject in pairs]
+def _distributions_beside(subjects: Sequence[Subject]) -> Exhibit:
+    frames = [delays.distribution_data(subject).assign(run=subject.name) for subject in subjects]
     data = pd.concat(frames)[["run", "layer", "delay_ms", "trained_percent"]]
-    layers = list(dict.fromkeys(data["layer"]))
+    deepest = max(subjects, key=lambda subject: len(subject.network.blocks))
+    layers = layer_names(deepest.network)
     figure = new_figure(len(layers))
     axes = figure.subplots(len(layers), 1, squeeze=False, sharex=True)[:, 0]
     for layer, axis in zip(layers, axes, strict=True):
-        for number, (name, _) in enumerate(pairs):
-            rows = data[(data["layer"] == layer) & (data["run"] == name)]
-            colour = COLOURS[number % len(COLOURS)] if len(pairs) > 1 else AFTER
-            axis.step(
-                rows["delay_ms"], rows["trained_percent"], where="mid", color=colour, label=name
-            )
+        for number, subject in enumerate(subjects):
+            rows = data[(data["layer"] == layer) & (data["run"] == subject.name)]
+            x, y, style = rows["delay_ms"], rows["trained_percent"], run_style(number)
+            axis.step(x, y, where="mid", label=subject.name, **style)
         axis.set_title(layer, loc="left", fontsize=10)
         axis.set_ylabel("synapses (%)")
         axis.set_ylim(bottom=0)
-    legend_above(axes[0])
+    legend_over_all(figure, axes[0])
     axes[-1].set_xlabel("delay (ms)")
-    caption = "Share of each layer's synapses at each delay of the deployed networks."
+    alike = len({_shape(subject) for subject in subjects}) == 1
+    unlike = "" if alike else " Their layers differ in shape, so that likeness is not measured."
+    caption = f"Share of each layer's synapses at each delay of the deployed networks.{unlike}"
     return Exhibit("delays", "Where the delays are", caption, data, figure)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from snn_delays.analysis.activity import Activity, rates
 from snn_delays.analysis.exhibit import (
     AFTER,
     COLOURS,
+    DENSITY,
     EXCITATORY,
     Exhibit,
     legend_above,
@@ -22,17 +25,23 @@ from snn_delays.analysis.tables import Array, array
 from snn_delays.train.guards import SATURATED
 
 NAMED = 5  # classes that the readout's picture tells apart
-TRACES = 6  # neurons whose membranes are drawn
+TRACES = 3  # neurons whose membranes are drawn
 
 
 def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "") -> Exhibit:
-    """Spikes of one sample in the input and every hidden layer, and the readout's membranes."""
+    """Spikes of one sample in the input and every hidden layer, and the readout's membranes.
+
+    An input of other values, such as log-mel frames, is a picture of them.
+    """
     data = raster_data(subject, activity, sample)
     parts = ["input", *layer_names(subject.network)[:-1]]
     figure = new_figure(len(parts) + 1, 2.0)
     axes = figure.subplots(len(parts) + 1, 1, sharex=True)
     for part, axis in zip(parts, axes, strict=False):
         rows = data[data["layer"] == part]
+        if "value" in rows and part == "input":
+            _draw_values(figure, axis, rows, subject)
+            continue
         axis.plot(rows["time_ms"], rows["neuron"], "|", color=AFTER, markersize=3)
         told, place = ("marks", "channel") if part == "input" else ("spikes", "neuron")
         axis.set_title(f"{part}: {len(rows):,} {told}", loc="left", fontsize=10)
@@ -46,24 +55,44 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
     axes[-1].set_xlabel("time (ms)")
     legend_above(axes[-1])
     answer = subject.classes[int(activity.predictions[sample])]
+    told = "" if "value" in data else " (in the input, a step with one or more)"
+    late = "; each layer goes on for some steps so that late delays still arrive"
     return Exhibit(
         "raster",
         "One recording through the network",
-        f"{label or f'Sample {sample}'}; the network says {answer}. A mark is a spike (in the"
-        " input, a step with one or more); each layer goes on for some steps so that late delays"
-        f" still arrive. Below, the readout's membranes of the classes that score highest.",
+        f"{label or f'Sample {sample}'}; the network says {answer}. A mark is a spike{told}"
+        f"{late if subject.config.model.layer_extra_steps else ''}."
+        " Below, the readout's membranes of the classes that score highest.",
         data,
         figure,
     )
 
 
+def _draw_values(figure: Figure, axis: Axes, rows: pd.DataFrame, subject: Subject) -> None:
+    """An input that is not spikes, as a picture."""
+    values = rows.pivot(index="neuron", columns="time_ms", values="value")
+    half = subject.step_ms / 2
+    extent = (-half, values.columns[-1] + half, -0.5, len(values) - 0.5)
+    image = axis.imshow(values, origin="lower", aspect="auto", extent=extent, cmap=DENSITY)
+    decibels = subject.config.data.name in ("gsc", "audio_folder")
+    figure.colorbar(image, ax=axis, label="log-mel (dB)" if decibels else "value")
+    axis.set_title("input", loc="left", fontsize=10)
+    axis.set_ylabel("channel")
+
+
 def raster_data(subject: Subject, activity: Activity, sample: int) -> pd.DataFrame:
-    """Columns layer, time_ms, neuron for spikes; class, membrane for the readout."""
+    """Columns layer, time_ms, neuron for spikes; class, membrane for the readout.
+
+    An input of other values than counts has a row for each of them, and a column value.
+    """
     step, names = subject.step_ms, layer_names(subject.network)
     frames = []
     for name, spikes in zip(
         ["input", *names[:-1]], [activity.input, *activity.spikes], strict=True
     ):
+        if name == "input" and not _are_counts(spikes):
+            frames.append(_values(array(spikes[:, sample]), step))
+            continue
         time, neuron = np.nonzero(array(spikes[:, sample]))
         frames.append(pd.DataFrame({"layer": name, "time_ms": step * time, "neuron": neuron}))
     membrane = array(activity.readout[:, sample])
@@ -71,6 +100,16 @@ def raster_data(subject: Subject, activity: Activity, sample: int) -> pd.DataFra
     named = np.array(subject.classes)[classes.ravel()]
     readout = {"time_ms": step * steps.ravel(), "class": named, "membrane": membrane.ravel()}
     return pd.concat([*frames, pd.DataFrame({"layer": "readout", **readout})])
+
+
+def _are_counts(x: Tensor) -> bool:
+    return bool(((x >= 0) & (x == x.round())).all())
+
+
+def _values(frames_TI: Array, step_ms: float) -> pd.DataFrame:
+    time, channel = (index.ravel() for index in np.indices(frames_TI.shape))
+    columns = {"time_ms": step_ms * time, "neuron": channel, "value": frames_TI.ravel()}
+    return pd.DataFrame({"layer": "input", **columns})
 
 
 def _highest(subject: Subject, activity: Activity, sample: int) -> list[str]:
@@ -94,7 +133,7 @@ def firing(subject: Subject, activity: Activity) -> Exhibit:
     return Exhibit(
         "rates",
         "Firing rates",
-        f"Mean rate of each neuron over {activity.input.shape[1]} test recordings, silence at their"
+        f"Mean rate of each neuron over {activity.input.shape[1]} recordings, silence at their"
         f" ends included. Dead neurons never fire there, saturated ones in more than"
         f" {SATURATED:.0%} of the steps.",
         data,
@@ -122,7 +161,13 @@ def membranes(subject: Subject, activity: Activity, sample: int = 0) -> Exhibit:
         rows = data[data["layer"] == name]
         for neuron, colour in zip(dict.fromkeys(rows["neuron"]), COLOURS, strict=False):
             shown = rows[rows["neuron"] == neuron]
-            axis.plot(shown["time_ms"], shown["membrane"], color=colour, linewidth=1, label=neuron)
+            axis.plot(
+                shown["time_ms"],
+                shown["membrane"],
+                color=colour,
+                linewidth=1,
+                label=f"neuron {neuron}",
+            )
             fired = shown[shown["spike"] > 0]
             top = subject.config.model.v_threshold
             axis.plot(fired["time_ms"], np.full(len(fired), top), "|", color=colour)

@@ -48,6 +48,27 @@ class Subject:
         """Length of a time step, ms."""
         return self.config.data.step_ms
 
+    @property
+    def learns_delays(self) -> bool:
+        """Whether training moves the delays."""
+        return self.config.model.delays == "learned"
+
+    @property
+    def training(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl of the training that made this network: the last phase's."""
+        return [line for line in self.metrics if line["phase"] == self.metrics[-1]["phase"]]
+
+    @property
+    def split(self) -> str:
+        """The recordings that the run keeps for its result: "test", or "validation"."""
+        return "test" if self.config.train.test else "validation"
+
+    @property
+    def accuracy_label(self) -> str:
+        """What an accuracy on them is called, "test-selected" included."""
+        chosen = self.config.selection == "test-selected"
+        return f"{self.split} accuracy{' (test-selected)' if chosen else ''}"
+
     def layers(self) -> Iterator[tuple[str, DelayedLinear, DelayedLinear]]:
         """Name, layer as drawn and as trained, from input to readout."""
         pairs = zip(self.drawn.delayed_layers(), self.network.delayed_layers(), strict=True)
@@ -61,18 +82,17 @@ class Subject:
         return Loader(samples, size, self.steps, pick_dtype(self.config.precision), device)
 
 
-def open_run(folder: str | Path, which: str = "best") -> Subject:
-    """The network of a run, on the CPU.
+def open_run(folder: str | Path) -> Subject:
+    """The network of a run after the epoch that the protocol chose, on the CPU.
 
     Args:
         folder: of the run.
-        which: checkpoint, "best" (the epoch that the protocol chose) or "last".
 
     Raises:
         UserError: there is no such run, or it is damaged.
     """
     folder = Path(folder).expanduser()
-    run = load_run(folder, which)
+    run = load_run(folder)
     classes = run.meta.classes
     drawn = draw_network(run.config, len(classes)).to(pick_dtype(run.config.precision))
     return Subject(
@@ -89,20 +109,33 @@ def open_run(folder: str | Path, which: str = "best") -> Subject:
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line["phase"], line["epoch"], line["sigma"], line["train_loss"], line["train_accuracy"]
+        return lines
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: resume=auto makes it anew.") from error
 
 
-def test_samples(subject: Subject, folder: str | Path) -> Samples:
+def held_out_samples(subject: Subject, folder: str | Path) -> Samples:
     """The recordings that the run was tested on, as it noted them.
 
+    Those of its validation where it leaves the test set unread (``train.test=false``).
+
     Raises:
-        UserError: they are not there any more, or have changed.
+        UserError: it keeps neither, they are not there any more, or they have changed.
     """
-    return stored_samples(subject.config, read_split(Path(folder).expanduser()), "test")
+    noted = read_split(Path(folder).expanduser())
+    if subject.config.train.test:
+        return stored_samples(subject.config, noted, "test")
+    if "valid" not in noted:
+        raise UserError(
+            f"The run in {folder} leaves its test set unread (train.test=false) and keeps no"
+            " validation data: there is nothing to look at its network with."
+        )
+    return stored_samples(subject.config, noted, "valid")
 
 
 def layer_names(network: Network) -> list[str]:

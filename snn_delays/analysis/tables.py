@@ -56,17 +56,21 @@ def layers(subject: Subject) -> pd.DataFrame:
     Returns:
         Columns: synapses; excitatory, share of positive weights; delay_mean_ms, delay_std_ms,
         weighted_delay_ms (by absolute weight); window_low_ms, window_high_ms, window_ms (the
-        middle 90 % of the absolute weight); low, high: shares of the trained delays at either end;
-        moved_ms, mean distance from where they were drawn.
+        middle 90 % of the absolute weight). Where delays are learned, also, before they are
+        rounded: clamped_low, clamped_high, shares of them at either end; moved_ms, mean distance
+        from where they were drawn.
     """
     frame = synapses(subject)
     rows = {}
     for name, _, trained in subject.layers():
-        rows[name] = _layer(frame[frame["layer"] == name], (trained.taps - 1) * subject.step_ms)
+        layer = frame[frame["layer"] == name]
+        rows[name] = _layer(layer)
+        if subject.learns_delays:
+            rows[name] |= _learned(layer, (trained.taps - 1) * subject.step_ms)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _layer(frame: pd.DataFrame, longest_ms: float) -> dict[str, float]:
+def _layer(frame: pd.DataFrame) -> dict[str, float]:
     delay, size = frame["deployed_ms"].to_numpy(), frame["weight"].abs().to_numpy()
     low, high = window(delay, size)
     return {
@@ -78,8 +82,13 @@ def _layer(frame: pd.DataFrame, longest_ms: float) -> dict[str, float]:
         "window_low_ms": low,
         "window_high_ms": high,
         "window_ms": high - low,
-        "low": (frame["delay_ms"] <= 0).mean(),
-        "high": (frame["delay_ms"] >= longest_ms).mean(),
+    }
+
+
+def _learned(frame: pd.DataFrame, longest_ms: float) -> dict[str, float]:
+    return {
+        "clamped_low": (frame["delay_ms"] <= 0).mean(),
+        "clamped_high": (frame["delay_ms"] >= longest_ms).mean(),
         "moved_ms": (frame["delay_ms"] - frame["drawn_ms"]).abs().mean(),
     }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +23,12 @@ def main() -> None:
 
 def _analyse(options: AnalyseConfig) -> None:
     from snn_delays.analysis.page import write_report
-    from snn_delays.train.faults import writing
 
     if (options.run is None) == (options.runs is None):
         raise UserError("Give run=<folder>, or runs=[<folder>,<folder>] to compare.")
     out = _out(options)
-    report = _one(options) if options.run is not None else _several(options)
-    with writing(out):
+    report = _one(options, out) if options.run is not None else _several(options, out)
+    with _written(out):
         path = write_report(report, out)
     print(f"written to {path}, with each figure as PNG and SVG and its numbers as CSV beside it")
 
@@ -37,16 +39,35 @@ def _out(options: AnalyseConfig) -> Path:
     return Path(options.run).expanduser() / "analysis" if options.run else Path("analysis")
 
 
-def _one(options: AnalyseConfig) -> Report:
+@contextlib.contextmanager
+def _written(out: Path) -> Iterator[None]:
+    """What is inside writes to ``out``, or says that it cannot."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"out={out} cannot be written: {error.strerror or error}; choose another out."
+        ) from error
+
+
+def _prepare(out: Path) -> None:
+    """Find out before the work whether its result can be kept; nothing is left there."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    with _written(out):
+        tempfile.TemporaryFile(dir=there).close()
+
+
+def _one(options: AnalyseConfig, out: Path) -> Report:
     from tqdm import tqdm
 
     from snn_delays.analysis.causal import count_evaluations
     from snn_delays.analysis.report import run_report
-    from snn_delays.analysis.subject import open_run, test_samples
+    from snn_delays.analysis.subject import held_out_samples, open_run
 
     folder = str(options.run)
-    subject = open_run(folder, options.checkpoint)
-    samples = test_samples(subject, folder)
+    subject = open_run(folder)
+    samples = held_out_samples(subject, folder)
+    _prepare(out)
     total = count_evaluations(subject.network, options.repeats) + 1
     with tqdm(total=total, unit="part", disable=None, leave=False, dynamic_ncols=True) as bar:
 
@@ -59,14 +80,20 @@ def _one(options: AnalyseConfig) -> Report:
         )
 
 
-def _several(options: AnalyseConfig) -> Report:
+def _several(options: AnalyseConfig, out: Path) -> Report:
     from snn_delays.analysis.report import comparison_report
     from snn_delays.analysis.subject import open_run
 
     runs = options.runs or []
     if len(runs) < 2:
         raise UserError("runs=[...] needs two runs or more; give run=<folder> for one.")
-    return comparison_report([open_run(run, options.checkpoint) for run in runs])
+    places = [Path(run).expanduser().resolve() for run in runs]
+    for place, run in zip(places, runs, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f"runs=[...] names {run} twice.")
+    subjects = [open_run(run) for run in runs]
+    _prepare(out)
+    return comparison_report(subjects)
 
 
 if __name__ == "__main__":

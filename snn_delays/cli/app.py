@@ -228,6 +228,8 @@ def _explain(error: Exception) -> str:
     valid = [*names, *groups(command)]
     if "not in '" in str(cause):
         return f"There is no option {key}.{nearest(key, valid)}"
+    if key in names and "is not a ListConfig" in str(cause):
+        return f"{key} is a list; write '{key}=[a,b]'."
     if key.partition("[")[0] in names and cause is not error:
         return f"{key}: {str(cause).splitlines()[0].rstrip('.')}."
     absent = re.search(r"Could not find '([^']+)'", text)

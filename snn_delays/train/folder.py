@@ -143,7 +143,7 @@ def read_split(out: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{out / SPLIT_FILE}, which says what the run tested on, is missing or damaged;"
-            " evaluate recordings by file=<path>."
+            " `snn-delays evaluate` takes recordings by file=<path>, too."
         ) from error
     return noted
 

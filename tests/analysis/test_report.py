@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,12 +16,10 @@ from snn_delays.analysis.causal import count_evaluations
 from snn_delays.analysis.operations import count_operations
 from snn_delays.analysis.page import Report, Section, Table, page, write_report
 from snn_delays.analysis.report import comparison_report, run_report
-from snn_delays.analysis.subject import open_run, test_samples
+from snn_delays.analysis.subject import held_out_samples, open_run
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.train.run import train
-
-test_samples.__test__ = False  # type: ignore[attr-defined]
 
 
 class Parts(HTMLParser):
@@ -59,7 +58,7 @@ def trained(small_config):
 
 
 def report_of(subject, folder, **options) -> Report:
-    return run_report(subject, test_samples(subject, folder), step=lambda done: None, **options)
+    return run_report(subject, held_out_samples(subject, folder), step=lambda done: None, **options)
 
 
 def part(report: Report, name: str):
@@ -69,7 +68,7 @@ def part(report: Report, name: str):
 def test_a_report_is_whole_and_its_files_say_the_same(trained, tmp_path) -> None:
     subject, folder = trained()
     steps: list[str] = []
-    samples = test_samples(subject, folder)
+    samples = held_out_samples(subject, folder)
     report = run_report(subject, samples, repeats=2, step=steps.append)
     assert len(steps) == count_evaluations(subject.network, 2) + 1  # as the progress bar counts
     path = write_report(report, tmp_path / "report")
@@ -92,7 +91,7 @@ def test_a_report_is_whole_and_its_files_say_the_same(trained, tmp_path) -> None
 def test_its_numbers_are_the_runs(trained) -> None:
     subject, folder = trained()
     report = report_of(subject, folder, repeats=1)
-    samples = test_samples(subject, folder)
+    samples = held_out_samples(subject, folder)
     results = part(report, "results").data
     score = evaluate(subject.network, subject.loader(samples)).score()
     assert list(results.loc["test, all"]) == pytest.approx(
@@ -119,8 +118,13 @@ def test_other_networks_have_reports(model, trained, tmp_path) -> None:
     report = report_of(subject, folder, repeats=1)
     names = {p.name for s in report.sections for p in s.parts}
     has_delays = model.get("delays") in (None, "fixed")
-    assert ("movement" in names) == ("causal_layers" in names) == has_delays
-    assert ("drift" in names) == (model.get("delays") is None)
+    assert ("causal_layers" in names) == has_delays
+    learned = model.get("delays") is None
+    assert ("movement" in names) == ("drift" in names) == learned
+    text = page(report)
+    assert ("width of the delays" in text) == ("clamped" in text) == learned
+    assert ("moved at random" in text) == ("rounded to q" in text) == has_delays
+    assert ("what the delays learned" in text) == learned
     write_report(report, tmp_path / "report")
 
 
@@ -129,6 +133,65 @@ def test_test_selected_stands_beside_the_accuracy(small_config) -> None:
     train(config)
     report = report_of(open_run(config.out), config.out, repeats=1)
     assert "Test-selected" in part(report, "results").note
+    for name in ("causal_layers", "causal_amounts"):
+        assert part(report, name).caption.startswith("Test accuracy (test-selected) ")
+        axis = part(report, name).figure.axes[0]
+        assert axis.get_ylabel() == "test accuracy (%)\n(test-selected)"
+    assert part(report, "causal").note.startswith("Test accuracy (test-selected) in percent")
+
+
+def test_a_search_s_run_is_looked_at_on_validation_data(small_config) -> None:
+    config = small_config()
+    config.train.test = False
+    train(config)
+    report = report_of(open_run(config.out), config.out, repeats=1)
+    text = page(report).lower()
+    assert "test accuracy" not in text
+    assert "test recording" not in text
+    assert "validation recording 0" in text
+    assert "leaves its test set unread" in text
+    intact = part(report, "causal").data.loc["intact"]
+    (valid,) = part(report, "results").data["accuracy, %"]
+    assert intact["accuracy"] == pytest.approx(valid)
+
+
+def test_of_a_refit_the_second_training_is_shown(small_config) -> None:
+    config = small_config(protocol="refit")
+    train(config)
+    subject = open_run(config.out)
+    report = report_of(subject, config.out, repeats=1)
+    assert "validation, first training" in part(report, "results").data.index
+    last = part(report, "drift").data.groupby("layer", sort=False)["moved_ms"].last()
+    moved = part(report, "layers").data.loc["moved_ms"]
+    assert last.tolist() == pytest.approx(moved.tolist(), abs=1e-3)
+
+
+def test_a_run_that_has_not_ended_or_says_little(trained) -> None:
+    subject, folder = trained()
+    little = {key: subject.result[key] for key in ("selection", "epoch", "parameters")}
+    said = part(report_of(replace(subject, result=little), folder, repeats=1), "provenance")
+    assert said.data["value"]["commit"] == "not known"
+    report = report_of(replace(subject, result=None), folder, repeats=1)
+    names = {p.name for s in report.sections for p in s.parts}
+    assert {"results", "provenance"}.isdisjoint(names)
+    assert report.lead[-1].startswith("The run has not ended")
+
+
+def test_what_does_not_fit_into_memory_is_not_looked_at(trained, monkeypatch) -> None:
+    subject, folder = trained()
+    caption = part(report_of(subject, folder, repeats=1), "rates").caption
+    assert "over 30 recordings" in caption
+    monkeypatch.setattr("snn_delays.analysis.report.MOST_BYTES", 1)
+    caption = part(report_of(subject, folder, repeats=1), "rates").caption
+    assert "over 1 recordings" in caption
+
+
+def test_files_of_an_older_report_are_removed(tmp_path) -> None:
+    one, two = (Table(name, name, "", pd.DataFrame({"a": [1]})) for name in ("one", "two"))
+    (tmp_path / "mine.csv").write_text("stays")
+    write_report(Report("", [], [Section("s", [one])]), tmp_path)
+    write_report(Report("", [], [Section("s", [two])]), tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "report.html", "two.csv"]
 
 
 def test_no_such_recording(trained) -> None:
@@ -149,8 +212,35 @@ def test_runs_beside_one_another(trained, tmp_path) -> None:
     assert len(Parts(write_report(report, tmp_path / "both").read_text()).images) == 2
 
 
+def test_runs_of_all_kinds_beside_one_another(trained) -> None:
+    """No metrics, no result, another depth, more runs than colours."""
+    shallow, deep = trained("shallow")[0], trained("deep", hidden=[8, 8])[0]
+    subjects = [shallow, deep, replace(shallow, metrics=[]), replace(shallow, result=None)]
+    report = comparison_report([*subjects, *[shallow] * 6])
+    assert set(part(report, "training").data["run"]) == {f"run {n}" for n in range(1, 11)} - {
+        "run 3"
+    }
+    delays = part(report, "delays")
+    titles = [axis.get_title("left") for axis in delays.figure.axes]
+    assert titles == ["hidden layer 1", "hidden layer 2", "readout"]
+    assert "likeness is not measured" in delays.caption
+    lines = delays.figure.axes[0].lines
+    assert len({(one.get_color(), one.get_linestyle()) for one in lines}) == 10
+    (legend,) = part(report, "training").figure.legends
+    assert legend.get_texts()[0].get_text() == "run 1, training"
+    assert (part(report, "results").data.loc["run 4", "test"]) == "-"
+
+
 def test_cells_are_read_easily_and_escaped() -> None:
-    data = pd.DataFrame({"a": [1200, 0.12345, float("nan"), 12.345, "<b>"]})
+    data = pd.DataFrame({"a": [81, 0.12345, float("nan"), 75.06], "b": [1, 1200, 2, 0]})
+    data["c"] = ["<b>", 0.12345, 0.5, True]
     text = page(Report("a & b", ["<i>"], [Section("s", [Table("t", "t", "n", data)])]))
-    for cell in ("1,200", "0.123", ">-<", "12.3", "&lt;b&gt;", "a &amp; b", "&lt;i&gt;"):
-        assert cell in text
+    cells = re.findall(r"<td>(.*?)</td>", text)
+    assert cells[0::3] == ["81.0", "0.1", "-", "75.1"]
+    assert cells[1::3] == ["1", "1,200", "2", "0"]
+    assert cells[2::3] == ["&lt;b&gt;", "0.123", "0.500", "True"]
+    assert "a &amp; b" in text
+    assert "&lt;i&gt;" in text
+    by_row = Table("t", "t", "n", data[["a", "b"]].T, by_row=True)
+    turned = re.findall(r"<td>(.*?)</td>", page(Report("", [], [Section("s", [by_row])])))
+    assert turned == [*cells[0::3], *cells[1::3]]

@@ -34,18 +34,18 @@ def test_a_run_is_opened_as_it_was_and_is(small_config) -> None:
     drawn = draw_network(config, 3).state_dict()
     for name, value in subject.drawn.state_dict().items():
         assert torch.equal(value, drawn[name]), name
-    for which in ("best", "last"):
-        state = load_run(config.out, which).network.state_dict()
-        for name, value in subjects.open_run(config.out, which).network.state_dict().items():
-            assert torch.equal(value, state[name]), name
-    check_way_from_the_draw(subjects.open_run(config.out, "last"))
+    state = load_run(config.out).network.state_dict()
+    for name, value in subject.network.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    check_way_from_the_draw(subject)
     check_recordings(subject, config)
 
 
-def check_way_from_the_draw(last: subjects.Subject) -> None:
+def check_way_from_the_draw(subject: subjects.Subject) -> None:
     """The training's own trace measured it from the network that it drew."""
-    trace = last.metrics[-1]["delays"]
-    for (name, drawn, trained), line in zip(last.layers(), trace, strict=True):
+    assert subject.result is not None
+    trace = subject.training[subject.result["epoch"] - 1]["delays"]
+    for (name, drawn, trained), line in zip(subject.layers(), trace, strict=True):
         pairs = zip(drawn.delay.flatten().tolist(), trained.delay.flatten().tolist(), strict=True)
         moved = [abs(a - b) for a, b in pairs]
         assert sum(moved) / len(moved) == pytest.approx(line["moved"], abs=1e-4), name
@@ -54,7 +54,7 @@ def check_way_from_the_draw(last: subjects.Subject) -> None:
 
 def check_recordings(subject: subjects.Subject, config) -> None:
     assert subject.result is not None
-    samples = subjects.test_samples(subject, config.out)
+    samples = subjects.held_out_samples(subject, config.out)
     there = open_spikes(Path(config.data.test_file), config)
     assert len(samples) == len(there) == 30
     for number in (0, 17, 29):
@@ -74,7 +74,31 @@ def test_recordings_that_changed_are_refused(small_config) -> None:
     other = Path(config.data.train_file).read_bytes()
     Path(config.data.test_file).write_bytes(other)
     with pytest.raises(UserError, match="has changed since the run"):
-        subjects.test_samples(subject, config.out)
+        subjects.held_out_samples(subject, config.out)
+
+
+def test_an_unread_test_set_stays_unread(small_config) -> None:
+    config = small_config(epochs=1)
+    config.train.test = False
+    train(config)
+    Path(config.data.test_file).unlink()
+    subject = subjects.open_run(config.out)
+    assert (subject.split, subject.accuracy_label) == ("validation", "validation accuracy")
+    samples = subjects.held_out_samples(subject, config.out)
+    noted = json.loads(Path(config.out, "split.json").read_text())["valid"]["samples"]
+    there = open_spikes(Path(config.data.train_file), config)
+    assert len(samples) == len(noted) == 12
+    assert (samples.frames(0) == there.frames(noted[0])).all()
+    score = evaluate(subject.network, subject.loader(samples)).score()
+    assert score.accuracy == subject.result["valid"]["accuracy"]
+
+
+def test_a_run_that_keeps_nothing_aside(small_config) -> None:
+    config = small_config(protocol="last", epochs=1)
+    config.train.test = False
+    train(config)
+    with pytest.raises(UserError, match="there is nothing to look at its network with"):
+        subjects.held_out_samples(subjects.open_run(config.out), config.out)
 
 
 def test_what_is_missing_or_damaged(small_config, tmp_path) -> None:
@@ -83,7 +107,7 @@ def test_what_is_missing_or_damaged(small_config, tmp_path) -> None:
     config = small_config(epochs=1)
     train(config)
     file = Path(config.out, "metrics.jsonl")
-    for content in (b'{"phase": "tr', b"\xff\xfe"):
+    for content in (b'{"phase": "tr', b"\xff\xfe", b'{"epoch": 1}', b"[1]"):
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
             subjects.open_run(config.out)

@@ -77,13 +77,13 @@ def test_layers(shape) -> None:
             "window_low_ms": low,
             "window_high_ms": high,
             "window_ms": high - low,
-            "low": mean(s.delay == 0 for s in found),
-            "high": mean(s.delay == TAPS - 1 for s in found),
+            "clamped_low": mean(s.delay == 0 for s in found),
+            "clamped_high": mean(s.delay == TAPS - 1 for s in found),
             "moved_ms": STEP_MS * mean(abs(s.delay - s.drawn) for s in found),
         }
         assert row.to_dict() == pytest.approx(expected)
-    assert frame["low"].max() > 0
-    assert frame["high"].max() > 0
+    assert frame["clamped_low"].max() > 0
+    assert frame["clamped_high"].max() > 0
 
 
 @variants
@@ -148,8 +148,8 @@ def test_delays_at_an_end_are_found_whatever_the_step(step_ms) -> None:
         subject.network.readout.linear.delay.fill_(6)
         subject.network.blocks[0].linear.delay.fill_(0)
     frame = tables.layers(subject)
-    assert frame["high"].tolist() == [0, 1]
-    assert frame["low"].tolist() == [1, 0]
+    assert frame["clamped_high"].tolist() == [0, 1]
+    assert frame["clamped_low"].tolist() == [1, 0]
     assert frame["delay_mean_ms"].tolist() == pytest.approx([0, 6 * step_ms], rel=1e-12)
 
 
@@ -157,6 +157,12 @@ def test_fixed_delays_are_whole_steps() -> None:
     frame = tables.synapses(handmade.subject(2, delays="fixed"))
     for column in ("delay_ms", "deployed_ms"):
         assert frame[column].tolist() == [STEP_MS * s.steps for s in handmade.synapses(2)]
+
+
+@pytest.mark.parametrize("delays", ["fixed", "none"])
+def test_what_is_not_learned_is_neither_clamped_nor_moved(delays) -> None:
+    columns = tables.layers(handmade.subject(1, delays=delays)).columns
+    assert {"clamped_low", "clamped_high", "moved_ms"}.isdisjoint(columns)
 
 
 def test_without_delays_all_is_at_zero() -> None:

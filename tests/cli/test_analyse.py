@@ -32,6 +32,12 @@ def test_one_run_and_several(folders, capsys, monkeypatch) -> None:
         ([], "Give run=<folder>, or runs=[<folder>,<folder>]"),
         (["run=a", "runs=[a,b]"], "Give run=<folder>, or runs=[<folder>,<folder>]"),
         (["runs=[a]"], "needs two runs or more"),
+        (["runs=a"], "runs is a list; write 'runs=[a,b]'."),
+        (["runs=[a,./a]"], "runs=[...] names a twice."),
+        (
+            ["run=a", "out=a/config.yaml/x"],
+            "out=a/config.yaml/x cannot be written: Not a directory",
+        ),
         (["run=nowhere"], "nowhere"),
         (["run=a", "sample=1000"], "sample=1000 must be from 0 to 29"),
         (["run=a", "repeats=0"], "repeats=0 must be at least 1"),
