@@ -145,6 +145,8 @@ def start(options: list[str]) -> subprocess.Popen[bytes]:
             stdout=file,
             stderr=file,
             start_new_session=True,
+            # in a background job it is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     metrics = [Path(f"runs/benchmark/words/{m}/s0/metrics.jsonl") for m in MEMBERS]
     deadline = time.monotonic() + 120
