@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ import torch
 
 from snn_delays.config import Config
 from snn_delays.errors import Interrupted, InUse, UserError
+from snn_delays.files import replace_file
 from snn_delays.train.folder import RESULT_FILE
 from snn_delays.train.loop import METRICS_FILE
 from snn_delays.train.run import train
@@ -72,6 +74,10 @@ class Job:
             return None
         return self.failed.read_text().strip()
 
+    def fail(self, why: str) -> None:
+        """Note why it failed."""
+        replace_file(self.failed, f"{why}\n".encode())
+
     def is_open(self) -> bool:
         """Whether it has neither a result nor failed."""
         return not self.is_done() and self.failure() is None
@@ -92,48 +98,74 @@ class Host:
     """The process that runs the suite, as its workers know it.
 
     Attributes:
-        process: its number.
+        node: name of the machine.
+        process: its number there.
         threads: of torch and of the compiled loops in each run, on the CPU.
         stop: a file that asks all to save and stop; it holds the number of the signal that came.
     """
 
+    node: str
     process: int
     threads: int
     stop: Path
 
+    def ask_to_stop(self, number: int) -> None:
+        """Let every run save and stop, because of the signal of this number; the first counts."""
+        if not self.stop.exists():
+            self.stop.write_text(str(number))
+
+    def asked(self) -> int | None:
+        """Number of the signal that asked so, or None."""
+        try:
+            return int(self.stop.read_text() or signal.SIGTERM)
+        except OSError:
+            return None
+
     def is_near(self) -> bool:
-        """Whether this process is it or a worker of it on the same machine."""
-        return self.process in (os.getpid(), os.getppid())
+        """Whether this process is on the same machine: it, or a worker of it."""
+        return self.node == platform.node()
 
     def is_gone(self) -> bool:
-        """Whether it died, asked in a process for which ``is_near`` was true."""
-        return not self.is_near()
+        """Whether it died, asked on the same machine."""
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
 
 def run_job(job: Job, host: Host) -> None:
     """Train, or go on; a failure is noted beside the folder, and nothing is raised.
 
-    Where a signal stops it, all is saved, and the others are asked to stop too.
+    Where a signal stops it, all is saved, and the others on this machine are asked to stop too.
+    What cannot even be noted, on a full disk, is left open.
     """
-    if host.stop.exists():
+    if host.is_near() and host.is_gone():  # nobody hears what would be said
+        os._exit(128 + signal.SIGTERM)
+    if host.asked() is not None:
         return
-    job.out.parent.mkdir(parents=True, exist_ok=True)
-    job.running.touch()
-    with _logged(job.log), _threads(host.threads), _watching(host):
-        try:
-            _train_when_free(job.config)
-        except Interrupted as stop:
-            print(f"Stopped by {signal.Signals(stop.signal).name}.")
-            if host.is_near() and not host.stop.exists():
-                host.stop.write_text(str(stop.signal))
-        except InUse as error:
-            print(error)
-        except UserError as error:
-            job.failed.write_text(f"{error}\n")
-        except Exception as error:  # ours: the rest of the suite goes on all the same
-            traceback.print_exc()
-            job.failed.write_text(f"{type(error).__name__}: {error} (see {job.log})\n")
-        job.running.unlink()
+    with contextlib.suppress(OSError):
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+        job.running.touch()
+        with _logged(job.log), _threads(host.threads), _watching(host):
+            _train(job, host)
+        job.running.unlink(missing_ok=True)
+
+
+def _train(job: Job, host: Host) -> None:
+    try:
+        _train_when_free(job.config)
+    except Interrupted as stop:
+        print(f"Stopped by {signal.Signals(stop.signal).name}.")
+        if host.is_near():
+            host.ask_to_stop(stop.signal)
+    except InUse as error:
+        print(error)
+    except UserError as error:
+        job.fail(str(error))
+    except Exception as error:  # ours: the rest of the suite goes on all the same
+        traceback.print_exc()
+        job.fail(f"{type(error).__name__}: {error} (see {job.log})")
 
 
 def _train_when_free(config: Config) -> None:
@@ -186,7 +218,7 @@ def _watching(host: Host) -> Iterator[None]:
 
     def watch() -> None:
         while not ended.wait(0.5):
-            if host.is_gone() or host.stop.exists():
+            if host.is_gone() or host.asked() is not None:
                 ask_to_stop(signal.SIGTERM)
 
     thread = threading.Thread(target=watch, daemon=True)

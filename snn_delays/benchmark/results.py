@@ -15,11 +15,15 @@ from snn_delays.config import shaping
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.train.checkpoint import read_config
-from snn_delays.train.folder import read_result
+from snn_delays.train.folder import RESULT_FILE, read_result
 from snn_delays.train.loop import METRICS_FILE
 
 RESULTS_FILE = "results.jsonl"
 TABLE_FILE = "table.md"
+DIVISION = (
+    "split", "fold", "split_seed", "valid_speakers", "valid_count", "valid_share", "test_speakers",
+    "test_fold", "test_share",
+)  # fmt: skip
 TIMES = ("seconds", "samples_per_second")  # what differs from one run to its repetition
 Line = dict[str, Any]
 
@@ -36,10 +40,13 @@ def read_line(job: Job) -> Line | None:
     path = job.out / METRICS_FILE
     try:
         epochs = [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        for key in ("accuracy", "n", "per_speaker_group", "seconds", "commit", "data_hash"):
+            result[key]
+        result["machine"]["cpu"], result["machine"]["threads"], result["versions"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}, of a finished run, is missing or damaged; remove {job.out}, and the same"
-            " command trains it anew."
+            f"{path} or {RESULT_FILE} beside it, of a finished run, is missing or damaged; remove"
+            f" {job.out}, and the same command trains it anew."
         ) from error
     for epoch in epochs:
         epoch.pop("delays", None)  # the trace stays in the run's folder
@@ -84,8 +91,12 @@ def table(
     parts = [f"# {suite.title}"]
     if present:
         groups = _groups(lines)
-        parts += ["\n".join(_rows(suite, present, groups)), _legend(lines, groups)]
-        parts += [_pairs(suite, present, group) for group in groups]
+        published = not given and any(m.published for m in suite.members.values())
+        parts += ["\n".join(_rows(suite, present, groups, published)), _legend(lines, groups)]
+        if len({line["data_hash"] for line in lines}) == 1:
+            parts += [_pairs(suite, present, group) for group in groups]
+        else:
+            parts.append("Rows are not compared: they are of other data than one another.")
         parts.append(_made(lines, given))
     missing = [suite.members[key].label for key, found in rows.items() if not found]
     if missing:
@@ -97,7 +108,15 @@ def table(
 def _groups(lines: list[Line]) -> list[str]:
     """ "all", and the groups of samples that are the same ones in every run."""
     shared = set.intersection(*(set(line["per_speaker_group"]) for line in lines))
-    return ["all", *sorted(g for g in shared if len({_size(line, g) for line in lines}) == 1)]
+    divided = {json.dumps(_division(line), sort_keys=True) for line in lines}
+    alike = [g for g in shared if len({_size(line, g) for line in lines}) == len(divided) == 1]
+    return ["all", *sorted(alike)]
+
+
+def _division(line: Line) -> Line:
+    """The options by which speakers are held out, and the data."""
+    data = line["config"]["data"]
+    return {"hash": line["data_hash"], **{key: data.get(key) for key in DIVISION}}
 
 
 def _accuracy(line: Line, group: str) -> float:
@@ -109,8 +128,9 @@ def _size(line: Line, group: str) -> int:
     return int((line if group == "all" else line["per_speaker_group"][group])["n"])
 
 
-def _rows(suite: Suite, rows: dict[str, list[Line]], groups: list[str]) -> Iterable[str]:
-    published = any(member.published for member in suite.members.values())
+def _rows(
+    suite: Suite, rows: dict[str, list[Line]], groups: list[str], published: bool
+) -> Iterable[str]:
     every = [line for lines in rows.values() for line in lines]
     sizes = [_several(f"{_size(line, group):,}" for line in every) for group in groups]
     heads = [f"{group} (n = {size})" for group, size in zip(groups, sizes, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import platform
 import signal
 import sys
 from collections.abc import Iterator
@@ -67,21 +68,27 @@ def benchmark(arguments: list[str]) -> None:
     from snn_delays.benchmark.jobs import Host, Job
 
     jobs = [Job(member, config) for member, config in configs]
-    host = Host(os.getpid(), given.threads, (out / STOP_FILE).absolute())
+    host = Host(platform.node(), os.getpid(), given.threads, (out / STOP_FILE).absolute())
     with _alone(out):
         _check_there(jobs)
         host.stop.unlink(missing_ok=True)
         left = [job for job in jobs if not job.is_done()]
-        at_once = given.jobs or _at_once(given.threads, len(left))
+        at_once = given.jobs or _at_once(given.threads, left)
+        by_launcher = any("hydra/launcher=" in o or "n_jobs=" in o for o in hydras)
         print(
             f"{suite.title}\n{len(suite.members)} networks x {seeds} seeds: {len(jobs)} runs,"
-            f" {len(jobs) - len(left)} done; {at_once} at a time, {given.threads} threads each;"
-            f" writing {out}/",
+            f" {len(jobs) - len(left)} done;"
+            f" {'as many as the launcher takes' if by_launcher else at_once} at a time,"
+            f" {given.threads} threads each; writing {out}/",
             flush=True,
         )
-        if left:
-            _run_all(jobs, left, host, at_once, hydras)
-        failures = _report(suite, jobs, out, [o for o in theirs if shapes_result(named(o))])
+        failures: dict[str, str] = {}
+        try:
+            if left:
+                _run_all(jobs, left, host, at_once, hydras)
+        finally:
+            options = [option for option in theirs if shapes_result(named(option))]
+            failures |= _report(suite, jobs, out, options)
         _end(jobs, failures, host)
 
 
@@ -128,7 +135,7 @@ def _run_all(jobs: list[Job], left: list[Job], host: Host, at_once: int, hydras:
     for job in left:
         job.failed.unlink(missing_ok=True)
     launcher = Launcher(host, at_once, hydras)
-    with Monitor(jobs), StopSignal(lambda number: host.stop.write_text(str(number))):
+    with Monitor(jobs), StopSignal(host.ask_to_stop):
         launcher.run(left)
 
 
@@ -136,8 +143,8 @@ def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
     """Say what is not done, by words and by the exit code."""
     if failures:
         print(f"{len(failures)} of {len(jobs)} runs failed.", file=sys.stderr)
-    if host.stop.exists():
-        number = int(host.stop.read_text())
+    number = host.asked()
+    if number is not None:
         host.stop.unlink()
         name = signal.Signals(number).name
         print(f"Stopped by {name}; all is saved, and the same command goes on.", file=sys.stderr)
@@ -153,14 +160,14 @@ def _sorted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Options of the suite, of Hydra and of the runs."""
     mine, hydras, theirs = [], [], []
     for argument in arguments:
-        name = argument.partition("=")[0]
+        name = named(argument)
         if "=" not in argument or argument.startswith("-"):
             raise UserError(f"{argument} cannot be read. Write option=value.")
-        if name in ("seed", "resume"):
+        if name in ("seed", "resume") or (name == "out" and not argument.startswith("out=")):
             raise UserError(f"{name}=... is the suite's to give; see seeds and out.")
         if name in option_names("benchmark"):
             mine.append(argument)
-        elif name.lstrip("+~").startswith("hydra"):
+        elif name.startswith("hydra"):
             hydras.append(argument)
         else:
             theirs.append(argument)
@@ -213,15 +220,15 @@ def _values(config: Config) -> dict[str, Any]:
     return {name: value for name, value, _ in options(config)}
 
 
-def _at_once(threads: int, runs: int) -> int:
+def _at_once(threads: int, jobs: list[Job]) -> int:
     """As many runs as there are cores for, or GPUs."""
     import torch
 
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    slots = torch.cuda.device_count() or max(cores // threads, 1)
-    return max(min(slots, runs), 1)
+    gpus = torch.cuda.device_count() if any(job.config.device != "cpu" for job in jobs) else 0
+    return max(min(gpus or cores // threads, len(jobs)), 1)
 
 
 def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[str, str]:
@@ -233,6 +240,7 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
         table,
         write_results,
     )
+    from snn_delays.train.faults import writing
 
     lines, failures = [], {job.title: why for job in jobs if (why := job.failure())}
     for job in jobs:
@@ -241,9 +249,14 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
         except UserError as error:
             failures[job.title] = str(error)
     text = table(suite, lines, failures, given)
-    write_results(out, lines)
-    replace_file(out / TABLE_FILE, text.encode())
+    with writing(out):
+        write_results(out, lines)
+        replace_file(out / TABLE_FILE, text.encode())
     print(f"\n{text}\nwritten to {out}/{TABLE_FILE} and {RESULTS_FILE}")
+    seeds = {job.config.seed for job in jobs}
+    further = {p.parent.name for p in out.glob("*/s*/result.json")} - {f"s{s}" for s in seeds}
+    if further:
+        print(f"Left out, as seeds={len(seeds)} says: {', '.join(sorted(further))}.")
     return failures
 
 

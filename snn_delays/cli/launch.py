@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from snn_delays.cli.groups import config_folder
 from snn_delays.errors import UserError
 
 JOBLIB = "joblib"
-KILLED = "its process was killed, also alone: perhaps memory ran out; try a lower train.batch_size."
+KILLED = "Its process was killed, also alone; perhaps memory ran out: try a lower train.batch_size."
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Launcher:
         Those that were under way go on one at a time at the end, so that it shows which it was.
 
         Raises:
-            UserError: processes end before they start a run.
+            UserError: the launcher that was chosen cannot run here.
         """
         for job in jobs:
             job.running.unlink(missing_ok=True)
@@ -48,21 +49,20 @@ class Launcher:
         while jobs or apart:
             batch = jobs or [apart.pop(0)]
             whole = self._launch(batch)
-            if self.host.stop.exists():
+            if self.host.asked() is not None:
                 return
             if whole:
                 jobs = []
                 continue
-            fallen = [job for job in batch if job.running.exists()]
-            if not fallen:
-                raise UserError("The processes of the runs end before they start one.")
-            if not jobs:
-                fallen[0].failed.write_text(f"{KILLED}\n")
-            else:
-                apart += fallen
-                jobs = [job for job in jobs if job not in fallen and job.is_open()]
+            left = [job for job in batch if job.is_open()]
+            fallen = [job for job in left if job.running.exists()] or left
             for job in fallen:
-                job.running.unlink()
+                job.running.unlink(missing_ok=True)
+            if jobs:
+                apart += fallen
+                jobs = [job for job in left if job not in fallen]
+            elif fallen:
+                fallen[0].fail(KILLED)
 
     def _launch(self, jobs: list[Job]) -> bool:
         """Whether all came to an end, rather than that a process was killed."""
@@ -83,6 +83,10 @@ class Launcher:
             hydra.main(version_base="1.3", config_path=folder, config_name="jobs")(task)()
         except BrokenProcessPool:
             return False
+        except RuntimeError as error:  # of a cluster that is not there
+            if chosen in ([], [JOBLIB]):
+                raise
+            raise UserError(f"hydra/launcher={chosen[-1]} cannot run here: {error}") from error
         finally:
             sys.argv = before
         return True
@@ -96,5 +100,5 @@ def _pick_gpu(number: int) -> None:
 
 def _quoted(path: Path) -> str:
     """A path as a value in Hydra's grammar, which knows commas, brackets and equals signs."""
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    text = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), str(path))
     return f"'{text}'"

@@ -60,13 +60,14 @@ class StopSignal:
             _in_use.remove(self)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._give_back()
         line = f"\n{signal.Signals(number).name}: stopping at the next batch; again: at once.\n"
         with contextlib.suppress(OSError):  # not print: it may be what was interrupted
             os.write(2, line.encode())
-        if self._then is not None:
-            self._then(number)
+        for stop in reversed(_in_use):  # those around it hear it, too: the next is the second
+            stop._give_back()
+            stop.received = number
+            if stop._then is not None:
+                stop._then(number)
 
     def _give_back(self) -> None:
         while self._before:

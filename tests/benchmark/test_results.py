@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scripts.reproduce import same
-from snn_delays.benchmark.results import numbers, table, write_results
+from snn_delays.benchmark.results import numbers, read_results, table, write_results
 from snn_delays.benchmark.suite import Member, Suite, load_suite, overrides
+from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.errors import UserError
 
 SUITE = Suite(
@@ -39,6 +41,7 @@ def line(member: str, seed: int, accuracy: float, **changes: Any) -> dict[str, A
         "versions": {"torch": "2"},
         "machine": {"cpu": "X", "threads": 1, "device": "cpu"},
         "epochs": [],
+        "config": {"data": {"fold": 0}},
         **changes,
     }
 
@@ -117,6 +120,31 @@ def test_what_differs_between_runs_is_said() -> None:
     assert "says: train.epochs=3." in text
     assert "| no delays | 70,000 to 70,100 | 3 |" in text
     assert "all (n = 1,200, 1,100)" in text
+
+
+def test_rows_of_other_data_or_held_out_speakers_are_not_compared() -> None:
+    other = [{**ln, "data_hash": "d2"} for ln in LINES[3:]]
+    text = table(SUITE, [*LINES[:3], *other], {})
+    assert "less each other" not in text
+    assert "Rows are not compared" in text
+    assert text.count("unseen speakers") == 1  # where it says that they are not shown
+    fold = [{**ln, "config": {"data": {"fold": 1}}} for ln in LINES[3:]]
+    text = table(SUITE, [*LINES[:3], *fold], {})
+    assert "less each other, all" in text
+    assert text.count("unseen speakers") == 1
+
+
+def test_published_numbers_stand_beside_the_suite_s_own_options() -> None:
+    assert "published" in table(SUITE, LINES, {})
+    assert "published" not in table(SUITE, LINES, {}, ["train.epochs=3"])
+
+
+@pytest.mark.parametrize(("folder", "suite"), [("fsdd", "fsdd"), ("fsdd/protocol", "protocol")])
+def test_committed_tables_are_made_of_their_results(folder, suite) -> None:
+    place = Path(__file__).parents[2] / "scripts/reproduce" / folder
+    lines = read_results(place / "results.jsonl")
+    found = load_suite(config_folder() / SUITES, suite)
+    assert (place / "table.md").read_text() == table(found, lines, {})
 
 
 def test_nothing_is_known_yet() -> None:

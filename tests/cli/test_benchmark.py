@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -83,6 +84,9 @@ def test_a_suite_is_run_tabulated_and_skipped_when_done(words, capsys, monkeypat
     code, printed, _ = run(capsys, monkeypatch, *words, "seeds=3")
     assert "6 runs, 4 done" in printed
     assert len(read_results(out / "results.jsonl")) == 6
+    code, printed, _ = run(capsys, monkeypatch, *words, "seeds=1")
+    assert code == 0
+    assert printed.endswith("Left out, as seeds=1 says: s1, s2.\n")
 
 
 def test_it_repeats_bit_by_bit_whatever_runs_beside(words, capsys, monkeypatch) -> None:
@@ -212,24 +216,70 @@ def test_a_worker_that_is_killed_does_not_end_the_suite(long_words) -> None:
 class Fallible(Launcher):
     """Launches that train nothing, two at a time; the process of one job is always killed."""
 
+    marks = True  # whether before that it notes what it runs
+
     def _launch(self, jobs: list[Job]) -> bool:
         for job in jobs:
             job.out.mkdir(exist_ok=True)
             if job.member == "large":
-                for beside in jobs[: jobs.index(job) + 2][-3:]:
+                for beside in jobs[: jobs.index(job) + 2][-3:] if self.marks else []:
                     beside.running.touch()
                 return False
             (job.out / "result.json").touch()
         return True
 
 
-def test_a_run_whose_process_is_killed_also_alone_has_failed(tmp_path) -> None:
+@pytest.mark.parametrize("marks", [True, False])
+def test_a_run_whose_process_is_killed_also_alone_has_failed(marks, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Fallible, "marks", marks)
     jobs = [Job(m, Config(out=str(tmp_path / m / "s0"))) for m in ("a", "b", "large", "c", "d")]
     for job in jobs:
         job.out.parent.mkdir()
-    Fallible(Host(os.getpid(), 1, tmp_path / ".stop"), 2, []).run(jobs)
+    Fallible(Host(platform.node(), os.getpid(), 1, tmp_path / ".stop"), 2, []).run(jobs)
     assert [job.is_done() for job in jobs] == [True, True, False, True, True]
     assert "killed, also alone" in str(jobs[2].failure())
+
+
+def test_workers_of_a_suite_that_died_train_nothing(words, tmp_path) -> None:
+    """Their own interpreter is its child, so that it ends alone."""
+    script = (
+        "import platform; from pathlib import Path; from snn_delays.benchmark.jobs import *;"
+        "from snn_delays.config import Config;"
+        "job = Job('a', Config(out=str(Path('a/s0').absolute())));"
+        f"run_job(job, Host(platform.node(), {2**22 + 1}, 1, Path('.stop')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+    )
+    assert done.returncode == 128 + signal.SIGTERM
+    assert not Path("a").exists()
+
+
+def test_what_a_full_disk_does_not_let_note_is_left_open(words, capsys, monkeypatch) -> None:
+    def broken(*arguments):
+        raise ZeroDivisionError("oh")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("snn_delays.benchmark.jobs.train", broken)
+    monkeypatch.setattr("snn_delays.benchmark.jobs.replace_file", full)
+    code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
+    assert code == 1
+    assert errors == "Not finished: learned, seed 0; none, seed 0. The same command goes on.\n"
+    assert "Without a result so far: learned delays, no delays." in printed
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(words, capsys, monkeypatch) -> None:
+    pytest.importorskip("submitit")
+    options = ["seeds=1", "hydra/launcher=submitit_slurm"]
+    code, printed, errors = run(capsys, monkeypatch, *words, *options)
+    assert code == 2
+    assert errors.startswith("snn-delays: hydra/launcher=submitit_slurm cannot run here: ")
+    assert errors.count("\n") == 1
+    assert "as many as the launcher takes at a time" in printed
 
 
 def test_a_folder_has_one_suite(words, capsys, monkeypatch) -> None:
@@ -294,7 +344,7 @@ def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch)
     code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 1
     assert "**Failed**: none, seed 0: " in printed
-    assert "metrics.jsonl, of a finished run, is missing or damaged; remove " in printed
+    assert "metrics.jsonl or result.json beside it, of a finished run, is missing" in printed
     assert errors == "1 of 2 runs failed.\n"
 
 
@@ -304,6 +354,7 @@ def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch)
         (["suite=wrods"], "suite=wrods is not one of words. Did you mean 'words'?"),
         ([], "suite=... is missing"),
         (["suite=words", "seed=3"], "seed=... is the suite's to give"),
+        (["suite=words", "++seed=3"], "seed=... is the suite's to give"),
         (["suite=words", "seeds=0"], "seeds=0 must be at least 1"),
         (["suite=words", "model.tapps=3"], "There is no option model.tapps"),
         (["suite=words", "quick"], "quick cannot be read. Write option=value."),
