@@ -72,20 +72,12 @@ def benchmark(arguments: list[str]) -> None:
     with _alone(out):
         _check_there(jobs)
         host.stop.unlink(missing_ok=True)
-        left = [job for job in jobs if not job.is_done()]
-        at_once = given.jobs or _at_once(given.threads, left)
-        by_launcher = any("hydra/launcher=" in o or "n_jobs=" in o for o in hydras)
         print(
-            f"{suite.title}\n{len(suite.members)} networks x {seeds} seeds: {len(jobs)} runs,"
-            f" {len(jobs) - len(left)} done;"
-            f" {'as many as the launcher takes' if by_launcher else at_once} at a time,"
-            f" {given.threads} threads each; writing {out}/",
-            flush=True,
+            f"{suite.title}\n{len(suite.members)} networks x {seeds} seeds, in {out}/", flush=True
         )
         failures: dict[str, str] = {}
         try:
-            if left:
-                _run_all(jobs, left, host, at_once, hydras)
+            _run_all(jobs, host, given.jobs, hydras)
         finally:
             options = [option for option in theirs if shapes_result(named(option))]
             failures |= _report(suite, jobs, out, options)
@@ -126,15 +118,23 @@ def _check_there(jobs: list[Job]) -> None:
             )
 
 
-def _run_all(jobs: list[Job], left: list[Job], host: Host, at_once: int, hydras: list[str]) -> None:
+def _run_all(jobs: list[Job], host: Host, at_once: int | None, hydras: list[str]) -> None:
     """Run what is left, with a bar over all; the first signal lets every run save."""
     from snn_delays.benchmark.monitor import Monitor
     from snn_delays.cli.launch import Launcher
     from snn_delays.train.signals import StopSignal
 
+    left = [job for job in jobs if not job.is_done()]
+    launcher = Launcher(host, at_once or _at_once(host.threads, left), hydras)
+    print(
+        f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace} at a time, {host.threads}"
+        " threads each",
+        flush=True,
+    )
+    if not left:
+        return
     for job in left:
         job.failed.unlink(missing_ok=True)
-    launcher = Launcher(host, at_once, hydras)
     with Monitor(jobs), StopSignal(host.ask_to_stop):
         launcher.run(left)
 

@@ -34,6 +34,12 @@ class Launcher:
     at_once: int
     overrides: list[str]
 
+    @property
+    def pace(self) -> str:
+        """How many runs at a time, in words."""
+        theirs = any("hydra/launcher=" in o or "n_jobs=" in o for o in self.overrides)
+        return "as many as the launcher takes" if theirs else str(self.at_once)
+
     def run(self, jobs: list[Job]) -> None:
         """Run all, until they are done or have failed, or ``host.stop`` is there.
 

@@ -59,7 +59,8 @@ def words(spike_files, tmp_path, monkeypatch) -> Iterator[list[str]]:
 def test_a_suite_is_run_tabulated_and_skipped_when_done(words, capsys, monkeypatch) -> None:
     code, printed, _ = run(capsys, monkeypatch, *words)
     assert code == 0
-    assert "2 networks x 2 seeds: 4 runs, 0 done; 1 at a time, 1 threads each" in printed
+    assert "2 networks x 2 seeds, in runs/benchmark/words/" in printed
+    assert "4 runs, 0 done; 1 at a time, 1 threads each" in printed
     assert "[4/4] none, seed 1: done" in printed
     out = Path("runs/benchmark/words")
     lines = read_results(out / "results.jsonl")
