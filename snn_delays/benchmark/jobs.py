@@ -208,17 +208,15 @@ def _threads(number: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watching(host: Host) -> Iterator[None]:
-    """A worker saves its run and stops where it is asked to, or where its suite has died."""
-    if not host.is_near():
-        yield
-        return
-    if host.process != os.getpid():  # a terminal's reaches the suite as well, which asks
+    """A worker saves its run and stops where it is asked to, or where its suite here has died."""
+    near = host.is_near()
+    if near and host.process != os.getpid():  # a terminal's reaches the suite as well, which asks
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
-            if host.is_gone() or host.asked() is not None:
+            if host.asked() is not None or (near and host.is_gone()):
                 ask_to_stop(signal.SIGTERM)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -228,5 +226,5 @@ def _watching(host: Host) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        if host.is_gone():  # nobody hears what would be said
+        if near and host.is_gone():  # nobody hears what would be said
             os._exit(128 + signal.SIGTERM)
