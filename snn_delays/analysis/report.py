@@ -45,6 +45,7 @@ OPERATIONS_NOTE = (
 ON = {"valid": "validation", "test": "test-selected", "train": "training"}
 
 Step = Callable[[str], Any]
+Styles = dict[str, dict[str, Any]]  # of lines, by run
 
 
 def run_report(
@@ -229,13 +230,14 @@ def comparison_report(subjects: Sequence[Subject]) -> Report:
     """Runs beside one another: accuracy, training, delays, and how alike their delays are."""
     lead = [f"run {number}: {subject.name}" for number, subject in enumerate(subjects, 1)]
     named = [replace(subject, name=f"run {n}") for n, subject in enumerate(subjects, 1)]
+    styles = {subject.name: run_style(number) for number, subject in enumerate(named)}
     traced = [subject for subject in named if subject.metrics]
     with_delays = [subject for subject in named if delays.has_delays(subject)]
     parts: list[Exhibit | Table] = []
     if with_delays:
-        parts = [_distributions_beside(with_delays), *_likeness(with_delays)]
+        parts = [_distributions_beside(with_delays, styles), *_likeness(with_delays)]
     sections = [
-        Section("Results", [_beside(named), *([_curves_beside(traced)] if traced else [])]),
+        Section("Results", [_beside(named), *([_curves_beside(traced, styles)] if traced else [])]),
         Section("Delays", parts),
     ]
     return Report(f"{len(subjects)} runs compared", lead, sections)
@@ -263,14 +265,14 @@ def _beside(subjects: Sequence[Subject]) -> Table:
     return Table("results", "Accuracy", note, data.astype(object).where(data.notna(), "-"))
 
 
-def _curves_beside(subjects: Sequence[Subject]) -> Exhibit:
+def _curves_beside(subjects: Sequence[Subject], styles: Styles) -> Exhibit:
     figure = new_figure(1, 3.0 + 0.2 * len(subjects) / LEGEND_COLUMNS)
     loss, accuracy = figure.subplots(1, 2)
     frames = []
-    for number, subject in enumerate(subjects):
+    for subject in subjects:
         data = curves.training_data(subject).assign(run=subject.name)
         frames.append(data)
-        style = run_style(number)
+        style = styles[subject.name]
         loss.plot(data["epoch"], data["train_loss"], **style)
         split = next((s for s in ("valid", "test") if f"{s}_accuracy" in data), "train")
         label = f"{subject.name}, {ON[split]}"
@@ -288,7 +290,7 @@ def _curves_beside(subjects: Sequence[Subject]) -> Exhibit:
 
 
 def _likeness(subjects: Sequence[Subject]) -> list[Table]:
-    if len(subjects) < 2 or len({_shape(subject) for subject in subjects}) > 1:
+    if len(subjects) < 2 or not _of_one_shape(subjects):
         return []
     data = similarity(subjects)
     note = (
@@ -300,11 +302,15 @@ def _likeness(subjects: Sequence[Subject]) -> list[Table]:
     return [Table("similarity", "Likeness", note, data.set_index(["first", "second", "layer"]))]
 
 
-def _shape(subject: Subject) -> tuple[Any, ...]:
-    return (subject.step_ms, *((*tuple(m.weight.shape), m.taps) for _, _, m in subject.layers()))
+def _of_one_shape(subjects: Sequence[Subject]) -> bool:
+    layers = [[(*m.weight.shape, m.taps) for _, _, m in subject.layers()] for subject in subjects]
+    return all(
+        (subject.step_ms, shape) == (subjects[0].step_ms, layers[0])
+        for subject, shape in zip(subjects, layers, strict=True)
+    )
 
 
-def _distributions_beside(subjects: Sequence[Subject]) -> Exhibit:
+def _distributions_beside(subjects: Sequence[Subject], styles: Styles) -> Exhibit:
     frames = [delays.distribution_data(subject).assign(run=subject.name) for subject in subjects]
     data = pd.concat(frames)[["run", "layer", "delay_ms", "trained_percent"]]
     deepest = max(subjects, key=lambda subject: len(subject.network.blocks))
@@ -312,16 +318,19 @@ def _distributions_beside(subjects: Sequence[Subject]) -> Exhibit:
     figure = new_figure(len(layers))
     axes = figure.subplots(len(layers), 1, squeeze=False, sharex=True)[:, 0]
     for layer, axis in zip(layers, axes, strict=True):
-        for number, subject in enumerate(subjects):
+        for subject in subjects:
             rows = data[(data["layer"] == layer) & (data["run"] == subject.name)]
-            x, y, style = rows["delay_ms"], rows["trained_percent"], run_style(number)
+            x, y, style = rows["delay_ms"], rows["trained_percent"], styles[subject.name]
             axis.step(x, y, where="mid", label=subject.name, **style)
         axis.set_title(layer, loc="left", fontsize=10)
         axis.set_ylabel("synapses (%)")
         axis.set_ylim(bottom=0)
     legend_over_all(figure, axes[0])
     axes[-1].set_xlabel("delay (ms)")
-    alike = len({_shape(subject) for subject in subjects}) == 1
-    unlike = "" if alike else " Their layers differ in shape, so that likeness is not measured."
+    unlike = (
+        ""
+        if _of_one_shape(subjects)
+        else " Their layers differ in shape, so that likeness is not measured."
+    )
     caption = f"Share of each layer's synapses at each delay of the deployed networks.{unlike}"
     return Exhibit("delays", "Where the delays are", caption, data, figure)

@@ -37,7 +37,8 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
     parts = ["input", *layer_names(subject.network)[:-1]]
     figure = new_figure(len(parts) + 1, 2.0)
     axes = figure.subplots(len(parts) + 1, 1, sharex=True)
-    for part, axis in zip(parts, axes, strict=False):
+    widths = [x.shape[-1] for x in (activity.input, *activity.spikes)]
+    for part, width, axis in zip(parts, widths, axes, strict=False):
         rows = data[data["layer"] == part]
         if "value" in rows and part == "input":
             _draw_values(figure, axis, rows, subject)
@@ -46,6 +47,8 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
         told, place = ("marks", "channel") if part == "input" else ("spikes", "neuron")
         axis.set_title(f"{part}: {len(rows):,} {told}", loc="left", fontsize=10)
         axis.set_ylabel(place)
+        axis.set_ylim(-0.5, width - 0.5)
+        whole_numbers(axis.yaxis)
     rows = data[data["layer"] == "readout"]
     for name, colour in zip(_highest(subject, activity, sample), COLOURS, strict=False):
         shown = rows[rows["class"] == name]
@@ -78,6 +81,7 @@ def _draw_values(figure: Figure, axis: Axes, rows: pd.DataFrame, subject: Subjec
     figure.colorbar(image, ax=axis, label="log-mel (dB)" if decibels else "value")
     axis.set_title("input", loc="left", fontsize=10)
     axis.set_ylabel("channel")
+    whole_numbers(axis.yaxis)
 
 
 def raster_data(subject: Subject, activity: Activity, sample: int) -> pd.DataFrame:

@@ -130,10 +130,10 @@ def held_out_samples(subject: Subject, folder: str | Path) -> Samples:
     noted = read_split(Path(folder).expanduser())
     if subject.config.train.test:
         return stored_samples(subject.config, noted, "test")
-    if "valid" not in noted:
+    if "valid" not in noted or subject.config.train.protocol == "refit":  # which trains on it, too
         raise UserError(
             f"The run in {folder} leaves its test set unread (train.test=false) and keeps no"
-            " validation data: there is nothing to look at its network with."
+            " validation data aside: there is nothing to look at its network with."
         )
     return stored_samples(subject.config, noted, "valid")
 

@@ -37,8 +37,14 @@ class Launcher:
     @property
     def pace(self) -> str:
         """How many runs at a time, in words."""
-        theirs = any("hydra/launcher=" in o or "n_jobs=" in o for o in self.overrides)
+        theirs = self._kind != JOBLIB or any("n_jobs=" in o for o in self.overrides)
         return "as many as the launcher takes" if theirs else str(self.at_once)
+
+    @property
+    def _kind(self) -> str:
+        """The launcher that was chosen."""
+        chosen = [o.partition("=")[2] for o in self.overrides if o.startswith("hydra/launcher=")]
+        return chosen[-1] if chosen else JOBLIB
 
     def run(self, jobs: list[Job]) -> None:
         """Run all, until they are done or have failed, or ``host.stop`` is there.
@@ -79,8 +85,7 @@ class Launcher:
             run_job(jobs[config.job], host)
 
         settings = [f"hydra.sweep.dir={_quoted(host.stop.parent)}", *self.overrides]
-        chosen = [o.partition("=")[2] for o in self.overrides if o.startswith("hydra/launcher=")]
-        if chosen in ([], [JOBLIB]):
+        if self._kind == JOBLIB:
             settings.insert(0, f"hydra.launcher.n_jobs={self.at_once}")
         before = sys.argv
         sys.argv = [before[0], "-m", f"job=range({len(jobs)})", *settings]
@@ -90,9 +95,9 @@ class Launcher:
         except BrokenProcessPool:
             return False
         except RuntimeError as error:  # of a cluster that is not there
-            if chosen in ([], [JOBLIB]):
+            if self._kind == JOBLIB:
                 raise
-            raise UserError(f"hydra/launcher={chosen[-1]} cannot run here: {error}") from error
+            raise UserError(f"hydra/launcher={self._kind} cannot run here: {error}") from error
         finally:
             sys.argv = before
         return True

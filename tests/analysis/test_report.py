@@ -226,6 +226,12 @@ def test_runs_of_all_kinds_beside_one_another(trained) -> None:
     assert "likeness is not measured" in delays.caption
     lines = delays.figure.axes[0].lines
     assert len({(one.get_color(), one.get_linestyle()) for one in lines}) == 10
+    styles = {}  # a run looks alike in both figures, also after one that is in the other alone
+    for figure in (delays.figure, part(report, "training").figure):
+        (legend,) = figure.legends
+        for entry, text in zip(legend.get_lines(), legend.get_texts(), strict=True):
+            look = (entry.get_color(), entry.get_linestyle())
+            assert styles.setdefault(text.get_text().split(",")[0], look) == look
     (legend,) = part(report, "training").figure.legends
     assert legend.get_texts()[0].get_text() == "run 1, training"
     assert (part(report, "results").data.loc["run 4", "test"]) == "-"

@@ -93,8 +93,9 @@ def test_an_unread_test_set_stays_unread(small_config) -> None:
     assert score.accuracy == subject.result["valid"]["accuracy"]
 
 
-def test_a_run_that_keeps_nothing_aside(small_config) -> None:
-    config = small_config(protocol="last", epochs=1)
+@pytest.mark.parametrize("protocol", ["last", "refit"])
+def test_a_run_that_keeps_nothing_aside(protocol, small_config) -> None:
+    config = small_config(protocol=protocol, epochs=1)
     config.train.test = False
     train(config)
     with pytest.raises(UserError, match="there is nothing to look at its network with"):
