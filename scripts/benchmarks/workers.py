@@ -21,8 +21,9 @@ from scripts.benchmarks.common import say
 from snn_delays.cli.app import quiet_libraries
 from snn_delays.errors import UserError
 
-WARM_UP = 2  # calls that are not timed: the first compiles and allocates
-TURN = 0.5  # seconds that a turn lasts at least, by repeated calls
+COLD = 2  # calls before any turn: the first compiles and allocates
+TURN = 1.0  # seconds that a turn lasts at least, by repeated calls
+WARM = 1.0  # seconds before it that are not timed: while others ran, pages and caches were lost
 PAUSE = 0.2  # seconds between turns, in which idle threads of the last one stop spinning
 MEMORY_CALLS = 3
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
@@ -59,7 +60,7 @@ class Worker:
 
     def warm_up(self) -> int:
         """Call until all is compiled; returns how many calls make a turn."""
-        self.run(WARM_UP)
+        self.run(COLD)
         return max(1, math.ceil(TURN / self.run()))
 
     def peak_memory(self) -> int:
@@ -130,13 +131,17 @@ def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...]) -> None:
 
 
 def _seconds(step: Callable[[], object], calls: int) -> float:
-    """Per call, after one that is not timed: in use, a call follows a call."""
-    if calls:
+    """Per call, once the process is warm again: in use, a call follows a call."""
+    if calls == 0:
+        return 0.0
+    warm = time.perf_counter() + WARM
+    step()
+    while time.perf_counter() < warm:
         step()
     started = time.perf_counter()
     for _ in range(calls):
         step()
-    return (time.perf_counter() - started) / max(calls, 1)
+    return (time.perf_counter() - started) / calls
 
 
 def _peak() -> int:

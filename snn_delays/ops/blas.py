@@ -8,6 +8,8 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from snn_delays.ops import compiled
 from snn_delays.ops.compiled import inner
 
@@ -57,10 +59,15 @@ if compiled.available():
 
 
 @inner
-def add_product(alpha, a, a_turned, b, b_turned, beta, out, letters, sizes, factors):
-    """``out <- beta out + alpha a b``, a and b transposed where so said.
+def new_room(like):
+    """Memory for the arguments of ``add_product``."""
+    return np.empty(2, np.int8), np.empty(6, np.int32), np.empty(2, like.dtype)
 
-    The rest is room for arguments. BLAS stores columns, so b comes first.
+
+@inner
+def add_product(alpha, a, a_turned, b, b_turned, beta, out, letters, sizes, factors):
+    """``out <- beta out + alpha a b``, a and b transposed where so said; BLAS stores columns, so b
+    comes first.
     """
     sizes[0], sizes[1] = out.shape[1], out.shape[0]
     sizes[2] = a.shape[0] if a_turned else a.shape[1]

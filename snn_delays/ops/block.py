@@ -25,6 +25,7 @@ from snn_delays.ops.spectral import (
     linear_gradient,
     new_spectrum,
     parameter_gradients,
+    take_kernel,
 )
 
 
@@ -84,12 +85,12 @@ class FusedBlock(Function):
         """See the class."""
         plan = settings.plan
         ctx.half = half_products(X)
-        kernel = kernel_spectrum(weight, delay, settings.sigma, settings.taps, plan)
-        y, mean, var = _to_time(linear(X, kernel, ctx.half), plan)
+        ctx.kernel = kernel_spectrum(weight, delay, settings.sigma, settings.taps, plan)
+        y, mean, var = _to_time(linear(X, ctx.kernel, plan, ctx.half), plan)
         norm = _Norm.of(y, gamma, beta, mean, (var + settings.eps).rsqrt())
         out, v = _spikes(y, norm, mask, settings)
         ctx.settings, ctx.norm = settings, norm
-        ctx.save_for_backward(X, weight, delay, mask, kernel, y)
+        ctx.save_for_backward(X, weight, delay, mask, y)
         ctx.mark_non_differentiable(mean, var, v)
         return out, mean, var, v
 
@@ -97,14 +98,14 @@ class FusedBlock(Function):
     @once_differentiable
     def backward(ctx: Any, g_out: Tensor, *_: Any) -> Any:
         """Of the spectrum; the other results have no gradient."""
-        X, weight, delay, mask, kernel, y = ctx.saved_tensors
+        X, weight, delay, mask, y = ctx.saved_tensors
         settings, norm = ctx.settings, ctx.norm
-        g, g_gamma, g_beta = _spikes_gradient(g_out.contiguous(), y, norm, mask, settings)
-        G = _norm_gradient(g, y, norm, g_gamma, g_beta, settings.plan)
-        g_X, g_kernel = linear_gradient(G, X, kernel, ctx.needs_input_grad[0], ctx.half)
-        of_parameters = parameter_gradients(
-            g_kernel, weight, delay, settings.sigma, settings.taps, settings.plan
-        )
+        of_kernel = settings.sigma, settings.taps, settings.plan
+        kernel = take_kernel(ctx, weight, delay, *of_kernel)
+        G, g_gamma, g_beta = _block_gradient(g_out.contiguous(), y, norm, mask, settings)
+        g_X = linear_gradient(G, X, kernel, settings.plan, ctx.needs_input_grad[0], ctx.half)
+        del G
+        of_parameters = parameter_gradients(kernel, weight, delay, *of_kernel)
         return g_X, *of_parameters, g_gamma.to(y.dtype), g_beta.to(y.dtype), None, None
 
 
@@ -154,6 +155,14 @@ def _spikes(y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings) -> tu
         v.numpy(),
     )
     return out, v
+
+
+def _block_gradient(
+    g_out: Tensor, y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of Y [F, 2, B, C], and in float64 of gamma and beta."""
+    g, g_gamma, g_beta = _spikes_gradient(g_out, y, norm, mask, settings)
+    return _norm_gradient(g, y, norm, g_gamma, g_beta, settings.plan), g_gamma, g_beta
 
 
 def _spikes_gradient(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,38 +16,65 @@ import torch
 from torch import Tensor
 
 SMALL = 1 << 20  # bytes; below, the allocator serves as well
+WASTE = 2  # a buffer may be this many times as large as wanted
+SPARE = 1.25  # all buffers together, over what was lent at once
+WINDOW = 1000  # requests after which a peak is forgotten, at the latest twice as many
 
 
 class Pool:
-    """Buffers in classes of size an eighth apart, so that batches of nearly one length share."""
+    """Buffers, lent as they fit; no more are kept than a quarter above the lately greatest need."""
 
     def __init__(self) -> None:
-        self._free: defaultdict[int, list[Any]] = defaultdict(list)
+        self._free: list[Any] = []  # the one that has waited longest first
+        self._held = 0  # bytes of all buffers, lent or free
+        self._requests = 0
+        self._peaks = [0, 0]  # bytes lent at once, in the window before this one and in this one
 
     def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """An uninitialised, contiguous tensor of the dtype and device of ``like``."""
         wanted = math.prod(shape) * like.element_size()
         if wanted < SMALL or like.device.type != "cpu":
             return like.new_empty(shape)
-        size = _size_class(wanted)
-        free = self._free[size]
-        try:
-            raw = free.pop()
-        except IndexError:
-            raw = self._allocate(size)
+        self._count()
+        raw = self._take(wanted)
+        if raw is None:
+            raw = self._allocate(wanted)
+        self._peaks[1] = max(self._peaks[1], self._lent)
         lent = raw[:wanted]  # its own object: the tensor's storage keeps it alive, nothing else
-        weakref.finalize(lent, free.append, raw).atexit = False
+        weakref.finalize(lent, self._free.append, raw).atexit = False
         return torch.from_numpy(lent).view(like.dtype).view(*shape)
 
-    def _allocate(self, size: int) -> Any:
-        for free in list(self._free.values()):
-            free.clear()  # of sizes that are no longer asked for, most likely
+    @property
+    def _lent(self) -> int:
+        return self._held - sum(raw.size for raw in list(self._free))
+
+    def _count(self) -> None:
+        self._requests += 1
+        if self._requests % WINDOW == 0:
+            self._peaks = [self._peaks[1], self._lent]
+            self._trim(0)
+
+    def _take(self, wanted: int) -> Any:
+        """The smallest free buffer that fits, or None."""
+        fits = [raw for raw in list(self._free) if wanted <= raw.size <= WASTE * wanted]
+        if not fits:
+            return None
+        best = min(fits, key=lambda raw: raw.size)
+        at = next(i for i, raw in enumerate(self._free) if raw is best)
+        return self._free.pop(at)
+
+    def _allocate(self, wanted: int) -> Any:
+        step = 1 << max(wanted.bit_length() - 4, 12)  # so that a slightly longer batch fits, too
+        size = -(-wanted // step) * step
+        self._trim(size)
+        self._held += size
         return np.empty(size, np.uint8)  # NumPy asks for huge pages
 
-
-def _size_class(size: int) -> int:
-    step = 1 << max(size.bit_length() - 4, 12)
-    return -(-size // step) * step
+    def _trim(self, size: int) -> None:
+        """Give back what has waited longest, until ``size`` bytes more are allowed."""
+        allowed = SPARE * max(*self._peaks, self._lent + size)
+        while self._free and self._held + size > allowed:
+            self._held -= self._free.pop(0).size
 
 
 empty = Pool().empty

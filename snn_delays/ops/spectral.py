@@ -88,24 +88,42 @@ def kernel_spectrum(
     return to_spectrum(weighted_taps(weight, delay, sigma, taps, plan.taps), plan)
 
 
-def linear(X: Tensor, kernel: Tensor, half: bool) -> Tensor:
+def linear(X: Tensor, kernel: Tensor, plan: Plan, half: bool) -> Tensor:
     """[F, 2, B, I] and [F, 2, O, I] -> [F, 2, B, O]."""
     out = empty((*X.shape[:3], kernel.shape[2]), X)
-    _multiply(X, False, kernel, True, False, out, half)
+    if half:
+        for f in _chunks(out):
+            _half_product(X[f], kernel[f].mT, False, out[f])
+        return out
+    with one_thread():
+        spectral_compiled.products(X.contiguous().numpy(), kernel.numpy(), plan.length, out.numpy())
     return out
 
 
 def linear_gradient(
-    G: Tensor, X: Tensor, kernel: Tensor, of_input: bool, half: bool
-) -> tuple[Tensor | None, Tensor]:
-    """Gradients of X (where wanted) and of the kernel from that of the output."""
-    g_kernel = empty(kernel.shape, X)
-    _multiply(G, True, X, False, True, g_kernel, half)
-    if not of_input:
-        return None, g_kernel
-    g_X = empty(X.shape, X)
-    _multiply(G, False, kernel, False, True, g_X, half)
-    return g_X, g_kernel
+    G: Tensor, X: Tensor, kernel: Tensor, plan: Plan, of_input: bool, half: bool
+) -> Tensor | None:
+    """The gradient of X, where wanted, from that of the output; that of the kernel replaces it.
+
+    The kernel is the largest array of a layer: a second one would be most of a step's memory.
+    """
+    g_X = empty(X.shape if of_input else (0, *X.shape[1:]), X)
+    if half:
+        for f in _chunks(G):
+            if of_input:
+                _half_product(G[f], kernel[f], True, g_X[f])
+            _half_product(G[f].mT, X[f], True, kernel[f])
+    else:
+        with one_thread():
+            spectral_compiled.products_gradient(
+                G.contiguous().numpy(),
+                X.numpy(),
+                kernel.numpy(),
+                plan.length,
+                of_input,
+                g_X.numpy(),
+            )
+    return g_X if of_input else None
 
 
 def parameter_gradients(
@@ -116,31 +134,27 @@ def parameter_gradients(
     return weighted_taps_gradient(weight, delay, sigma, taps, g_taps)
 
 
-def _multiply(
-    a: Tensor, a_turned: bool, b: Tensor, b_turned: bool, conjugate: bool, out: Tensor, half: bool
-) -> None:
-    """``out[f] <- a[f] b[f]``, the factors transposed and b conjugated where so said."""
-    if half:
-        a, b = (t.transpose(2, 3) if turn else t for t, turn in ((a, a_turned), (b, b_turned)))
-        _multiply_half(a, b, conjugate, out)
-        return
-    with one_thread():
-        spectral_compiled.products(
-            a.contiguous().numpy(), a_turned, b.numpy(), b_turned, conjugate, out.numpy()
-        )
+def _chunks(spectrum: Tensor) -> list[slice]:
+    return [slice(f, f + HALF_CHUNK) for f in range(0, len(spectrum), HALF_CHUNK)]
 
 
-def _multiply_half(a: Tensor, b: Tensor, conjugate: bool, out: Tensor) -> None:
-    """Factors and real products rounded to bfloat16, their sums not."""
+def _half_product(a: Tensor, b: Tensor, conjugate: bool, out: Tensor) -> None:
+    """``out <- a b``, b conjugated where so said; factors and products in bfloat16, sums not."""
     sign = -1 if conjugate else 1
-    for start in range(0, len(out), HALF_CHUNK):
-        f = slice(start, start + HALF_CHUNK)
-        (a_re, a_im), (b_re, b_im) = (t[f].bfloat16().unbind(1) for t in (a, b))
-        torch.sub((a_re @ b_re).float(), a_im @ b_im, alpha=sign, out=out[f, 0])
-        torch.add((a_im @ b_re).float(), a_re @ b_im, alpha=sign, out=out[f, 1])
+    (a_re, a_im), (b_re, b_im) = (t.bfloat16().unbind(1) for t in (a, b))
+    torch.sub((a_re @ b_re).float(), a_im @ b_im, alpha=sign, out=out[:, 0])
+    torch.add((a_im @ b_re).float(), a_re @ b_im, alpha=sign, out=out[:, 1])
 
 
 # ---- autograd ----------------------------------------------------------------------------------
+
+
+def take_kernel(
+    ctx: Any, weight: Tensor, delay: Tensor, sigma: float | None, taps: int, plan: Plan
+) -> Tensor:
+    """The kernel's spectrum of the forward pass, to be written over; made anew the second time."""
+    kernel, ctx.kernel = ctx.kernel, None
+    return kernel_spectrum(weight, delay, sigma, taps, plan) if kernel is None else kernel
 
 
 def half_products(x: Tensor) -> bool:
@@ -179,16 +193,19 @@ class SpectralLinear(Function):
     ) -> Tensor:
         """See the class."""
         ctx.settings, ctx.half = (sigma, taps, plan), half_products(X)
-        kernel = kernel_spectrum(weight, delay, *ctx.settings)
-        ctx.save_for_backward(X, weight, delay, kernel)
-        return to_time(linear(X, kernel, ctx.half), plan, plan.out_steps)
+        ctx.kernel = kernel_spectrum(weight, delay, *ctx.settings)
+        ctx.save_for_backward(X, weight, delay)
+        return to_time(linear(X, ctx.kernel, plan, ctx.half), plan, plan.out_steps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_y: Tensor) -> Any:
         """Of the spectrum, weight and delay."""
-        X, weight, delay, kernel = ctx.saved_tensors
-        G = to_spectrum(g_y, ctx.settings[2])
-        g_X, g_kernel = linear_gradient(G, X, kernel, ctx.needs_input_grad[0], ctx.half)
-        gradients = parameter_gradients(g_kernel, weight, delay, *ctx.settings)
+        X, weight, delay = ctx.saved_tensors
+        kernel = take_kernel(ctx, weight, delay, *ctx.settings)
+        plan = ctx.settings[2]
+        G = to_spectrum(g_y, plan)
+        g_X = linear_gradient(G, X, kernel, plan, ctx.needs_input_grad[0], ctx.half)
+        del G
+        gradients = parameter_gradients(kernel, weight, delay, *ctx.settings)
         return g_X, *gradients, None, None, None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from snn_delays.ops.blas import add_product
+from snn_delays.ops.blas import add_product, new_room
 from snn_delays.ops.compiled import inner, kernel, prange
 from snn_delays.ops.tiles import clear, lanes, new_tile, read_spectrum, write_spectrum
 
@@ -88,27 +88,59 @@ def _scale(a, factor, out):
         out[q] = factor * a[q]
 
 
-@kernel
-def products(jobs, A, a_turned, B, b_turned, conjugate, out):
-    """``out[f] <- A[f] B[f]``, complex, the factors transposed and B conjugated where so said.
+@inner
+def _complex_product(a, a_turned, b, b_turned, conjugate, sums, total, out, room):
+    """``out <- a b``, [2, m, n], the factors transposed and b conjugated where so said.
 
-    Three real products (Gauss): with P = A_re (B_re + B_im), the real part is
-    P - (A_re + A_im) B_im and the imaginary part P - (A_re - A_im) B_re; with B conjugated,
-    P - (A_re - A_im) B_im and (A_re + A_im) B_re - P.
+    Three real products (Gauss): with P = a_re (b_re + b_im), the real part is
+    P - (a_re + a_im) b_im and the imaginary part P - (a_re - a_im) b_re; with b conjugated,
+    P - (a_re - a_im) b_im and (a_re + a_im) b_re - P. ``sums`` holds a_re + a_im and a_re - a_im.
     """
-    sign = -1 if conjugate else 1
+    sign, first = (-1, 1) if conjugate else (1, 0)
+    _sum(b[0], b[1], total)
+    add_product(1, a[0], a_turned, total, b_turned, 0, out[0], *room)
+    _scale(out[0], sign, out[1])
+    add_product(-1, sums[first], a_turned, b[1], b_turned, 1, out[0], *room)
+    add_product(-sign, sums[1 - first], a_turned, b[0], b_turned, 1, out[1], *room)
+
+
+@inner
+def _real_product(a, a_turned, b, b_turned, out, room):
+    """Where a real sequence's spectrum is real: at frequency 0 and N / 2."""
+    add_product(1, a[0], a_turned, b[0], b_turned, 0, out[0], *room)
+    out[1] = 0
+
+
+@kernel
+def products(jobs, X, K, N, Y):
+    """``Y[f] <- X[f] K[f]^T``: [F, 2, B, I], [F, 2, O, I] -> [F, 2, B, O]."""
+    F = Y.shape[0]
     for job in prange(jobs):
-        letters, sizes = np.empty(2, np.int8), np.empty(6, np.int32)
-        factors = np.empty(2, out.dtype)
-        plus, minus = np.empty(A.shape[2:], out.dtype), np.empty(A.shape[2:], out.dtype)
-        total = np.empty(B.shape[2:], out.dtype)
-        F = out.shape[0]
+        room = new_room(Y)
+        sums, total = np.empty(X.shape[1:], Y.dtype), np.empty(K.shape[2:], Y.dtype)
         for f in range(job * F // jobs, (job + 1) * F // jobs):
-            a, ai, b, bi, c, ci = A[f, 0], A[f, 1], B[f, 0], B[f, 1], out[f, 0], out[f, 1]
-            _sums(a, ai, plus, minus)
-            _sum(b, bi, total)
-            of_real, of_imaginary = (minus, plus) if conjugate else (plus, minus)
-            add_product(1, a, a_turned, total, b_turned, 0, c, letters, sizes, factors)
-            _scale(c, sign, ci)
-            add_product(-1, of_real, a_turned, bi, b_turned, 1, c, letters, sizes, factors)
-            add_product(-sign, of_imaginary, a_turned, b, b_turned, 1, ci, letters, sizes, factors)
+            if f == 0 or 2 * f == N:
+                _real_product(X[f], False, K[f], True, Y[f], room)
+                continue
+            _sums(X[f, 0], X[f, 1], sums[0], sums[1])
+            _complex_product(X[f], False, K[f], True, False, sums, total, Y[f], room)
+
+
+@kernel
+def products_gradient(jobs, G, X, K, N, of_input, g_X):
+    """``g_X[f] <- G[f] conj(K[f])`` where wanted, then ``K[f] <- G[f]^T conj(X[f])``."""
+    F = G.shape[0]
+    for job in prange(jobs):
+        room = new_room(G)
+        sums = np.empty(G.shape[1:], G.dtype)
+        of_X, of_K = np.empty(X.shape[2:], G.dtype), np.empty(K.shape[2:], G.dtype)
+        for f in range(job * F // jobs, (job + 1) * F // jobs):
+            if f == 0 or 2 * f == N:
+                if of_input:
+                    _real_product(G[f], False, K[f], False, g_X[f], room)
+                _real_product(G[f], True, X[f], False, K[f], room)
+                continue
+            _sums(G[f, 0], G[f, 1], sums[0], sums[1])
+            if of_input:
+                _complex_product(G[f], False, K[f], False, True, sums, of_K, g_X[f], room)
+            _complex_product(G[f], True, X[f], False, True, sums, of_X, K[f], room)

@@ -3,7 +3,7 @@
 
 A tile holds up to 2 L real sequences as L complex ones. It is [4, N L]: real and imaginary part,
 and as much again to work in; step t of lane q lies at t L + q. A spectrum is [F, 2, B, C]:
-frequency (F = N // 2 + 1), real and imaginary part, batch, channels. N has no prime factor above 5.
+frequency (F = N // 2 + 1), real and imaginary part, batch, channels. N has no prime factor above 7.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 from snn_delays.ops.compiled import inner
 
-TILE = 1 << 14  # numbers in a plane of a tile, about
-LANES = 64  # at most
+TILE = 1 << 16  # numbers in a plane of a tile, about
+LANES = 256  # at most: long rows of a spectrum spare page walks
 PAD = 272  # numbers between the planes of a tile
 
 
@@ -32,7 +32,7 @@ class Transform:
 
     def __init__(self, length: int, dtype: Any) -> None:
         rest, radices = length, []
-        for radix in (5, 3, 4, 2):
+        for radix in (7, 5, 3, 4, 2):
             while rest % radix == 0:
                 radices.append(radix)
                 rest //= radix
@@ -54,11 +54,11 @@ def make_transform(length: int, dtype: Any) -> Transform:
 
 
 def good_length(least: int) -> int:
-    """The shortest length from ``least`` on that has no prime factor above 5."""
+    """The shortest length from ``least`` on that has no prime factor above 7."""
     length = least
     while True:
         rest = length
-        for factor in (2, 3, 5):
+        for factor in (2, 3, 5, 7):
             while rest % factor == 0:
                 rest //= factor
         if rest == 1:
@@ -182,6 +182,50 @@ def _radix5(a, ai, b, bi, cos, sin, stride):
 
 
 @inner
+def _radix7(a, ai, b, bi, cos, sin, stride):
+    c1, c2 = cos.dtype.type(0.6234898018587335), cos.dtype.type(-0.2225209339563144)
+    c3, s1 = cos.dtype.type(-0.9009688679024191), cos.dtype.type(-0.7818314824680298)
+    s2, s3 = cos.dtype.type(-0.9749279121818236), cos.dtype.type(-0.4338837391175581)
+    for p in range(a.shape[1]):
+        w1r, w1i = cos[p * stride], sin[p * stride]
+        w2r, w2i = cos[2 * p * stride], sin[2 * p * stride]
+        w3r, w3i = cos[3 * p * stride], sin[3 * p * stride]
+        w4r, w4i = cos[4 * p * stride], sin[4 * p * stride]
+        w5r, w5i = cos[5 * p * stride], sin[5 * p * stride]
+        w6r, w6i = cos[6 * p * stride], sin[6 * p * stride]
+        x0, y0, x1, y1, x2, y2 = a[0, p], ai[0, p], a[1, p], ai[1, p], a[2, p], ai[2, p]
+        x3, y3, x4, y4, x5, y5 = a[3, p], ai[3, p], a[4, p], ai[4, p], a[5, p], ai[5, p]
+        x6, y6 = a[6, p], ai[6, p]
+        u0, v0, u1, v1, u2, v2 = b[p, 0], bi[p, 0], b[p, 1], bi[p, 1], b[p, 2], bi[p, 2]
+        u3, v3, u4, v4, u5, v5 = b[p, 3], bi[p, 3], b[p, 4], bi[p, 4], b[p, 5], bi[p, 5]
+        u6, v6 = b[p, 6], bi[p, 6]
+        for q in range(x0.size):
+            ar, aj, br, bj = x1[q] + x6[q], y1[q] + y6[q], x1[q] - x6[q], y1[q] - y6[q]
+            cr, cj, dr, dj = x2[q] + x5[q], y2[q] + y5[q], x2[q] - x5[q], y2[q] - y5[q]
+            tr, tj, hr, hj = x3[q] + x4[q], y3[q] + y4[q], x3[q] - x4[q], y3[q] - y4[q]
+            zr, zj = x0[q], y0[q]
+            u0[q], v0[q] = zr + ar + cr + tr, zj + aj + cj + tj
+            er, ej = zr + c1 * ar + c2 * cr + c3 * tr, zj + c1 * aj + c2 * cj + c3 * tj
+            fr, fj = s1 * br + s2 * dr + s3 * hr, s1 * bj + s2 * dj + s3 * hj
+            gr, gj = er - fj, ej + fr
+            u1[q], v1[q] = gr * w1r - gj * w1i, gr * w1i + gj * w1r
+            gr, gj = er + fj, ej - fr
+            u6[q], v6[q] = gr * w6r - gj * w6i, gr * w6i + gj * w6r
+            er, ej = zr + c2 * ar + c3 * cr + c1 * tr, zj + c2 * aj + c3 * cj + c1 * tj
+            fr, fj = s2 * br - s3 * dr - s1 * hr, s2 * bj - s3 * dj - s1 * hj
+            gr, gj = er - fj, ej + fr
+            u2[q], v2[q] = gr * w2r - gj * w2i, gr * w2i + gj * w2r
+            gr, gj = er + fj, ej - fr
+            u5[q], v5[q] = gr * w5r - gj * w5i, gr * w5i + gj * w5r
+            er, ej = zr + c3 * ar + c1 * cr + c2 * tr, zj + c3 * aj + c1 * cj + c2 * tj
+            fr, fj = s3 * br - s1 * dr + s2 * hr, s3 * bj - s1 * dj + s2 * hj
+            gr, gj = er - fj, ej + fr
+            u3[q], v3[q] = gr * w3r - gj * w3i, gr * w3i + gj * w3r
+            gr, gj = er + fj, ej - fr
+            u4[q], v4[q] = gr * w4r - gj * w4i, gr * w4i + gj * w4r
+
+
+@inner
 def _transform(tile, L, radices, cos, sin):
     """In the tile; returns the plane in which the real part of the result lies, 0 or 2."""
     N = cos.size
@@ -191,7 +235,9 @@ def _transform(tile, L, radices, cos, sin):
         m, to = n // r, 2 - at
         a, ai = tile[at, :size].reshape(r, m, s * L), tile[at + 1, :size].reshape(r, m, s * L)
         b, bi = tile[to, :size].reshape(m, r, s * L), tile[to + 1, :size].reshape(m, r, s * L)
-        if r == 5:
+        if r == 7:
+            _radix7(a, ai, b, bi, cos, sin, N // n)
+        elif r == 5:
             _radix5(a, ai, b, bi, cos, sin, N // n)
         elif r == 4:
             _radix4(a, ai, b, bi, cos, sin, N // n)
@@ -229,37 +275,36 @@ def write_spectrum(tile, L, radices, cos, sin, X, b, first, last):
 
 
 @inner
-def _combine(p, N, L, sign, X, b, real_first, real_last, first, last):
-    """Real parts of some channels with imaginary parts of others, at f and N - f.
-
-    Imaginary parts at frequency 0 and N / 2 are ignored.
-    """
-    for f in range(N // 2 + 1):
-        g = N - f if f else 0
-        pf, pg = p[f * L :], p[g * L :]
-        real, imaginary = X[f, 0, b, real_first:real_last], X[f, 1, b, first:last]
-        both = min(real.size, imaginary.size)
-        for c in range(both):
-            pf[c], pg[c] = real[c] + sign * imaginary[c], real[c] - sign * imaginary[c]
-        for c in range(both, real.size):
-            pf[c], pg[c] = real[c], real[c]
-        for c in range(both, imaginary.size):
-            pf[c], pg[c] = sign * imaginary[c], -sign * imaginary[c]
-    size = max(real_last - real_first, last - first)
-    for f in (0, N // 2) if N % 2 == 0 else (0, 0):
-        p[f * L : f * L + size] = 0
-        p[f * L : f * L + real_last - real_first] = X[f, 0, b, real_first:real_last]
+def _combine(u_real, u_imaginary, v_real, v_imaginary, pf, pg, qf, qg):
+    """The spectrum p + iq of u + iv, at f and N - f."""
+    both = v_real.size
+    for c in range(both):
+        pf[c], pg[c] = u_real[c] - v_imaginary[c], u_real[c] + v_imaginary[c]
+        qf[c], qg[c] = v_real[c] + u_imaginary[c], v_real[c] - u_imaginary[c]
+    for c in range(both, u_real.size):
+        pf[c], pg[c] = u_real[c], u_real[c]
+        qf[c], qg[c] = u_imaginary[c], -u_imaginary[c]
 
 
 @inner
 def read_spectrum(tile, L, radices, cos, sin, X, b, first, last):
-    """The other way round; returns the planes of the first L sequences and of the rest, N-fold."""
-    one = cos.dtype.type(1)
-    middle = min(first + L, last)
+    """The other way round; returns the planes of the first L sequences and of the rest, N-fold.
+
+    Imaginary parts at frequency 0 and N / 2 are ignored.
+    """
+    N, middle = cos.size, min(first + L, last)
     if last - first < 2 * L:
-        clear(tile, L, cos.size, 0, last - first)
-    # parts exchanged, so that a forward transform goes back
-    _combine(tile[1], cos.size, L, -one, X, b, first, middle, middle, last)
-    _combine(tile[0], cos.size, L, one, X, b, middle, last, first, middle)
+        clear(tile, L, N, 0, last - first)
+    p, q = tile[1], tile[0]  # parts exchanged, so that a forward transform goes back
+    for f in range(1, (N + 1) // 2):
+        g = N - f
+        _combine(
+            X[f, 0, b, first:middle], X[f, 1, b, first:middle],
+            X[f, 0, b, middle:last], X[f, 1, b, middle:last],
+            p[f * L :], p[g * L :], q[f * L :], q[g * L :],
+        )  # fmt: skip
+    for f in (0, N // 2) if N % 2 == 0 else (0, 0):
+        p[f * L : f * L + middle - first] = X[f, 0, b, first:middle]
+        q[f * L : f * L + last - middle] = X[f, 0, b, middle:last]
     at = _transform(tile, L, radices, cos, sin)
     return tile[at + 1], tile[at]

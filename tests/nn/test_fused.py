@@ -93,6 +93,17 @@ def test_sizes(T, B, hidden) -> None:
     assert_equal_everywhere(ours, theirs)
 
 
+def test_a_kept_graph_gives_its_gradients_again() -> None:
+    network, _ = networks(configure((24, 20)))
+    loss = network(spikes(30, 3)).square().sum()
+    parameters = list(network.parameters())
+    once = torch.autograd.grad(loss, parameters, retain_graph=True)
+    for _ in range(2):
+        again = torch.autograd.grad(loss, parameters, retain_graph=True)
+        for a, b in zip(once, again, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     "model",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -328,6 +329,9 @@ def test_wandb_works_offline_without_a_key(small_config, tmp_path, monkeypatch) 
     train(config)
     written = list(Path(config.out, "wandb").glob("offline-run-*/*.wandb"))
     assert len(written) == 1
+    deadline = time.monotonic() + 30  # wandb's own process closes the file after it has answered
+    while b"train_loss" not in written[0].read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert b"train_loss" in written[0].read_bytes()
 
 

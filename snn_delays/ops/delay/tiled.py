@@ -35,5 +35,5 @@ def delayed_linear(
     kernel = kept(
         weight_OIC, delay_OIC, settings, lambda: kernel_spectrum(weight_OIC, delay_OIC, *settings)
     )
-    Y = linear(to_spectrum(x_TBI, plan), kernel, half_products(x_TBI))
+    Y = linear(to_spectrum(x_TBI, plan), kernel, plan, half_products(x_TBI))
     return to_time(Y, plan, plan.out_steps)

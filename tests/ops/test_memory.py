@@ -1,0 +1,52 @@
+"""The pool of large buffers: what is used again, and what is given back."""
+
+from __future__ import annotations
+
+import torch
+
+from snn_delays.ops.memory import SMALL, WASTE, WINDOW, Pool
+
+LIKE = torch.empty(0, dtype=torch.uint8)
+
+
+def test_a_buffer_comes_back_when_its_last_tensor_is_gone() -> None:
+    pool = Pool()
+    a = pool.empty((2, SMALL), LIKE)
+    view, address = a[1], a.data_ptr()
+    del a
+    other = pool.empty((2, SMALL), LIKE)
+    assert other.data_ptr() != address  # the view still needs it
+    del view
+    b = pool.empty((2 * SMALL - 5,), LIKE)
+    assert b.data_ptr() == address
+    assert b.shape == (2 * SMALL - 5,)
+
+
+def test_the_smallest_buffer_that_fits_is_taken_and_none_much_too_large() -> None:
+    pool = Pool()
+    large, small = pool.empty((8 * SMALL,), LIKE), pool.empty((6 * SMALL,), LIKE)
+    addresses = large.data_ptr(), small.data_ptr()
+    del large, small
+    first = pool.empty((5 * SMALL,), LIKE)
+    assert first.data_ptr() == addresses[1]
+    second = pool.empty((8 * SMALL // WASTE - 1,), LIKE)
+    assert second.data_ptr() not in addresses
+
+
+def test_no_more_is_kept_than_a_quarter_above_what_was_lent_at_once() -> None:
+    pool = Pool()
+    for size in range(2, 40):  # each too large for those before it
+        pool.empty((size * SMALL,), LIKE)
+        assert pool._held <= 1.25 * 1.07 * size * SMALL
+    before = pool._held
+    for _ in range(3):  # what fits is used again
+        pool.empty((39 * SMALL,), LIKE)
+    assert pool._held == before
+
+
+def test_a_need_that_is_over_is_forgotten() -> None:
+    pool = Pool()
+    pool.empty((100 * SMALL,), LIKE)
+    for _ in range(2 * WINDOW):
+        pool.empty((SMALL,), LIKE)
+    assert pool._held < 3 * SMALL
