@@ -28,7 +28,8 @@ from snn_delays.nn import Network
 from tests.reference_network import ReferenceNetwork
 
 LIMIT = 1e-3  # relative deviation from float64 that is always allowed
-BATCH = 4  # at most, so that few spikes can flip
+BATCH = 4  # at most
+DECISIONS = 1 << 19  # neurons times steps times samples, about, so that hardly a spike can flip
 
 Numbers = dict[str, Tensor]
 Errors = dict[str, float]
@@ -74,7 +75,7 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
         UserError: the backend cannot train.
     """
     small = replace(
-        problem, dropout=0.0, batch=min(problem.batch, BATCH), backend=_timed_backend(problem)
+        problem, dropout=0.0, batch=_small_batch(problem), backend=_timed_backend(problem)
     )
     exact = _numbers(reference_network(small, torch.float64), small)
     plain = _deviations(_numbers(reference_network(small), small), exact)
@@ -84,6 +85,11 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
     if precision == "mixed":
         ours = _deviations(_our_numbers(small, precision), exact)
     return _worst(ours) | {f"plain_{name}": error for name, error in _worst(plain).items()}
+
+
+def _small_batch(problem: Problem) -> int:
+    of_one = sum(problem.hidden) * problem.steps
+    return max(1, min(problem.batch, BATCH, DECISIONS // of_one))
 
 
 def _timed_backend(problem: Problem) -> str:
