@@ -67,13 +67,13 @@ class Layer:
 
 
 def layer_module(sizes: Layer, backend: str, dtype: torch.dtype = torch.float32) -> Call:
-    """``DelayedLinear``, which may keep prepared weights between calls."""
+    """The module ``DelayedLinear``."""
     layer, x = sizes.build(backend).to(dtype), sizes.spikes().to(dtype)
     return torch.no_grad()(lambda: layer(x))
 
 
 def layer_function(sizes: Layer, backend: str) -> Call:
-    """``delayed_linear``, which keeps nothing."""
+    """The function that the module calls."""
     layer, x = sizes.build(backend), sizes.spikes()
     return torch.no_grad()(
         lambda: delayed_linear(

@@ -1,8 +1,9 @@
 """The deployed network (rounded delays): one layer, and the whole SHD network.
 
-Each is timed beside torch's convolution, the making of whose dense kernel is not counted, nor for
-the layer its padding and layout: the strongest peer. Layer: 256 -> 256, 112 + 12 steps, 25 taps,
-5 % spikes. Network: SHD's, 100 steps, 10 % spikes, BatchNorm calibrated on them.
+Each is timed beside torch's convolution (in the network with SpikingJelly's neurons), the making of
+whose dense kernel is not counted, nor for the layer its padding and layout: the strongest peer.
+Layer: 256 -> 256, 112 + 12 steps, 25 taps, 5 % spikes. Network: SHD's, 100 steps, 10 % spikes,
+BatchNorm calibrated on them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ its pages. It comes back by itself when the last tensor on it is gone, whoever h
 from __future__ import annotations
 
 import math
+import os
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -29,20 +31,30 @@ class Pool:
         self._held = 0  # bytes of all buffers, lent or free
         self._requests = 0
         self._peaks = [0, 0]  # bytes lent at once, in the window before this one and in this one
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()  # buffers come back without it: they are only appended
 
     def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """An uninitialised, contiguous tensor of the dtype and device of ``like``."""
         wanted = math.prod(shape) * like.element_size()
         if wanted < SMALL or like.device.type != "cpu":
             return like.new_empty(shape)
+        with self._lock:
+            raw = self._lend(wanted)
+        lent = raw[:wanted]  # its own object: the tensor's storage keeps it alive, nothing else
+        weakref.finalize(lent, self._free.append, raw).atexit = False
+        return torch.from_numpy(lent).view(like.dtype).view(*shape)
+
+    def _lend(self, wanted: int) -> Any:
         self._count()
         raw = self._take(wanted)
         if raw is None:
             raw = self._allocate(wanted)
         self._peaks[1] = max(self._peaks[1], self._lent)
-        lent = raw[:wanted]  # its own object: the tensor's storage keeps it alive, nothing else
-        weakref.finalize(lent, self._free.append, raw).atexit = False
-        return torch.from_numpy(lent).view(like.dtype).view(*shape)
+        return raw
 
     @property
     def _lent(self) -> int:
@@ -67,8 +79,9 @@ class Pool:
         step = 1 << max(wanted.bit_length() - 4, 12)  # so that a slightly longer batch fits, too
         size = -(-wanted // step) * step
         self._trim(size)
+        raw = np.empty(size, np.uint8)  # NumPy asks for huge pages
         self._held += size
-        return np.empty(size, np.uint8)  # NumPy asks for huge pages
+        return raw
 
     def _trim(self, size: int) -> None:
         """Give back what has waited longest, until ``size`` bytes more are allowed."""

@@ -69,7 +69,8 @@ def assert_equal_everywhere(ours: Network, theirs: Network) -> None:
 
 @pytest.fixture(autouse=True)
 def _unwritten_memory_is_nan(monkeypatch) -> None:
-    """What a kernel forgets to write must show."""
+    """What a kernel forgets to write must show, and what it writes into a buffer of another."""
+    monkeypatch.setattr(memory, "SMALL", 64)
     allocate = memory.Pool.empty
 
     def filled(self, shape, like):

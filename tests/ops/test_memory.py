@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
+import pytest
 import torch
 
 from snn_delays.ops.memory import SMALL, WASTE, WINDOW, Pool
@@ -50,3 +54,35 @@ def test_a_need_that_is_over_is_forgotten() -> None:
     for _ in range(2 * WINDOW):
         pool.empty((SMALL,), LIKE)
     assert pool._held < 3 * SMALL
+
+
+def test_a_request_that_fails_is_not_counted() -> None:
+    pool = Pool()
+    with pytest.raises(MemoryError):
+        pool.empty((1 << 60,), LIKE)
+    assert pool._held == 0
+
+
+def test_several_threads_at_once(request) -> None:
+    interval = sys.getswitchinterval()
+    request.addfinalizer(lambda: sys.setswitchinterval(interval))
+    sys.setswitchinterval(1e-6)
+    pool, failures = Pool(), []
+
+    def work(mark: int) -> None:
+        try:
+            for n in range(1500):
+                held = [pool.empty((SMALL + 7 * k * n,), LIKE) for k in range(4)]
+                for tensor in held:
+                    tensor[:: 1 << 16] = mark
+                assert all((tensor[:: 1 << 16] == mark).all() for tensor in held)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(mark,)) for mark in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert pool._lent == 0
