@@ -33,8 +33,10 @@ def test_the_smallest_buffer_that_fits_is_taken_and_none_much_too_large() -> Non
     del large, small
     first = pool.empty((5 * SMALL,), LIKE)
     assert first.data_ptr() == addresses[1]
-    second = pool.empty((8 * SMALL // WASTE - 1,), LIKE)
+    second = pool.empty((3 * SMALL,), LIKE)  # the large one is kept: 17 of at most 17.5
+    assert WASTE * 3 < 8
     assert second.data_ptr() not in addresses
+    assert [raw.ctypes.data for raw in pool._free] == [addresses[0]]
 
 
 def test_no_more_is_kept_than_a_quarter_above_what_was_lent_at_once() -> None:
