@@ -21,7 +21,6 @@ from scripts.benchmarks.common import say
 from snn_delays.cli.app import quiet_libraries
 from snn_delays.errors import UserError
 
-COLD = 2  # calls before any turn: the first compiles and allocates
 TURN = 1.0  # seconds that a turn lasts at least, by repeated calls
 WARM = 1.0  # seconds before it that are not timed: while others ran, pages and caches were lost
 PAUSE = 0.2  # seconds between turns, in which idle threads of the last one stop spinning
@@ -60,7 +59,7 @@ class Worker:
 
     def warm_up(self) -> int:
         """Call until all is compiled; returns how many calls make a turn."""
-        self.run(COLD)
+        self.run()  # it allocates, too
         return max(1, math.ceil(TURN / self.run()))
 
     def peak_memory(self) -> int:

@@ -1,6 +1,6 @@
 """Large buffers that are used again instead of being mapped anew at every step.
 
-Fresh memory costs a page fault per page, a third of a training step; a buffer of this pool keeps
+Fresh memory costs a page fault per page, a tenth of a training step; a buffer of this pool keeps
 its pages. It comes back by itself when the last tensor on it is gone, whoever held it.
 """
 
@@ -58,7 +58,7 @@ class Pool:
 
     @property
     def _lent(self) -> int:
-        return self._held - sum(raw.size for raw in list(self._free))
+        return self._held - sum(raw.size for raw in self._free)
 
     def _count(self) -> None:
         self._requests += 1
@@ -68,12 +68,9 @@ class Pool:
 
     def _take(self, wanted: int) -> Any:
         """The smallest free buffer that fits, or None."""
-        fits = [raw for raw in list(self._free) if wanted <= raw.size <= WASTE * wanted]
-        if not fits:
-            return None
-        best = min(fits, key=lambda raw: raw.size)
-        at = next(i for i, raw in enumerate(self._free) if raw is best)
-        return self._free.pop(at)
+        sizes = [(raw.size, at) for at, raw in enumerate(self._free)]
+        fits = [(size, at) for size, at in sizes if wanted <= size <= WASTE * wanted]
+        return self._free.pop(min(fits)[1]) if fits else None
 
     def _allocate(self, wanted: int) -> Any:
         step = 1 << max(wanted.bit_length() - 4, 12)  # so that a slightly longer batch fits, too

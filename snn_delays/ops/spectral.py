@@ -7,6 +7,7 @@ of the sequence's gradient: what every frequency weighs cancels between the two 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class Plan:
     taps: int
     out_steps: int
 
-    @property
+    @functools.cached_property
     def length(self) -> int:
         """N, the length of the transforms: nothing wraps around."""
         return good_length(max(self.steps + self.taps - 1, self.out_steps, 1))

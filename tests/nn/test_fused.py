@@ -69,7 +69,7 @@ def assert_equal_everywhere(ours: Network, theirs: Network) -> None:
 
 @pytest.fixture(autouse=True)
 def _unwritten_memory_is_nan(monkeypatch) -> None:
-    """What a kernel forgets to write must show, and what it writes into a buffer of another."""
+    """What a kernel forgets to write must show, and a buffer that is lent while it is in use."""
     monkeypatch.setattr(memory, "SMALL", 64)
     allocate = memory.Pool.empty
 
@@ -96,7 +96,9 @@ def test_sizes(T, B, hidden) -> None:
 
 def test_a_kept_graph_gives_its_gradients_again() -> None:
     network, _ = networks(configure((24, 20)))
-    loss = network(spikes(30, 3)).square().sum()
+    x = spikes(30, 3)
+    assert is_fused(network, x)
+    loss = network(x).square().sum()
     parameters = list(network.parameters())
     once = torch.autograd.grad(loss, parameters, retain_graph=True)
     for _ in range(2):

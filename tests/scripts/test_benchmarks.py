@@ -127,6 +127,12 @@ def test_help(script, capsys) -> None:
     assert script.__doc__.splitlines()[0] in capsys.readouterr().out
 
 
+def test_fewer_samples_are_compared_where_more_spikes_could_flip() -> None:
+    sizes = [{}, {"batch": 2}, {"hidden": 1024}, {"steps": 1000}, {"steps": 10**6}]
+    batches = [agreement._small_batch(epoch.SHD.resized(**size)) for size in sizes]
+    assert batches == [4, 2, 2, 1, 1]
+
+
 def test_a_deviation_is_allowed_where_plain_fp32_deviates_too() -> None:
     agreement.require("x", 9e-4, own=0)
     agreement.require("x", 2e-2, own=1e-2)
