@@ -19,7 +19,7 @@ from typing import Any
 from snn_delays.errors import UserError
 
 SIGMA_OFFSET = 0.27  # DCLS stores SIG and uses s = |SIG| + 0.27; "sigma" here is always s.
-BACKENDS = ("auto", "reference", "dense", "fft", "numba", "event")
+BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
 MEL_BANDS = 140  # of the log-mel frames of audio.
 SIGMA_END = 0.5  # SIG = 0.23, the narrowest Gaussian of the paper.
 
@@ -337,13 +337,15 @@ class Config:
     )
     backend: str = option(
         "auto",
-        "delayed linear map, speed alone: auto decides by sizes; numba: blocks fused (CPU)",
+        "delayed linear map, speed alone: auto decides by sizes; numba: blocks fused (CPU);"
+        " matmul: spectra by matrix products (GPU)",
         choices=BACKENDS,
     )
     precision: str = option(
         "float32",
-        "number format; mixed: float32 with training's products in bfloat16",
-        choices=("float32", "float64", "mixed"),
+        "number format; tf32: float32 with products on a GPU's tensor cores; mixed: float32 with"
+        " training's products in bfloat16",
+        choices=("float32", "float64", "tf32", "mixed"),
     )
     data: DataConfig = option(DataConfig, "data")
     model: ModelConfig = option(ModelConfig, "model")

@@ -35,6 +35,21 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 @contextlib.contextmanager
+def tensor_cores(precision: str) -> Iterator[None]:
+    """Within it, whether a GPU multiplies float32 in TF32: with ``precision`` tf32 or mixed alone.
+
+    torch's own default lets convolutions do so, unasked.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision in ("tf32", "mixed")
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@contextlib.contextmanager
 def deterministic(on: bool) -> Iterator[None]:
     """Within it, where ``on``, torch refuses algorithms whose results vary from call to call."""
     before = torch.are_deterministic_algorithms_enabled()

@@ -22,7 +22,7 @@ def main() -> None:
 
 def _evaluate(options: EvaluateConfig) -> None:
     from snn_delays.data.loaders import Loader
-    from snn_delays.device import pick_device, pick_dtype
+    from snn_delays.device import pick_device, pick_dtype, tensor_cores
     from snn_delays.evaluate import evaluate
     from snn_delays.train.checkpoint import load_run
 
@@ -41,7 +41,9 @@ def _evaluate(options: EvaluateConfig) -> None:
         pick_dtype(run.config.precision),
         device,
     )
-    print(_report(run, options, samples, evaluate(run.network, loader)))
+    with tensor_cores(run.config.precision):
+        evaluation = evaluate(run.network, loader)
+    print(_report(run, options, samples, evaluation))
 
 
 def _samples(run: Run, options: EvaluateConfig) -> Samples:

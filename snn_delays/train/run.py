@@ -13,7 +13,7 @@ import torch
 from snn_delays.config import Config, config_hash, validate
 from snn_delays.data.loaders import Samples
 from snn_delays.data.sources import Data, load_data
-from snn_delays.device import deterministic, pick_device, pick_dtype
+from snn_delays.device import deterministic, pick_device, pick_dtype, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.files import replace_file
@@ -62,6 +62,8 @@ def _train(config: Config) -> dict[str, Any]:
     started = time.perf_counter()
     validate(config)
     device = pick_device(config.device)
+    if config.precision == "tf32" and device.type == "cpu":
+        raise UserError("precision=tf32 needs a GPU, and this run is on the CPU; use float32.")
     out = run_folder(config)
     result = read_result(out)
     if result is not None:
@@ -73,6 +75,7 @@ def _train(config: Config) -> dict[str, Any]:
     backend = _describe_backend(config, data, network)
     with (
         deterministic(config.train.deterministic),
+        tensor_cores(config.precision),
         opened(config, data, out) as (folder, saved),
     ):
         position = Position(**saved["position"]) if saved else Position()
@@ -179,7 +182,9 @@ def _describe_backend(config: Config, data: Data, network: Network) -> str:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
     chosen = network.describe_backend(x)
     if config.precision == "mixed" and "fft" in chosen:
-        raise UserError("precision=mixed changes nothing in backend=fft; take numba or dense.")
+        raise UserError(
+            "precision=mixed changes nothing in backend=fft; take numba, matmul or dense."
+        )
     what = f"device {x.device.type}, backend {config.backend}: {chosen}"
     if x.device.type == "cpu":
         what += f"; {torch.get_num_threads()} threads"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from snn_delays.ops import compiled, kept
 from snn_delays.ops.delay import (
     BACKENDS,
+    _matrices_pay,
     choose_backend,
     delay_kernel_OID,
     delayed_linear,
@@ -255,8 +256,16 @@ def test_auto_takes_the_cheaper(T, B, taps, expected, monkeypatch) -> None:
     if compiled.available():
         assert choose_backend(x, weight, 3.0, taps, 0) == expected
     monkeypatch.setattr(compiled, "available", lambda: False)
-    portable = "fft" if expected == "numba" else expected
+    portable = {"numba": "fft" if T > 1024 else "matmul"}.get(expected, expected)
     assert choose_backend(x, weight, 3.0, taps, 0) == portable
+
+
+@pytest.mark.parametrize(
+    ("T", "taps", "expected"),
+    [(100, 25, True), (100, 1, False), (100, 3, False), (500, 101, True)],
+)
+def test_on_a_gpu_products_are_counted(T, taps, expected) -> None:
+    assert _matrices_pay(T, 256, torch.empty(256, 256, 1), taps, 0) == expected
 
 
 @pytest.mark.parametrize(("B", "expected"), [(1, "event"), (16, "event"), (256, "numba")])
@@ -290,7 +299,7 @@ def test_without_numba_its_backends_say_how_to_get_it(monkeypatch) -> None:
             delayed_linear(torch.zeros(5, 2, 3), weight, weight, None, taps=5, backend=backend)
 
 
-@pytest.mark.parametrize("backend", ["fft", "numba", "event"])
+@pytest.mark.parametrize("backend", ["fft", "matmul", "numba", "event"])
 def test_a_deployed_map_is_prepared_once(backend, monkeypatch) -> None:
     skip_if_unable(backend, None)
     x, weight, delay = case(30, 2, 4, 3, 5, 1)
@@ -300,7 +309,7 @@ def test_a_deployed_map_is_prepared_once(backend, monkeypatch) -> None:
     def count(weight, delay, kind, make):
         return kept.kept(weight, delay, kind, lambda: (prepared.append(kind), make())[1])
 
-    module = {"fft": "fft", "numba": "tiled", "event": "event"}[backend]
+    module = {"numba": "tiled"}.get(backend, backend)
     monkeypatch.setattr(f"snn_delays.ops.delay.{module}.kept", count)
     with torch.no_grad():
         for _ in range(3):
@@ -312,7 +321,7 @@ def test_a_deployed_map_is_prepared_once(backend, monkeypatch) -> None:
     assert len(prepared) == 2
 
 
-@pytest.mark.parametrize("backend", ["fft", "numba", "event"])
+@pytest.mark.parametrize("backend", ["fft", "matmul", "numba", "event"])
 @torch.no_grad()
 def test_what_a_deployed_map_keeps_follows_its_parameters(backend) -> None:
     skip_if_unable(backend, None)
@@ -357,7 +366,7 @@ def test_deployed_map_has_no_gradient_for_delays() -> None:
         ({"taps": 0}, "taps=0"),
         (
             {"backend": "magic"},
-            "backend=magic is not one of auto, reference, dense, fft, numba, event",
+            "backend=magic is not one of auto, reference, dense, fft, matmul, numba, event",
         ),
     ],
 )

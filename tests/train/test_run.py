@@ -186,9 +186,10 @@ def test_double_precision(small_config) -> None:
     assert load_run(config.out).network.blocks[0].linear.weight.dtype == torch.float64
 
 
-def test_mixed_precision_trains_in_single_precision(small_config) -> None:
+@pytest.mark.parametrize("backend", ["dense", "matmul"])
+def test_mixed_precision_trains_in_single_precision(backend, small_config) -> None:
     config = small_config()
-    config.precision, config.backend = "mixed", "dense"
+    config.precision, config.backend = "mixed", backend
     train(config)
     assert load_run(config.out).network.blocks[0].linear.weight.dtype == torch.float32
 
@@ -214,6 +215,10 @@ def test_nothing_is_written_when_the_input_is_bad(small_config, monkeypatch) -> 
         with pytest.raises(UserError, match=words):
             train(config)
         assert not Path(config.out).exists()
+    config = small_config()
+    config.precision, config.device = "tf32", "cpu"
+    with pytest.raises(UserError, match="precision=tf32 needs a GPU"):
+        train(config)
     config = small_config()
     config.precision, config.backend = "mixed", "fft"
     with pytest.raises(UserError, match="precision=mixed changes nothing in backend=fft"):

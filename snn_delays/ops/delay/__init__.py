@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.ops import compiled
-from snn_delays.ops.delay import dense, event, fft, reference, tiled
+from snn_delays.ops.delay import dense, event, fft, matmul, reference, tiled
 from snn_delays.ops.delay.kernel import delay_kernel_OID, gaussian_taps_OICD
 from snn_delays.ops.kept import forget
 from snn_delays.ops.spectral import make_plan
@@ -30,6 +30,7 @@ __all__ = [
 
 EVENT_BATCH = 16  # up to this, deployed maps run event by event
 TRANSFORM_COST = 32  # operations that take as long as N log2 N says
+MATRIX_LENGTH = 1024  # of a transform that is a matrix product; beyond it, it is a fast one
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ BACKENDS: dict[str, Backend] = {
     "reference": Backend(reference.delayed_linear, _serves_all),
     "dense": Backend(dense.delayed_linear, _serves_all),
     "fft": Backend(fft.delayed_linear, _why_not_spectral),
+    "matmul": Backend(matmul.delayed_linear, _why_not_spectral),
     "numba": Backend(tiled.delayed_linear, _why_not_compiled),
     "event": Backend(event.delayed_linear, event.why_not),
 }
@@ -84,15 +86,19 @@ def choose_backend(
     """What "auto" stands for, by device and sizes alone.
 
     Small batches of a deployed network go event by event; else the one of "dense" and the spectral
-    maps ("numba" where it serves, or "fft") that needs fewer operations.
+    maps that needs fewer operations. Of these, "numba" where it serves, or "matmul", or "fft" for
+    long sequences.
     """
     T, B, _ = x.shape
     deployed = sigma is None and not torch.is_grad_enabled()
     if deployed and B <= EVENT_BATCH and BACKENDS["event"].why_not(x, sigma) is None:
         return "event"
-    if _why_not_spectral(x, sigma) or not spectral_pays(T, B, weight, taps, extra_steps):
+    pays = _matrices_pay if x.device.type == "cuda" else spectral_pays
+    if _why_not_spectral(x, sigma) or not pays(T, B, weight, taps, extra_steps):
         return "dense"
-    return "fft" if _why_not_compiled(x, sigma) else "numba"
+    if _why_not_compiled(x, sigma) is None:
+        return "numba"
+    return "fft" if make_plan(T, taps, extra_steps).length > MATRIX_LENGTH else "matmul"
 
 
 def spectral_pays(steps: int, batch: int, weight: Tensor, taps: int, extra_steps: int) -> bool:
@@ -108,6 +114,14 @@ def spectral_pays(steps: int, batch: int, weight: Tensor, taps: int, extra_steps
     sequences = batch * (inputs + outputs) + inputs * outputs
     spectral = 3 * length * batch * inputs * outputs + transform * sequences
     return taps > 1 and spectral < 2 * plan.out_steps * taps * batch * inputs * outputs
+
+
+def _matrices_pay(steps: int, batch: int, weight: Tensor, taps: int, extra_steps: int) -> bool:
+    """The same on a GPU, where either way is matrix products alone (by count, not measured)."""
+    outputs, inputs, _ = weight.shape
+    plan = make_plan(steps, taps, extra_steps)
+    spectral = matmul.operations(plan, batch, inputs, outputs)
+    return spectral < 2 * plan.out_steps * taps * batch * inputs * outputs
 
 
 def delayed_linear(
