@@ -80,6 +80,11 @@ class FrameStore:
         """[N] frames of each sample."""
         return self.file.steps
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That holds the numbers of all frames."""
+        return self.file.dtype
+
     @cached_property
     def waveforms(self) -> FrameStore:
         """The same samples as waveforms, [samples, 1]; of audio alone."""

@@ -133,11 +133,16 @@ class Loader:
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
 
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """[N] places of the samples in an epoch."""
+        order = np.arange(len(self.samples))
+        if self.shuffle_seed is None:
+            return order
+        return np.random.default_rng([self.shuffle_seed, epoch]).permutation(order)
+
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, both counted from 0, from batch ``first`` on."""
-        order = np.arange(len(self.samples))
-        if self.shuffle_seed is not None:
-            order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(order)
+        order = self.order(epoch)
         waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "batches") as worker:
             for place in range(first, len(self)):
@@ -151,19 +156,25 @@ class Loader:
     def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64]) -> Batch:
         labels, probabilities = self.samples.labels[numbers], None
         if self.augmented is None:
-            x_TBI = self._frames(numbers)
+            x_TBI = self.padded(numbers)
         else:
             # 1 sets it apart from the order's [seed, epoch], which numpy fills up with zeros
             rng = np.random.default_rng([self.shuffle_seed or 0, epoch, place, 1])
             x_TBI, probabilities = self._augmented(numbers, labels, self.augmented, rng)
-        y = torch.from_numpy(labels).to(self.device)
-        target = y
+        y = target = self._moved(labels)
         if probabilities is not None:
-            target = torch.from_numpy(probabilities).to(self.device, self.dtype)
-        x = torch.from_numpy(x_TBI).to(self.device, self.dtype)
-        return Batch(x, y, target, numbers)
+            target = self._moved(probabilities).to(self.dtype)
+        return Batch(self._moved(x_TBI).to(self.dtype), y, target, numbers)
 
-    def _frames(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+    def _moved(self, array: NDArray[Any]) -> Tensor:
+        """On the device; a GPU copies it while it computes."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def padded(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
+        """Frames of samples, with zeros behind, [T, B, I]."""
         frames = [self.samples.frames(n) for n in numbers]
         steps = max(max(map(len, frames)), self.steps or 0)
         x_TBI = np.zeros((steps, len(frames), frames[0].shape[1]), np.result_type(*frames))
@@ -187,5 +198,5 @@ class Loader:
             )
             x_TBI = log_mel(changed, step_ms=data.step_ms).transpose(0, 1).numpy()
         else:
-            x_TBI = self._frames(numbers)
+            x_TBI = self.padded(numbers)
         return augment(x_TBI, labels, len(self.samples.stores[0].classes), settings, of_frames)

@@ -152,6 +152,11 @@ class StoreFile:
             self._sound[number] = True
         return np.ndarray((self.steps[number], self.channels), TYPES[self._kind[number]], data)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That holds the numbers of all frames."""
+        return np.result_type(*(TYPES[kind] for kind in np.unique(self._kind)))
+
     def check(self, numbers: Iterable[int]) -> None:
         """Look at samples on the disk, whatever was looked at before.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from snn_delays.config import AugmentConfig, Config, DataConfig, SyntheticConfig
 from snn_delays.data import sources
 from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.data.loaders import Batch, Loader, Samples
+from snn_delays.data.resident import ResidentLoader, fits
 from snn_delays.data.sources import load_data, stored_samples
 from snn_delays.data.splits import Labelled, hold_out_valid, sort_names
 from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
-from tests.conftest import open_spikes, random_spikes
+from tests.conftest import open_spikes, random_spikes, write_spikes
 
 
 def loader(samples, size, steps=None, seed=None) -> Loader:
@@ -44,6 +46,38 @@ def test_batches_hold_every_sample_once(samples) -> None:
                 frames = samples.frames(n)
                 assert batch.x[: len(frames), b].tolist() == frames.tolist()
                 assert batch.x[len(frames) :, b].sum() == 0
+
+
+@pytest.mark.parametrize(("steps", "seed", "first"), [(None, None, 0), (50, 3, 0), (None, 3, 2)])
+def test_batches_from_the_device_are_the_same(samples, steps, seed, first) -> None:
+    plain = loader(samples, 10, steps=steps, seed=seed)
+    resident = ResidentLoader.of(plain)
+    assert resident.frames_TNI.dtype == torch.uint8
+    assert len(resident) == len(plain)
+    for ours, theirs in zip(resident.epoch(1, first), plain.epoch(1, first), strict=True):
+        assert torch.equal(ours.x, theirs.x)
+        assert ours.x.dtype == theirs.x.dtype
+        assert torch.equal(ours.y, theirs.y)
+        assert torch.equal(ours.target, theirs.target)
+        assert ours.numbers.tolist() == theirs.numbers.tolist()
+
+
+def test_counts_beyond_a_byte_lie_on_the_device_as_numbers(spike_files, small_config) -> None:
+    config = small_config()
+    config.data.step_ms = 1000.0
+    config.data.units_per_channel = 700
+    times = [np.linspace(0, 0.5, 300)] * 2
+    path = write_spikes(spike_files["train"].parent / "loud.h5", times, [[5] * 300] * 2, [0, 1])
+    plain = loader(Samples.of(open_spikes(path, config)), 2)
+    resident = ResidentLoader.of(plain)
+    assert resident.frames_TNI.dtype == torch.float32
+    assert torch.equal(next(resident.epoch()).x, next(plain.epoch()).x)
+
+
+def test_what_is_on_the_cpu_or_augmented_does_not_move(samples) -> None:
+    plain = loader(samples, 10)
+    assert not fits(plain)
+    assert not fits(replace(plain, device=torch.device("cuda"), augmented=DataConfig()))
 
 
 def test_order_is_a_function_of_seed_and_epoch(samples) -> None:

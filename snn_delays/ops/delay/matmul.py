@@ -5,7 +5,7 @@ products in bfloat16), and nothing is copied to change a layout. A complex produ
 ones here. The work of a transform grows with the square of its length: for sequences of up to about
 a thousand steps.
 
-Shapes: T time, B batch, I inputs, O outputs, D taps, F frequencies; 2 the parts of a complex number.
+Shapes: T time, B batch, I inputs, O outputs, D taps, F frequencies; 2 parts of each.
 """
 
 from __future__ import annotations
