@@ -12,6 +12,10 @@ class InUse(UserError):
     """Another process writes to the same folder."""
 
 
+class Elsewhere(UserError):
+    """Another of the processes that train together failed, and says why."""
+
+
 class Interrupted(Exception):
     """A signal asked a training to stop, and it did.
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from snn_delays.data.loaders import Loader
+from snn_delays.data.loaders import Batch, Loader
+from snn_delays.ops.sums import in_turns, processes, rank
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
@@ -116,21 +117,20 @@ class Evaluation:
 def evaluate(network: nn.Module, loader: Loader) -> Evaluation:
     """Run the deployed network (evaluation mode: rounded delays) over a loader.
 
+    Several processes take whole batches by turns and tell one another, so each has what one alone
+    would have, to the bit.
+
     Args:
         network: [T, B, I] -> scores [B, K]; on the loader's device, of its dtype.
         loader: batches of the samples, in their order.
     """
     was_training = network.training
     network.eval()
-    predictions, labels, losses = [], [], []
     try:
-        for batch in loader.epoch():
-            scores = network(batch.x)
-            losses.append(nn.functional.cross_entropy(scores, batch.y, reduction="sum").item())
-            predictions.append(scores.argmax(1).cpu().numpy())
-            labels.append(batch.y.cpu().numpy())
+        mine = [_answers(network, batch) for batch in loader.epoch(0, rank(), processes())]
     finally:
         network.train(was_training)
+    predictions, labels, losses = zip(*in_turns(mine), strict=True)
     right = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
     return Evaluation(
         np.concatenate(predictions),
@@ -138,3 +138,12 @@ def evaluate(network: nn.Module, loader: Loader) -> Evaluation:
         sum(losses) / len(loader.samples),
         sum(right) / len(right),
     )
+
+
+def _answers(
+    network: nn.Module, batch: Batch
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
+    """Predictions and labels of a batch, [B] each, and the sum of the cross-entropies."""
+    scores = network(batch.x)
+    loss = nn.functional.cross_entropy(scores, batch.y, reduction="sum").item()
+    return scores.argmax(1).cpu().numpy(), batch.y.cpu().numpy(), loss

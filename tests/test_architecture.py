@@ -9,6 +9,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "snn_delays"
 LAYERS = (
     "errors",
+    "place",
     "files",
     "config",
     "device",

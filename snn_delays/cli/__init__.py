@@ -45,6 +45,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    if command != "train" and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        print(f"torchrun starts `snn-delays train` alone, not {command}.", file=sys.stderr)
+        sys.exit(2)
     _run(command, arguments[1:])
 
 

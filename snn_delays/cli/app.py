@@ -36,7 +36,8 @@ from snn_delays.config import (
     options,
     validate,
 )
-from snn_delays.errors import Interrupted, UserError
+from snn_delays.errors import Elsewhere, Interrupted, UserError
+from snn_delays.place import place
 
 SIGNALLED = 128  # and the signal's number: the exit code of what a signal ended
 HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
@@ -61,7 +62,8 @@ def run_command(name: str, task: Callable[[Any], Any]) -> None:
     def job(config: DictConfig) -> Any:  # reports its own errors, or Hydra adds lines to them
         nonlocal started
         started = True
-        return report_errors(lambda: task(_checked(config)))
+        made = report_errors(lambda: _checked(config), alike=True)
+        return report_errors(lambda: task(made))
 
     def composed() -> None:
         try:
@@ -74,7 +76,7 @@ def run_command(name: str, task: Callable[[Any], Any]) -> None:
     # argparse wants the flags together
     sys.argv[1:] = sorted(map(_argument, sys.argv[1:]), key=_is_override)
     folder = str(config_folder())
-    report_errors(composed)
+    report_errors(composed, alike=True)
 
 
 def _is_override(argument: str) -> bool:
@@ -118,26 +120,31 @@ def quiet_libraries() -> None:
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
-def report_errors(action: Callable[[], Any]) -> Any:
-    """Run ``action``; a mistake of the user's ends in one sentence and exit code 2."""
+def report_errors(action: Callable[[], Any], *, alike: bool = False) -> Any:
+    """Run ``action``; a mistake of the user's ends in one sentence and exit code 2.
+
+    Args:
+        action: what to run.
+        alike: where several processes train together, all find the same mistake; the first says it.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not Hydra's printer
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     try:
         return action()
+    except Elsewhere:
+        sys.exit(2)
     except UserError as error:
-        _fail(str(error))
+        _fail(str(error), alike)
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(_explain(error))
+        _fail(_explain(error), alike)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
-        print(
-            f"Stopped by {name} {stop}; all is saved in {stop.folder}, and resume=auto goes on.",
-            file=sys.stderr,
-        )
+        line = f"Stopped by {name} {stop}; all is saved in {stop.folder}, and resume=auto goes on."
+        _say(line, alike=True)
         sys.exit(SIGNALLED + stop.signal)
     except KeyboardInterrupt:
         print("\nInterrupted; what was saved before is kept.", file=sys.stderr)
@@ -149,9 +156,14 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(SIGNALLED + number)
 
 
-def _fail(sentence: str) -> None:
-    print(f"snn-delays: {sentence}", file=sys.stderr)
+def _fail(sentence: str, alike: bool) -> None:
+    _say(f"snn-delays: {sentence}", alike)
     sys.exit(2)
+
+
+def _say(line: str, alike: bool) -> None:
+    if not alike or place().is_first:
+        print(line, file=sys.stderr)
 
 
 def _register() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from snn_delays.cli.app import is_search, run_command
 from snn_delays.config import Config
 from snn_delays.errors import UserError
+from snn_delays.place import place
 
 
 def main() -> None:
@@ -22,7 +23,8 @@ def _train(config: Config) -> float | None:
     if is_search():
         _check_search(config)
     result = train(config)
-    print(describe(result))
+    if place().is_first:
+        print(describe(result))
     return float(result["valid"]["accuracy"]) if "valid" in result else None
 
 

@@ -97,13 +97,17 @@ class Batch:
         x: [T, B, I] spike counts, or log-mel.
         y: [B] labels.
         target: what the loss takes: the labels, or [B, K] probabilities where labels are mixed.
-        numbers: [B] places in the samples.
+        numbers: places in the samples, of the whole batch.
+        rows: which of these the others are of, where several processes share the batch; None: all.
+        share: of this process in a mean over the batch; those of all processes add up to one.
     """
 
     x: Tensor
     y: Tensor
     target: Tensor
     numbers: NDArray[np.int64]
+    rows: slice | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ class Loader:
         shuffle_seed: None keeps the order; otherwise order and augmentation of an epoch are a
             function of this seed and the epoch alone.
         augmented: settings of the data, whose augmentation is to be made; None: none is.
+        part: which part of every batch to give, from 0, and of how many, one for each process.
+            A batch too small to be cut goes to all of them whole.
     """
 
     samples: Samples
@@ -129,6 +135,7 @@ class Loader:
     device: torch.device
     shuffle_seed: int | None = None
     augmented: DataConfig | None = None
+    part: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
@@ -140,12 +147,12 @@ class Loader:
             return order
         return np.random.default_rng([self.shuffle_seed, epoch]).permutation(order)
 
-    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, both counted from 0, from batch ``first`` on."""
+    def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
+        """Of an epoch, batch ``first`` and every ``every``-th after it, both counted from 0."""
         order = self.order(epoch)
         waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "batches") as worker:
-            for place in range(first, len(self)):
+            for place in range(first, len(self), every):
                 numbers = order[place * self.batch_size :][: self.batch_size]
                 waiting.append(worker.submit(self._batch, epoch, place, numbers))
                 if len(waiting) > AHEAD:
@@ -155,16 +162,20 @@ class Loader:
 
     def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64]) -> Batch:
         labels, probabilities = self.samples.labels[numbers], None
+        rows, share = self.own(len(numbers))
         if self.augmented is None:
-            x_TBI = self.padded(numbers)
+            x_TBI = self.padded(numbers[rows], self.samples.steps[numbers].max())
         else:
             # 1 sets it apart from the order's [seed, epoch], which numpy fills up with zeros
             rng = np.random.default_rng([self.shuffle_seed or 0, epoch, place, 1])
+            # samples are mixed with others of the batch, so all of them are made
             x_TBI, probabilities = self._augmented(numbers, labels, self.augmented, rng)
-        y = target = self._moved(labels)
+            x_TBI = np.ascontiguousarray(x_TBI[:, rows])
+        y = target = self._moved(labels[rows])
         if probabilities is not None:
-            target = self._moved(probabilities).to(self.dtype)
-        return Batch(self._moved(x_TBI).to(self.dtype), y, target, numbers)
+            target = self._moved(probabilities[rows]).to(self.dtype)
+        x = self._moved(x_TBI).to(self.dtype)
+        return Batch(x, y, target, numbers, None if len(y) == len(numbers) else rows, share)
 
     def _moved(self, array: NDArray[Any]) -> Tensor:
         """On the device; a GPU copies it while it computes."""
@@ -173,10 +184,18 @@ class Loader:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def padded(self, numbers: NDArray[np.int64]) -> NDArray[Any]:
-        """Frames of samples, with zeros behind, [T, B, I]."""
+    def own(self, size: int) -> tuple[slice, float]:
+        """Which of a batch's samples are this process's, and how much they count."""
+        number, parts = self.part
+        if size < parts:
+            return slice(0, size), 1 / parts
+        rows = slice(size * number // parts, size * (number + 1) // parts)
+        return rows, (rows.stop - rows.start) / size
+
+    def padded(self, numbers: NDArray[np.int64], longest: int) -> NDArray[Any]:
+        """[T, B, I] of these samples, in a batch whose longest sample has ``longest`` steps."""
         frames = [self.samples.frames(n) for n in numbers]
-        steps = max(max(map(len, frames)), self.steps or 0)
+        steps = max(longest, self.steps or 0)
         x_TBI = np.zeros((steps, len(frames), frames[0].shape[1]), np.result_type(*frames))
         for b, f in enumerate(frames):
             x_TBI[: len(f), b] = f
@@ -198,5 +217,5 @@ class Loader:
             )
             x_TBI = log_mel(changed, step_ms=data.step_ms).transpose(0, 1).numpy()
         else:
-            x_TBI = self.padded(numbers)
+            x_TBI = self.padded(numbers, self.samples.steps[numbers].max())
         return augment(x_TBI, labels, len(self.samples.stores[0].classes), settings, of_frames)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from snn_delays.data.loaders import Batch, Loader, Samples
@@ -40,9 +39,9 @@ class ResidentLoader:
         N, channels = len(samples), samples.frames(0).shape[1]
         frames_TNI = torch.zeros(steps, N, channels, dtype=dtype, device=loader.device)
         for first in range(0, N, BLOCK):
-            block = loader.padded(np.arange(first, min(first + BLOCK, N)))
+            block = loader.padded(np.arange(first, min(first + BLOCK, N)), steps)
             part = torch.from_numpy(block).to(loader.device, dtype)
-            frames_TNI[: len(part), first : first + part.shape[1]] = part
+            frames_TNI[:, first : first + part.shape[1]] = part
         return cls(loader, frames_TNI, torch.from_numpy(samples.labels).to(loader.device))
 
     def __len__(self) -> int:
@@ -58,20 +57,19 @@ class ResidentLoader:
         """As the loader's."""
         return self.loader.device
 
-    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """As the loader's; the order is brought over once."""
-        order = self.loader.order(epoch)
+        loader, order = self.loader, self.loader.order(epoch)
         on_device = torch.from_numpy(order).to(self.device)
-        size = self.loader.batch_size
-        for start in range(first * size, len(order), size):
-            numbers, index = order[start : start + size], on_device[start : start + size]
-            x = self.frames_TNI[: self._steps(numbers)].index_select(1, index)
+        for place in range(first, len(self), every):
+            whole = slice(place * loader.batch_size, (place + 1) * loader.batch_size)
+            numbers = order[whole]
+            rows, share = loader.own(len(numbers))
+            index = on_device[whole][rows]
+            steps = max(int(loader.samples.steps[numbers].max()), loader.steps or 0)
+            x = self.frames_TNI[:steps].index_select(1, index).to(loader.dtype)
             y = self.labels[index]
-            yield Batch(x.to(self.loader.dtype), y, y, numbers)
-
-    def _steps(self, numbers: NDArray[np.int64]) -> int:
-        longest = int(self.loader.samples.steps[numbers].max())
-        return max(longest, self.loader.steps or 0)
+            yield Batch(x, y, y, numbers, None if len(y) == len(numbers) else rows, share)
 
 
 def fits(loader: Loader) -> bool:

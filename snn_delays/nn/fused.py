@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from snn_delays.nn.neurons import LIFNode
+from snn_delays.nn.shared import BatchNorm1d, Dropout
 from snn_delays.ops.block import BlockSettings, FusedBlock
 from snn_delays.ops.delay import BACKENDS, spectral_pays
 from snn_delays.ops.kept import forget
 from snn_delays.ops.spectral import Plan, SpectralLinear, ToSpectrum, make_plan
+from snn_delays.ops.sums import whole_batch
 
 if TYPE_CHECKING:
     from snn_delays.nn.delayed_linear import DelayedLinear
@@ -27,7 +28,7 @@ def _why_not_block(block: Block) -> str | None:
         return "it has a bias"
     if not _is_plain_norm(block.norm):
         return "it has no BatchNorm that learns scale and shift and tracks its statistics"
-    if type(block.dropout) not in (nn.Identity, layer.Dropout) or not block.dropout.training:
+    if type(block.dropout) not in (nn.Identity, Dropout) or not block.dropout.training:
         return "its dropout is not SpikingJelly's, or does not train"
     if not isinstance(block.filter, nn.Identity):
         return "it has a synaptic filter"
@@ -35,7 +36,7 @@ def _why_not_block(block: Block) -> str | None:
 
 
 def _is_plain_norm(norm: Any) -> bool:
-    plain = type(norm) is layer.BatchNorm1d and norm.momentum is not None
+    plain = type(norm) is BatchNorm1d and norm.momentum is not None
     return plain and norm.training and norm.affine and norm.track_running_stats
 
 
@@ -135,7 +136,7 @@ def _block(block: Block, X: Tensor, plan: Plan, next_plan: Plan) -> Tensor:
         _dropout_mask(block.dropout, X.new_empty(X.shape[2], linear.weight.shape[0])),
         settings,
     )
-    _track(norm, mean, var, plan.out_steps * X.shape[2])
+    norm.track(mean, var, plan.out_steps * whole_batch(X.shape[2]))
     return out
 
 
@@ -145,11 +146,3 @@ def _dropout_mask(dropout: Any, like_BO: Tensor) -> Tensor:
     mask: Tensor = dropout.create_mask(like_BO)
     dropout.mask = mask
     return mask
-
-
-@torch.no_grad()
-def _track(norm: Any, mean: Tensor, var: Tensor, n: int) -> None:
-    """BatchNorm's running statistics, with the unbiased variance, as torch keeps them."""
-    norm.num_batches_tracked += 1
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-    norm.running_var.lerp_((var * n / max(n - 1, 1)).to(norm.running_var.dtype), norm.momentum)

@@ -15,6 +15,7 @@ from snn_delays.nn import fused
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import Readout
+from snn_delays.nn.shared import BatchNorm1d, Dropout
 from snn_delays.ops.delay import BACKENDS, check_backend, choose_backend
 
 
@@ -142,7 +143,7 @@ def draw_network(config: Config, classes: int) -> Network:
 def _build_block(config: Config, inputs: int, outputs: int) -> Block:
     model = config.model
     linear = _build_linear(model, config.backend, inputs, outputs)
-    norm = layer.BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
+    norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
     neuron = build_neuron(
         model.neuron,
         tau=config.tau,
@@ -150,7 +151,7 @@ def _build_block(config: Config, inputs: int, outputs: int) -> Block:
         surrogate_alpha=model.surrogate_alpha,
         store_membrane=False,
     )
-    dropout = layer.Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
+    dropout = Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
     filter: nn.Module = nn.Identity()
     if config.filter_tau is not None:
         filter = layer.SynapseFilter(

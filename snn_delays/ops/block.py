@@ -27,6 +27,7 @@ from snn_delays.ops.spectral import (
     parameter_gradients,
     take_kernel,
 )
+from snn_delays.ops.sums import over_processes, pooled, whole_batch
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class _Norm:
 
 
 def _to_time(Y: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    """y [B, T, C], and mean and biased variance of every channel in float64."""
+    """y [B, T, C], and in float64 mean and biased variance of every channel, over all processes."""
     B, C = Y.shape[2:]
     y = empty((B, plan.out_steps, C), Y)
     sums = torch.empty(B, 2, C, dtype=y.dtype)
@@ -138,7 +139,8 @@ def _to_time(Y: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
         Y.numpy(), *plan.transform(y), pivot.numpy(), y.numpy(), sums.numpy()
     )
     first, second = sums.double().sum(0) / (plan.out_steps * B)
-    return y, pivot + first, (second - first * first).clamp_(min=0)
+    mean, var = pooled(pivot + first, (second - first * first).clamp_(min=0), B)
+    return y, mean, var
 
 
 def _spikes(y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings) -> tuple[Tensor, Tensor]:
@@ -160,9 +162,10 @@ def _spikes(y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings) -> tu
 def _block_gradient(
     g_out: Tensor, y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of Y [F, 2, B, C], and in float64 of gamma and beta."""
+    """Gradients of Y [F, 2, B, C], and in float64, from this process's samples, gamma and beta."""
     g, g_gamma, g_beta = _spikes_gradient(g_out, y, norm, mask, settings)
-    return _norm_gradient(g, y, norm, g_gamma, g_beta, settings.plan), g_gamma, g_beta
+    sums = over_processes(torch.stack([g_gamma, g_beta]))
+    return _norm_gradient(g, y, norm, *sums, settings.plan), g_gamma, g_beta
 
 
 def _spikes_gradient(
@@ -189,10 +192,14 @@ def _spikes_gradient(
 def _norm_gradient(
     g: Tensor, y: Tensor, norm: _Norm, g_gamma: Tensor, g_beta: Tensor, plan: Plan
 ) -> Tensor:
-    """The gradient of Y, [F, 2, B, C], from that of BatchNorm's output."""
+    """The gradient of Y, [F, 2, B, C], from that of BatchNorm's output.
+
+    Those of gamma and beta are over all processes.
+    """
     B, T, C = y.shape
-    c = -norm.scale * norm.rstd * g_gamma / (T * B)
-    b = -norm.scale * g_beta / (T * B) - c * norm.mean
+    n = T * whole_batch(B)
+    c = -norm.scale * norm.rstd * g_gamma / n
+    b = -norm.scale * g_beta / n - c * norm.mean
     factors = [factor.to(y.dtype).numpy() for factor in (norm.scale, b, c)]
     G = new_spectrum(plan, B, C, y)
     block_compiled.norm_gradient(g.numpy(), y.numpy(), *factors, *plan.transform(y), G.numpy())

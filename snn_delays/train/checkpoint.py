@@ -60,7 +60,7 @@ class Position:
         best_rank: its rank.
         metrics: the lines of metrics.jsonl.
         seconds: that the run has taken, in all its processes.
-        parts: what computed, a line for each process: backend, device, threads, torch.
+        parts: what computed, a line for each stretch: backend, device, threads, torch, processes.
     """
 
     phase: str = "train"

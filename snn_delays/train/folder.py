@@ -31,8 +31,9 @@ from snn_delays.train.checkpoint import (
 )
 from snn_delays.train.faults import writing
 from snn_delays.train.loop import RunFolder
+from snn_delays.train.processes import from_first, is_first
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.tracking import open_tracker
+from snn_delays.train.tracking import NoTracker, open_tracker
 
 LOCK_FILE = ".lock"
 RESULT_FILE = "result.json"
@@ -154,6 +155,8 @@ def opened(
 ) -> Iterator[tuple[RunFolder, dict[str, Any] | None]]:
     """The folder, locked, with its options and split written; signals are noted meanwhile.
 
+    Of several processes the first does so for all.
+
     Yields:
         The folder, and the checkpoint to go on from, or None.
 
@@ -162,23 +165,34 @@ def opened(
     """
     split = json.dumps(data.describe_split()) + "\n"
     digest = hashlib.sha256(split.encode()).hexdigest()
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    with _alone(out), StopSignal() as stop:
-        _check_free(config, out)  # again: another run may have been faster
-        saved = _state(out, digest) if config.resume == "auto" else None
-        with writing(out):
-            for part in out.rglob(f".*{PART}"):
-                part.unlink()  # a killed process left it
-            text = yaml.safe_dump(asdict(config), sort_keys=False)
-            replace_file(out / CONFIG_FILE, text.encode())
-            replace_file(out / SPLIT_FILE, split.encode())
-        folder = RunFolder(out, open_tracker(config, out), stop, split=digest)
+    with contextlib.ExitStack() as held, StopSignal(heard=is_first()) as stop:
+
+        def claim() -> dict[str, Any] | None:
+            with writing(out):
+                out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_alone(out))
+            _check_free(config, out)  # again: another run may have been faster
+            saved = _state(out, digest) if config.resume == "auto" else None
+            with writing(out):
+                _begin(out, config, split)
+            return saved
+
+        saved = from_first(claim)
+        tracker = open_tracker(config, out) if is_first() else NoTracker()
+        folder = RunFolder(out, tracker, stop, split=digest)
         try:
             yield folder, saved
         except Exception:
             folder.tracker.finish({})
             raise
+
+
+def _begin(out: Path, config: Config, split: str) -> None:
+    for part in out.rglob(f".*{PART}"):
+        part.unlink()  # a killed process left it
+    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    replace_file(out / CONFIG_FILE, text.encode())
+    replace_file(out / SPLIT_FILE, split.encode())
 
 
 @contextlib.contextmanager

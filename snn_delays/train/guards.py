@@ -32,20 +32,18 @@ class NonFinite(Exception):
         finite = torch.tensor(self.loss).isfinite()
         return "A gradient became infinite or NaN" if finite else f"The loss became {self.loss}"
 
-    def note(self, out: Path, samples: Samples, epoch: int) -> Path:
+    def note(self, path: Path, samples: Samples, epoch: int) -> None:
         """Write down which samples the batch held.
 
         Args:
-            out: folder of the run.
+            path: file to write.
             samples: what the batch's numbers count.
             epoch: from 1.
         """
         rows = samples.rows[self.batch.numbers]
         held = [{"file": str(samples.stores[s].source), "sample": int(i)} for s, i in rows]
         content = {"epoch": epoch, "batch": self.number + 1, "loss": str(self.loss)}
-        path = out / NONFINITE_FILE
         replace_file(path, json.dumps({**content, "samples": held}, indent=1).encode())
-        return path
 
 
 def gradients_are_finite(network: nn.Module) -> bool:

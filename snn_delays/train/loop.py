@@ -26,15 +26,18 @@ from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
+from snn_delays.ops.sums import Part, processes, rank, sharing
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
 from snn_delays.train.faults import writing
 from snn_delays.train.guards import (
+    NONFINITE_FILE,
     NonFinite,
     describe_activity,
     gradients_are_finite,
     layer_activity,
 )
 from snn_delays.train.optim import Optimizers, build_optimizers
+from snn_delays.train.processes import add_up, is_first, said_once, signal_of_any
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
@@ -78,7 +81,7 @@ class RunFolder:
     """The folder of a run, its tracker, the signal that may stop it, and when it was started.
 
     Where it goes on in another process, ``started`` lies back by what the earlier ones took.
-    ``split`` is the digest of split.json.
+    ``split`` is the digest of split.json. Of several processes, the first alone writes.
     """
 
     path: Path
@@ -94,6 +97,8 @@ class RunFolder:
 
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
         """Make metrics.jsonl these lines."""
+        if not is_first():
+            return
         text = "".join(json.dumps(line) + "\n" for line in lines)
         with writing(self.path):
             replace_file(self.path / METRICS_FILE, text.encode())
@@ -175,7 +180,7 @@ class Training:
         with Progress(self.plan.epochs, batches, self.plan.title, done) as progress:
             for epoch in range(position.epoch, self.plan.epochs):
                 self._epoch(epoch, progress)
-                self._stop_if_asked()
+                self._stop_if(self._signal())
         return position.best_epoch
 
     def _epoch(self, epoch: int, progress: Progress) -> None:
@@ -221,27 +226,33 @@ class Training:
                 after_batch=self._after_batch,
             )
         except NonFinite as error:
-            with writing(self.folder.path):
-                path = error.note(self.folder.path, self.plan.train, epoch + 1)
-            raise UserError(
+            path = self.folder.path / NONFINITE_FILE
+            if is_first():
+                with writing(self.folder.path):
+                    error.note(path, self.plan.train, epoch + 1)
+            sentence = (
                 f"{error.what} in epoch {epoch + 1}, batch {error.number + 1}, whose samples"
                 f" {path} names; lower train.lr_weight or train.lr_delay, try another seed, or"
                 " leave such batches out (train.nonfinite=skip)."
-            ) from error
+            )
+            raise said_once(UserError(sentence)) from error
 
     def _after_batch(self, number: int, sums: Sums) -> None:
         """Save where it is time to, or where a signal came; ``number`` batches are done."""
         late = time.monotonic() - self._saved_at > 60 * self.config.train.checkpoint_minutes
-        stopping = self.folder.stop.received is not None
-        if (late or stopping) and number < len(self.loader):
+        signal = self._signal()
+        if (late or signal) and number < len(self.loader):
             self.position.batch, self.position.sums = number, asdict(sums)
             self.save()
-            self._stop_if_asked()
+            self._stop_if(signal)
 
-    def _stop_if_asked(self) -> None:
-        if self.folder.stop.received is not None:
+    def _signal(self) -> int | None:
+        return signal_of_any(self.folder.stop.received)
+
+    def _stop_if(self, signal: int | None) -> None:
+        if signal is not None:
             where = f"after {self.position.epoch} epochs and {self.position.batch} batches"
-            raise Interrupted(self.folder.stop.received, where, str(self.folder.path))
+            raise Interrupted(signal, where, str(self.folder.path))
 
     @property
     def _looked_at(self) -> Tensor:
@@ -253,20 +264,24 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint "last", which holds the best epoch's parameters, too."""
+        if is_first():
+            self._write_last()
+        self._saved_at = time.monotonic()
+
+    def _write_last(self) -> None:
         self.position.seconds = self.folder.seconds
         on_gpu = self.loader.device.type == "cuda"
         state = {
             "model": self.network.state_dict(),
             "optimizers": self.optimizers.state_dict(),
             "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state_all() if on_gpu else [],
+            "rng_cuda": [torch.cuda.get_rng_state()] if on_gpu else [],
             "position": vars(self.position),
             "split": self.folder.split,
             "best": self._best,
         }
         with writing(self.folder.path):
             save_checkpoint(self.folder.path, "last", asdict(self.config), self._meta, state)
-        self._saved_at = time.monotonic()
 
     def _keep_best(self) -> None:
         model = {
@@ -277,6 +292,8 @@ class Training:
 
     def _write_best(self) -> None:
         assert self._best is not None
+        if not is_first():
+            return
         meta = Meta(**self._best["meta"])
         with writing(self.folder.path):
             model = {"model": self._best["model"]}
@@ -299,7 +316,8 @@ class Training:
         self.optimizers.load_state_dict(saved["optimizers"])
         torch.set_rng_state(saved["rng"])
         if saved["rng_cuda"] and self.loader.device.type == "cuda":
-            torch.cuda.set_rng_state_all(saved["rng_cuda"])
+            states = saved["rng_cuda"]  # once one for each GPU of the machine
+            torch.cuda.set_rng_state(states[min(torch.cuda.current_device(), len(states) - 1)])
         self._best = saved["best"]
         if self._best is not None:  # the file may be damaged, or of an epoch that is lost
             self._write_best()
@@ -341,41 +359,49 @@ def train_epoch(
     started = time.perf_counter() - sums.seconds
     for number, batch in enumerate(loader.epoch(epoch, first), first):
         buffers = [b.clone() for b in network.buffers()] if skip_nonfinite else []
-        scores, loss = _step(network, optimizers, batch, precision)
-        if scores is None and not skip_nonfinite:
+        right, loss = _step(network, optimizers, batch, precision)
+        if right is None and not skip_nonfinite:
             raise NonFinite(loss, batch, number)
-        if scores is None:
+        if right is None:
             sums.skipped += 1
             for now, before in zip(network.buffers(), buffers, strict=True):
                 now.copy_(before)  # running means, which the batch has spoilt
         else:
-            sums.seen += len(batch.y)
-            sums.loss += loss * len(batch.y)
-            sums.right += int((scores.argmax(1) == batch.y).sum())
+            sums.seen += len(batch.numbers)
+            sums.loss += loss * len(batch.numbers)
+            sums.right += int(right)
         sums.seconds = time.perf_counter() - started
         progress.batch(epoch + 1, sums.loss, sums.right, sums.seen, sums.seconds)
         if after_batch is not None:
             after_batch(number + 1, sums)
     if not sums.seen:
-        raise UserError(f"Every batch of epoch {epoch + 1} was infinite or NaN; lower the rates.")
+        sentence = f"Every batch of epoch {epoch + 1} was infinite or NaN; lower the rates."
+        raise said_once(UserError(sentence))
     return sums.metrics()
 
 
 def _step(
     network: Network, optimizers: Optimizers, batch: Batch, precision: str
 ) -> tuple[Tensor | None, float]:
-    """Scores and loss; no scores, and no step taken, where loss or gradient is not finite."""
+    """Number of right answers and mean loss, over all processes' parts of the batch.
+
+    No answers, and no step taken, where loss or gradient is not finite: in all processes alike,
+    since these are sums over all.
+    """
     optimizers.zero_grad()
-    with autocast(precision, batch.x.device):
-        scores = network(batch.x)
-    loss = nn.functional.cross_entropy(scores, batch.target)
-    loss.backward()
+    with sharing(batch.rows and Part(batch.rows, len(batch.numbers))):
+        with autocast(precision, batch.x.device):
+            scores = network(batch.x)
+        loss = batch.share * nn.functional.cross_entropy(scores, batch.target)
+        loss.backward()
+    right = batch.share * (scores.argmax(1) == batch.y).to(loss.dtype).mean()
+    loss, right = add_up(network, torch.stack([loss.detach(), right]))
     value = loss.item()
     if not (math.isfinite(value) and gradients_are_finite(network)):
         return None, value
     optimizers.step()
     network.constrain()
-    return scores.detach(), value
+    return (right * len(batch.numbers)).round(), value
 
 
 def _rank(config: Config, evaluation: Evaluation) -> tuple[float, float]:
@@ -397,7 +423,7 @@ def build_loader(
     device: torch.device,
     training: bool = False,
 ) -> Loader:
-    """Batches of ``samples``: for training in an order drawn per epoch, and augmented."""
+    """Batches of ``samples``: for training in an order drawn per epoch, augmented, and shared."""
     return Loader(
         samples,
         config.train.batch_size,
@@ -406,6 +432,7 @@ def build_loader(
         device,
         config.seed if training else None,
         config.data if training and any(vars(config.data.augment).values()) else None,
+        (rank(), processes()) if training else (0, 1),
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from snn_delays.config import Config, config_hash, validate
-from snn_delays.data.loaders import Samples
 from snn_delays.data.sources import Data, load_data
 from snn_delays.device import deterministic, pick_device, pick_dtype, tensor_cores
 from snn_delays.errors import UserError
@@ -19,6 +18,7 @@ from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, build_network, count_parameters
 from snn_delays.ops import compiled
+from snn_delays.ops.sums import processes
 from snn_delays.train import record
 from snn_delays.train.checkpoint import Position, load_run
 from snn_delays.train.faults import explained, writing
@@ -30,8 +30,11 @@ from snn_delays.train.folder import (
     run_folder,
 )
 from snn_delays.train.loop import Plan, RunFolder, Training, build_loader, speakers_of
+from snn_delays.train.processes import first_then_others, from_first, group
 
 log = logging.getLogger(__name__)
+
+_CALLED = {"processes": "number of processes"}  # the parts of a run, where their names do not say
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -41,6 +44,9 @@ def train(config: Config) -> dict[str, Any]:
     test set is evaluated once, after training, or not at all (``train.test=false``), except with
     ``train.protocol=paper``, whose numbers say so. With ``config.resume`` "auto" a run that is
     there goes on, and ends as if it had never stopped; one that has ended gives its result.
+
+    Under torchrun the processes share every batch and end, up to rounding, with what one alone
+    would have; the first of them writes. Where one fails, all end.
 
     Args:
         config: options; validated here.
@@ -52,27 +58,23 @@ def train(config: Config) -> dict[str, Any]:
         UserError: a mistake in the options or the data (found before anything is written), a loss
             or gradient that became infinite or NaN, a folder that is full or in use, or too little
             memory.
+        Elsewhere: another process failed so.
         Interrupted: a signal came; all is saved.
     """
-    with explained():
-        return _train(config)
-
-
-def _train(config: Config) -> dict[str, Any]:
-    started = time.perf_counter()
     validate(config)
     device = pick_device(config.device)
-    if config.precision == "tf32" and device.type == "cpu":
-        raise UserError("precision=tf32 needs a GPU, and this run is on the CPU; use float32.")
-    out = run_folder(config)
-    result = read_result(out)
+    with group(device), explained():
+        return _train(config, device)
+
+
+def _train(config: Config, device: torch.device) -> dict[str, Any]:
+    started = time.perf_counter()
+    out, result = from_first(lambda: _find(config, device))
     if result is not None:
         print(f"{out}/ holds a finished run; this is its result.", flush=True)
         return {**result, "out": str(out)}
     config = resolved(config, out, device.type)
-    data = load_data(config)
-    network = build_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
-    backend = _describe_backend(config, data, network)
+    data, network, backend = first_then_others(lambda: _prepare(config, device))
     with (
         deterministic(config.train.deterministic),
         tensor_cores(config.precision),
@@ -89,9 +91,7 @@ def _train(config: Config) -> dict[str, Any]:
         folder.started = started - position.seconds
         folder.write_metrics(position.metrics)
         plan, epoch = _fit(config, data, device, folder, saved, position)
-        tested = (
-            _outcome(config, plan, data, _test(out, data.test, device)) if config.train.test else {}
-        )
+        tested = _outcome(config, plan, data, _test(out, data, device)) if config.train.test else {}
         result = {
             "name": config.name,
             "protocol": config.train.protocol,
@@ -105,10 +105,30 @@ def _train(config: Config) -> dict[str, Any]:
             "parts": position.parts,
             "seconds": round(folder.seconds, 1),
         }
-        with writing(out):
-            replace_file(out / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
+        result = from_first(lambda: _write_result(out, result))
         folder.tracker.finish(result)
     return {**result, "out": str(out)}
+
+
+def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | None]:
+    """The folder to write, and the result that is there already, or None."""
+    if config.precision == "tf32" and device.type == "cpu":
+        raise UserError("precision=tf32 needs a GPU, and this run is on the CPU; use float32.")
+    out = run_folder(config)
+    return out, read_result(out)
+
+
+def _prepare(config: Config, device: torch.device) -> tuple[Data, Network, str]:
+    """The data, the network as it would be drawn, and what will compute it."""
+    data = load_data(config)
+    network = build_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
+    return data, network, _describe_backend(config, data, network)
+
+
+def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
+    with writing(out):
+        replace_file(out / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
+    return result
 
 
 def _fit(
@@ -141,8 +161,10 @@ def _note_part(position: Position, config: Config, device: torch.device) -> None
         "device": device.type,
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
+        "processes": processes(),
     }
-    changed = [k for k in part if position.parts and position.parts[-1][k] != part[k]]
+    before = {"processes": 1, **position.parts[-1]} if position.parts else part
+    changed = [_CALLED.get(k, k) for k in part if before[k] != part[k]]
     if changed:
         log.warning(
             "The run goes on with another %s than before: it will not be equal bit by bit.",
@@ -175,7 +197,7 @@ def _describe_backend(config: Config, data: Data, network: Network) -> str:
         UserError: the backend that was asked for cannot.
     """
     like = next(network.parameters())
-    batch = min(config.train.batch_size, len(data.train))
+    batch = -(-min(config.train.batch_size, len(data.train)) // processes())
     x = like.detach().new_empty(1).expand(data.train.longest, batch, config.data.channels)
     reason = network.why_not(config.backend, x)
     if reason:
@@ -203,9 +225,10 @@ def _describe_data(config: Config, data: Data) -> str:
 # ---- the result --------------------------------------------------------------------------------
 
 
-def _test(out: Path, test: Samples, device: torch.device) -> Evaluation:
-    run = load_run(out, "best", device)
-    return evaluate(run.network, build_loader(run.config, test, run.meta.steps, device))
+def _test(out: Path, data: Data, device: torch.device) -> Evaluation:
+    run = from_first(lambda: load_run(out, "best"))
+    loader = build_loader(run.config, data.test, run.meta.steps, device)
+    return evaluate(run.network.to(device), loader)
 
 
 def _outcome(config: Config, plan: Plan, data: Data, evaluation: Evaluation) -> dict[str, Any]:

@@ -32,13 +32,15 @@ class StopSignal:
 
     Args:
         then: what to do with the first one's number, at once.
+        heard: say that it came.
 
     Attributes:
         received: its number, or None. Noted in the main thread alone, where signals arrive.
     """
 
-    def __init__(self, then: Callable[[int], object] | None = None) -> None:
+    def __init__(self, then: Callable[[int], object] | None = None, *, heard: bool = True) -> None:
         self.received: int | None = None
+        self._heard = heard
         self._then = then
         self._before: dict[int, Any] = {}
 
@@ -62,7 +64,7 @@ class StopSignal:
     def _note(self, number: int, frame: FrameType | None) -> None:
         line = f"\n{signal.Signals(number).name}: stopping at the next batch; again: at once.\n"
         with contextlib.suppress(OSError):  # not print: it may be what was interrupted
-            os.write(2, line.encode())
+            os.write(2, line.encode() if self._heard else b"")
         for stop in reversed(_in_use):  # those around it hear it, too: the next is the second
             stop._give_back()
             stop.received = number

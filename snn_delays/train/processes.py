@@ -1,0 +1,208 @@
+"""Several processes that train one network, in step; the first writes, and speaks for all.
+
+torchrun starts them. Each has the whole network and a part of every batch, and gradients are added
+up after backward, in one vector. torch's DistributedDataParallel would do so too, sooner and while
+backward runs, but by hooks on a wrapped network, and it averages: it knows nothing of parts of
+unequal size. These networks have a few MB of parameters, so there is little to hide.
+
+What is said here of one process's failure holds where the others wait for it; in the midst of a
+training they notice that their connection is gone, or torchrun ends them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from snn_delays.errors import Elsewhere, Interrupted, UserError
+from snn_delays.ops.sums import in_turns, processes, rank
+from snn_delays.place import Place, place
+
+T = TypeVar("T")
+
+WAIT = datetime.timedelta(hours=24)  # for the first process, which may have frames to make
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes, or the only one."""
+    return rank() == 0
+
+
+@contextlib.contextmanager
+def group(device: torch.device) -> Iterator[None]:
+    """Within it, this process is one of those that torchrun started; without torchrun, alone.
+
+    Messages travel by gloo between CPUs, and by NCCL between GPUs, one to a process. All but the
+    first are silent, unless they fail.
+
+    Raises:
+        UserError: the processes have no GPU each.
+    """
+    here = place()
+    if here.processes == 1:
+        yield
+        return
+    if device.type == "cuda":
+        _take_gpu(here)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=WAIT)
+    try:
+        with _failing_in(here), _silent(not here.is_first):
+            _check_devices(device)
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _take_gpu(here: Place) -> None:
+    count = torch.cuda.device_count()
+    if here.on_machine >= count:
+        raise UserError(
+            f"This machine has {count} GPUs for more processes: start as many"
+            f" (--nproc-per-node={count}), or use device=cpu."
+        )
+    torch.cuda.set_device(here.on_machine)
+
+
+def _check_devices(device: torch.device) -> None:
+    kinds = in_turns([device.type])
+    if len(set(kinds)) > 1:
+        raise said_once(UserError("Some processes see a GPU, others do not; give device=cpu."))
+
+
+@contextlib.contextmanager
+def _failing_in(here: Place) -> Iterator[None]:
+    """Errors say which process they are of; that another one is gone is no error of this one's."""
+    try:
+        yield
+    except (Elsewhere, Interrupted):
+        raise
+    except UserError as error:
+        raise UserError(str(error) if here.is_first else f"{here}: {error}") from error
+    except Exception as error:
+        if _is_lost(error):
+            raise Elsewhere("Another process of this training ended before its time.") from error
+        error.add_note(f"This was {here}.")
+        raise
+
+
+def _is_lost(error: Exception) -> bool:
+    words = ("connection closed", "connection reset", "broken pipe", "connection refused")
+    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
+
+
+@contextlib.contextmanager
+def _silent(on: bool) -> Iterator[None]:
+    if not on:
+        yield
+        return
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            open(os.devnull, "w") as nothing,
+            contextlib.redirect_stdout(nothing),
+            contextlib.redirect_stderr(nothing),
+        ):
+            yield
+    finally:
+        logging.disable(before)
+
+
+# ---- in step -----------------------------------------------------------------------------------
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What ``make`` gives in the first process, in all of them.
+
+    Raises:
+        Elsewhere: it failed there.
+    """
+    made, error = _tried(make) if is_first() else (None, None)
+    _refuse(error)
+    if processes() == 1:
+        return made  # type: ignore[return-value]
+    carried = [made]
+    dist.broadcast_object_list(carried)
+    return carried[0]  # type: ignore[return-value]
+
+
+def first_then_others(make: Callable[[], T]) -> T:
+    """``make`` in the first process, which may make files for all, and then in the others.
+
+    Raises:
+        Elsewhere: it failed in another process.
+    """
+    made: T | None = None
+    for turn in (is_first(), not is_first()):
+        error = None
+        if turn:
+            made, error = _tried(make)
+        _refuse(error)
+    return made  # type: ignore[return-value]
+
+
+def _tried(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return make(), None
+    except Exception as error:
+        if processes() == 1:
+            raise
+        return None, error
+
+
+def said_once(error: UserError) -> UserError:
+    """An error that all processes have, as this one is to raise it: the first says it."""
+    return error if is_first() else Elsewhere(str(error))
+
+
+def _refuse(error: Exception | None) -> None:
+    """Where one process has an error, end all; the first that has one says it."""
+    failed = in_turns([error is not None])
+    if not any(failed):
+        return
+    if error is not None and failed.index(True) == rank():
+        raise error
+    raise Elsewhere("Another process of this training failed.")
+
+
+def signal_of_any(received: int | None) -> int | None:
+    """The signal that this process has received, or another one, so that all stop together."""
+    if processes() == 1:
+        return received
+    number = torch.tensor(received or 0)
+    dist.all_reduce(number, dist.ReduceOp.MAX)
+    return int(number) or None
+
+
+# ---- gradients ---------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def add_up(network: nn.Module, means: Tensor) -> Tensor:
+    """Add up over all processes the gradients of a network, in place, and ``means`` with them.
+
+    Args:
+        network: where backward has run, of a loss that counts as much as this process's samples.
+        means: other numbers of its samples, which count as much, [N].
+
+    Returns:
+        ``means`` over the whole batch.
+    """
+    if processes() == 1:
+        return means
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = torch.cat([*(g.flatten() for g in gradients), means.to(gradients[0].dtype)])
+    dist.all_reduce(flat)
+    *sums, means = flat.split([*(g.numel() for g in gradients), len(means)])
+    for gradient, total in zip(gradients, sums, strict=True):
+        gradient.copy_(total.view_as(gradient))
+    return means
