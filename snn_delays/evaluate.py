@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from snn_delays.data.loaders import Batch, Loader
+from snn_delays.data.loaders import Batch
+from snn_delays.data.resident import Batches
 from snn_delays.ops.sums import in_turns, processes, rank
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
@@ -114,7 +115,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, loader: Loader) -> Evaluation:
+def evaluate(network: nn.Module, loader: Batches) -> Evaluation:
     """Run the deployed network (evaluation mode: rounded delays) over a loader.
 
     Several processes take whole batches by turns and tell one another, so each has what one alone

@@ -147,6 +147,10 @@ class Loader:
             return order
         return np.random.default_rng([self.shuffle_seed, epoch]).permutation(order)
 
+    def places(self, epoch: int, number: int) -> NDArray[np.int64]:
+        """[B] places of the samples of a batch of an epoch, both counted from 0."""
+        return self.order(epoch)[number * self.batch_size :][: self.batch_size]
+
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """Of an epoch, batch ``first`` and every ``every``-th after it, both counted from 0."""
         order = self.order(epoch)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from snn_delays.data.loaders import Batch, Loader, Samples
@@ -57,6 +58,10 @@ class ResidentLoader:
         """As the loader's."""
         return self.loader.device
 
+    def places(self, epoch: int, number: int) -> NDArray[np.int64]:
+        """As the loader's."""
+        return self.loader.places(epoch, number)
+
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """As the loader's; the order is brought over once."""
         loader, order = self.loader, self.loader.order(epoch)
@@ -70,6 +75,14 @@ class ResidentLoader:
             x = self.frames_TNI[:steps].index_select(1, index).to(loader.dtype)
             y = self.labels[index]
             yield Batch(x, y, y, numbers, None if len(y) == len(numbers) else rows, share)
+
+
+Batches = Loader | ResidentLoader
+
+
+def on_device(loader: Loader) -> Batches:
+    """The same batches, from the device where they fit."""
+    return ResidentLoader.of(loader) if fits(loader) else loader
 
 
 def fits(loader: Loader) -> bool:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn_delays.data.loaders import Batch, Samples
+from snn_delays.data.loaders import Samples
 from snn_delays.files import replace_file
 from snn_delays.nn import Network
 
@@ -20,11 +22,17 @@ REPORTED = 0.5  # share of a layer's neurons from which on a person is told
 
 
 class NonFinite(Exception):
-    """A loss or gradient that is infinite or NaN; the batch that gave it, and its number."""
+    """A loss or gradient that is infinite or NaN.
 
-    def __init__(self, loss: float, batch: Batch, number: int) -> None:
+    Args:
+        loss: the loss.
+        number: of the batch that gave it, from 0.
+        places: of the batch in the samples, [B].
+    """
+
+    def __init__(self, loss: float, number: int, places: NDArray[np.int64]) -> None:
         super().__init__()
-        self.loss, self.batch, self.number = loss, batch, number
+        self.loss, self.number, self.places = loss, number, places
 
     @property
     def what(self) -> str:
@@ -37,19 +45,19 @@ class NonFinite(Exception):
 
         Args:
             path: file to write.
-            samples: what the batch's numbers count.
+            samples: what the places are in.
             epoch: from 1.
         """
-        rows = samples.rows[self.batch.numbers]
+        rows = samples.rows[self.places]
         held = [{"file": str(samples.stores[s].source), "sample": int(i)} for s, i in rows]
         content = {"epoch": epoch, "batch": self.number + 1, "loss": str(self.loss)}
         replace_file(path, json.dumps({**content, "samples": held}, indent=1).encode())
 
 
-def gradients_are_finite(network: nn.Module) -> bool:
-    """Whether every gradient is a number."""
+def gradients_are_finite(network: nn.Module) -> Tensor:
+    """Whether every gradient is a number, a scalar on the device."""
     finite = [p.grad.isfinite().all() for p in network.parameters() if p.grad is not None]
-    return bool(torch.stack(finite).all())
+    return torch.stack(finite).all()
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ the checkpoint, so a training that was stopped anywhere ends as if it had not be
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -16,31 +15,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snn_delays.config import Config
-from snn_delays.data.loaders import Batch, Loader, Samples
+from snn_delays.data.loaders import Loader, Samples
+from snn_delays.data.resident import Batches, on_device
 from snn_delays.data.splits import sort_names
-from snn_delays.device import autocast, pick_dtype
+from snn_delays.device import pick_dtype
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
-from snn_delays.ops.sums import Part, processes, rank, sharing
+from snn_delays.ops.sums import processes, rank
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
 from snn_delays.train.faults import writing
 from snn_delays.train.guards import (
     NONFINITE_FILE,
     NonFinite,
     describe_activity,
-    gradients_are_finite,
     layer_activity,
 )
 from snn_delays.train.optim import Optimizers, build_optimizers
-from snn_delays.train.processes import add_up, is_first, said_once, signal_of_any
+from snn_delays.train.processes import is_first, said_once, signal_of_any
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
+from snn_delays.train.step import build_step
+from snn_delays.train.tally import Sums, Tally
 from snn_delays.train.trace import delay_trace, drawn_delays
 from snn_delays.train.tracking import NoTracker, Tracker
 
@@ -104,28 +105,6 @@ class RunFolder:
             replace_file(self.path / METRICS_FILE, text.encode())
 
 
-@dataclass
-class Sums:
-    """Running sums of an epoch."""
-
-    loss: float = 0.0
-    right: int = 0
-    seen: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-
-    def metrics(self) -> dict[str, float]:
-        """Means of the epoch, and its speed."""
-        skipped = {"skipped_batches": self.skipped} if self.skipped else {}
-        return {
-            "train_loss": self.loss / self.seen,
-            "train_accuracy": self.right / self.seen,
-            "samples_per_second": round(self.seen / self.seconds, 1),
-            "seconds": round(self.seconds, 2),
-            **skipped,
-        }
-
-
 class Training:
     """A network drawn with ``config.seed``, and all that trains it.
 
@@ -155,8 +134,10 @@ class Training:
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
         self.steps = padded_steps(config, plan.train)
-        self.loader = build_loader(config, plan.train, self.steps, device, training=True)
-        self.selector = plan.select and build_loader(config, plan.select, self.steps, device)
+        self.loader = on_device(build_loader(config, plan.train, self.steps, device, training=True))
+        self.selector = plan.select and on_device(
+            build_loader(config, plan.select, self.steps, device)
+        )
         self.sigma = sigma_at(position.epoch, config.train, config.model.layer_taps)
         self._best: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
@@ -237,12 +218,14 @@ class Training:
             )
             raise said_once(UserError(sentence)) from error
 
-    def _after_batch(self, number: int, sums: Sums) -> None:
+    def _after_batch(self, number: int, tally: Tally) -> None:
         """Save where it is time to, or where a signal came; ``number`` batches are done."""
         late = time.monotonic() - self._saved_at > 60 * self.config.train.checkpoint_minutes
         signal = self._signal()
         if (late or signal) and number < len(self.loader):
-            self.position.batch, self.position.sums = number, asdict(sums)
+            if self.config.train.nonfinite == "stop":
+                check(tally, self.loader, self.position.epoch)
+            self.position.batch, self.position.sums = number, asdict(tally.read())
             self.save()
             self._stop_if(signal)
 
@@ -326,7 +309,7 @@ class Training:
 def train_epoch(
     network: Network,
     optimizers: Optimizers,
-    loader: Loader,
+    loader: Batches,
     epoch: int,
     progress: Progress,
     *,
@@ -334,7 +317,7 @@ def train_epoch(
     skip_nonfinite: bool = False,
     first: int = 0,
     sums: Sums | None = None,
-    after_batch: Callable[[int, Sums], None] | None = None,
+    after_batch: Callable[[int, Tally], None] | None = None,
 ) -> dict[str, float]:
     """One pass over the training data; its mean loss, accuracy and speed.
 
@@ -348,60 +331,38 @@ def train_epoch(
         skip_nonfinite: leave out a batch whose loss or gradient is infinite or NaN.
         first: batch to begin with, from 0.
         sums: of the batches before it.
-        after_batch: called with the number of batches done and the sums.
+        after_batch: called with the number of batches done and their tally.
 
     Raises:
         NonFinite: a loss or gradient became infinite or NaN.
         UserError: no batch was left.
     """
     network.train()
-    sums = sums or Sums()
-    started = time.perf_counter() - sums.seconds
+    tally = Tally(sums or Sums(), loader.device)
+    step = build_step(network, optimizers, precision, loader.device)
+    waits = loader.device.type != "cuda"  # or who looks at results stops the GPU
     for number, batch in enumerate(loader.epoch(epoch, first), first):
-        buffers = [b.clone() for b in network.buffers()] if skip_nonfinite else []
-        right, loss = _step(network, optimizers, batch, precision)
-        if right is None and not skip_nonfinite:
-            raise NonFinite(loss, batch, number)
-        if right is None:
-            sums.skipped += 1
-            for now, before in zip(network.buffers(), buffers, strict=True):
-                now.copy_(before)  # running means, which the batch has spoilt
-        else:
-            sums.seen += len(batch.numbers)
-            sums.loss += loss * len(batch.numbers)
-            sums.right += int(right)
-        sums.seconds = time.perf_counter() - started
-        progress.batch(epoch + 1, sums.loss, sums.right, sums.seen, sums.seconds)
+        tally.add(number, len(batch.numbers), step(batch))
+        if waits and not skip_nonfinite:
+            check(tally, loader, epoch)
+        progress.batch(epoch + 1, tally.glance())
         if after_batch is not None:
-            after_batch(number + 1, sums)
-    if not sums.seen:
+            after_batch(number + 1, tally)
+    if not skip_nonfinite:
+        check(tally, loader, epoch)
+    found = tally.read()
+    if not found.seen:
         sentence = f"Every batch of epoch {epoch + 1} was infinite or NaN; lower the rates."
         raise said_once(UserError(sentence))
-    return sums.metrics()
+    return found.metrics()
 
 
-def _step(
-    network: Network, optimizers: Optimizers, batch: Batch, precision: str
-) -> tuple[Tensor | None, float]:
-    """Number of right answers and mean loss, over all processes' parts of the batch.
-
-    No answers, and no step taken, where loss or gradient is not finite: in all processes alike,
-    since these are sums over all.
-    """
-    optimizers.zero_grad()
-    with sharing(batch.rows and Part(batch.rows, len(batch.numbers))):
-        with autocast(precision, batch.x.device):
-            scores = network(batch.x)
-        loss = batch.share * nn.functional.cross_entropy(scores, batch.target)
-        loss.backward()
-    right = batch.share * (scores.argmax(1) == batch.y).to(loss.dtype).mean()
-    loss, right = add_up(network, torch.stack([loss.detach(), right]))
-    value = loss.item()
-    if not (math.isfinite(value) and gradients_are_finite(network)):
-        return None, value
-    optimizers.step()
-    network.constrain()
-    return (right * len(batch.numbers)).round(), value
+def check(tally: Tally, loader: Batches, epoch: int) -> None:
+    """Raise ``NonFinite`` for the first batch of an epoch, from 0, that was so."""
+    bad = tally.first_bad()
+    if bad is not None:
+        number, loss = bad
+        raise NonFinite(loss, number, loader.places(epoch, number))
 
 
 def _rank(config: Config, evaluation: Evaluation) -> tuple[float, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from snn_delays.config import TrainConfig
@@ -25,13 +27,34 @@ class Optimizers:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
 
-    def step(self) -> None:
-        """Update all parameters."""
+    def step(self, unless: Tensor | None = None) -> None:
+        """Update all parameters, but where ``unless``, a scalar on their device, is true."""
         for optimizer in self.optimizers.values():
+            # what torch's gradient scaler tells fused optimisers, so that nobody need wait for it
+            optimizer.found_inf = None if unless is None else unless.float()  # type: ignore[attr-defined]
             optimizer.step()
-            for group in optimizer.param_groups:  # fused, it does not count as a change
-                for parameter in group["params"]:
-                    torch.autograd.graph.increment_version(parameter)
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Parameters have changed; torch's fused optimisers and CUDA graphs do not say so."""
+        for group in self._groups():
+            for parameter in group["params"]:
+                torch.autograd.graph.increment_version(parameter)
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Within it a CUDA graph may record steps; the fused step does the same either way."""
+        for group in self._groups():
+            group["capturable"] = True
+        try:
+            yield
+        finally:
+            for group in self._groups():
+                group["capturable"] = False
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        for optimizer in self.optimizers.values():
+            yield from optimizer.param_groups
 
     def end_epoch(self) -> None:
         """Move the learning rates on; they change once per epoch."""

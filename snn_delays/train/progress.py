@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from snn_delays.train.tally import Sums
+
 
 class Progress:
     """A bar with loss, accuracy, samples per second and time left; a line per epoch below it.
@@ -47,12 +49,13 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def batch(self, epoch: int, loss: float, right: int, seen: int, seconds: float) -> None:
+    def batch(self, epoch: int, sums: Sums) -> None:
         """Show the running means of epoch ``epoch`` (from 1), from its sums so far."""
         self._bar.set_description_str(f"{self._title} {epoch}/{self._epochs}", refresh=False)
-        seen = max(seen, 1)
+        seen = max(sums.seen, 1)
         self._bar.set_postfix_str(
-            f"loss {loss / seen:.3f}, accuracy {right / seen:.1%}, {seen / seconds:.0f} samples/s",
+            f"loss {sums.loss / seen:.3f}, accuracy {sums.right / seen:.1%},"
+            f" {seen / sums.seconds:.0f} samples/s",
             refresh=False,
         )
         self._bar.update()

@@ -20,6 +20,7 @@ from snn_delays.errors import UserError
 from snn_delays.files import replacing
 from snn_delays.nn import build_network
 from snn_delays.train import checkpoint, loop, run, tracking
+from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import (
     checkpoint_path,
     load_run,
@@ -332,7 +333,7 @@ def test_too_little_memory_is_one_sentence(small_config, monkeypatch) -> None:
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "_step", step)
+            patch.setattr(training_step, "take_step", step)
             with pytest.raises(
                 UserError, match=r"Memory ran out .* with a lower train\.batch_size"
             ):
@@ -364,8 +365,8 @@ def test_a_nan_stops_the_run_and_names_the_samples(backend, small_config, monkey
         pytest.skip("numba is not installed")
     seen: list[Batch] = []
     poison(monkeypatch, 2)
-    real = loop._step
-    monkeypatch.setattr(loop, "_step", lambda *a: (seen.append(a[2]), real(*a))[1])
+    real = training_step.take_step
+    monkeypatch.setattr(training_step, "take_step", lambda *a: (seen.append(a[2]), real(*a))[1])
     config = small_config(protocol="last")
     config.backend = backend
     with pytest.raises(UserError, match=r" became .* in epoch 1, batch 3, whose samples"):

@@ -19,6 +19,7 @@ import torch
 
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.train import folder, loop
+from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.train.run import train
 
@@ -70,14 +71,14 @@ def train_for(batches: int, config, monkeypatch) -> None:
     """Let a training run for a number of batches, or to its end."""
     left = [batches]
 
-    def step(*arguments, real=loop._step):
+    def step(*arguments, real=training_step.take_step):
         if left[0] == 0:
             raise Enough
         left[0] -= 1
         return real(*arguments)
 
     with monkeypatch.context() as patch, contextlib.suppress(Enough):
-        patch.setattr(loop, "_step", step)
+        patch.setattr(training_step, "take_step", step)
         train(config)
 
 
@@ -196,7 +197,7 @@ def test_a_signal_saves_and_stops(reference, monkeypatch, request) -> None:
     train(whole)
     config = reference(name="stopped")
     config.resume, config.train.checkpoint_minutes = "auto", 1000.0
-    real = loop._step
+    real = training_step.take_step
     for number, batches in ((signal.SIGTERM, 2), (signal.SIGINT, 3), (signal.SIGUSR1, 1)):
         left = [batches]
 
@@ -207,7 +208,7 @@ def test_a_signal_saves_and_stops(reference, monkeypatch, request) -> None:
             return real(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "_step", step)
+            patch.setattr(training_step, "take_step", step)
             with pytest.raises(Interrupted) as stopped:
                 train(config)
         assert stopped.value.signal == number

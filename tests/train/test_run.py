@@ -14,6 +14,7 @@ from snn_delays.data.cache import FrameStore
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.train import loop, run
+from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import Position, checkpoint_path, load_run
 from snn_delays.train.loop import build_loader
 from snn_delays.train.run import train
@@ -158,13 +159,13 @@ def test_outside_the_papers_protocol_all_samples_have_one_length(small_config, m
     config = small_config()
     longest = run.load_data(config).train.longest
     lengths = set()
-    original = loop._step
+    original = training_step.take_step
 
     def step(network, optimizers, batch, precision):
         lengths.add(len(batch.x))
         return original(network, optimizers, batch, precision)
 
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(training_step, "take_step", step)
     train(config)
     assert lengths == {longest}
     assert load_run(config.out).meta.steps == longest

@@ -1,0 +1,81 @@
+"""A training step recorded as a CUDA graph and played back: one launch instead of hundreds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import torch
+from torch import Size
+
+from snn_delays.data.loaders import Batch
+from snn_delays.train.optim import Optimizers
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Recording(Generic[T]):
+    """A graph, the batch that it reads and the outcome that it writes."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    outcome: T
+
+    def play(self, batch: Batch) -> T:
+        """The outcome of a batch of the same shape, good until the next one is played."""
+        self.batch.x.copy_(batch.x)
+        self.batch.y.copy_(batch.y)
+        if batch.target is not batch.y:
+            self.batch.target.copy_(batch.target)
+        self.graph.replay()
+        return self.outcome
+
+
+class RecordedStep(Generic[T]):
+    """A step of batches, recorded for each shape when it comes a second time.
+
+    The first time it runs as it is, so that kernels are compiled and memory is there. Numbers that
+    are no tensors (learning rates, sigma) are recorded as they are then: it serves one epoch.
+
+    Args:
+        step: of a batch; it must not wait for the GPU.
+        optimizers: that it moves.
+    """
+
+    def __init__(self, step: Callable[[Batch], T], optimizers: Optimizers) -> None:
+        self._step, self._optimizers = step, optimizers
+        self._ran: set[tuple[Size, Size]] = set()
+        self._recordings: dict[tuple[Size, Size], _Recording[T]] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, batch: Batch) -> T:
+        """Take a step."""
+        shape = batch.x.shape, batch.target.shape
+        if shape not in self._ran:
+            self._ran.add(shape)
+            return self._aside(batch)
+        if shape not in self._recordings:
+            self._recordings[shape] = self._record(batch)
+        outcome = self._recordings[shape].play(batch)
+        self._optimizers.note_change()
+        return outcome
+
+    def _aside(self, batch: Batch) -> T:
+        """On a stream of its own, as torch asks for before a recording."""
+        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            outcome = self._step(batch)
+        here.wait_stream(aside)
+        return outcome
+
+    def _record(self, batch: Batch) -> _Recording[T]:
+        y = batch.y.clone()
+        target = y if batch.target is batch.y else batch.target.clone()
+        batch = replace(batch, x=batch.x.clone(), y=y, target=target)
+        graph = torch.cuda.CUDAGraph()
+        with self._optimizers.recorded(), torch.cuda.graph(graph, pool=self._pool):
+            outcome = self._step(batch)
+        return _Recording(graph, batch, outcome)
