@@ -392,16 +392,15 @@ def _step(
     with sharing(batch.rows and Part(batch.rows, len(batch.numbers))):
         with autocast(precision, batch.x.device):
             scores = network(batch.x)
-        loss = batch.share * nn.functional.cross_entropy(scores, batch.target)
-        loss.backward()
-    right = batch.share * (scores.argmax(1) == batch.y).to(loss.dtype).mean()
-    loss, right = add_up(network, torch.stack([loss.detach(), right]))
+        loss = nn.functional.cross_entropy(scores, batch.target)
+        loss.backward(torch.full_like(loss, batch.share))
+    loss, right = add_up(network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum())
     value = loss.item()
     if not (math.isfinite(value) and gradients_are_finite(network)):
         return None, value
     optimizers.step()
     network.constrain()
-    return (right * len(batch.numbers)).round(), value
+    return right, value
 
 
 def _rank(config: Config, evaluation: Evaluation) -> tuple[float, float]:

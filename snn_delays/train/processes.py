@@ -16,18 +16,20 @@ import datetime
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from snn_delays.data.loaders import Batch
 from snn_delays.errors import Elsewhere, Interrupted, UserError
 from snn_delays.ops.sums import in_turns, processes, rank
 from snn_delays.place import Place, place
 
 T = TypeVar("T")
 
+GONE = "Another process of this training ended; resume=auto goes on from the last checkpoint."
 WAIT = datetime.timedelta(hours=24)  # for the first process, which may have frames to make
 
 
@@ -89,7 +91,7 @@ def _failing_in(here: Place) -> Iterator[None]:
         raise UserError(str(error) if here.is_first else f"{here}: {error}") from error
     except Exception as error:
         if _is_lost(error):
-            raise Elsewhere("Another process of this training ended before its time.") from error
+            raise said_once(UserError(GONE)) from error
         error.add_note(f"This was {here}.")
         raise
 
@@ -187,22 +189,25 @@ def signal_of_any(received: int | None) -> int | None:
 
 
 @torch.no_grad()
-def add_up(network: nn.Module, means: Tensor) -> Tensor:
-    """Add up over all processes the gradients of a network, in place, and ``means`` with them.
+def add_up(network: nn.Module, batch: Batch, loss: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Add up over all processes what each has of a batch; gradients in place.
 
     Args:
-        network: where backward has run, of a loss that counts as much as this process's samples.
-        means: other numbers of its samples, which count as much, [N].
+        network: where backward has run, of ``batch.share`` times the loss.
+        batch: this process's part.
+        loss: mean over the part.
+        right: number of right answers in the part.
 
     Returns:
-        ``means`` over the whole batch.
+        Mean loss and number of right answers over the whole batch.
     """
     if processes() == 1:
-        return means
+        return loss, right
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    means = batch.share * torch.stack([loss, right / len(batch.y)])
     flat = torch.cat([*(g.flatten() for g in gradients), means.to(gradients[0].dtype)])
     dist.all_reduce(flat)
     *sums, means = flat.split([*(g.numel() for g in gradients), len(means)])
     for gradient, total in zip(gradients, sums, strict=True):
         gradient.copy_(total.view_as(gradient))
-    return means
+    return means[0], (means[1] * len(batch.numbers)).round()

@@ -38,9 +38,7 @@ class StopSignal:
         received: its number, or None. Noted in the main thread alone, where signals arrive.
     """
 
-    def __init__(
-        self, then: Callable[[int], object] | None = None, *, heard: bool = True
-    ) -> None:
+    def __init__(self, then: Callable[[int], object] | None = None, *, heard: bool = True) -> None:
         self.received: int | None = None
         self._heard = heard
         self._then = then
