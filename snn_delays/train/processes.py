@@ -1,12 +1,13 @@
 """Several processes that train one network, in step; the first writes, and speaks for all.
 
 torchrun starts them. Each has the whole network and a part of every batch, and gradients are added
-up after backward, in one vector. torch's DistributedDataParallel would do so too, sooner and while
-backward runs, but by hooks on a wrapped network, and it averages: it knows nothing of parts of
-unequal size. These networks have a few MB of parameters, so there is little to hide.
+up after backward, in one vector that carries loss and right answers along: a sum that is not finite
+is so in all processes, and all act alike. torch's DistributedDataParallel adds up while backward
+runs, which is worth little for the few MB of these networks; it wraps the network, and averages
+where parts of unequal size ask for a sum.
 
-What is said here of one process's failure holds where the others wait for it; in the midst of a
-training they notice that their connection is gone, or torchrun ends them.
+Before training, processes ask one another whether they are well. In the midst of it a process that
+fails just ends; the others find their connection gone, or torchrun ends them.
 """
 
 from __future__ import annotations
@@ -42,11 +43,12 @@ def is_first() -> bool:
 def group(device: torch.device) -> Iterator[None]:
     """Within it, this process is one of those that torchrun started; without torchrun, alone.
 
-    Messages travel by gloo between CPUs, and by NCCL between GPUs, one to a process. All but the
-    first are silent, unless they fail.
+    Sums travel by gloo between CPUs, and by NCCL between GPUs, one to a process. All but the first
+    are silent, unless they fail.
 
     Raises:
-        UserError: the processes have no GPU each.
+        UserError: some process has no GPU of its own where others have one.
+        Elsewhere: another process says it.
     """
     here = place()
     if here.processes == 1:
@@ -88,7 +90,9 @@ def _failing_in(here: Place) -> Iterator[None]:
     except (Elsewhere, Interrupted):
         raise
     except UserError as error:
-        raise UserError(str(error) if here.is_first else f"{here}: {error}") from error
+        if here.is_first:
+            raise
+        raise UserError(f"{here}: {error}") from error
     except Exception as error:
         if _is_lost(error):
             raise said_once(UserError(GONE)) from error
