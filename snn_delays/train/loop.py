@@ -26,7 +26,7 @@ from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
-from snn_delays.ops.sums import Part, processes, rank, sharing
+from snn_delays.ops.sums import processes, rank, sharing
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
 from snn_delays.train.faults import writing
 from snn_delays.train.guards import (
@@ -389,7 +389,7 @@ def _step(
     since these are sums over all.
     """
     optimizers.zero_grad()
-    with sharing(batch.rows and Part(batch.rows, len(batch.numbers))):
+    with sharing(batch.part):
         with autocast(precision, batch.x.device):
             scores = network(batch.x)
         loss = nn.functional.cross_entropy(scores, batch.target)
