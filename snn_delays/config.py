@@ -272,7 +272,7 @@ class TrainConfig:
         choices=("validation", "refit", "last", "paper"),
     )
     epochs: int = option(150, "passes over the training data", at_least=1)
-    batch_size: int = option(256, "samples per step", at_least=1)
+    batch_size: int = option(256, "samples per step, of all processes together", at_least=1)
     lr_weight: float = option(5e-3, "peak learning rate of weights and BatchNorm", above=0)
     lr_delay: float = option(0.1, "initial learning rate of delays, steps per update", above=0)
     weight_decay: float = option(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from snn_delays.errors import UserError
-
 
 @dataclass(frozen=True)
 class Place:
@@ -32,19 +30,7 @@ class Place:
 
 
 def place() -> Place:
-    """This process's place.
-
-    Raises:
-        UserError: the variables contradict one another.
-    """
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    """This process's place; alone where RANK or WORLD_SIZE is not set."""
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         return Place()
-    try:
-        found = Place(*(int(os.environ[name]) for name in names))
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            "WORLD_SIZE asks for several processes, but RANK and LOCAL_RANK do not say which this"
-            " is; start them by torchrun, or unset WORLD_SIZE."
-        ) from error
-    return found
+    return Place(*(int(os.environ.get(n, 0)) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))

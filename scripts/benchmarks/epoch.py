@@ -128,8 +128,8 @@ class WatchedLoader(Loader):
     waits: list[float] = field(default_factory=list)
 
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
-        """The batches of an epoch, both counted from 0, from batch ``first`` on."""
-        batches = super().epoch(epoch, first)
+        """As the loader that is watched."""
+        batches = super().epoch(epoch, first, every)
         while True:
             started = time.perf_counter()
             batch = next(batches, None)

@@ -9,6 +9,7 @@ from importlib import metadata
 
 from snn_delays.cli.groups import complete
 from snn_delays.config import nearest
+from snn_delays.place import place
 
 COMMANDS = {
     "train": "train a network and test it",
@@ -18,6 +19,7 @@ COMMANDS = {
     "data": "prepare, verify and describe data sets; encode audio as spikes",
     "demo": "train with learned, fixed and no delays on data made here, and compare",
 }
+ALONE = ("benchmark", "demo")  # these train several networks, each in one process
 DATA_ACTIONS = ("prepare", "verify", "info", "encode")
 
 USAGE = "usage: snn-delays <command> [option=value ...]\n\ncommands:\n{commands}\n\n{rest}"
@@ -45,8 +47,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    if command != "train" and "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
-        print(f"torchrun starts `snn-delays train` alone, not {command}.", file=sys.stderr)
+    if command in ALONE and place().processes > 1:
+        if place().is_first:
+            print(f"torchrun starts `snn-delays train`, not {command}.", file=sys.stderr)
         sys.exit(2)
     _run(command, arguments[1:])
 

@@ -19,6 +19,7 @@ from snn_delays.data.augment import augment
 from snn_delays.data.cache import FrameStore
 from snn_delays.data.recordings import to_float
 from snn_delays.data.speech import augment_waves, log_mel
+from snn_delays.ops.sums import Part
 
 AHEAD = 2  # batches made while another is trained on
 
@@ -108,6 +109,11 @@ class Batch:
     numbers: NDArray[np.int64]
     rows: slice | None = None
     share: float = 1.0
+
+    @property
+    def part(self) -> Part | None:
+        """What this process has of a batch that others share."""
+        return None if self.rows is None else Part(self.rows, len(self.numbers))
 
 
 @dataclass(frozen=True)

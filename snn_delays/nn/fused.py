@@ -15,7 +15,7 @@ from snn_delays.ops.block import BlockSettings, FusedBlock
 from snn_delays.ops.delay import BACKENDS, spectral_pays
 from snn_delays.ops.kept import forget
 from snn_delays.ops.spectral import Plan, SpectralLinear, ToSpectrum, make_plan
-from snn_delays.ops.sums import whole_batch
+from snn_delays.ops.sums import largest_part, whole_batch
 
 if TYPE_CHECKING:
     from snn_delays.nn.delayed_linear import DelayedLinear
@@ -83,9 +83,9 @@ def why_not_fused(network: Network, x_TBI: Tensor) -> str | None:
 
 def _why_not_worth(linears: list[DelayedLinear], x_TBI: Tensor) -> str | None:
     """With backend=auto, the same rule as for one layer."""
-    steps = x_TBI.shape[0]
+    steps, batch = x_TBI.shape[0], largest_part(x_TBI.shape[1])
     for linear in linears[:-1]:
-        pays = spectral_pays(steps, x_TBI.shape[1], linear.weight, linear.taps, linear.extra_steps)
+        pays = spectral_pays(steps, batch, linear.weight, linear.taps, linear.extra_steps)
         if linear.backend == "auto" and not pays:
             return "a convolution is cheaper at these sizes"
         steps += linear.extra_steps

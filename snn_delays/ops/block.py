@@ -164,8 +164,8 @@ def _block_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of Y [F, 2, B, C], and in float64, from this process's samples, gamma and beta."""
     g, g_gamma, g_beta = _spikes_gradient(g_out, y, norm, mask, settings)
-    sums = over_processes(torch.stack([g_gamma, g_beta]))
-    return _norm_gradient(g, y, norm, *sums, settings.plan), g_gamma, g_beta
+    of_gamma, of_beta = over_processes(torch.stack([g_gamma, g_beta]))
+    return _norm_gradient(g, y, norm, of_gamma, of_beta, settings.plan), g_gamma, g_beta
 
 
 def _spikes_gradient(

@@ -59,6 +59,14 @@ def whole_batch(own: int) -> int:
     return own if _part is None else _part.whole
 
 
+def largest_part(own: int) -> int:
+    """Samples of the largest part, by which all decide alike what computes; ``own`` when alone.
+
+    What computes differently may add up other sums, and each process must add up the same.
+    """
+    return own if _part is None else -(-_part.whole // processes())
+
+
 def over_processes(sums: Tensor) -> Tensor:
     """``sums`` over the samples of all parts, in place; without others it is as it was."""
     if _part is not None:

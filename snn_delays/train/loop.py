@@ -299,7 +299,7 @@ class Training:
         self.optimizers.load_state_dict(saved["optimizers"])
         torch.set_rng_state(saved["rng"])
         if saved["rng_cuda"] and self.loader.device.type == "cuda":
-            states = saved["rng_cuda"]  # once one for each GPU of the machine
+            states = saved["rng_cuda"]  # earlier versions keep one for each GPU
             torch.cuda.set_rng_state(states[min(torch.cuda.current_device(), len(states) - 1)])
         self._best = saved["best"]
         if self._best is not None:  # the file may be damaged, or of an epoch that is lost

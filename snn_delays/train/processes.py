@@ -1,12 +1,13 @@
 """Several processes that train one network, in step; the first writes, and speaks for all.
 
 torchrun starts them. Each has the whole network and a part of every batch, and gradients are added
-up after backward, in one vector. torch's DistributedDataParallel would do so too, sooner and while
-backward runs, but by hooks on a wrapped network, and it averages: it knows nothing of parts of
-unequal size. These networks have a few MB of parameters, so there is little to hide.
+up after backward, in one vector that carries loss and right answers along: a sum that is not finite
+is so in all processes, and all act alike. torch's DistributedDataParallel adds up while backward
+runs, which is worth little for the few MB of these networks; it wraps the network, and averages
+where parts of unequal size ask for a sum.
 
-What is said here of one process's failure holds where the others wait for it; in the midst of a
-training they notice that their connection is gone, or torchrun ends them.
+Before training, processes ask one another whether they are well. In the midst of it a process that
+fails just ends; the others find their connection gone, or torchrun ends them.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from snn_delays.data.loaders import Batch
 from snn_delays.errors import Elsewhere, Interrupted, UserError
 from snn_delays.ops.sums import in_turns, processes, rank
 from snn_delays.place import Place, place
 
 T = TypeVar("T")
 
+GONE = "Another process of this training ended; resume=auto goes on from the last checkpoint."
 WAIT = datetime.timedelta(hours=24)  # for the first process, which may have frames to make
 
 
@@ -40,11 +43,12 @@ def is_first() -> bool:
 def group(device: torch.device) -> Iterator[None]:
     """Within it, this process is one of those that torchrun started; without torchrun, alone.
 
-    Messages travel by gloo between CPUs, and by NCCL between GPUs, one to a process. All but the
-    first are silent, unless they fail.
+    Sums travel by gloo between CPUs, and by NCCL between GPUs, one to a process. All but the first
+    are silent, unless they fail.
 
     Raises:
-        UserError: the processes have no GPU each.
+        UserError: some process has no GPU of its own where others have one.
+        Elsewhere: another process says it.
     """
     here = place()
     if here.processes == 1:
@@ -86,10 +90,12 @@ def _failing_in(here: Place) -> Iterator[None]:
     except (Elsewhere, Interrupted):
         raise
     except UserError as error:
-        raise UserError(str(error) if here.is_first else f"{here}: {error}") from error
+        if here.is_first:
+            raise
+        raise UserError(f"{here}: {error}") from error
     except Exception as error:
         if _is_lost(error):
-            raise Elsewhere("Another process of this training ended before its time.") from error
+            raise said_once(UserError(GONE)) from error
         error.add_note(f"This was {here}.")
         raise
 
@@ -187,22 +193,25 @@ def signal_of_any(received: int | None) -> int | None:
 
 
 @torch.no_grad()
-def add_up(network: nn.Module, means: Tensor) -> Tensor:
-    """Add up over all processes the gradients of a network, in place, and ``means`` with them.
+def add_up(network: nn.Module, batch: Batch, loss: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Add up over all processes what each has of a batch; gradients in place.
 
     Args:
-        network: where backward has run, of a loss that counts as much as this process's samples.
-        means: other numbers of its samples, which count as much, [N].
+        network: where backward has run, of ``batch.share`` times the loss.
+        batch: this process's part.
+        loss: mean over the part.
+        right: number of right answers in the part.
 
     Returns:
-        ``means`` over the whole batch.
+        Mean loss and number of right answers over the whole batch.
     """
     if processes() == 1:
-        return means
+        return loss, right
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    means = batch.share * torch.stack([loss, right / len(batch.y)])
     flat = torch.cat([*(g.flatten() for g in gradients), means.to(gradients[0].dtype)])
     dist.all_reduce(flat)
     *sums, means = flat.split([*(g.numel() for g in gradients), len(means)])
     for gradient, total in zip(gradients, sums, strict=True):
         gradient.copy_(total.view_as(gradient))
-    return means
+    return means[0], (means[1] * len(batch.numbers)).round()

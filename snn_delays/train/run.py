@@ -69,10 +69,10 @@ def train(config: Config) -> dict[str, Any]:
 
 def _train(config: Config, device: torch.device) -> dict[str, Any]:
     started = time.perf_counter()
-    out, result = from_first(lambda: _find(config, device))
-    if result is not None:
+    out, found = from_first(lambda: _find(config, device))
+    if found is not None:
         print(f"{out}/ holds a finished run; this is its result.", flush=True)
-        return {**result, "out": str(out)}
+        return {**found, "out": str(out)}
     config = resolved(config, out, device.type)
     data, network, backend = first_then_others(lambda: _prepare(config, device))
     with (
@@ -105,9 +105,9 @@ def _train(config: Config, device: torch.device) -> dict[str, Any]:
             "parts": position.parts,
             "seconds": round(folder.seconds, 1),
         }
-        result = from_first(lambda: _write_result(out, result))
-        folder.tracker.finish(result)
-    return {**result, "out": str(out)}
+        written = from_first(lambda: _write_result(out, result))
+        folder.tracker.finish(written)
+    return {**written, "out": str(out)}
 
 
 def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | None]:

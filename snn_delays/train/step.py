@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snn_delays.data.loaders import Batch
 from snn_delays.device import autocast
 from snn_delays.nn import Network
-from snn_delays.ops.sums import Part, processes, sharing
+from snn_delays.ops.sums import processes, sharing
 from snn_delays.train.graph import RecordedStep
 from snn_delays.train.guards import gradients_are_finite
 from snn_delays.train.optim import Optimizers
@@ -57,19 +57,18 @@ def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision:
     """
     before = [buffer.clone() for buffer in _statistics(network)]
     optimizers.zero_grad()
-    with sharing(batch.rows and Part(batch.rows, len(batch.numbers))):
+    with sharing(batch.part):
         with autocast(precision, batch.x.device):
             scores = network(batch.x)
-        loss = batch.share * nn.functional.cross_entropy(scores, batch.target)
-        loss.backward()
-    right = batch.share * (scores.argmax(1) == batch.y).to(loss.dtype).mean()
-    loss, right = add_up(network, torch.stack([loss.detach(), right]))
+        loss = nn.functional.cross_entropy(scores, batch.target)
+        loss.backward(torch.full_like(loss, batch.share))
+    loss, right = add_up(network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum())
     finite = loss.isfinite() & gradients_are_finite(network)
     optimizers.step(unless=~finite)
     network.constrain()
     for now, old in zip(_statistics(network), before, strict=True):
         now.copy_(torch.where(finite, now, old))
-    return Outcome(loss, (right * len(batch.numbers)).round(), finite)
+    return Outcome(loss, right, finite)
 
 
 def _statistics(network: nn.Module) -> list[Any]:
