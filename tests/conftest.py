@@ -17,7 +17,6 @@ from snn_delays.data.cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.recordings import SpikeSource
 
 
-
 def _interpret_kernels_without_gpu() -> None:
     """Triton's interpreter must be asked for before the first kernel is made."""
     import torch  # not before the package, whose __init__ says why

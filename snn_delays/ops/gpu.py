@@ -41,7 +41,7 @@ def why_not(x: Tensor) -> str | None:
     if triton is None:
         return MISSING
     if x.device.type not in (("cuda", "cpu") if INTERPRETED else ("cuda",)):
-        return "it runs on GPUs of the kind cuda only"
+        return "it runs on NVIDIA GPUs only"
     if x.dtype not in DTYPES:
         return "it needs float32, float64 or bfloat16"
     return None
