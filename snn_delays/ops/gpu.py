@@ -22,9 +22,10 @@ except ImportError as error:  # the portable implementations serve
     if error.name != "triton":
         MISSING = f"triton cannot be imported: {error}"
 
-__all__ = ["EXACT", "LANES", "WARPS", "grid", "jit", "serves", "tl", "why_not"]
+__all__ = ["jit", "launch", "serves", "tl", "why_not"]
 
 INTERPRETED = triton is not None and bool(triton.knobs.runtime.interpret)
+OLDEST = (7, 5)  # compute capability that the kernels compile for
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 # A lane is a sequence or a synapse, two of them to a thread: copies that run ahead of the loop move
@@ -33,7 +34,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 WARPS = 2
 LANES = 64 * WARPS
 # A product fused with a sum would round once instead of twice and move spikes.
-EXACT = {"num_warps": WARPS, "enable_fp_fusion": False}
+OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}
 
 
 def why_not(x: Tensor) -> str | None:
@@ -44,6 +45,8 @@ def why_not(x: Tensor) -> str | None:
         return "it runs on NVIDIA GPUs only"
     if x.dtype not in DTYPES:
         return "it needs float32, float64 or bfloat16"
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) < OLDEST:
+        return "the GPU is older than Triton supports"
     return None
 
 
@@ -57,6 +60,11 @@ def jit(function: Callable[..., Any]) -> Any:
     return function if triton is None else triton.jit(function)
 
 
-def grid(lanes: int, parts: int = 1) -> tuple[int, int]:
-    """Programs for so many lanes, and for parts of the sequences."""
-    return -(-lanes // LANES), parts
+def launch(kernel: Any, lanes: int, *arguments: Any, parts: int = 1, **constants: Any) -> None:
+    """Run a kernel of so many lanes, and of parts of the sequences, where its first tensor is.
+
+    Contiguous tensors and sizes come in the kernel's order, its constants by name.
+    """
+    programs = -(-lanes // LANES), parts
+    with torch.cuda.device_of(arguments[0]):
+        kernel[programs](*arguments, LANES=LANES, **OPTIONS, **constants)

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from snn_delays.ops.gpu import EXACT, LANES, grid, jit, tl
+from snn_delays.ops.gpu import jit, launch, tl
 
 
 @jit
@@ -121,9 +121,8 @@ def fire(
 ) -> None:
     """In place: the membrane v_N before the first step becomes that after the last."""
     T, N = x_TN.shape
-    _fire[grid(N)](
-        x_TN, v_N, share, s_TN, T, N, float(tau), float(v_threshold), LANES, **EXACT
-    )  # fmt: skip
+    constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
+    launch(_fire, N, x_TN, v_N, share, s_TN, T, N, **constants)
 
 
 def fire_gradient(
@@ -135,16 +134,15 @@ def fire_gradient(
     g_v_N turns from the gradient of the last membrane to that of the first.
     """
     T, N = x_TN.shape
-    numbers = map(float, (tau, v_threshold, half_alpha, slope))
-    _fire_gradient[grid(N)](
-        x_TN, v_N, g_v_N, share, g_s_TN, g_x_TN, T, N, *numbers, LANES, **EXACT
-    )  # fmt: skip
+    constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
+    constants |= {"HALF_ALPHA": float(half_alpha), "SLOPE": float(slope)}
+    launch(_fire_gradient, N, x_TN, v_N, g_v_N, share, g_s_TN, g_x_TN, T, N, **constants)
 
 
 def integrate(x_TN: Tensor, v_N: Tensor, share: Tensor, tau: float, v_TN: Tensor) -> None:
     """The membrane after every step, from v_N on."""
     T, N = x_TN.shape
-    _integrate[grid(N)](x_TN, v_N, share, v_TN, T, N, float(tau), LANES, **EXACT)
+    launch(_integrate, N, x_TN, v_N, share, v_TN, T, N, TAU=float(tau))
 
 
 def integrate_gradient(
@@ -153,5 +151,5 @@ def integrate_gradient(
 ) -> None:  # fmt: skip
     """Gradients of input and first membrane, sums over time of gradient times membrane."""
     T, N = v_TN.shape
-    arguments: tuple[Any, ...] = (v_TN, v_N, share, g_TN, g_x_TN, g_v_N, g_share_N, T, N)
-    _integrate_gradient[grid(N)](*arguments, float(tau), LANES, **EXACT)
+    tensors = v_TN, v_N, share, g_TN, g_x_TN, g_v_N, g_share_N
+    launch(_integrate_gradient, N, *tensors, T, N, TAU=float(tau))

@@ -8,9 +8,11 @@ by atomic additions, whose order varies from call to call: each lane of a progra
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from snn_delays.ops.gpu import EXACT, LANES, grid, jit, tl
+from snn_delays.ops.gpu import jit, launch, tl
 from snn_delays.ops.lif_triton import charge
 
 PART = 64  # steps of a program where steps do not depend on each other
@@ -121,9 +123,9 @@ def _norm_gradient(
 def sums(y_TBC: Tensor, pivot_C: Tensor) -> Tensor:
     """Over a part of time each, sums of ``y - pivot`` and of its square, [P, 2, B, C]."""
     T, B, C = y_TBC.shape
-    programs = grid(B * C, -(-T // PART))
-    out = pivot_C.new_empty(programs[1], 2, B, C)
-    _sums[programs](y_TBC, pivot_C, out, T, B * C, C, PART, LANES, **EXACT)
+    parts = -(-T // PART)
+    out = pivot_C.new_empty(parts, 2, B, C)
+    launch(_sums, B * C, y_TBC, pivot_C, out, T, B * C, C, parts=parts, PART=PART)
     return out
 
 
@@ -134,9 +136,8 @@ def fire(
     """s <- ``mask * LIF((y - mean) * scale + shift)``, and the last membrane; norm is the three."""
     T, B, C = y_TBC.shape
     tensors = y_TBC, norm_3C, mask_BC, s_TBC, v_BC
-    _fire[grid(B * C)](
-        *tensors, T, B * C, C, float(tau), float(v_threshold), LANES, **EXACT
-    )  # fmt: skip
+    constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
+    launch(_fire, B * C, *tensors, T, B * C, C, **constants)
 
 
 def fire_gradient(
@@ -150,16 +151,15 @@ def fire_gradient(
     """
     T, B, C = y_TBC.shape
     out = g_TBC.new_empty(2, B, C)
-    numbers = map(float, (tau, v_threshold, half_alpha, slope))
-    _fire_gradient[grid(B * C)](
-        g_s_TBC, y_TBC, norm_3C, mask_BC, g_TBC, out, T, B * C, C, *numbers, LANES, **EXACT
-    )  # fmt: skip
+    tensors = g_s_TBC, y_TBC, norm_3C, mask_BC, g_TBC, out
+    constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
+    constants |= {"HALF_ALPHA": float(half_alpha), "SLOPE": float(slope)}
+    launch(_fire_gradient, B * C, *tensors, T, B * C, C, **constants)
     return out
 
 
 def norm_gradient(g_TBC: Tensor, y_TBC: Tensor, factors_4C: Tensor, out_TBC: Tensor) -> None:
     """Out, which may be g, <- ``a g + b + c (y - mean)``; factors are mean, a, b, c."""
     T, B, C = y_TBC.shape
-    _norm_gradient[grid(B * C, -(-T // PART))](
-        g_TBC, y_TBC, factors_4C, out_TBC, T, B * C, C, PART, LANES, **EXACT
-    )  # fmt: skip
+    tensors = g_TBC, y_TBC, factors_4C, out_TBC
+    launch(_norm_gradient, B * C, *tensors, T, B * C, C, parts=-(-T // PART), PART=PART)

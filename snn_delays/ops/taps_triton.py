@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_delays.ops.gpu import LANES, WARPS, grid, jit, tl
+from snn_delays.ops.gpu import jit, launch, tl
 
 
 @jit
@@ -80,10 +80,8 @@ def weighted_gaussians(
 ) -> None:
     """Out <- ``sum_c w g_j(d)`` for its first taps; all tensors contiguous."""
     N, C = weight_OIC[..., 0].numel(), weight_OIC.shape[-1]
-    _weighted[grid(N)](
-        weight_OIC, delay_OIC, _inverse(sigma, weight_OIC), out_ROI, N, taps, out_ROI.shape[0],
-        C, _columns(C), LANES, num_warps=WARPS,
-    )  # fmt: skip
+    tensors = weight_OIC, delay_OIC, _inverse(sigma, weight_OIC), out_ROI
+    launch(_weighted, N, *tensors, N, taps, out_ROI.shape[0], C=C, COLUMNS=_columns(C))
 
 
 def weighted_gaussians_gradient(
@@ -92,10 +90,9 @@ def weighted_gaussians_gradient(
 ) -> None:  # fmt: skip
     """Gradients of weight and delay, from that of the first taps; all tensors contiguous."""
     N, C = weight_OIC[..., 0].numel(), weight_OIC.shape[-1]
-    _weighted_gradient[grid(N)](
-        weight_OIC, delay_OIC, _inverse(sigma, weight_OIC), g_ROI, g_weight_OIC, g_delay_OIC,
-        N, taps, g_ROI.shape[0], C, _columns(C), LANES, num_warps=WARPS,
-    )  # fmt: skip
+    tensors = weight_OIC, delay_OIC, _inverse(sigma, weight_OIC), g_ROI, g_weight_OIC, g_delay_OIC
+    sizes = N, taps, g_ROI.shape[0]
+    launch(_weighted_gradient, N, *tensors, *sizes, C=C, COLUMNS=_columns(C))
 
 
 def _inverse(sigma: float, like: Tensor) -> Tensor:

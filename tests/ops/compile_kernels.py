@@ -1,11 +1,12 @@
-"""Compile every kernel for an H100, which needs none: a line each, with what the code is made of.
+"""Compile every kernel for a GPU, which needs none: a line each, with what the code is made of.
 
-Run where TRITON_INTERPRET is off.
+Run where TRITON_INTERPRET is off, with the compute capability, 90 for an H100.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 from snn_delays.ops import gpu, lif_triton, norm_lif_triton, taps_triton
@@ -29,7 +30,7 @@ SIZES = ("T", "N", "C", "D", "R")
 INPUTS_AND_OUTPUTS = ("y_TN", "s_TN", "g_s_TN", "out_TN")
 
 
-def compile_kernel(kernel: Any, state: str, narrow: str, options: dict[str, Any]) -> str:
+def compile_kernel(kernel: Any, state: str, narrow: str) -> str:
     """PTX; every size and address can be divided by 16."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
@@ -43,16 +44,16 @@ def compile_kernel(kernel: Any, state: str, narrow: str, options: dict[str, Any]
         types[p.name] = "i32" if p.name in SIZES else f"*{wide}"
         divisible[p.num,] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, types, constants, divisible)
-    return compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+    return compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options=gpu.OPTIONS).asm[
+        "ptx"
+    ]
 
 
 for module, names in KERNELS.items():
-    exact = module is not taps_triton
-    options = gpu.EXACT if exact else {"num_warps": gpu.WARPS}
     for name in names.split():
         for state, narrow in (("fp32", "fp32"), ("fp64", "fp64"), ("fp32", "bf16")):
             if narrow == "bf16" and module is not norm_lif_triton:
                 continue
-            ptx = compile_kernel(getattr(module, name), state, narrow, options)
+            ptx = compile_kernel(getattr(module, name), state, narrow)
             fused, ahead = (len(re.findall(what, ptx)) for what in (r"\bfma\.", r"cp\.async\."))
             print(f"{module.__name__.split('.')[-1]}.{name}", narrow, fused, ahead)
