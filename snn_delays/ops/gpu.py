@@ -7,6 +7,7 @@ the same code without a GPU, some thousand times slower, for tests.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ except ImportError as error:  # the portable implementations serve
 
 __all__ = ["jit", "launch", "serves", "tl", "why_not"]
 
-INTERPRETED = triton is not None and bool(triton.knobs.runtime.interpret)
+INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
 OLDEST = (7, 5)  # compute capability that the kernels compile for
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 

@@ -256,7 +256,7 @@ def test_a_constant_channel_and_one_far_from_zero(device) -> None:
     single = [a[..., varies] for a in single]
     ours = results(by_kernels, *(a.to(device) for a in single))
     for a, b in zip(ours, results(by_torch, *(a.double() for a in single)), strict=True):
-        assert (a.cpu() - b).norm() <= 1e-5 * b.norm()
+        assert (a.cpu() - b).norm() <= 1e-6 * b.norm()
 
 
 def test_memory_order_does_not_matter(device) -> None:
