@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,17 @@ import pytest
 from snn_delays.config import Config
 from snn_delays.data.cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.recordings import SpikeSource
+
+
+def _interpret_kernels_without_gpu() -> None:
+    """Triton's interpreter must be asked for before the first kernel is made."""
+    import torch  # not before the package, whose __init__ says why
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+_interpret_kernels_without_gpu()
 
 FSDD = Path(__file__).parents[2] / "shared" / "data" / "fsdd"
 

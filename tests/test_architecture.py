@@ -31,6 +31,7 @@ ONLY_PLACE = {
     "numba": {"ops/compiled.py", "ops/blas.py"},
     "llvmlite": {"ops/compiled.py", "ops/blas.py"},
     "threadpoolctl": {"ops/blas.py"},
+    "triton": {"ops/gpu.py"},
 }
 
 

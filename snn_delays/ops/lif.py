@@ -10,6 +10,8 @@ Shapes: T time, B batch, N neurons.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -17,16 +19,49 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops import compiled, lif_compiled
+from snn_delays.ops import compiled, gpu, lif_compiled, lif_triton
+
+
+@dataclass(frozen=True)
+class Scans:
+    """The kernels of one kind of device, called with tensors [T, N] and [N] and with numbers."""
+
+    fire: Callable[..., None]
+    fire_gradient: Callable[..., None]
+    integrate: Callable[..., None]
+    integrate_gradient: Callable[..., None]
+
+
+def _with_arrays(kernel: Callable[..., None]) -> Callable[..., None]:
+    """A compiled kernel, called with tensors and with numbers.
+
+    Scalars get the tensors' precision, or it would compute in float64.
+    """
+
+    def run(x: Tensor, *arguments: Tensor | float) -> None:
+        number = x.numpy().dtype.type
+        arrays = (a.numpy()[()] if isinstance(a, Tensor) else number(a) for a in arguments)
+        kernel(x.numpy(), *arrays)
+
+    return run
+
+
+NAMES = tuple(field.name for field in fields(Scans))
+COMPILED = Scans(*(_with_arrays(getattr(lif_compiled, name)) for name in NAMES))
+TRITON = Scans(*(getattr(lif_triton, name) for name in NAMES))
 
 
 def why_not(x: Tensor) -> str | None:
-    """Why the compiled scan cannot serve, or None where it can."""
-    if x.device.type != "cpu":
-        return "it runs on the CPU only"
+    """Why no scan in one kernel can serve, or None where one can."""
     if x.dtype not in (torch.float32, torch.float64):
         return "it needs float32 or float64"
-    return compiled.why_not()
+    if gpu.serves(x):
+        return None
+    return compiled.why_not() if x.device.type == "cpu" else gpu.why_not(x)
+
+
+def _scans(x: Tensor) -> Scans:
+    return TRITON if gpu.serves(x) else COMPILED
 
 
 def fire(
@@ -71,7 +106,7 @@ def integrate(
 def plain(
     x: Tensor, v: Tensor, share: Tensor, tau: float, v_threshold: float, alpha: float
 ) -> tuple[Tensor, Tensor]:
-    """The recurrence step by step, on any device: what the compiled scan is held to.
+    """The recurrence step by step, on any device: what the kernels are held to.
 
     Returns:
         spikes and membranes after each step, [T, B, N] each.
@@ -103,8 +138,7 @@ class _Fire(Function):
         x, last = x.contiguous(), _copy(v)
         spikes = torch.empty_like(x)
         tau, v_threshold, _ = settings
-        numbers = _numbers(share, tau, v_threshold, 0, 1)
-        lif_compiled.fire(_rows(x), last.view(-1).numpy(), *numbers, _rows(spikes))
+        _scans(x).fire(_rows(x), last.view(-1), share, tau, v_threshold, _rows(spikes))
         ctx.save_for_backward(x, v, share)
         ctx.settings = settings
         return spikes, last
@@ -115,13 +149,11 @@ class _Fire(Function):
         x, v, share = ctx.saved_tensors
         tau, v_threshold, alpha = ctx.settings
         g_x, g_v, g_share = torch.empty_like(x), _copy(g_last), _copy(v)
-        lif_compiled.fire_gradient(
-            _rows(x),
-            *(a.view(-1).numpy() for a in (g_share, g_v)),
-            *_numbers(share, tau, v_threshold, 0, 1, alpha / 2, math.pi / 2 * alpha),
-            _rows(g_spikes.contiguous()),
-            _rows(g_x),
-        )
+        numbers = tau, v_threshold, alpha / 2, math.pi / 2 * alpha
+        _scans(x).fire_gradient(
+            _rows(x), g_share.view(-1), g_v.view(-1), share, *numbers,
+            _rows(g_spikes.contiguous()), _rows(g_x),
+        )  # fmt: skip
         return g_x, g_v, _sum(g_share, tau), None, None, None
 
 
@@ -132,7 +164,7 @@ class _Integrate(Function):
     def forward(ctx: Any, x: Tensor, v: Tensor, share: Tensor, tau: float) -> Tensor:
         x, v = x.contiguous(), v.contiguous()
         v_seq = torch.empty_like(x)
-        lif_compiled.integrate(_rows(x), v.view(-1).numpy(), *_numbers(share, tau), _rows(v_seq))
+        _scans(x).integrate(_rows(x), v.view(-1), share, tau, _rows(v_seq))
         ctx.save_for_backward(v_seq, v, share)
         ctx.tau = tau
         return v_seq
@@ -142,14 +174,10 @@ class _Integrate(Function):
     def backward(ctx: Any, g_v_seq: Tensor) -> Any:
         v_seq, v, share = ctx.saved_tensors
         g_x, g_v, g_share = torch.empty_like(v_seq), torch.empty_like(v), torch.empty_like(v)
-        lif_compiled.integrate_gradient(
-            _rows(v_seq),
-            v.view(-1).numpy(),
-            *_numbers(share, ctx.tau, 0),
-            _rows(g_v_seq.contiguous()),
-            _rows(g_x),
-            *(a.view(-1).numpy() for a in (g_v, g_share)),
-        )
+        _scans(v_seq).integrate_gradient(
+            _rows(v_seq), v.view(-1), share, ctx.tau, _rows(g_v_seq.contiguous()), _rows(g_x),
+            g_v.view(-1), g_share.view(-1),
+        )  # fmt: skip
         return g_x, g_v, _sum(g_share, ctx.tau), None
 
 
@@ -157,15 +185,9 @@ def _copy(v: Tensor) -> Tensor:
     return v.clone(memory_format=torch.contiguous_format)
 
 
-def _rows(x: Tensor) -> Any:
-    return x.view(x.shape[0], -1).numpy()
+def _rows(x: Tensor) -> Tensor:
+    return x.view(x.shape[0], -1)
 
 
 def _sum(g_share: Tensor, tau: float) -> Tensor:
     return (g_share.sum(dtype=torch.float64) / -tau).to(g_share.dtype)
-
-
-def _numbers(share: Tensor, *values: float) -> list[Any]:
-    """Scalars of the tensor's precision, or the kernels would compute in float64."""
-    scalar = share.numpy()[()]
-    return [scalar, *map(type(scalar), values)]

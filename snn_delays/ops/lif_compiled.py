@@ -36,9 +36,10 @@ def _fire_step(x_N, v_N, share, tau, v_threshold, zero, one, s_N):
 
 
 @exact_kernel
-def fire(jobs, x_TN, v_N, share, tau, v_threshold, zero, one, s_TN):
+def fire(jobs, x_TN, v_N, share, tau, v_threshold, s_TN):
     """In place: the membrane v_N before the first step becomes that after the last."""
     T, N = x_TN.shape
+    zero, one = x_TN.dtype.type(0), x_TN.dtype.type(1)  # literals would be float64
     blocks = -(-N // BLOCK)
     for job in prange(jobs):
         for block in range(job * blocks // jobs, (job + 1) * blocks // jobs):
@@ -72,13 +73,14 @@ def _fire_step_gradient(
 
 @exact_kernel
 def fire_gradient(
-    jobs, x_TN, v_N, g_v_N, share, tau, v_threshold, zero, one, half_alpha, slope, g_s_TN, g_x_TN
+    jobs, x_TN, v_N, g_v_N, share, tau, v_threshold, half_alpha, slope, g_s_TN, g_x_TN
 ):
     """In place: v_N, the first membrane, becomes the sum over time of gradient times membrane.
 
     g_v_N turns from the gradient of the last membrane to that of the first.
     """
     T, N = x_TN.shape
+    zero, one = x_TN.dtype.type(0), x_TN.dtype.type(1)
     blocks = -(-N // BLOCK)
     for job in prange(jobs):
         v_seq = np.empty((T, BLOCK), x_TN.dtype)
@@ -128,9 +130,10 @@ def _integrate_step_gradient(v_N, share, tau, g_N, g_x_N, g_v_N, g_share_N):
 
 
 @exact_kernel
-def integrate_gradient(jobs, v_TN, v_N, share, tau, zero, g_TN, g_x_TN, g_v_N, g_share_N):
+def integrate_gradient(jobs, v_TN, v_N, share, tau, g_TN, g_x_TN, g_v_N, g_share_N):
     """Gradients of input and first membrane, sums over time of gradient times membrane."""
     T, N = v_TN.shape
+    zero = v_TN.dtype.type(0)
     blocks = -(-N // BLOCK)
     for job in prange(jobs):
         for block in range(job * blocks // jobs, (job + 1) * blocks // jobs):

@@ -8,12 +8,15 @@ transforms over them want it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from snn_delays.ops import compiled
+from snn_delays.ops import compiled, gpu, taps_triton
 from snn_delays.ops.memory import empty
 from snn_delays.ops.taps_compiled import weighted_gaussians, weighted_gaussians_gradient
 
@@ -35,6 +38,11 @@ def weighted_taps(
     Returns:
         [reach, O, I].
     """
+    if sigma is not None and _on_gpu(weight_OIC):
+        weight_OIC, delay_OIC = _plainly(weight_OIC, delay_OIC)
+        out_DOI = weight_OIC.new_empty(reach, *weight_OIC.shape[:2])
+        taps_triton.weighted_gaussians(weight_OIC, delay_OIC, sigma, taps, out_DOI)
+        return out_DOI
     weight_CN, delay_CN = _by_count(weight_OIC), _by_count(delay_OIC)
     out_DN = empty((reach, weight_CN.shape[1]), weight_CN)
     if sigma is None:
@@ -60,6 +68,8 @@ def weighted_taps_gradient(
 
     ``dg_j/dd = g_j (a_j - sum_j' g_j' a_j')`` with ``a_j = (j - d) / s^2``.
     """
+    if sigma is not None and _on_gpu(weight_OIC):
+        return _gradient_on_gpu(weight_OIC, delay_OIC, sigma, taps, g_taps_DOI)
     weight_CN, delay_CN = _by_count(weight_OIC), _by_count(delay_OIC)
     reach, g_DN = g_taps_DOI.shape[0], g_taps_DOI.flatten(1)
     g_weight_CN = torch.empty_like(weight_CN)
@@ -83,6 +93,58 @@ def weighted_taps_gradient(
             moved = torch.linalg.vecdot(pull, a[:reach], dim=0)
             g_delay_CN[c, part] = moved.addcmul_(mean_a, g_weight, value=-1).mul_(w)
     return _as_parameter(g_weight_CN, weight_OIC), _as_parameter(g_delay_CN, weight_OIC)
+
+
+def delay_taps(
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | None, taps: int, reach: int
+) -> Tensor:
+    """``weighted_taps``, differentiable in weight and delay, on any device, [reach, O, I].
+
+    It keeps its arguments for the way back and no more: where ``delay_kernel_OID`` holds arrays of
+    D numbers per synapse and kernel, this one has its result alone.
+    """
+    taps_DOI: Tensor = _DelayTaps.apply(weight_OIC, delay_OIC, sigma, taps, reach)
+    return taps_DOI
+
+
+class _DelayTaps(Function):
+    """Weight, delay -> taps. Rounded delays have no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, delay: Tensor, sigma: float | None, taps: int, reach: int
+    ) -> Tensor:
+        ctx.save_for_backward(weight, delay)
+        ctx.sigma, ctx.taps = sigma, taps
+        return weighted_taps(weight, delay, sigma, taps, reach)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_taps: Tensor) -> Any:
+        weight, delay = ctx.saved_tensors
+        gradients = weighted_taps_gradient(
+            weight, delay, ctx.sigma, ctx.taps, g_taps.contiguous()
+        )  # fmt: skip
+        return *gradients, None, None, None
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return gpu.serves(tensor) and tensor.dtype in (torch.float32, torch.float64)
+
+
+def _gradient_on_gpu(
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float, taps: int, g_taps_DOI: Tensor
+) -> tuple[Tensor, Tensor]:
+    weight_OIC, delay_OIC, g_taps_DOI = _plainly(weight_OIC, delay_OIC, g_taps_DOI)
+    g_weight, g_delay = torch.empty_like(weight_OIC), torch.empty_like(weight_OIC)
+    taps_triton.weighted_gaussians_gradient(
+        weight_OIC, delay_OIC, sigma, taps, g_taps_DOI, g_weight, g_delay
+    )
+    return g_weight, g_delay
+
+
+def _plainly(*tensors: Tensor) -> list[Tensor]:
+    return [tensor.detach().contiguous() for tensor in tensors]
 
 
 def _compiled(tensor: Tensor) -> bool:

@@ -17,7 +17,7 @@ from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, build_network, count_parameters
-from snn_delays.ops import compiled
+from snn_delays.ops import compiled, gpu
 from snn_delays.ops.sums import processes
 from snn_delays.train import record
 from snn_delays.train.checkpoint import Position, load_run
@@ -208,10 +208,10 @@ def _describe_backend(config: Config, data: Data, network: Network) -> str:
             "precision=mixed changes nothing in backend=fft; take numba, matmul or dense."
         )
     what = f"device {x.device.type}, backend {config.backend}: {chosen}"
-    if x.device.type == "cpu":
-        what += f"; {torch.get_num_threads()} threads"
-        what += f"; slower: {compiled.why_not()}" if compiled.why_not() else ""
-    return what
+    on_cpu = x.device.type == "cpu"
+    what += f"; {torch.get_num_threads()} threads" if on_cpu else ""
+    slower = compiled.why_not() if on_cpu else gpu.why_not(x)
+    return what + (f"; slower: {slower}" if slower else "")
 
 
 def _describe_data(config: Config, data: Data) -> str:

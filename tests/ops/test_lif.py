@@ -144,5 +144,5 @@ def test_the_plain_recurrence_serves_without_numba(monkeypatch, dtype, tau) -> N
 def test_other_precisions_take_the_plain_recurrence() -> None:
     x = torch.full((3, 1, 1), 1.0, dtype=torch.bfloat16)
     assert lif.why_not(x) == "it needs float32 or float64"
-    assert lif.why_not(x.to("meta")) == "it runs on the CPU only"
+    assert "GPUs" in lif.why_not(x.float().to("meta"))
     assert lif.fire(x, 0.0, tau=2.0)[0].sum() == 3

@@ -11,8 +11,11 @@ import torch
 import yaml
 
 from snn_delays.data.cache import FrameStore
+from snn_delays.data.sources import load_data
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
+from snn_delays.nn import build_network
+from snn_delays.ops import gpu
 from snn_delays.train import loop, run
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import Position, checkpoint_path, load_run
@@ -403,3 +406,12 @@ def test_the_split_stands_beside_the_run(small_config) -> None:
     numbers = noted["train"]["samples"] + noted["valid"]["samples"]
     assert sorted(numbers) == list(range(48))
     assert (noted["test"]["file"], noted["test"]["samples"]) == ("test", "all")
+
+
+def test_the_log_says_why_a_gpu_is_slower_than_it_could_be(small_config, monkeypatch) -> None:
+    config = small_config()
+    network = build_network(config, 3).to("meta")  # a device that is not the CPU
+    monkeypatch.setattr(gpu, "triton", None)
+    assert run._describe_backend(config, load_data(config), network).endswith(
+        f"; slower: {gpu.MISSING}"
+    )

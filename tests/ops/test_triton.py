@@ -1,0 +1,438 @@
+"""Kernels for GPUs, in Triton's interpreter where there is none: against the plain versions."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch.nn import functional as F
+
+from snn_delays.nn.neurons import build_neuron
+from snn_delays.ops import gpu, lif, norm_lif_triton, sums, taps
+from snn_delays.ops.delay import delay_kernel_OID
+from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
+from tests.ops.test_lif import current, gradients, spikingjelly
+
+ROOT = Path(__file__).parents[2]
+SIZES = [(1, 3, 257), (2, 1, 140), (63, 3, 7), (127, 1, 1), (127, 1, 140)]
+DEVICES = [
+    pytest.param(
+        "cpu",
+        marks=pytest.mark.skipif(
+            gpu.why_not(torch.ones(1)) is not None,
+            reason="Triton is not installed, or does not interpret where there is a GPU",
+        ),
+    ),
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+        ],
+    ),
+]
+SINGLE_AND_DOUBLE = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+SETTINGS = NormLifSettings(eps=1e-5, tau=1.005, v_threshold=1.0, alpha=5.0)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request, monkeypatch):
+    """Where kernels run; they are taken on the CPU, too. Unwritten memory is NaN."""
+    monkeypatch.setattr(gpu, "serves", lambda x: gpu.why_not(x) is None)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(3).isnan().all()
+    yield request.param
+    torch.use_deterministic_algorithms(before)
+
+
+def assert_as_near(ours, theirs, true) -> None:
+    """At most twice the error of torch's own version in the same precision."""
+    true = true.double().cpu()
+    floor = 1e-7 if true.ndim else 1e-6  # the error of one number may be small by chance
+    error, of_torch = ((a.double().cpu() - true).norm() for a in (ours, theirs))
+    assert error <= 2 * of_torch + floor * true.norm()
+
+
+def assert_near(ours, true, tolerance=1e-11) -> None:
+    torch.testing.assert_close(ours.cpu(), true.cpu(), rtol=tolerance, atol=tolerance)
+
+
+# ---- LIF ---------------------------------------------------------------------------------------
+
+
+@SINGLE_AND_DOUBLE
+@pytest.mark.parametrize(("kind", "tau"), [("lif", 1.005), ("lif", 5.56), ("plif", 3.0)])
+def test_spikes_equal_spikingjellys_and_the_plain_recurrences(device, dtype, kind, tau) -> None:
+    for seed, (T, B, N) in enumerate(SIZES):
+        x, v = current(T, B, N, dtype, seed)
+        node, leak = spikingjelly(kind, tau, dtype)
+        node.v = v.clone()
+        expected = node(x)
+        on = {name: a.to(device) if name == "share" else a for name, a in leak.items()}
+        spikes, last = lif.fire(x.to(device), v.to(device), **on)
+        assert torch.equal(spikes.cpu(), expected)
+        assert torch.equal(last.cpu(), node.v)
+        share = leak.get("share", torch.ones((), dtype=dtype))
+        slow, v_seq = lif.plain(x, v, share, leak.get("tau", 1.0), 1.0, 5.0)
+        assert torch.equal(slow, expected)
+        assert torch.equal(last.cpu(), v_seq[-1])
+
+
+@SINGLE_AND_DOUBLE
+@pytest.mark.parametrize("kind", ["lif", "plif"])
+def test_membranes_equal_spikingjellys(device, dtype, kind) -> None:
+    for seed, (T, B, N) in enumerate(SIZES):
+        x, v = current(T, B, N, dtype, seed)
+        node, leak = spikingjelly(kind, 1.5, dtype)
+        node.v_threshold, node.store_v_seq, node.v = math.inf, True, v.clone()
+        node(x)
+        on = {name: a.to(device) if name == "share" else a for name, a in leak.items()}
+        assert torch.equal(lif.integrate(x.to(device), v.to(device), **on).cpu(), node.v_seq)
+
+
+@pytest.mark.parametrize(("T", "B", "N"), SIZES)
+@pytest.mark.parametrize(("tau", "share"), [(1.5, 1.0), (1.0, 0.3)])
+def test_gradients_of_lif(device, T, B, N, tau, share) -> None:
+    x, v = current(T, B, N)
+    share = torch.tensor(share, dtype=torch.float64)
+    expected = gradients(x, v, share, tau, plain=True)
+    ours = gradients(*(a.to(device) for a in (x, v, share)), tau, plain=False)
+    for a, b in zip(ours, expected, strict=True):
+        assert_near(a, b)
+
+
+@pytest.mark.parametrize("level", [-8.0, 0.0, 8.0])
+def test_gradients_of_lif_in_single_precision(device, level) -> None:
+    """Silent, usual, saturated."""
+    x, v = current(63, 3, 7, torch.float32)
+    x, share = x + level, torch.tensor(0.7)
+    true = gradients(x.double(), v.double(), share.double(), 1.0, plain=True)
+    theirs = gradients(x, v, share, 1.0, plain=True)
+    ours = gradients(*(a.to(device) for a in (x, v, share)), 1.0, plain=False)
+    for triple in zip(ours, theirs, true, strict=True):
+        assert_as_near(*triple)
+
+
+@pytest.mark.parametrize("level", [0.0, 50.0, -50.0])
+def test_silent_and_saturated_lif(device, level) -> None:
+    x = torch.full((5, 3, 140), level)
+    spikes, last = lif.fire(x.to(device), 0.0, tau=1.5)
+    node, _ = spikingjelly("lif", 1.5, torch.float32)
+    assert torch.equal(spikes.cpu(), node(x))
+    assert torch.equal(last.cpu(), node.v)
+
+
+@pytest.mark.parametrize("kind", ["lif", "plif"])
+def test_nodes_take_the_kernels(device, kind, monkeypatch) -> None:
+    asked = {"tau": 3.0, "v_threshold": 1.0, "surrogate_alpha": 5.0, "store_membrane": False}
+    ours = build_neuron(kind, **asked).to(device)
+    theirs, _ = spikingjelly(kind, 3.0, torch.float32)
+    x, _ = current(20, 2, 9, torch.float32)
+    monkeypatch.setattr(neuron.BaseNode, "multi_step_forward", None)
+    spikes = ours(x.to(device))
+    monkeypatch.undo()
+    assert torch.equal(spikes.cpu(), theirs(x))
+
+
+# ---- BatchNorm, LIF, dropout -------------------------------------------------------------------
+
+
+def layer(T, B, C, dtype=torch.float64, seed=0):
+    """y, gamma, beta, mask: about a third of the steps fire."""
+    g = torch.Generator().manual_seed(seed)
+    y = torch.randn(T, B, C, generator=g, dtype=torch.float64) * 3 + 2
+    gamma, beta = (torch.rand(C, generator=g, dtype=torch.float64) + 0.5 for _ in "12")
+    mask = (torch.rand(B, C, generator=g, dtype=torch.float64) > 0.4) / 0.6
+    wide = torch.float32 if dtype == torch.bfloat16 else dtype
+    return y.to(dtype), gamma.to(wide), beta.to(wide), mask.to(wide)
+
+
+def a_pull(T, B, C):
+    """The gradient of the spikes."""
+    g = torch.Generator().manual_seed(1)
+    return torch.randn(T, B, C, generator=g, dtype=torch.float64)
+
+
+def results(compute, y, gamma, beta, mask, pull=None):
+    """All outputs and the gradients of y, gamma and beta."""
+    leaves = [a.detach().clone().requires_grad_() for a in (y, gamma, beta)]
+    out, mean, var, v = compute(*leaves, mask)
+    pull = a_pull(*out.shape) if pull is None else pull
+    grads = torch.autograd.grad(out, leaves, pull.to(out))
+    assert not any(a.requires_grad for a in (mean, var, v))
+    assert [a.dtype for a in grads] == [a.dtype for a in leaves]
+    return [out.detach(), mean, var, v, *grads]
+
+
+def by_kernels(y, *others):
+    return norm_lif(y, *others, **vars(SETTINGS))
+
+
+def by_torch(y, *others):
+    return plain(y, *others, SETTINGS)
+
+
+def by_modules(y, gamma, beta, mask):
+    """What torch's own BatchNorm and the plain recurrence make of it."""
+    flat, stats = y.flatten(0, 1), (torch.zeros_like(gamma), torch.ones_like(gamma))
+    x = F.batch_norm(flat, *stats, gamma, beta, training=True, momentum=1.0, eps=SETTINGS.eps)
+    x = x.view_as(y)
+    one = x.new_ones(())
+    spikes, v_seq = lif.plain(x, torch.zeros_like(x[0]), one, SETTINGS.tau, 1.0, SETTINGS.alpha)
+    var = y.detach().var((0, 1), unbiased=False)
+    return spikes * mask, y.detach().mean((0, 1)), var, v_seq[-1].detach()
+
+
+@pytest.mark.parametrize(("T", "B", "C"), [*SIZES, (63, 3, 140)])
+def test_the_plain_norm_lif_is_what_modules_compute(T, B, C) -> None:
+    if T * B < 2:
+        pytest.skip("torch's BatchNorm wants two numbers")
+    parts = layer(T, B, C)
+    for a, b in zip(results(by_torch, *parts), results(by_modules, *parts), strict=True):
+        assert_near(a, b)
+
+
+@pytest.mark.parametrize(("T", "B", "C"), SIZES)
+def test_norm_lif(device, T, B, C) -> None:
+    parts = layer(T, B, C)
+    ours = results(by_kernels, *(a.to(device) for a in parts))
+    for a, b in zip(ours, results(by_torch, *parts), strict=True):
+        assert_near(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("T", "B", "C"), [(63, 3, 7), (127, 1, 140), (2, 3, 257)])
+def test_norm_lif_in_lower_precision(device, dtype, T, B, C) -> None:
+    parts = layer(T, B, C, dtype)
+    true = results(by_torch, *(a.double() for a in parts))
+    theirs = results(by_torch, *parts)
+    ours = results(by_kernels, *(a.to(device) for a in parts))
+    assert [a.dtype for a in ours] == [a.dtype for a in theirs]
+    assert torch.equal(ours[0].cpu(), true[0].to(dtype))
+    for triple in zip(ours, theirs, true, strict=True):
+        assert_as_near(*triple)
+
+
+@SINGLE_AND_DOUBLE
+def test_norm_lif_rounds_as_spikingjelly(device, dtype) -> None:
+    """With a norm that rounds nothing, the spikes are the node's bit by bit."""
+    x, _ = current(63, 3, 7, dtype)
+    norm = torch.stack((torch.zeros(7), torch.ones(7), torch.zeros(7))).to(dtype)
+    mask = torch.ones(3, 7, dtype=dtype)
+    for tau in (1.005, 1.5, 17.3):
+        node, _ = spikingjelly("lif", tau, dtype)
+        s, v = torch.empty_like(x, device=device), torch.empty_like(mask, device=device)
+        norm_lif_triton.fire(*(a.to(device) for a in (x, norm, mask)), tau, 1.0, s, v)
+        assert torch.equal(s.cpu(), node(x))
+        assert torch.equal(v.cpu(), node.v)
+
+
+@pytest.mark.parametrize("level", [-50.0, 0.0, 50.0])
+def test_silent_and_saturated_norm_lif(device, level) -> None:
+    y, gamma, beta, mask = layer(20, 3, 7)
+    parts = y, gamma, torch.full_like(beta, level), mask
+    ours = results(by_kernels, *(a.to(device) for a in parts))
+    for a, b in zip(ours, results(by_torch, *parts), strict=True):
+        assert_near(a, b)
+
+
+def test_a_constant_channel_and_one_far_from_zero(device) -> None:
+    y, *others = layer(63, 3, 7)
+    y = y * 1e-3 + 100
+    y[:, :, 3] = 5.0
+    true = results(by_torch, y, *others)
+    ours = results(by_kernels, *(a.to(device) for a in (y, *others)))
+    for a, b in zip(ours, true, strict=True):
+        assert_near(a, b, 1e-8)
+    single = [a.float() for a in (y, *others)]
+    varies = torch.arange(7) != 3
+    single = [a[..., varies] for a in single]
+    ours = results(by_kernels, *(a.to(device) for a in single))
+    for a, b in zip(ours, results(by_torch, *(a.double() for a in single)), strict=True):
+        assert (a.cpu() - b).norm() <= 1e-6 * b.norm()
+
+
+def test_memory_order_does_not_matter(device) -> None:
+    parts = [a.to(device) for a in layer(20, 3, 7)]
+    turned = [parts[0].permute(1, 2, 0).contiguous().permute(2, 0, 1), *parts[1:3]]
+    turned.append(parts[3].t().contiguous().t())
+    for a, b in zip(results(by_kernels, *turned), results(by_kernels, *parts), strict=True):
+        assert torch.equal(a, b)
+
+
+# ---- several processes -------------------------------------------------------------------------
+
+
+def in_two_processes(device, compute, parts) -> list[list[torch.Tensor]]:
+    """What each of two processes computes that have parts of the batch and sum over both.
+
+    They take turns in one: each sum over processes is found by running both again with the sums
+    that are known so far, until none is missing.
+    """
+    known: list[torch.Tensor] = []
+
+    def run(part):
+        mine = []
+
+        def over_processes(local):
+            mine.append(local.clone())
+            at = len(mine) - 1
+            return local.copy_(known[at]) if at < len(known) else local
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sums, "over_processes", over_processes)
+            patch.setattr(sums, "processes", lambda: 2)
+            return results(compute, *(a.to(device) for a in part)), mine
+
+    while True:
+        (one, ones), (two, twos) = (run(part) for part in parts)
+        assert len(ones) == len(twos)
+        if len(known) == len(ones):
+            return [one, two]
+        at = len(known)
+        known.append(ones[at] + twos[at])
+
+
+@pytest.mark.parametrize("compute", [by_kernels, by_torch])
+def test_two_processes_norm_as_one(device, compute) -> None:
+    y, gamma, beta, mask = layer(20, 5, 7)
+    pull = a_pull(20, 5, 7)
+    parts = slice(0, 2), slice(2, 5)
+    halves = [(y[:, part], gamma, beta, mask[part], pull[:, part]) for part in parts]
+    one, two = in_two_processes(device, compute, halves)
+    ours = [torch.cat((one[0], two[0]), 1), one[1], one[2], torch.cat((one[3], two[3]))]
+    ours += [torch.cat((one[4], two[4]), 1), one[5] + two[5], one[6] + two[6]]
+    whole = results(by_torch, y, gamma, beta, mask, pull)
+    for a, b in zip(ours, whole, strict=True):
+        assert_near(a, b)
+    assert torch.equal(one[1], two[1])
+
+
+# ---- taps --------------------------------------------------------------------------------------
+
+
+def synapses(shape, taps, dtype=torch.float64):
+    """Weights and delays [O, I, C], the first and the last delay among them."""
+    g = torch.Generator().manual_seed(sum(shape))
+    weight = torch.randn(shape, generator=g, dtype=torch.float64)
+    delay = torch.rand(shape, generator=g, dtype=torch.float64) * (taps - 1)
+    delay[0, 0, 0] = 0
+    delay[-1, -1, -1] = taps - 1
+    return weight.to(dtype), delay.to(dtype)
+
+
+def taps_and_gradients(compute, weight, delay, sigma, taps, reach):
+    leaves = [a.detach().clone().requires_grad_() for a in (weight, delay)]
+    out = compute(*leaves, sigma, taps, reach)
+    g = torch.Generator().manual_seed(1)
+    pull = torch.randn(out.shape, generator=g, dtype=torch.float64).to(out)
+    return out.detach(), *torch.autograd.grad(out, leaves, pull, allow_unused=True)
+
+
+def defined(weight, delay, sigma, taps, reach):
+    return delay_kernel_OID(weight, delay, sigma, taps).permute(2, 0, 1)[:reach]
+
+
+TAPS = [((1, 1, 1), 1, 1), ((7, 20, 1), 25, 25), ((13, 30, 2), 9, 9), ((2, 3, 3), 31, 5)]
+
+
+@pytest.mark.parametrize(("shape", "count", "reach"), TAPS)
+@pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
+def test_taps(device, shape, count, reach, sigma) -> None:
+    parts = synapses(shape, count)
+    expected = taps_and_gradients(defined, *parts, sigma, count, reach)
+    on = [a.to(device) for a in parts]
+    ours = taps_and_gradients(taps.delay_taps, *on, sigma, count, reach)
+    for a, b in zip(ours, expected, strict=True):
+        assert a is b is None or torch.allclose(a.cpu(), b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("shape", "count", "reach"), TAPS)
+@pytest.mark.parametrize("sigma", [0.5, 12.27])
+def test_taps_in_single_precision(device, shape, count, reach, sigma) -> None:
+    parts = synapses(shape, count, torch.float32)
+    true = taps_and_gradients(defined, *(a.double() for a in parts), sigma, count, reach)
+    theirs = taps_and_gradients(defined, *parts, sigma, count, reach)
+    on = [a.to(device) for a in parts]
+    ours = taps_and_gradients(taps.delay_taps, *on, sigma, count, reach)
+    for triple in zip(ours, theirs, true, strict=True):
+        assert_as_near(*triple)
+
+
+@SINGLE_AND_DOUBLE
+@pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
+def test_taps_where_kernels_for_gpus_do_not_serve(dtype, sigma) -> None:
+    parts = synapses((13, 30, 2), 9, dtype)
+    true = taps_and_gradients(defined, *(a.double() for a in parts), sigma, 9, 7)
+    ours = taps_and_gradients(taps.delay_taps, *parts, sigma, 9, 7)
+    for a, b in zip(ours, true, strict=True):
+        assert a is b is None or (a - b).norm() <= 1e-5 * b.norm()
+
+
+# ---- where kernels run -------------------------------------------------------------------------
+
+
+def test_tensors_of_the_cpu_are_left_to_its_own_kernels() -> None:
+    assert not gpu.serves(torch.ones(1))
+    assert lif._scans(torch.ones(1)) is lif.COMPILED
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
+def test_what_cannot_be_served_says_why(device, name, monkeypatch) -> None:
+    x = torch.ones(1, dtype=getattr(torch, name), device=device)
+    assert gpu.why_not(x) is None
+    assert gpu.why_not(x.half()) == "it needs float32, float64 or bfloat16"
+    assert "GPUs" in gpu.why_not(x.to("meta"))
+    monkeypatch.setattr(gpu, "triton", None)
+    assert gpu.why_not(x) == gpu.MISSING
+
+
+def run(code: str, *arguments: str, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_everything_works_without_triton() -> None:
+    run("""
+import sys
+sys.modules["triton"] = None
+import torch
+from snn_delays.ops import gpu, lif, norm_lif, taps
+assert gpu.why_not(torch.ones(1)).startswith("triton is not installed")
+y = torch.randn(5, 2, 3, requires_grad=True)
+channel, mask = torch.ones(3), torch.ones(2, 3)
+settings = dict(eps=1e-5, tau=1.5, v_threshold=1.0, alpha=5.0)
+norm_lif.norm_lif(y, channel, channel, mask, **settings)[0].sum().backward()
+assert y.grad.isfinite().all() and y.grad.any()
+lif.fire(y, 0.0)
+assert taps.delay_taps(torch.ones(2, 3, 1), torch.ones(2, 3, 1), 0.5, 9, 9).shape == (9, 2, 3)
+""")
+
+
+@pytest.mark.skipif(gpu.triton is None, reason="Triton is not installed")
+def test_kernels_compile_for_an_h100(tmp_path) -> None:
+    """The code made for it, without one: what steps read comes ahead, and no product is fused."""
+    code = (ROOT / "tests" / "ops" / "compile_kernels.py").read_text()
+    lines = run(code, "90", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
+    assert len(lines) == 24
+    for line in lines:
+        name, _, fused, ahead = line.split()
+        scans = "taps" not in name
+        assert fused == "0" or not scans, line  # an exponential in double precision is made of them
+        assert (ahead != "0") == scans, line
