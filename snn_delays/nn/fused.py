@@ -1,4 +1,8 @@
-"""The network's training pass in fused blocks; what it computes is what the modules compute."""
+"""The network's training pass in fused blocks; what it computes is what the modules compute.
+
+On the CPU spectra travel from block to block. On a GPU each block's delayed linear map is the
+backend's own, and the rest of the block is one function.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,11 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from snn_delays.nn.neurons import LIFNode
 from snn_delays.nn.shared import BatchNorm1d, Dropout
+from snn_delays.ops import gpu
 from snn_delays.ops.block import BlockSettings, FusedBlock
 from snn_delays.ops.delay import BACKENDS, spectral_pays
 from snn_delays.ops.kept import forget
+from snn_delays.ops.norm_lif import norm_lif
 from snn_delays.ops.spectral import Plan, SpectralLinear, ToSpectrum, make_plan
 from snn_delays.ops.sums import largest_part, whole_batch
 
@@ -23,15 +29,11 @@ if TYPE_CHECKING:
 
 
 def _why_not_block(block: Block) -> str | None:
-    """Why a block must run module by module, or None where it can be fused."""
-    if block.linear.bias is not None:
-        return "it has a bias"
+    """Why a block's norm, neuron and dropout cannot be one function, or None where they can."""
     if not _is_plain_norm(block.norm):
         return "it has no BatchNorm that learns scale and shift and tracks its statistics"
     if type(block.dropout) not in (nn.Identity, Dropout) or not block.dropout.training:
         return "its dropout is not SpikingJelly's, or does not train"
-    if not isinstance(block.filter, nn.Identity):
-        return "it has a synaptic filter"
     return _why_not_neuron(block.neuron)
 
 
@@ -71,14 +73,25 @@ def why_not_fused(network: Network, x_TBI: Tensor) -> str | None:
         return "an operation counter watches it"
     if any(_is_watched(module) for module in (network.blocks, network.readout)):
         return "a hook or monitor watches it"
+    reason = None if gpu.serves(x_TBI) else _why_not_spectra(blocks, linears, x_TBI)
+    for block in blocks:
+        reason = reason or _why_not_block(block)
+    return reason
+
+
+def _why_not_spectra(blocks: list[Any], linears: list[DelayedLinear], x_TBI: Tensor) -> str | None:
+    """Why spectra cannot travel from block to block, or None where they can."""
     if any(linear.backend not in ("auto", "numba") for linear in linears):
         return f"backend={linears[0].backend}"
     reason = BACKENDS["numba"].why_not(x_TBI, 1.0)
     if reason:
         return reason
     for block in blocks:
-        reason = reason or _why_not_block(block)
-    return reason or _why_not_worth(linears, x_TBI)
+        if block.linear.bias is not None:
+            return "it has a bias"
+        if not isinstance(block.filter, nn.Identity):
+            return "it has a synaptic filter"
+    return _why_not_worth(linears, x_TBI)
 
 
 def _why_not_worth(linears: list[DelayedLinear], x_TBI: Tensor) -> str | None:
@@ -96,6 +109,34 @@ def forward(network: Network, x_TBI: Tensor) -> Tensor:
     """All blocks and the readout's delayed linear map, [T, B, I] -> [T_out, B, K]."""
     blocks: list[Any] = list(network.blocks)
     linears: list[DelayedLinear] = list(network.delayed_layers())
+    if gpu.serves(x_TBI):
+        for block in blocks:
+            x_TBI = _block_on_gpu(block, x_TBI)
+        y: Tensor = linears[-1](x_TBI)
+        return y
+    return _forward_spectra(blocks, linears, x_TBI)
+
+
+def _block_on_gpu(block: Block, x_TBI: Tensor) -> Tensor:
+    norm: Any = block.norm
+    node: Any = block.neuron
+    y_TBO = block.linear(x_TBI)
+    spikes_TBO, mean, var, node.v = norm_lif(
+        y_TBO,
+        norm.weight,
+        norm.bias,
+        _dropout_mask(block.dropout, torch.empty_like(y_TBO[0])),
+        eps=norm.eps,
+        tau=node.tau,
+        v_threshold=node.v_threshold,
+        alpha=node.surrogate_function.alpha,
+    )
+    norm.track(mean, var, y_TBO.shape[0] * whole_batch(y_TBO.shape[1]))
+    filtered: Tensor = block.filter(spikes_TBO)
+    return filtered
+
+
+def _forward_spectra(blocks: list[Any], linears: list[DelayedLinear], x_TBI: Tensor) -> Tensor:
     last = linears[-1]
     for linear in linears:
         forget(linear.weight)

@@ -94,7 +94,8 @@ class Network(nn.Module):
 
     def describe_backend(self, x: Tensor) -> str:
         """What computes the delayed maps of such an input in this mode, for a run's log."""
-        if fused.why_not_fused(self, x) is None:
+        whole = fused.why_not_fused(self, x) is None
+        if whole and x.device.type == "cpu":
             return "numba (blocks fused)"
         names, steps = [], x.shape[0]
         for m in self.delayed_layers():
@@ -102,7 +103,7 @@ class Network(nn.Module):
             sizes = (part, m.weight, m.active_sigma, m.taps, m.extra_steps)
             names.append(choose_backend(*sizes) if m.backend == "auto" else m.backend)
             steps += m.extra_steps
-        return ", ".join(dict.fromkeys(names))
+        return ", ".join(dict.fromkeys(names)) + (" (blocks fused)" if whole else "")
 
     def constrain(self) -> None:
         """Bring every layer's parameters back into their bounds; after every optimiser step."""

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops.delay.kernel import delay_kernel_OID
 from snn_delays.ops.kept import kept
 from snn_delays.ops.spectral import Plan, half_products, make_plan
+from snn_delays.ops.taps import delay_taps
 
 
 def delayed_linear(
@@ -37,8 +37,8 @@ def delayed_linear(
     plan = make_plan(x_TBI.shape[0], taps, extra_steps)
 
     def make_taps() -> Tensor:
-        kernel_OID = delay_kernel_OID(weight_OIC, delay_OIC, sigma, taps)
-        return kernel_OID[:, :, : plan.taps].permute(2, 1, 0).contiguous()
+        turned = weight_OIC.transpose(0, 1), delay_OIC.transpose(0, 1)
+        return delay_taps(*turned, sigma, taps, plan.taps)
 
     if sigma is not None or torch.is_grad_enabled():
         return _Map.apply(x_TBI, make_taps(), plan)
