@@ -79,9 +79,7 @@ def plain(
     scale = (var + settings.eps).rsqrt().to(dtype) * gamma.to(dtype)
     x = centred * scale + beta.to(dtype)
     one, v = x.new_ones(()), torch.zeros_like(x[0])
-    spikes, membranes = lif.plain(
-        x, v, one, settings.tau, settings.v_threshold, settings.alpha
-    )  # fmt: skip
+    spikes, membranes = lif.plain(x, v, one, settings.tau, settings.v_threshold, settings.alpha)
     out = (spikes * mask.to(dtype)).to(y.dtype)
     return out, mean.detach(), var.detach(), membranes[-1].detach()
 

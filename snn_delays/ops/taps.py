@@ -122,9 +122,8 @@ class _DelayTaps(Function):
     @once_differentiable
     def backward(ctx: Any, g_taps: Tensor) -> Any:
         weight, delay = ctx.saved_tensors
-        gradients = weighted_taps_gradient(
-            weight, delay, ctx.sigma, ctx.taps, g_taps.contiguous()
-        )  # fmt: skip
+        g_taps = g_taps.contiguous()
+        gradients = weighted_taps_gradient(weight, delay, ctx.sigma, ctx.taps, g_taps)
         return *gradients, None, None, None
 
 
