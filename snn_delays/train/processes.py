@@ -40,14 +40,18 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
-def group(device: torch.device) -> Iterator[None]:
+def group(device: torch.device, options: str) -> Iterator[None]:
     """Within it, this process is one of those that torchrun started; without torchrun, alone.
 
     Sums travel by gloo between CPUs, and by NCCL between GPUs, one to a process. All but the first
     are silent, unless they fail.
 
+    Args:
+        device: where this process computes.
+        options: a digest of what it was asked for.
+
     Raises:
-        UserError: some process has no GPU of its own where others have one.
+        UserError: the processes differ in these, or have no GPU each.
         Elsewhere: another process says it.
     """
     here = place()
@@ -60,7 +64,7 @@ def group(device: torch.device) -> Iterator[None]:
     dist.init_process_group(backend, timeout=WAIT)
     try:
         with _failing_in(here), _silent(not here.is_first):
-            _check_devices(device)
+            _check_alike(f"{device.type} {options}")
             yield
     finally:
         dist.destroy_process_group()
@@ -76,10 +80,14 @@ def _take_gpu(here: Place) -> None:
     torch.cuda.set_device(here.on_machine)
 
 
-def _check_devices(device: torch.device) -> None:
-    kinds = in_turns([device.type])
-    if len(set(kinds)) > 1:
-        raise said_once(UserError("Some processes see a GPU, others do not; give device=cpu."))
+def _check_alike(mine: str) -> None:
+    """A search, whose sampler draws in each process, would train another network in each."""
+    if len(set(in_turns([mine]))) > 1:
+        sentence = (
+            "The processes have other options than one another, or some no GPU: give all the same"
+            " command line on machines that are alike; a search takes one process."
+        )
+        raise said_once(UserError(sentence))
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def train(config: Config) -> dict[str, Any]:
     """
     validate(config)
     device = pick_device(config.device)
-    with group(device), explained():
+    with group(device, config_hash(config)), explained():
         return _train(config, device)
 
 

@@ -51,13 +51,7 @@ class Team:
         ]
 
     def train(self, config: Any, number: int, **faults: Any) -> list[dict[str, Any]]:
-        """What ``number`` processes give that train together: see ``answer``.
-
-        Args:
-            config: options.
-            number: processes.
-            faults: see ``Faults``.
-        """
+        """What ``number`` processes give that train together: see ``answer`` and ``Faults``."""
         work = {"config": dataclasses.asdict(config), "faults": faults}
         for worker, environment in zip(self._workers, places(number), strict=False):
             worker.stdin.write(json.dumps({**work, "environment": environment}) + "\n")
@@ -103,6 +97,7 @@ class Faults:
         error_at: training batch in which it raises.
         data: it cannot load its data.
         nan_at: batch of every epoch, from 0, whose first number is NaN there.
+        seed: it is asked for another one.
     """
 
     rank: int = 0
@@ -110,6 +105,7 @@ class Faults:
     error_at: int = 0
     data: bool = False
     nan_at: int | None = None
+    seed: int | None = None
 
 
 def break_things(faults: Faults, patch: Any) -> None:
@@ -174,6 +170,7 @@ def answer(work: dict[str, Any]) -> dict[str, Any]:
         digests = watch(patch)
         if os.environ["RANK"] == str(faults.rank):
             break_things(faults, patch)
+            config.seed = config.seed if faults.seed is None else faults.seed
         try:
             return {"result": train(config), "digests": digests}
         except Exception as error:

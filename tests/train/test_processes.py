@@ -221,6 +221,14 @@ def test_an_error_of_another_process_says_where(team, double) -> None:
     assert not Path(config.out).exists()
 
 
+def test_processes_with_other_options_are_refused(team, double) -> None:
+    config = double()
+    first, other = team.train(config, 2, rank=1, seed=7)
+    assert "The processes have other options than one another" in first["words"]
+    assert other["error"] == "Elsewhere"
+    assert not Path(config.out).exists()
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_bug_in_one_process_ends_all(rank, team, double) -> None:
     config = double()
