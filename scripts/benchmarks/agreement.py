@@ -23,6 +23,7 @@ from scripts.benchmarks.networks import (
     reference_network,
     scores,
 )
+from snn_delays.device import tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.nn import Network
 from tests.reference_network import ReferenceNetwork
@@ -59,12 +60,12 @@ def require(what: str, found: float, own: float, limit: float = LIMIT) -> None:
 def check_training(what: str, problem: Problem, precision: str = "float32") -> Errors:
     """Compare class scores and all gradients of ours with the reference's in float64.
 
-    Ours must agree in float32. The deviation that mixed precision adds is reported, not judged.
+    Ours must agree in float32. The deviation that coarser products add is reported, not judged.
 
     Args:
         what: the problem's name in messages.
         problem: compared at a small batch, without dropout.
-        precision: "float32" or "mixed".
+        precision: "float32", "tf32" or "mixed".
 
     Returns:
         Relative deviations: "logits", the worst "gradient", and the reference's own in
@@ -82,7 +83,7 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
     ours = _deviations(_our_numbers(small, "float32"), exact)
     for name, error in ours.items():
         require(f"{what}: {name}", error, plain[name])
-    if precision == "mixed":
+    if precision != "float32":
         ours = _deviations(_our_numbers(small, precision), exact)
     return _worst(ours) | {f"plain_{name}": error for name, error in _worst(plain).items()}
 
@@ -95,7 +96,8 @@ def _small_batch(problem: Problem) -> int:
 def _timed_backend(problem: Problem) -> str:
     """What "auto" stands for at the size that is timed, so that a small batch takes it too."""
     network = our_network(problem)
-    x = torch.empty(1).expand(problem.steps, problem.batch, configure(problem).data.channels)
+    channels = configure(problem).data.channels
+    x = torch.empty(1, device=problem.device).expand(problem.steps, problem.batch, channels)
     chosen = network.describe_backend(x)
     (*layers,) = chosen.partition(" (")[0].split(", ")
     alike = problem.backend == "auto" and len(layers) == 1
@@ -105,7 +107,8 @@ def _timed_backend(problem: Problem) -> str:
 def _our_numbers(problem: Problem, precision: str) -> Numbers:
     network = our_network(problem)
     try:
-        return _numbers(network, problem, precision)
+        with tensor_cores(precision):
+            return _numbers(network, problem, precision)
     except ValueError as error:  # the backend's own sentence
         raise UserError(str(error)) from error
 

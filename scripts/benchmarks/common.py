@@ -190,7 +190,7 @@ def _how_made(command: list[str]) -> dict[str, Any]:
         "command": shlex.join(command),
         "commit": record.commit(),
         "versions": record.versions() | {package: _version(package) for package in PACKAGES},
-        "machine": record.machine(torch.device("cpu")),
+        "machine": record.machine(torch.device("cuda" if torch.cuda.is_initialized() else "cpu")),
         "environment": ENVIRONMENT,
     }
 
@@ -209,5 +209,6 @@ def _footer(made: dict[str, Any]) -> str:
     return (
         f"Median (min-max). `{made['command']}`, commit {made['commit']}; {machine['cpu']},"
         f" {machine['cores']} cores, {machine['threads']} threads"
+        f"{', ' + machine['gpu'] if 'gpu' in machine else ''}"
         f"{f', {environment}' if environment else ''}; {versions}."
     )

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from scripts.benchmarks.common import positive
 from snn_delays.config import SIGMA_END, SIGMA_OFFSET, Config, validate
+from snn_delays.device import autocast
 from snn_delays.nn import Network, build_network
 from snn_delays.train.optim import build_optimizers
 from tests.reference_network import ReferenceNetwork, reference_optimizers
@@ -49,6 +50,7 @@ class Problem:
         sigma: "wide", as training starts, or "narrow", as it ends.
         backend: of ours.
         seed: of parameters and spikes.
+        device: that computes.
     """
 
     hidden: tuple[int, ...]
@@ -62,6 +64,7 @@ class Problem:
     sigma: str = "wide"
     backend: str = "auto"
     seed: int = 0
+    device: str = "cpu"
 
     @property
     def width(self) -> float:
@@ -113,13 +116,14 @@ def random_batch(problem: Problem) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(problem.seed)
     channels = configure(problem).data.channels
     x = torch.rand(problem.steps, problem.batch, channels, generator=g) < RATE
-    return x.float(), torch.randint(problem.classes, (problem.batch,), generator=g)
+    y = torch.randint(problem.classes, (problem.batch,), generator=g)
+    return x.float().to(problem.device), y.to(problem.device)
 
 
 def our_network(problem: Problem, dtype: torch.dtype = torch.float32) -> Network:
     """Ours, in training mode."""
     torch.manual_seed(problem.seed)
-    network = build_network(configure(problem), problem.classes).to(dtype)
+    network = build_network(configure(problem), problem.classes).to(problem.device, dtype)
     network.set_sigma(problem.width)
     return network
 
@@ -139,7 +143,7 @@ def reference_of(network: Network, problem: Problem, kind: type[Reference]) -> R
         config.tau,
         problem.dropout,
         config.model.layer_extra_steps,
-    ).to(network.readout.linear.weight.dtype)
+    ).to(network.readout.linear.weight)
     theirs.copy_from(network)
     for linear in theirs.maps:  # a schedule sets SIG: its gradient would be work for nothing
         linear.SIG.requires_grad_(False)
@@ -148,7 +152,7 @@ def reference_of(network: Network, problem: Problem, kind: type[Reference]) -> R
 
 def scores(network: nn.Module, x: Tensor, precision: str) -> Tensor:
     """[T, B, I] -> [B, K]; in "mixed" precision under torch's autocast to bfloat16."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed"):
+    with autocast(precision, x.device):
         return network(x)
 
 

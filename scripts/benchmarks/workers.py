@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
 from scripts.benchmarks.common import say
 from snn_delays.cli.app import quiet_libraries
 from snn_delays.errors import UserError
@@ -63,7 +65,7 @@ class Worker:
         return max(1, math.ceil(TURN / self.run()))
 
     def peak_memory(self) -> int:
-        """Most memory that the process has held (ru_maxrss), bytes."""
+        """Most memory that the process has held, of its GPU where it uses one, bytes."""
         return self._request(0)[1]
 
     def close(self) -> None:
@@ -144,4 +146,6 @@ def _seconds(step: Callable[[], object], calls: int) -> float:
 
 
 def _peak() -> int:
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_reserved()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.benchmarks import agreement, common, epoch, inference, scaling, train_step, workers
+from scripts.benchmarks import (
+    agreement,
+    common,
+    epoch,
+    gpu,
+    inference,
+    scaling,
+    train_step,
+    workers,
+)
 from snn_delays.nn import delayed_linear as layers
 from snn_delays.nn import fused
 from snn_delays.ops import compiled
@@ -43,6 +52,36 @@ def test_table_and_json(name, tmp_path, capsys) -> None:
         for values in summaries:
             assert len(values["values"]) == values["n"] == 1
             assert 0 <= values["min"] <= values["median"] <= values["max"]
+
+
+GPU_SIZES = [*TINY, "--batch", "4", "--samples", "10", "--epochs", "1", "--case", "shd"]
+
+
+def test_the_gpu_benchmark_measures_all_parts(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(gpu, "_device", lambda: "cpu")
+    arguments = [*GPU_SIZES, "--precision", "mixed", "--out", str(tmp_path)]
+    assert gpu.main(arguments) == 0
+    assert len(tables(capsys.readouterr().out)) == 2 + 5
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row["what"].partition(",")[0] for row in rows] == [
+        "shd", "whole run", "LIF", "BatchNorm + LIF + dropout", "Gaussian taps",
+    ]  # fmt: skip
+    assert all(row["ours_ms"]["median"] > 0 for row in rows)
+    assert {"ratio", "ours_mb", "error", "plain_error", "with_cudnn_ms"} <= rows[0].keys()
+
+
+def test_a_wrong_kernel_gets_no_speed(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(gpu, "_device", lambda: "cpu")
+    right = gpu.taps.delay_taps
+    monkeypatch.setattr(gpu.taps, "delay_taps", lambda *a: 1.01 * right(*a))
+    assert gpu.main([*GPU_SIZES, "--part", "kernels"]) == 1
+    assert "Gaussian taps, forward and back deviates from float64" in capsys.readouterr().err
+
+
+def test_the_gpu_benchmark_needs_a_gpu(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main([]) == 2
+    assert "This needs an NVIDIA GPU" in capsys.readouterr().err
 
 
 def test_ratios_are_taken_round_by_round() -> None:

@@ -1,0 +1,358 @@
+"""What a GPU takes: training steps beside the reference, a whole run, kernels beside torch's.
+
+Steps are those of the package's loop (recorded as a CUDA graph) at the sizes of the paper's SHD and
+SSC networks, on random spikes. The reference is dcls, SpikingJelly (whose own GPU neuron serves it)
+and torch's Adam, in float32, with cuDNN switched off as its authors have it, and with cuDNN. Both
+run by turns on the same GPU. The whole run is the paper's on random recordings of SHD's number and
+length, through `train` as users call it, its frames prepared beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scripts.benchmarks.agreement import check_training, relative, require
+from scripts.benchmarks.common import (
+    Columns,
+    Report,
+    Row,
+    make_parser,
+    milliseconds,
+    positive,
+    ratios,
+    run,
+    say,
+    short,
+    spread,
+)
+from scripts.benchmarks.epoch import data_config, open_recordings, write_recordings
+from scripts.benchmarks.networks import (
+    SHD,
+    SIZES,
+    SSC,
+    Problem,
+    add_sizes,
+    configure,
+    our_network,
+    random_batch,
+    reference_step,
+)
+from scripts.benchmarks.workers import alternate, peak_memory, started
+from snn_delays.data.loaders import Batch
+from snn_delays.device import tensor_cores
+from snn_delays.errors import UserError
+from snn_delays.ops import lif, norm_lif, taps
+from snn_delays.ops.delay import delay_kernel_OID
+from snn_delays.train.optim import build_optimizers
+from snn_delays.train.run import train
+from snn_delays.train.step import build_step
+from tests.reference_network import lif as their_neuron
+
+CASES = {"shd": SHD, "ssc": SSC}
+PRECISIONS = ("float32", "tf32", "mixed")
+PARTS = ("steps", "run", "kernels")
+STEPS = 10  # in a call, so that the GPU is waited for once
+SIGMA = 3.0  # width of the Gaussian of the kernels' taps
+LIMIT = 1e-5  # deviation of a kernel from float64 that is always allowed
+Numbers = dict[str, Tensor]
+
+COLUMNS: Columns = {
+    "what": lambda row: row["what"],
+    "ours, ms": lambda row: _times(row, "ours_ms"),
+    "reference, ms": lambda row: _times(row, "reference_ms"),
+    "ratio": lambda row: _times(row, "ratio"),
+    "with cuDNN, ms": lambda row: _times(row, "with_cudnn_ms"),
+    "peak memory, MB": lambda row: _number(row, "ours_mb"),
+    "reference, MB": lambda row: _number(row, "reference_mb"),
+    "error": lambda row: _error(row, ""),
+    "reference's": lambda row: _error(row, "plain_"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = make_parser("gpu", __doc__, rounds=5)
+    add = parser.add_argument
+    add("--part", choices=(*PARTS, "all"), default="all", help="what to measure (all)")
+    add("--case", choices=(*CASES, "all"), default="all", help="network and batch of steps (all)")
+    add("--precision", choices=(*PRECISIONS, "all"), default="all", help="of our steps (all)")
+    add("--samples", type=positive, default=8156, help="recordings of the whole run (8156)")
+    add("--epochs", type=positive, default=150, help="of the whole run (150)")
+    add_sizes(parser, *SIZES)
+    return run(parser, measure, arguments)
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Check the numbers of each part, then time it."""
+    device = _device()
+    parts = {"steps": _steps, "run": _whole_run, "kernels": _kernels}
+    chosen = PARTS if options.part == "all" else (options.part,)
+    rows = [row for part in chosen for row in parts[part](options, device)]
+    return Report("On one GPU; ratio = reference / ours, round by round.", COLUMNS, rows)
+
+
+def _device() -> str:
+    if not torch.cuda.is_available():
+        raise UserError("This needs an NVIDIA GPU, and torch sees none here.")
+    return "cuda"
+
+
+def _chosen(options: argparse.Namespace) -> tuple[dict[str, Problem], Sequence[str]]:
+    cases = CASES if options.case == "all" else {options.case: CASES[options.case]}
+    precisions = PRECISIONS if options.precision == "all" else (options.precision,)
+    return {name: case.as_asked(options) for name, case in cases.items()}, precisions
+
+
+# ---- training steps ----------------------------------------------------------------------------
+
+
+def _steps(options: argparse.Namespace, device: str) -> list[Row]:
+    cases, precisions = _chosen(options)
+    return [
+        _step_row(name, replace(problem, device=device), precision, options.rounds)
+        for name, problem in cases.items()
+        for precision in precisions
+    ]
+
+
+def _step_row(name: str, problem: Problem, precision: str, rounds: int) -> Row:
+    what = f"{name}, training step, {precision}"
+    say(f"{what}: comparing the numbers")
+    errors = check_training(what, problem, precision)
+    say(f"{what}: timing")
+    makes: dict[str, tuple[Any, ...]] = {
+        "ours": (our_steps, problem, precision),
+        "reference": (their_steps, problem, False),
+        "with_cudnn": (their_steps, problem, True),
+    }
+    with started(makes) as workers:
+        seconds = {k: [s / STEPS for s in v] for k, v in alternate(workers, rounds).items()}
+    say(f"{what}: peak memory")
+    memory = {f"{who}_mb": peak_memory(*makes[who]) / 1e6 for who in ("ours", "reference")}
+    return {
+        "what": what,
+        **asdict(problem),
+        **{f"{who}_ms": milliseconds(s) for who, s in seconds.items()},
+        "ratio": ratios(seconds["reference"], seconds["ours"]),
+        **memory,
+        "error": max(errors["logits"], errors["gradient"]),
+        "plain_error": max(errors["plain_logits"], errors["plain_gradient"]),
+    }
+
+
+def our_steps(problem: Problem, precision: str) -> Callable[[], None]:
+    """Steps of the package's training loop, and then the wait for the GPU."""
+    contextlib.ExitStack().enter_context(tensor_cores(precision))  # to the process's end
+    network, device = our_network(problem), torch.device(problem.device)
+    optimizers = build_optimizers(network, configure(problem).train)
+    x, y = random_batch(problem)
+    batch = Batch(x, y, y, np.arange(problem.batch))
+    step = build_step(network, optimizers, precision, device)
+    return _repeated(lambda: step(batch), problem.device)
+
+
+def their_steps(problem: Problem, cudnn: bool) -> Callable[[], None]:
+    """Steps of the reference, likewise."""
+    torch.backends.cudnn.enabled = cudnn
+    contextlib.ExitStack().enter_context(tensor_cores("float32"))
+    return _repeated(reference_step(problem), problem.device)
+
+
+def _repeated(step: Callable[[], object], device: str) -> Callable[[], None]:
+    def call() -> None:
+        for _ in range(STEPS):
+            step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return call
+
+
+# ---- a whole run -------------------------------------------------------------------------------
+
+
+def _whole_run(options: argparse.Namespace, device: str) -> list[Row]:
+    _, precisions = _chosen(options)
+    problem = SHD.as_asked(options)
+    with tempfile.TemporaryDirectory() as scratch:
+        say(f"run: writing {options.samples} recordings and preparing their frames")
+        path = write_recordings(Path(scratch) / "train.h5", options.samples, problem)
+        open_recordings(data_config(problem, path))
+        return [_run_row(problem, path, options, device, p) for p in precisions]
+
+
+def _run_row(
+    problem: Problem, path: Path, options: argparse.Namespace, device: str, precision: str
+) -> Row:
+    config = data_config(problem, path)
+    config.device, config.train.epochs, config.train.protocol = device, options.epochs, "last"
+    config.precision = "float32" if device == "cpu" and precision == "tf32" else precision
+    config.out = str(path.parent / precision)
+    say(f"run, {precision}: {options.epochs} epochs")
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(sys.stderr):
+        train(config)
+    seconds = time.perf_counter() - started
+    what = f"whole run, {options.samples} samples, {options.epochs} epochs, {precision}"
+    return {"what": what, "ours_ms": milliseconds([seconds])}
+
+
+# ---- kernels -----------------------------------------------------------------------------------
+
+
+def _kernels(options: argparse.Namespace, device: str) -> list[Row]:
+    problem = replace(SHD.as_asked(options), device=device)
+    kernels = {
+        "LIF, forward and back": (our_lif, their_lif),
+        "BatchNorm + LIF + dropout, forward and back": (our_norm_lif, plain_norm_lif),
+        "Gaussian taps, forward and back": (our_taps, plain_taps),
+    }
+    return [_kernel_row(what, problem, *two, options.rounds) for what, two in kernels.items()]
+
+
+def _kernel_row(what: str, problem: Problem, ours: Any, theirs: Any, rounds: int) -> Row:
+    say(f"{what}: comparing the numbers")
+    small = replace(problem, batch=min(problem.batch, 4))  # hardly a spike flips
+    exact = theirs(small, torch.float64)()
+    errors = {
+        who: max(relative(a, b) for a, b in zip(make(small, torch.float32)(), exact, strict=True))
+        for who, make in (("ours", ours), ("theirs", theirs))
+    }
+    require(what, errors["ours"], errors["theirs"], LIMIT)
+    say(f"{what}: timing")
+    makes: dict[str, tuple[Any, ...]] = {
+        "ours": (kernel_calls, ours, problem),
+        "reference": (kernel_calls, theirs, problem),
+    }
+    with started(makes) as workers:
+        seconds = {k: [s / STEPS for s in v] for k, v in alternate(workers, rounds).items()}
+    return {
+        "what": what,
+        **asdict(problem),
+        **{f"{who}_ms": milliseconds(s) for who, s in seconds.items()},
+        "ratio": ratios(seconds["reference"], seconds["ours"]),
+        "error": errors["ours"],
+        "plain_error": errors["theirs"],
+    }
+
+
+def kernel_calls(make: Callable[..., Callable[[], object]], problem: Problem) -> Any:
+    """Calls of a kernel in float32, and then the wait for the GPU."""
+    return _repeated(make(problem, torch.float32), problem.device)
+
+
+def our_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
+    """Our scan; gives spikes and the gradient of its input."""
+    return _with_gradients(lambda x: lif.fire(x, 0.0, tau=problem.tau)[0], _current(problem, dtype))
+
+
+def their_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
+    """SpikingJelly's neuron, on a GPU its own kernel."""
+    node = their_neuron(problem.tau, 1.0, False)
+
+    def fire(x: Tensor) -> Tensor:
+        node.reset()
+        spikes: Tensor = node(x)
+        return spikes
+
+    return _with_gradients(fire, _current(problem, dtype))
+
+
+def our_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
+    """Our kernels for the rest of a block."""
+    return _block(problem, dtype, lambda *a: norm_lif.norm_lif(*a, **_settings(problem)))
+
+
+def plain_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
+    """The same in torch, step by step."""
+    settings = norm_lif.NormLifSettings(**_settings(problem))
+    return _block(problem, dtype, lambda *a: norm_lif.plain(*a, settings))
+
+
+def our_taps(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
+    """Our Gaussian taps."""
+    D = problem.taps
+    return _with_gradients(
+        lambda w, d: taps.delay_taps(w, d, SIGMA, D, D), *_synapses(problem, dtype)
+    )
+
+
+def plain_taps(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
+    """The same from torch's operations."""
+    return _with_gradients(
+        lambda w, d: delay_kernel_OID(w, d, SIGMA, problem.taps).permute(2, 0, 1),
+        *_synapses(problem, dtype),
+    )
+
+
+def _block(
+    problem: Problem, dtype: torch.dtype, compute: Callable[..., Any]
+) -> Callable[[], list[Tensor]]:
+    y = _current(problem, dtype)
+    gamma, beta = y.new_full(y.shape[2:], 1.5), y.new_zeros(y.shape[2:])
+    mask = torch.ones_like(y[0])
+    return _with_gradients(lambda *a: compute(*a, mask)[0], y, gamma, beta)
+
+
+def _settings(problem: Problem) -> dict[str, float]:
+    return {"eps": 1e-5, "tau": problem.tau, "v_threshold": 1.0, "alpha": 5.0}
+
+
+def _current(problem: Problem, dtype: torch.dtype) -> Tensor:
+    """Input of a layer's neurons, [T, B, C]; the same numbers in every precision."""
+    g = torch.Generator().manual_seed(problem.seed)
+    x = torch.randn(problem.steps, problem.batch, problem.hidden[0], generator=g)
+    return x.to(problem.device, dtype)
+
+
+def _synapses(problem: Problem, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weight and delay, [O, I, 1]."""
+    g = torch.Generator().manual_seed(problem.seed)
+    shape = (problem.hidden[0], problem.hidden[0], 1)
+    weight, delay = torch.randn(shape, generator=g), torch.rand(shape, generator=g)
+    return weight.to(problem.device, dtype), (delay * (problem.taps - 1)).to(problem.device, dtype)
+
+
+def _with_gradients(compute: Callable[..., Tensor], *inputs: Tensor) -> Callable[[], list[Tensor]]:
+    """A call that gives the output and the gradient of every input, from random ones of it."""
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    out = compute(*leaves)
+    pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
+
+    def call() -> list[Tensor]:
+        out = compute(*leaves)
+        return [out.detach(), *torch.autograd.grad(out, leaves, pull)]
+
+    return call
+
+
+# ---- table -------------------------------------------------------------------------------------
+
+
+def _times(row: Row, key: str) -> str:
+    return spread(row[key]) if key in row else ""
+
+
+def _number(row: Row, key: str) -> str:
+    return short(row[key]) if key in row else ""
+
+
+def _error(row: Row, prefix: str) -> str:
+    key = f"{prefix}error"
+    return f"{row[key]:.0e}" if key in row else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
