@@ -28,9 +28,8 @@ ONLY_PLACE = {
     "wandb": {"train/tracking.py"},
     "hydra": {"cli/app.py", "cli/launch.py"},
     "omegaconf": {"cli/app.py", "cli/launch.py"},
-    "numba": {"ops/compiled.py", "ops/blas.py"},
-    "llvmlite": {"ops/compiled.py", "ops/blas.py"},
-    "threadpoolctl": {"ops/blas.py"},
+    "numba": {"ops/compiled.py", "ops/vectors.py"},
+    "llvmlite": {"ops/compiled.py", "ops/vectors.py"},
     "triton": {"ops/gpu.py"},
 }
 

@@ -117,11 +117,6 @@ class _State:
 _state = _State()
 
 
-def exclusive() -> Any:
-    """A lock, held while a kernel runs in parallel; whoever holds it may run kernels."""
-    return _state.lock
-
-
 def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     if numba is None:
         return function

@@ -17,7 +17,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import spectral_compiled
-from snn_delays.ops.blas import one_thread
 from snn_delays.ops.memory import empty
 from snn_delays.ops.taps import weighted_taps, weighted_taps_gradient
 from snn_delays.ops.tiles import good_length, make_transform
@@ -96,8 +95,7 @@ def linear(X: Tensor, kernel: Tensor, plan: Plan, half: bool) -> Tensor:
         for f in _chunks(out):
             _half_product(X[f], kernel[f].mT, False, out[f])
         return out
-    with one_thread():
-        spectral_compiled.products(X.contiguous().numpy(), kernel.numpy(), plan.length, out.numpy())
+    spectral_compiled.products(X.contiguous().numpy(), kernel.numpy(), plan.length, out.numpy())
     return out
 
 
@@ -115,15 +113,9 @@ def linear_gradient(
                 _half_product(G[f], kernel[f], True, g_X[f])
             _half_product(G[f].mT, X[f], True, kernel[f])
     else:
-        with one_thread():
-            spectral_compiled.products_gradient(
-                G.contiguous().numpy(),
-                X.numpy(),
-                kernel.numpy(),
-                plan.length,
-                of_input,
-                g_X.numpy(),
-            )
+        spectral_compiled.products_gradient(
+            G.contiguous().numpy(), X.numpy(), kernel.numpy(), plan.length, of_input, g_X.numpy()
+        )
     return g_X if of_input else None
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from snn_delays.ops import compiled, spectral, spectral_compiled, tiles
-from snn_delays.ops.blas import one_thread
 
 pytestmark = pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
 EXACT = {np.float32: 1e-6, np.float64: 1e-14}
@@ -68,9 +67,8 @@ def test_products(sizes, of_input, dtype) -> None:
         spectrum[[0, 4], 1] = 0  # as of real sequences of 8 steps
     x, k, g = (t[:, 0].astype(float) + 1j * t[:, 1] for t in (X, K, G))
     Y, g_X = np.full_like(G, np.nan), np.full_like(X, np.nan)
-    with one_thread():
-        spectral_compiled.products(X, K, 8, Y)
-        spectral_compiled.products_gradient(G, X, K, 8, of_input, g_X)
+    spectral_compiled.products(X, K, 8, Y)
+    spectral_compiled.products_gradient(G, X, K, 8, of_input, g_X)
     wanted = [(Y, x @ k.swapaxes(1, 2)), (K, g.swapaxes(1, 2) @ x.conj())]
     wanted += [(g_X, g @ k.conj())] * of_input
     for found, exact in wanted:
