@@ -72,7 +72,7 @@ def plain(
     """The same in torch, step by step, on any device: what the kernels are held to."""
     dtype = _state_dtype(y)
     wide = y.to(dtype)
-    n = _over_processes(_count(y))
+    n = _count(y)
     mean = _over_processes(wide.sum((0, 1), dtype=torch.float64)) / n
     centred = wide - mean.to(dtype)
     var = _over_processes(centred.square().sum((0, 1), dtype=torch.float64)) / n
@@ -106,9 +106,9 @@ def _state_dtype(y: Tensor) -> torch.dtype:
     return torch.float64 if y.dtype == torch.float64 else torch.float32
 
 
-def _count(y: Tensor) -> Tensor:
-    """Numbers per channel, on the device: it need not wait for a sum over processes."""
-    return torch.full((), y.shape[0] * y.shape[1], dtype=torch.float64, device=y.device)
+def _count(y: Tensor) -> int:
+    """Numbers per channel, over all processes."""
+    return y.shape[0] * sums.whole_batch(y.shape[1])
 
 
 class _NormLif(Function):
@@ -119,8 +119,8 @@ class _NormLif(Function):
         ctx: Any, y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor, settings: NormLifSettings
     ) -> Any:
         y, mask = y.contiguous(), mask.contiguous()
-        mean, var, n = _statistics(y)
-        norm = _Norm.of(mean, (var + settings.eps).rsqrt(), n, gamma, beta, _state_dtype(y))
+        mean, var = _statistics(y)
+        norm = _Norm.of(mean, (var + settings.eps).rsqrt(), gamma, beta, _state_dtype(y))
         out, v = torch.empty_like(y), torch.empty_like(mask, dtype=_state_dtype(y))
         affine = norm.tensor("mean scale shift")
         norm_lif_triton.fire(y, affine, mask, settings.tau, settings.v_threshold, out, v)
@@ -154,7 +154,6 @@ class _Norm:
     rstd: Tensor
     scale: Tensor
     shift: Tensor
-    n: Tensor
     dtype: torch.dtype
 
     @classmethod
@@ -162,7 +161,6 @@ class _Norm:
         cls,
         mean: Tensor,
         rstd: Tensor,
-        n: Tensor,
         gamma: Tensor,
         beta: Tensor,
         dtype: torch.dtype,
@@ -170,22 +168,19 @@ class _Norm:
         scale = gamma.detach().double() * rstd
         near = mean.to(dtype).double()
         shift = beta.detach().double() - scale * (mean - near)
-        return cls(near, mean - near, rstd, scale, shift, n, dtype)
+        return cls(near, mean - near, rstd, scale, shift, dtype)
 
     def tensor(self, names: str) -> Tensor:
         return torch.stack([getattr(self, name) for name in names.split()]).to(self.dtype)
 
 
-def _statistics(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and biased variance of every channel, and how many numbers they are of; in float64."""
-    # near the mean, so that the squares cancel little; the same in all processes
-    first = y[:, 0].mean(0, dtype=_state_dtype(y))
-    pivot = sums.over_processes(first) / sums.processes()
+def _statistics(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel, over all processes; in float64."""
+    pivot = y[:, 0].mean(0, dtype=_state_dtype(y))  # near the mean, so that squares cancel little
     parts = norm_lif_triton.sums(y, pivot).sum((0, 2), dtype=torch.float64)
-    of_all = sums.over_processes(torch.cat((parts, _count(y).expand_as(parts[:1]))))
-    n = of_all[2]
-    first, second = of_all[0] / n, of_all[1] / n
-    return pivot + first, (second - first * first).clamp_(min=0), n
+    first, second = parts / (y.shape[0] * y.shape[1])
+    var = (second - first * first).clamp_(min=0)
+    return sums.pooled(pivot + first, var, y.shape[1])
 
 
 def _spikes_gradient(
@@ -200,7 +195,7 @@ def _spikes_gradient(
 
 def _norm_gradient(g: Tensor, y: Tensor, norm: _Norm, g_affine_2C: Tensor) -> Tensor:
     """The gradient of y from that of BatchNorm's output, in place where the dtypes are one."""
-    g_gamma, g_beta = sums.over_processes(g_affine_2C) / norm.n
+    g_gamma, g_beta = sums.over_processes(g_affine_2C) / _count(y)
     c = -norm.scale * norm.rstd * g_gamma
     b = -norm.scale * g_beta - c * norm.rounded
     out = g if g.dtype == y.dtype else torch.empty_like(y)
