@@ -272,13 +272,22 @@ def their_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]
 
 def our_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
     """Our kernels for the rest of a block."""
-    return _block(problem, dtype, lambda *a: norm_lif.norm_lif(*a, **_settings(problem)))
+    settings = _settings(problem)
+
+    def compute(y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor) -> Any:
+        return norm_lif.norm_lif(y, gamma, beta, mask, **settings)
+
+    return _block(problem, dtype, compute)
 
 
 def plain_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
     """The same in torch, step by step."""
     settings = norm_lif.NormLifSettings(**_settings(problem))
-    return _block(problem, dtype, lambda *a: norm_lif.plain(*a, settings))
+
+    def compute(y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor) -> Any:
+        return norm_lif.plain(y, gamma, beta, mask, settings)
+
+    return _block(problem, dtype, compute)
 
 
 def our_taps(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:

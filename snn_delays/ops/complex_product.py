@@ -23,7 +23,7 @@ from snn_delays.ops.vectors import (
 )
 
 DEPTH = 2048  # bytes of a row or column in a panel, at most
-BLOCK = 11 * ROWS  # rows of a block of such depth, at most; more where k is less
+BLOCK = 128 // ROWS * ROWS  # rows of a block of such depth, at most; more where k is less
 LINE = 64  # bytes
 
 
