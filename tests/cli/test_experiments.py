@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import pytest
@@ -68,6 +69,25 @@ def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
     assert torch.isfinite(loss)
     moved = [not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)]
     assert all(moved)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+@pytest.mark.parametrize("experiment", PAPER)
+def test_a_gpu_computes_what_the_cpu_does(experiment) -> None:
+    config = compose("train", [f"experiment={experiment}", "model.dropout=0"])
+    network = draw_network(config, classes(experiment)).double().train()
+    network.set_sigma(sigma_at(0, config.train, config.model.layer_taps))
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(12, 4, 140, generator=g) < 0.3).double(), torch.arange(4)
+    numbers = []
+    for device in ("cpu", "cuda"):
+        theirs = copy.deepcopy(network).to(device)
+        scores = theirs(x.to(device))
+        cross_entropy(scores, y.to(device)).backward()
+        numbers.append([scores.detach().cpu(), *(p.grad.cpu() for p in theirs.parameters())])
+    for on_cpu, on_gpu in zip(*numbers, strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize(

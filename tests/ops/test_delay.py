@@ -12,6 +12,7 @@ from DCLS.construct.modules import Dcls1d
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from snn_delays.device import tensor_cores
 from snn_delays.ops import compiled, kept
 from snn_delays.ops.delay import (
     BACKENDS,
@@ -144,22 +145,25 @@ def test_gradients_of_the_reference_are_right(sigma) -> None:
     assert torch.autograd.gradcheck(function, (x, weight, delay))
 
 
-def outputs_and_gradients(backend, dtype, x, weight, delay, sigma, taps, extra_steps):
-    """y, and the gradients of x, weight and (where there are Gaussians) delay."""
-    leaves = [tensor.detach().to(dtype).requires_grad_() for tensor in (x, weight, delay)]
+def outputs_and_gradients(backend, dtype, x, weight, delay, sigma, taps, extra_steps, device="cpu"):
+    """y, and the gradients of x, weight and (where there are Gaussians) delay, on the CPU."""
+    leaves = [tensor.detach().to(device, dtype).requires_grad_() for tensor in (x, weight, delay)]
     y = delayed_linear(*leaves, sigma, taps=taps, extra_steps=extra_steps, backend=backend)
     pull = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     wanted = leaves if sigma is not None else leaves[:2]
-    return [y.detach(), *torch.autograd.grad((y * pull.to(dtype)).sum(), wanted)]
+    gradients = torch.autograd.grad((y * pull.to(y)).sum(), wanted)
+    return [result.detach().cpu() for result in (y, *gradients)]
 
 
-def assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps) -> None:
+def assert_backend_is_right(
+    backend, x, weight, delay, sigma, taps, extra_steps, device="cpu"
+) -> None:
     """Against the reference in float64: 1e-10 in float64, 1e-5 in float32, relative."""
     arguments = (x, weight, delay, sigma, taps, extra_steps)
     exact = outputs_and_gradients("reference", torch.float64, *arguments)
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         for ours, expected in zip(
-            outputs_and_gradients(backend, dtype, *arguments), exact, strict=True
+            outputs_and_gradients(backend, dtype, *arguments, device), exact, strict=True
         ):
             scale = 1e-30 + expected.norm()
             assert (ours - expected).norm() <= tolerance * scale, (backend, dtype)
@@ -222,6 +226,17 @@ def test_awkward_sizes(backend, sigma, T, B, inputs, outputs, taps, count, extra
     skip_if_unable(backend, sigma)
     x, weight, delay = case(T, B, inputs, outputs, taps, count)
     assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+@pytest.mark.parametrize("backend", ["reference", "dense", "fft", "matmul", "auto"])
+@pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
+@pytest.mark.parametrize("T", [1, 63, 127])
+def test_on_a_gpu(backend, sigma, T) -> None:
+    x, weight, delay = case(T, 3, 140, 57, 25, 2)
+    with tensor_cores("float32"):
+        assert_backend_is_right(backend, x, weight, delay, sigma, 25, 12, "cuda")
 
 
 @pytest.mark.parametrize("backend", FAST)
