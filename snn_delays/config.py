@@ -427,6 +427,11 @@ class BenchmarkConfig:
     threads: int = option(
         1, "CPU threads of each run; results depend on it in rounding", at_least=1
     )
+    batched: bool = option(
+        False,
+        "train the seeds of a network at once, as one batched network: for GPUs that one network"
+        " does not fill; results depend on it in rounding",
+    )
 
 
 @dataclass

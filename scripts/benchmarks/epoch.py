@@ -48,6 +48,7 @@ from snn_delays.data.recordings import SpikeSource
 from snn_delays.train.loop import build_loader, train_epoch
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.progress import Progress
+from snn_delays.train.step import alone
 
 UNITS = 700
 SPIKES = 7000  # per second of a recording, about SHD's
@@ -154,7 +155,7 @@ def _train(problem: Problem, config: Config, rounds: int) -> Row:
             say(f"  epoch {epoch} of {rounds}" if epoch else "  warming up")
             loader.waits.clear()
             started = time.perf_counter()
-            train_epoch(network, optimizers, loader, epoch, progress)
+            alone(train_epoch(network, optimizers, loader, epoch, progress))
             seconds.append(time.perf_counter() - started)
             shares.append(100 * sum(loader.waits) / seconds[-1])
     return {

@@ -1,8 +1,12 @@
-"""One run of a suite: in a folder of its own, with a log beside it, gone on with if it is there."""
+"""One run of a suite: in a folder of its own, with a log beside it, gone on with if it is there.
+
+Or the runs of one network with several seeds, trained at once.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import platform
@@ -10,9 +14,10 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TextIO
 
 import torch
 
@@ -23,8 +28,30 @@ from snn_delays.train.folder import RESULT_FILE
 from snn_delays.train.loop import METRICS_FILE
 from snn_delays.train.run import train
 from snn_delays.train.signals import ask_to_stop
+from snn_delays.train.together import train_together
 
 PATIENCE = 60  # seconds to wait for another process that writes to a run's folder
+
+
+class Task(Protocol):
+    """What one process does at a time: a run, or several at once."""
+
+    @property
+    def log(self) -> Path:
+        """Where to print."""
+
+    @property
+    def running(self) -> Path:
+        """Is there while a process is at it, and stays where that process was killed."""
+
+    def is_open(self) -> bool:
+        """Whether something in it has neither a result nor failed."""
+
+    def fail(self, why: str) -> None:
+        """Note why what is open in it failed."""
+
+    def train(self) -> list[tuple[Job, Exception]]:
+        """Train, or go on; gives the runs that did not come to their end, and why."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +109,14 @@ class Job:
         """Whether it has neither a result nor failed."""
         return not self.is_done() and self.failure() is None
 
+    def train(self) -> list[tuple[Job, Exception]]:
+        """See ``Task``."""
+        try:
+            train(self.config)
+        except Exception as error:
+            return [(self, error)]
+        return []
+
     def epochs_done(self) -> int:
         """Epochs trained so far, all of them where it has ended (a refit's second pass aside)."""
         if self.is_done():
@@ -91,6 +126,46 @@ class Job:
         except OSError:
             return 0
         return min(lines, self.config.train.epochs)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Jobs that differ in seed alone, trained at once. See ``Task``."""
+
+    jobs: Sequence[Job]
+
+    @property
+    def log(self) -> Path:
+        """The first one's; what is of one seed goes to that one's."""
+        return self.jobs[0].log
+
+    @property
+    def running(self) -> Path:
+        """The first one's."""
+        return self.jobs[0].running
+
+    def is_open(self) -> bool:
+        """Whether a seed has neither a result nor failed."""
+        return any(job.is_open() for job in self.jobs)
+
+    def fail(self, why: str) -> None:
+        """Of the seeds that are open."""
+        for job in self.jobs:
+            if job.is_open():
+                job.fail(why)
+
+    def train(self) -> list[tuple[Job, Exception]]:
+        """See ``Task``; what is of one seed goes to its log."""
+        left = [job for job in self.jobs if job.is_open()]
+        with contextlib.ExitStack() as opened:
+            files = [opened.enter_context(job.log.open("a", buffering=1)) for job in left]
+            within = [functools.partial(_printing_to, file) for file in files]
+            try:
+                ends = train_together([job.config for job in left], within)
+            except Exception as error:
+                return [(job, error) for job in left if job.is_open()]
+        ended = zip(left, ends, strict=True)
+        return [(job, end) for job, end in ended if isinstance(end, Exception)]
 
 
 @dataclass(frozen=True)
@@ -134,7 +209,7 @@ class Host:
         return False
 
 
-def run_job(job: Job, host: Host) -> None:
+def run_task(task: Task, host: Host) -> None:
     """Train, or go on; a failure is noted beside the folder, and nothing is raised.
 
     Where a signal stops it, all is saved, and the others on this machine are asked to stop too.
@@ -145,50 +220,53 @@ def run_job(job: Job, host: Host) -> None:
     if host.asked() is not None:
         return
     with contextlib.suppress(OSError):
-        job.out.parent.mkdir(parents=True, exist_ok=True)
-        job.running.touch()
-        with _logged(job.log), _threads(host.threads), _watching(host):
-            _train(job, host)
-        job.running.unlink(missing_ok=True)
+        task.running.parent.mkdir(parents=True, exist_ok=True)
+        task.running.touch()
+        with (
+            task.log.open("a", buffering=1) as file,
+            _printing_to(file),
+            _threads(host.threads),
+            _watching(host),
+        ):
+            for job, error in _train_when_free(task):
+                _note(job, error, host)
+        task.running.unlink(missing_ok=True)
 
 
-def _train(job: Job, host: Host) -> None:
-    try:
-        _train_when_free(job.config)
-    except Interrupted as stop:
-        print(f"Stopped by {signal.Signals(stop.signal).name}.")
+def _note(job: Job, error: Exception, host: Host) -> None:
+    if isinstance(error, Interrupted):
+        _say(job, f"Stopped by {signal.Signals(error.signal).name}.")
         if host.is_near():
-            host.ask_to_stop(stop.signal)
-    except InUse as error:
-        print(error)
-    except UserError as error:
+            host.ask_to_stop(error.signal)
+    elif isinstance(error, InUse):
+        _say(job, str(error))
+    elif isinstance(error, UserError):
         job.fail(str(error))
-    except Exception as error:  # ours: the rest of the suite goes on all the same
-        traceback.print_exc()
+    else:  # ours: the rest of the suite goes on all the same
+        traceback.print_exception(error)
         job.fail(f"{type(error).__name__}: {error} (see {job.log})")
 
 
-def _train_when_free(config: Config) -> None:
+def _say(job: Job, line: str) -> None:
+    with job.log.open("a") as file:
+        print(line, file=file)
+
+
+def _train_when_free(task: Task) -> list[tuple[Job, Exception]]:
     """Train; a worker of a suite that was killed may still be saving."""
-    for waited in range(PATIENCE + 1):
-        try:
-            train(config)
-            return
-        except InUse:
-            if waited == PATIENCE:
-                raise
-            time.sleep(1)
+    for _ in range(PATIENCE):
+        wrong = task.train()
+        if not wrong or not all(isinstance(error, InUse) for _, error in wrong):
+            return wrong
+        time.sleep(1)
+    return task.train()
 
 
 @contextlib.contextmanager
-def _logged(path: Path) -> Iterator[None]:
+def _printing_to(file: TextIO) -> Iterator[None]:
     """What is printed and warned of goes to a file."""
     root = logging.getLogger()
-    with (
-        path.open("a", buffering=1) as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-    ):
+    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         handlers, root.handlers = root.handlers, [logging.StreamHandler(file)]
         try:
             yield

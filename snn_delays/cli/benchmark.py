@@ -20,7 +20,7 @@ from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
 
 if TYPE_CHECKING:
-    from snn_delays.benchmark.jobs import Host, Job
+    from snn_delays.benchmark.jobs import Host, Job, Task
 
 EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own.
 hydra/launcher=... says where they run: joblib (the default) here, submitit_slurm on a cluster
@@ -67,6 +67,8 @@ def benchmark(arguments: list[str]) -> None:
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # before torch loads, here and in workers
     from snn_delays.benchmark.jobs import Host, Job
 
+    if given.batched:
+        _check_batched(dict(configs))
     jobs = [Job(member, config) for member, config in configs]
     host = Host(platform.node(), os.getpid(), given.threads, (out / STOP_FILE).absolute())
     with _alone(out):
@@ -77,7 +79,7 @@ def benchmark(arguments: list[str]) -> None:
         )
         failures: dict[str, str] = {}
         try:
-            _run_all(jobs, host, given.jobs, hydras)
+            _run_all(jobs, host, given, hydras)
         finally:
             options = [option for option in theirs if shapes_result(named(option))]
             failures |= _report(suite, jobs, out, options)
@@ -102,6 +104,16 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
+def _check_batched(members: dict[str, Config]) -> None:
+    """Refuse networks whose seeds cannot be trained at once."""
+    from snn_delays.train.together import why_not_together
+
+    for member, config in members.items():
+        reason = why_not_together(config)
+        if reason:
+            raise UserError(f"batched=true cannot serve the row {member}: {reason}.")
+
+
 def _check_there(jobs: list[Job]) -> None:
     """Refuse options that are not those of the runs that are there, before one is started."""
     from snn_delays.train.folder import is_run, other_options
@@ -118,17 +130,20 @@ def _check_there(jobs: list[Job]) -> None:
             )
 
 
-def _run_all(jobs: list[Job], host: Host, at_once: int | None, hydras: list[str]) -> None:
+def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[str]) -> None:
     """Run what is left, with a bar over all; the first signal lets every run save."""
     from snn_delays.benchmark.monitor import Monitor
     from snn_delays.cli.launch import Launcher
     from snn_delays.train.signals import StopSignal
 
     left = [job for job in jobs if not job.is_done()]
-    launcher = Launcher(host, at_once or _at_once(host.threads, left), hydras)
+    tasks = _tasks(left, given.batched)
+    at_once = given.jobs or min(_at_once(host.threads, left), max(len(tasks), 1))
+    launcher = Launcher(host, at_once, hydras)
+    each = " networks with all their seeds" if given.batched else ""
     print(
-        f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace} at a time, {host.threads}"
-        " threads each",
+        f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace}{each} at a time,"
+        f" {host.threads} threads each",
         flush=True,
     )
     if not left:
@@ -136,7 +151,17 @@ def _run_all(jobs: list[Job], host: Host, at_once: int | None, hydras: list[str]
     for job in left:
         job.failed.unlink(missing_ok=True)
     with Monitor(jobs), StopSignal(host.ask_to_stop):
-        launcher.run(left)
+        launcher.run(tasks)
+
+
+def _tasks(jobs: list[Job], batched: bool) -> list[Task]:
+    """What is one process's: a run, or all of a network."""
+    from snn_delays.benchmark.jobs import Seeds
+
+    if not batched:
+        return [*jobs]
+    members = dict.fromkeys(job.member for job in jobs)
+    return [Seeds([job for job in jobs if job.member == member]) for member in members]
 
 
 def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:

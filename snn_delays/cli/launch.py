@@ -12,7 +12,7 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
-from snn_delays.benchmark.jobs import Host, Job, run_job
+from snn_delays.benchmark.jobs import Host, Task, run_task
 from snn_delays.cli.groups import config_folder
 from snn_delays.errors import UserError
 
@@ -46,7 +46,7 @@ class Launcher:
         chosen = [o.partition("=")[2] for o in self.overrides if o.startswith("hydra/launcher=")]
         return chosen[-1] if chosen else JOBLIB
 
-    def run(self, jobs: list[Job]) -> None:
+    def run(self, jobs: list[Task]) -> None:
         """Run all, until they are done or have failed, or ``host.stop`` is there.
 
         Where a process is killed (by the system, when memory runs out), the others fall with it.
@@ -57,7 +57,7 @@ class Launcher:
         """
         for job in jobs:
             job.running.unlink(missing_ok=True)
-        apart: list[Job] = []
+        apart: list[Task] = []
         while jobs or apart:
             batch = jobs or [apart.pop(0)]
             whole = self._launch(batch)
@@ -76,13 +76,13 @@ class Launcher:
             elif fallen:
                 fallen[0].fail(KILLED)
 
-    def _launch(self, jobs: list[Job]) -> bool:
+    def _launch(self, jobs: list[Task]) -> bool:
         """Whether all came to an end, rather than that a process was killed."""
         host = self.host
 
         def task(config: DictConfig) -> None:
             _pick_gpu(config.job)
-            run_job(jobs[config.job], host)
+            run_task(jobs[config.job], host)
 
         settings = [f"hydra.sweep.dir={_quoted(host.stop.parent)}", *self.overrides]
         if self._kind == JOBLIB:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from snn_delays.nn.network import Block, Network
 
 
-def _why_not_block(block: Block) -> str | None:
+def why_not_block(block: Block) -> str | None:
     """Why a block's norm, neuron and dropout cannot be one function, or None where they can."""
     if not _is_plain_norm(block.norm):
         return "it has no BatchNorm that learns scale and shift and tracks its statistics"
@@ -75,7 +75,7 @@ def why_not_fused(network: Network, x_TBI: Tensor) -> str | None:
         return "a hook or monitor watches it"
     reason = None if gpu.serves(x_TBI) else _why_not_spectra(blocks, linears, x_TBI)
     for block in blocks:
-        reason = reason or _why_not_block(block)
+        reason = reason or why_not_block(block)
     return reason
 
 
@@ -125,7 +125,7 @@ def _block_on_gpu(block: Block, x_TBI: Tensor) -> Tensor:
         y_TBO,
         norm.weight,
         norm.bias,
-        _dropout_mask(block.dropout, torch.empty_like(y_TBO[0])),
+        dropout_mask(block.dropout, torch.empty_like(y_TBO[0])),
         eps=norm.eps,
         tau=node.tau,
         v_threshold=node.v_threshold,
@@ -174,14 +174,15 @@ def _block(block: Block, X: Tensor, plan: Plan, next_plan: Plan) -> Tensor:
         linear.delay,
         norm.weight,
         norm.bias,
-        _dropout_mask(block.dropout, X.new_empty(X.shape[2], linear.weight.shape[0])),
+        dropout_mask(block.dropout, X.new_empty(X.shape[2], linear.weight.shape[0])),
         settings,
     )
     norm.track(mean, var, plan.out_steps * whole_batch(X.shape[2]))
     return out
 
 
-def _dropout_mask(dropout: Any, like_BO: Tensor) -> Tensor:
+def dropout_mask(dropout: Any, like_BO: Tensor) -> Tensor:
+    """What each sample's neurons have their spikes multiplied by, drawn; ones without dropout."""
     if isinstance(dropout, nn.Identity):
         return torch.ones_like(like_BO)
     mask: Tensor = dropout.create_mask(like_BO)

@@ -60,7 +60,8 @@ class Position:
         best_rank: its rank.
         metrics: the lines of metrics.jsonl.
         seconds: that the run has taken, in all its processes.
-        parts: what computed, a line for each stretch: backend, device, threads, torch, processes.
+        parts: what computed, a line for each stretch: backend, device, threads, torch, processes,
+            networks trained together.
     """
 
     phase: str = "train"

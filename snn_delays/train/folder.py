@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,9 @@ def read_split(out: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def opened(
-    config: Config, data: Data, out: Path
+    config: Config, data: Data, out: Path, stop: AbstractContextManager[StopSignal]
 ) -> Iterator[tuple[RunFolder, dict[str, Any] | None]]:
-    """The folder, locked, with its options and split written; signals are noted meanwhile.
+    """The folder, locked, with its options and split written; ``stop`` notes signals meanwhile.
 
     Of several processes the first does so for all.
 
@@ -165,7 +166,7 @@ def opened(
     """
     split = json.dumps(data.describe_split()) + "\n"
     digest = hashlib.sha256(split.encode()).hexdigest()
-    with contextlib.ExitStack() as held, StopSignal(heard=is_first()) as stop:
+    with contextlib.ExitStack() as held, stop as signal:
 
         def claim() -> dict[str, Any] | None:
             with writing(out):
@@ -179,7 +180,7 @@ def opened(
 
         saved = from_first(claim)
         tracker = open_tracker(config, out) if is_first() else NoTracker()
-        folder = RunFolder(out, tracker, stop, split=digest)
+        folder = RunFolder(out, tracker, signal, split=digest)
         try:
             yield folder, saved
         except Exception:

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Size
+from torch import Size, Tensor
 
-from snn_delays.data.loaders import Batch
 from snn_delays.train.optim import Optimizers
 
+B = TypeVar("B", bound=Any)  # a dataclass some of whose values are tensors
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Recording(Generic[T]):
+class _Recording(Generic[B, T]):
     """A graph, the batch that it reads and the outcome that it writes."""
 
     graph: torch.cuda.CUDAGraph
-    batch: Batch
+    batch: B
     outcome: T
 
-    def play(self, batch: Batch) -> T:
+    def play(self, batch: B) -> T:
         """The outcome of a batch of the same shape, good until the next one is played."""
-        self.batch.x.copy_(batch.x)
-        self.batch.y.copy_(batch.y)
-        if batch.target is not batch.y:
-            self.batch.target.copy_(batch.target)
+        for name, tensor in _tensors(self.batch).items():
+            tensor.copy_(getattr(batch, name))
         self.graph.replay()
         return self.outcome
 
 
-class RecordedStep(Generic[T]):
+class RecordedStep(Generic[B, T]):
     """A step of batches, recorded for each shape when it comes a second time.
 
     The first time it runs as it is, so that kernels are compiled and memory is there. Numbers that
@@ -44,15 +42,15 @@ class RecordedStep(Generic[T]):
         optimizers: that it moves.
     """
 
-    def __init__(self, step: Callable[[Batch], T], optimizers: Optimizers) -> None:
+    def __init__(self, step: Callable[[B], T], optimizers: Optimizers) -> None:
         self._step, self._optimizers = step, optimizers
-        self._ran: set[tuple[Size, Size]] = set()
-        self._recordings: dict[tuple[Size, Size], _Recording[T]] = {}
+        self._ran: set[tuple[Size, ...]] = set()
+        self._recordings: dict[tuple[Size, ...], _Recording[B, T]] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, batch: Batch) -> T:
+    def __call__(self, batch: B) -> T:
         """Take a step."""
-        shape = batch.x.shape, batch.target.shape
+        shape = tuple(tensor.shape for tensor in _tensors(batch).values())
         if shape not in self._ran:
             self._ran.add(shape)
             return self._aside(batch)
@@ -62,7 +60,7 @@ class RecordedStep(Generic[T]):
         self._optimizers.note_change()
         return outcome
 
-    def _aside(self, batch: Batch) -> T:
+    def _aside(self, batch: B) -> T:
         """On a stream of its own, as torch asks for before a recording."""
         here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
         aside.wait_stream(here)
@@ -71,11 +69,13 @@ class RecordedStep(Generic[T]):
         here.wait_stream(aside)
         return outcome
 
-    def _record(self, batch: Batch) -> _Recording[T]:
-        y = batch.y.clone()
-        target = y if batch.target is batch.y else batch.target.clone()
-        batch = replace(batch, x=batch.x.clone(), y=y, target=target)
+    def _record(self, batch: B) -> _Recording[B, T]:
+        batch = replace(batch, **{name: t.clone() for name, t in _tensors(batch).items()})
         graph = torch.cuda.CUDAGraph()
         with self._optimizers.recorded(), torch.cuda.graph(graph, pool=self._pool):
             outcome = self._step(batch)
         return _Recording(graph, batch, outcome)
+
+
+def _tensors(batch: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}

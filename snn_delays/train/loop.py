@@ -40,7 +40,7 @@ from snn_delays.train.processes import is_first, said_once, signal_of_any
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import build_step
+from snn_delays.train.step import Turn, Turns, build_step
 from snn_delays.train.tally import Sums, Tally
 from snn_delays.train.trace import delay_trace, drawn_delays
 from snn_delays.train.tracking import NoTracker, Tracker
@@ -144,7 +144,7 @@ class Training:
         if saved is not None:
             self._restore(saved)
 
-    def run(self) -> int:
+    def run(self) -> Turns[int]:
         """Train to the end.
 
         Leaves the checkpoints "last" and "best", and a line of metrics per epoch.
@@ -160,11 +160,11 @@ class Training:
         done = position.epoch * batches + position.batch
         with Progress(self.plan.epochs, batches, self.plan.title, done) as progress:
             for epoch in range(position.epoch, self.plan.epochs):
-                self._epoch(epoch, progress)
+                yield from self._epoch(epoch, progress)
                 self._stop_if(self._signal())
         return position.best_epoch
 
-    def _epoch(self, epoch: int, progress: Progress) -> None:
+    def _epoch(self, epoch: int, progress: Progress) -> Turns[None]:
         position = self.position
         self.sigma = sigma_at(epoch, self.config.train, self.config.model.layer_taps)
         self.network.set_sigma(self.sigma)
@@ -172,7 +172,7 @@ class Training:
         metrics |= {"selection": self.config.selection}
         metrics |= {f"lr_{name}": lr for name, lr in self.optimizers.learning_rates().items()}
         sums = Sums(**position.sums)  # type: ignore[arg-type]
-        metrics |= self._train(epoch, sums, progress)
+        metrics |= yield from self._train(epoch, sums, progress)
         self.optimizers.end_epoch()
         metrics |= layer_activity(self.network, self._looked_at)
         if self._drawn:
@@ -192,19 +192,21 @@ class Training:
         self.folder.tracker.log(metrics)
         progress.epoch(metrics, describe_activity(metrics))
 
-    def _train(self, epoch: int, sums: Sums, progress: Progress) -> dict[str, float]:
+    def _train(self, epoch: int, sums: Sums, progress: Progress) -> Turns[dict[str, float]]:
         try:
-            return train_epoch(
-                self.network,
-                self.optimizers,
-                self.loader,
-                epoch,
-                progress,
-                precision=self.config.precision,
-                skip_nonfinite=self.config.train.nonfinite == "skip",
-                first=self.position.batch,
-                sums=sums,
-                after_batch=self._after_batch,
+            return (
+                yield from train_epoch(
+                    self.network,
+                    self.optimizers,
+                    self.loader,
+                    epoch,
+                    progress,
+                    precision=self.config.precision,
+                    skip_nonfinite=self.config.train.nonfinite == "skip",
+                    first=self.position.batch,
+                    sums=sums,
+                    after_batch=self._after_batch,
+                )
             )
         except NonFinite as error:
             path = self.folder.path / NONFINITE_FILE
@@ -318,7 +320,7 @@ def train_epoch(
     first: int = 0,
     sums: Sums | None = None,
     after_batch: Callable[[int, Tally], None] | None = None,
-) -> dict[str, float]:
+) -> Turns[dict[str, float]]:
     """One pass over the training data; its mean loss, accuracy and speed.
 
     Args:
@@ -342,7 +344,8 @@ def train_epoch(
     step = build_step(network, optimizers, precision, loader.device)
     waits = loader.device.type != "cuda"  # or who looks at results stops the GPU
     for number, batch in enumerate(loader.epoch(epoch, first), first):
-        tally.add(number, len(batch.numbers), step(batch))
+        together = yield Turn(network, optimizers, batch, (epoch, number))
+        tally.add(number, len(batch.numbers), together or step(batch))
         if waits and not skip_nonfinite:
             check(tally, loader, epoch)
         progress.batch(epoch + 1, tally.glance())

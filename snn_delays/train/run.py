@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,14 @@ from snn_delays.train.folder import (
     run_folder,
 )
 from snn_delays.train.loop import Plan, RunFolder, Training, build_loader, speakers_of
-from snn_delays.train.processes import first_then_others, from_first, group
+from snn_delays.train.processes import first_then_others, from_first, group, is_first
+from snn_delays.train.signals import StopSignal
+from snn_delays.train.step import Turns, alone
 
 log = logging.getLogger(__name__)
 
-_CALLED = {"processes": "number of processes"}  # the parts of a run, where their names do not say
+# the parts of a run, where their names do not say
+_CALLED = {"processes": "number of processes", "together": "number of networks at once"}
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -63,11 +67,29 @@ def train(config: Config) -> dict[str, Any]:
     """
     validate(config)
     device = pick_device(config.device)
-    with group(device, config_hash(config)), explained():
-        return _train(config, device)
+    with (
+        group(device, config_hash(config)),
+        explained(),
+        deterministic(config.train.deterministic),
+        tensor_cores(config.precision),
+    ):
+        return alone(turns(config, device, StopSignal(heard=is_first())))
 
 
-def _train(config: Config, device: torch.device) -> dict[str, Any]:
+def turns(
+    config: Config,
+    device: torch.device,
+    stop: AbstractContextManager[StopSignal],
+    together: int = 1,
+) -> Turns[dict[str, Any]]:
+    """``train``, turn by turn.
+
+    Args:
+        config: options, validated.
+        device: where.
+        stop: the signal that may stop it, in use while the folder is written.
+        together: how many networks may train at once.
+    """
     started = time.perf_counter()
     out, found = from_first(lambda: _find(config, device))
     if found is not None:
@@ -75,22 +97,19 @@ def _train(config: Config, device: torch.device) -> dict[str, Any]:
         return {**found, "out": str(out)}
     config = resolved(config, out, device.type)
     data, network, backend = first_then_others(lambda: _prepare(config, device))
-    with (
-        deterministic(config.train.deterministic),
-        tensor_cores(config.precision),
-        opened(config, data, out) as (folder, saved),
-    ):
+    with opened(config, data, out, stop) as (folder, saved):
         position = Position(**saved["position"]) if saved else Position()
-        _note_part(position, config, device)
+        _note_part(position, config, device, together)
         print(
             f"{config.name}: {count_parameters(network):,} parameters, delays"
-            f" {config.model.delays}; {backend}\n{_describe_data(config, data)}\n"
+            f" {config.model.delays}; {backend}{_describe_company(together)}\n"
+            f"{_describe_data(config, data)}\n"
             f"{_describe_position(position)} {out}/",
             flush=True,
         )
         folder.started = started - position.seconds
         folder.write_metrics(position.metrics)
-        plan, epoch = _fit(config, data, device, folder, saved, position)
+        plan, epoch = yield from _fit(config, data, device, folder, saved, position)
         tested = _outcome(config, plan, data, _test(out, data, device)) if config.train.test else {}
         result = {
             "name": config.name,
@@ -138,12 +157,12 @@ def _fit(
     folder: RunFolder,
     saved: dict[str, Any] | None,
     position: Position,
-) -> tuple[Plan, int]:
+) -> Turns[tuple[Plan, int]]:
     """Train, or go on; the plan of the training that counts, and the epoch it chose."""
     plan = _plan(config, data)
     if position.phase == "train":
         training = Training(config, plan, data.classes, device, folder, saved, position)
-        position.chosen, saved = training.run(), None
+        position.chosen, saved = (yield from training.run()), None
         if config.train.protocol != "refit":
             return plan, position.chosen
         position = Position(
@@ -151,10 +170,10 @@ def _fit(
         )
     plan = Plan("refit", data.everything, None, "", position.chosen)
     training = Training(config, plan, data.classes, device, folder, saved, position)
-    return plan, training.run()
+    return plan, (yield from training.run())
 
 
-def _note_part(position: Position, config: Config, device: torch.device) -> None:
+def _note_part(position: Position, config: Config, device: torch.device, together: int = 1) -> None:
     """Note what computes from here on; say where it is not what computed before."""
     part = {
         "backend": config.backend,
@@ -162,8 +181,9 @@ def _note_part(position: Position, config: Config, device: torch.device) -> None
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "processes": processes(),
+        "together": together,
     }
-    before = {"processes": 1, **position.parts[-1]} if position.parts else part
+    before = {"processes": 1, "together": 1, **position.parts[-1]} if position.parts else part
     changed = [_CALLED.get(k, k) for k in part if before[k] != part[k]]
     if changed:
         log.warning(
@@ -212,6 +232,10 @@ def _describe_backend(config: Config, data: Data, network: Network) -> str:
     what += f"; {torch.get_num_threads()} threads" if on_cpu else ""
     slower = compiled.why_not() if on_cpu else gpu.why_not(x)
     return what + (f"; slower: {slower}" if slower else "")
+
+
+def _describe_company(together: int) -> str:
+    return f"; trained with {together - 1} others, by batched matrix products" * (together > 1)
 
 
 def _describe_data(config: Config, data: Data) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from snn_delays.train.graph import RecordedStep
 from snn_delays.train.guards import gradients_are_finite
 from snn_delays.train.optim import Optimizers
 from snn_delays.train.processes import add_up
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,37 @@ class Outcome:
     loss: Tensor
     right: Tensor
     finite: Tensor
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a training that is about to take a step shows, so that it may be taken with others'.
+
+    Attributes:
+        network: in training mode.
+        optimizers: of its parameters.
+        batch: to learn from.
+        place: epoch and batch, from 0: learning rates and sigma follow from them.
+    """
+
+    network: Network
+    optimizers: Optimizers
+    batch: Batch
+    place: tuple[int, int]
+
+
+# Gives its turns; takes the outcome of each, or None: then it takes that step itself.
+Turns: TypeAlias = Generator[Turn, Outcome | None, T]
+
+
+def alone(turns: Turns[T]) -> T:
+    """What a training gives that takes every step itself."""
+    try:
+        while True:
+            next(turns)
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 def build_step(
@@ -55,7 +88,7 @@ def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision:
 
     That is so in all processes alike, since they decide by sums over all.
     """
-    before = [buffer.clone() for buffer in _statistics(network)]
+    before = statistics(network)
     optimizers.zero_grad()
     with sharing(batch.part):
         with autocast(precision, batch.x.device):
@@ -63,6 +96,21 @@ def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision:
         loss = nn.functional.cross_entropy(scores, batch.target)
         loss.backward(torch.full_like(loss, batch.share))
     loss, right = add_up(network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum())
+    return move(network, optimizers, before, loss, right)
+
+
+def move(
+    network: Network, optimizers: Optimizers, before: list[Tensor], loss: Tensor, right: Tensor
+) -> Outcome:
+    """Move a network whose gradients are there, or leave it as it was before the batch.
+
+    Args:
+        network: the network.
+        optimizers: of its parameters.
+        before: its running statistics before the batch.
+        loss: as in ``Outcome``.
+        right: as in ``Outcome``.
+    """
     finite = loss.isfinite() & gradients_are_finite(network)
     optimizers.step(unless=~finite)
     network.constrain()
@@ -71,7 +119,11 @@ def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision:
     return Outcome(loss, right, finite)
 
 
+def statistics(network: nn.Module) -> list[Tensor]:
+    """A copy of running means and variances, which a batch may spoil."""
+    return [buffer.clone() for buffer in _statistics(network)]
+
+
 def _statistics(network: nn.Module) -> list[Any]:
-    """Running means and variances, which such a batch spoils."""
     norms = (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
     return [buffer for norm in norms for buffer in norm.buffers()]

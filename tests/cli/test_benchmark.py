@@ -247,7 +247,7 @@ def test_workers_of_a_suite_that_died_train_nothing(words, tmp_path) -> None:
         "import platform; from pathlib import Path; from snn_delays.benchmark.jobs import *;"
         "from snn_delays.config import Config;"
         "job = Job('a', Config(out=str(Path('a/s0').absolute())));"
-        f"run_job(job, Host(platform.node(), {2**22 + 1}, 1, Path('.stop')))"
+        f"run_task(job, Host(platform.node(), {2**22 + 1}, 1, Path('.stop')))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

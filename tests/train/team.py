@@ -147,7 +147,7 @@ def watch(patch: Any) -> list[str]:
     real, digests = loop.Training.run, []
 
     def run(training):
-        epoch = real(training)
+        epoch = yield from real(training)
         state = training.network.state_dict().values()
         content = b"".join(t.numpy().tobytes() for t in state)
         digests.append(hashlib.sha256(content).hexdigest())
