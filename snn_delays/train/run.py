@@ -17,7 +17,7 @@ from snn_delays.device import deterministic, pick_device, pick_dtype, tensor_cor
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.files import replace_file
-from snn_delays.nn import Network, build_network, count_parameters
+from snn_delays.nn import Network, count_parameters, draw_network
 from snn_delays.ops import compiled, gpu
 from snn_delays.ops.sums import processes
 from snn_delays.train import record
@@ -140,7 +140,7 @@ def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | 
 def _prepare(config: Config, device: torch.device) -> tuple[Data, Network, str]:
     """The data, the network as it would be drawn, and what will compute it."""
     data = load_data(config)
-    network = build_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
+    network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
     return data, network, _describe_backend(config, data, network)
 
 

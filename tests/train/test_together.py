@@ -88,7 +88,7 @@ def positions(configs: list[Config]) -> list[tuple[int, int]]:
     ("model", "settings"),
     [
         ({"kernel_count": 2}, {}),
-        ({"bias": True, "extra_steps": 3}, {"protocol": "refit"}),
+        ({"extra_steps": 3}, {"protocol": "refit"}),
         ({"delays": "fixed", "density": 0.6}, {"protocol": "last"}),
         ({"delays": "none", "dropout": 0.0}, {}),
     ],
@@ -113,7 +113,7 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
     monkeypatch.setattr(gpu, "serves", lambda x: gpu.why_not(x) is None)
     config = Config()
     config.model.hidden, config.model.taps, config.backend = [5, 6], 5, "matmul"
-    config.data.units, config.data.units_per_channel = 4, 1
+    config.data.units, config.data.units_per_channel, config.model.bias = 4, 1, True
 
     def turns(count: int = 2) -> list[Turn]:
         made = []
