@@ -140,10 +140,10 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
     tasks = _tasks(left, given.batched)
     at_once = given.jobs or min(_at_once(host.threads, left), max(len(tasks), 1))
     launcher = Launcher(host, at_once, hydras)
-    each = " networks with all their seeds" if given.batched else ""
+    as_one = "; the seeds of a network count as one" if given.batched else ""
     print(
-        f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace}{each} at a time,"
-        f" {host.threads} threads each",
+        f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace} at a time,"
+        f" {host.threads} threads each{as_one}",
         flush=True,
     )
     if not left:

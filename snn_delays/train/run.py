@@ -38,7 +38,7 @@ from snn_delays.train.step import Turns, alone
 log = logging.getLogger(__name__)
 
 # the parts of a run, where their names do not say
-_CALLED = {"processes": "number of processes", "together": "number of networks at once"}
+_CALLED = {"processes": "number of processes", "together": "number of seeds at once"}
 
 
 def train(config: Config) -> dict[str, Any]:

@@ -123,6 +123,40 @@ def test_a_bug_of_ours_is_reported_too(words, capsys, monkeypatch) -> None:
     assert "Traceback" in Path("runs/benchmark/words/none/s0.log").read_text()
 
 
+def test_seeds_at_once_give_the_same_table(words, capsys, monkeypatch) -> None:
+    exact = [*words, "precision=float64", "model.hidden=[8,7]"]
+    run(capsys, monkeypatch, *exact, "out=alone")
+    code, printed, _ = run(capsys, monkeypatch, *exact, "out=at_once", "batched=true")
+    assert code == 0
+    assert "1 at a time, 1 threads each; the seeds of a network count as one" in printed
+    assert "[4/4] none, seed 1: done" in printed
+    lone, joint = (read_results(Path(out, "results.jsonl")) for out in ("alone", "at_once"))
+    for a, b in zip(lone, joint, strict=True):
+        assert (a["member"], a["seed"], a["config"]) == (b["member"], b["seed"], b["config"])
+        assert (a["accuracy"], a["epoch"]) == (b["accuracy"], b["epoch"])
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-9)
+        assert [part["together"] for part in b["parts"]] == [2]
+        log = Path("at_once", b["member"], f"s{b['seed']}.log").read_text()
+        assert log.count("train   3/3") == 1
+        assert f"/{b['member']}/s{b['seed']}/" in log
+    tables = [Path(out, "table.md").read_text() for out in ("alone", "at_once")]
+    minutes = re.compile(r"\| \d+\.\d \|$", re.MULTILINE)
+    assert minutes.sub("", tables[0]) == minutes.sub("", tables[1])
+    code, printed, _ = run(capsys, monkeypatch, *exact, "out=at_once", "seeds=3")
+    assert "6 runs, 4 done" in printed
+
+
+def test_a_member_that_fails_with_all_its_seeds(words, capsys, monkeypatch) -> None:
+    suite = yaml.safe_load(Path("suites/words.yaml").read_text())
+    suite["members"]["learned"]["options"].append("train.lr_weight=1e38")
+    Path("suites/words.yaml").write_text(yaml.safe_dump(suite))
+    code, printed, errors = run(capsys, monkeypatch, *words, "batched=true")
+    assert code == 1
+    assert all(f"learned, seed {seed}: FAILED: " in printed for seed in (0, 1))
+    assert all(f"none, seed {seed}: done" in printed for seed in (0, 1))
+    assert errors.endswith("2 of 4 runs failed.\n")
+
+
 # ---- signals and kills -------------------------------------------------------------------------
 
 SLOW = ["jobs=2", "seeds=1", "train.batch_size=1", "train.epochs=4"]
@@ -202,6 +236,21 @@ def test_a_signal_lets_every_run_save(number, long_words, capsys, monkeypatch) -
     assert code == 0, printed
     assert len(positions()) == 2
     assert any(batches > 0 for _, batches in positions())  # not the last epoch's checkpoint
+
+
+def test_a_signal_lets_all_seeds_save(long_words, capsys, monkeypatch) -> None:
+    options = [*long_words, "seeds=2", "batched=true", "train.batch_size=20", "train.epochs=8"]
+    process = start(options)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM; all is saved" in Path("printed").read_text()
+    logs = [Path(f"runs/benchmark/words/{m}/s{s}.log") for m in MEMBERS for s in range(2)]
+    assert all(log.read_text().endswith("Stopped by SIGTERM.\n") for log in logs)
+    assert run(capsys, monkeypatch, *options)[0] == 0
+    found = [re.findall(r"going on after (.*),", log.read_text()) for log in logs]
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert all(len(places) == 1 for places in found)
 
 
 def test_a_worker_that_is_killed_does_not_end_the_suite(long_words) -> None:
@@ -366,6 +415,11 @@ def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch)
             "model.tau_ms=20 would replace what makes the row none",
         ),
         (["suite=words", "train.test=false"], "leave train.test=false out"),
+        (
+            ["suite=words", "batched=true", "train.protocol=paper"],
+            "batched=true cannot serve the row learned: train.protocol=paper pads every batch",
+        ),
+        (["suite=words", "batched=true", "model.neuron=plif"], "its neuron is not a LIF"),
         (["suite=words", "out=suites/words.yaml/x"], "cannot be written: Not a directory"),
     ],
 )
