@@ -37,10 +37,9 @@ def draw_masks(network: Network, batch: int) -> Tensor:
     Returns:
         [B, N], N the neurons of all hidden layers.
     """
-    masks = []
-    for block in network.blocks:
-        weight: Any = block.linear.weight
-        masks.append(dropout_mask(block.dropout, weight.new_empty(batch, len(weight))))
+    blocks: list[Any] = list(network.blocks)
+    like_BO = [block.linear.weight.new_empty(batch, len(block.linear.weight)) for block in blocks]
+    masks = [dropout_mask(b.dropout, like) for b, like in zip(blocks, like_BO, strict=True)]
     return torch.cat(masks, 1)
 
 

@@ -61,10 +61,10 @@ def train_together(
     """
     for config in configs:
         validate(config)
-        reason = why_not_together(config)
-        if reason:
-            raise UserError(f"Seeds of {config.name} cannot be trained at once: {reason}.")
     first, device = configs[0], pick_device(configs[0].device)
+    reason = why_not_together(first)
+    if reason:
+        raise UserError(f"Seeds of {first.name} cannot be trained at once: {reason}.")
     signal = StopSignal()  # as it was before the round: so that all stop after the same batch
     stop = contextlib.nullcontext(signal)
     within = within or [contextlib.nullcontext for _ in configs]

@@ -42,15 +42,15 @@ def delayed_linear(
 
     if sigma is not None or torch.is_grad_enabled():
         return _Map.apply(x_TBI, make_taps(), plan)
-    matrices = _matrices(plan, x_TBI.dtype, x_TBI.device)
+    matrices = make_matrices(plan, x_TBI.dtype, x_TBI.device)
     half = half_products(x_TBI)
     K = kept(
         weight_OIC,
         delay_OIC,
         ("matmul", taps, plan, half),
-        lambda: _factor(matrices.of_kernel(make_taps()), half),
+        lambda: factor(matrices.of_kernel(make_taps()), half),
     )
-    return matrices.to_time(_product(_factor(matrices.of_input(x_TBI), half), K))
+    return matrices.to_time(product(factor(matrices.of_input(x_TBI), half), K))
 
 
 def operations(plan: Plan, batch: int, inputs: int, outputs: int) -> float:
@@ -66,30 +66,31 @@ class _Map(Function):
 
     @staticmethod
     def forward(ctx: Any, x_TBI: Tensor, taps_DIO: Tensor, plan: Plan) -> Tensor:
-        matrices, half = _matrices(plan, x_TBI.dtype, x_TBI.device), half_products(x_TBI)
+        matrices, half = make_matrices(plan, x_TBI.dtype, x_TBI.device), half_products(x_TBI)
         with torch.autocast(x_TBI.device.type, enabled=False):
-            X = _factor(matrices.of_input(x_TBI), half)
-            K = _factor(matrices.of_kernel(taps_DIO), half)
+            X = factor(matrices.of_input(x_TBI), half)
+            K = factor(matrices.of_kernel(taps_DIO), half)
             ctx.save_for_backward(X, K)
             ctx.matrices, ctx.half = matrices, half
-            return matrices.to_time(_product(X, K))
+            return matrices.to_time(product(X, K))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_TBO: Tensor) -> Any:
         X, K = ctx.saved_tensors
         matrices = ctx.matrices
-        G = _factor(matrices.of_gradient(g_TBO), ctx.half)
-        g_x = matrices.input_gradient(_product(G, K.mT)) if ctx.needs_input_grad[0] else None
+        G = factor(matrices.of_gradient(g_TBO), ctx.half)
+        g_x = matrices.input_gradient(product(G, K.mT)) if ctx.needs_input_grad[0] else None
         g_taps = matrices.taps_gradient(X.mT @ G) if ctx.needs_input_grad[1] else None
         return g_x, g_taps, None
 
 
-def _factor(spectrum: Tensor, half: bool) -> Tensor:
+def factor(spectrum: Tensor, half: bool) -> Tensor:
+    """As products take it."""
     return spectrum.bfloat16() if half else spectrum
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
+def product(a: Tensor, b: Tensor) -> Tensor:
     """[F, 2 B, m] and [F, m, n] -> [F, 2 B, n], frequencies side by side in memory."""
     out = a.new_empty(a.shape[1], a.shape[0], b.shape[2]).transpose(0, 1)
     return torch.bmm(a, b, out=out)
@@ -156,7 +157,7 @@ def _each_sample(matrix: Tensor, by_sample: Tensor, out: Tensor | None = None) -
 
 
 @functools.lru_cache(maxsize=32)
-def _matrices(plan: Plan, dtype: torch.dtype, device: torch.device) -> _Matrices:
+def make_matrices(plan: Plan, dtype: torch.dtype, device: torch.device) -> _Matrices:
     """For a plan, worked out in float64."""
     N, F = plan.length, plan.frequencies
     x_cos, x_sin = _waves(F, plan.steps, N)

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from snn_delays.ops.delay.matmul import _factor, _matrices, _product
+from snn_delays.ops.delay.matmul import factor, make_matrices, product
 from snn_delays.ops.spectral import Plan, half_products, make_plan
 from snn_delays.ops.taps import delay_taps
 
@@ -63,25 +63,25 @@ class _Maps(Function):
 
     @staticmethod
     def forward(ctx: Any, x_TBSI: Tensor, taps_DSIO: Tensor, plan: Plan) -> Tensor:
-        matrices, half = _matrices(plan, x_TBSI.dtype, x_TBSI.device), half_products(x_TBSI)
+        matrices, half = make_matrices(plan, x_TBSI.dtype, x_TBSI.device), half_products(x_TBSI)
         # the parts of X for the real part of Y, and those for its imaginary part; the same of Y
         ctx.of_x, ctx.of_y = matrices.x.chunk(2), matrices.y.T.chunk(2)
         ctx.of_k, ctx.half = matrices.k, half
         with torch.autocast(x_TBSI.device.type, enabled=False):
-            X = _factor(_to_spectrum(ctx.of_x, x_TBSI, plan), half)
-            K = _factor(_kernels_spectrum(ctx.of_k, taps_DSIO), half)
+            X = factor(_to_spectrum(ctx.of_x, x_TBSI, plan), half)
+            K = factor(_kernels_spectrum(ctx.of_k, taps_DSIO), half)
             ctx.save_for_backward(X, K)
             ctx.plan = plan
-            return _to_time(ctx.of_y, _product(X, K), x_TBSI.shape[2])
+            return _to_time(ctx.of_y, product(X, K), x_TBSI.shape[2])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_TBSO: Tensor) -> Any:
         X, K = ctx.saved_tensors
         S, g_x, g_taps = g_TBSO.shape[2], None, None
-        G = _factor(_to_spectrum(ctx.of_y, g_TBSO, ctx.plan), ctx.half)
+        G = factor(_to_spectrum(ctx.of_y, g_TBSO, ctx.plan), ctx.half)
         if ctx.needs_input_grad[0]:
-            g_x = _to_time(ctx.of_x, _product(G, K.mT), S)
+            g_x = _to_time(ctx.of_x, product(G, K.mT), S)
         if ctx.needs_input_grad[1]:
             g_taps = _taps_gradient(ctx.of_k, X.mT @ G, S)
         return g_x, g_taps, None
