@@ -59,6 +59,8 @@ def train_together(
     Raises:
         UserError: the networks cannot be trained together, or memory ran out.
     """
+    if not configs:
+        return []
     for config in configs:
         validate(config)
     first, device = configs[0], pick_device(configs[0].device)

@@ -17,6 +17,7 @@ from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import Outcome, build_step, take_step
 from snn_delays.train.tally import Sums, Tally
+from snn_delays.train.together import JointBatch
 
 
 def made(device="cpu"):
@@ -115,6 +116,23 @@ def test_probabilities_are_copied_too(graphs) -> None:
         target = torch.full((6, 4), float(number))
         seen.append(float(recorded(replace(batch, target=target)).loss))
     assert seen == [0, 24, 48, 72]
+
+
+def test_all_of_a_joint_batch_is_copied(graphs) -> None:
+    _, optimizers, _ = made()
+
+    def step(batch: JointBatch) -> Outcome:
+        value = Outcome(batch.masks.sum(), batch.y.sum(), batch.x.sum() == batch.target.sum())
+        if Graph.recording is not None:
+            Graph.recording.work = lambda: step(batch)
+            Graph.recording.outcome = value
+        return value
+
+    recorded = RecordedStep(step, optimizers)
+    for number in range(4):
+        value = torch.full((2, 3), number)
+        outcome = recorded(JointBatch(value, value, value.clone(), value.float()))
+        assert [float(v) for v in vars(outcome).values()] == [6 * number, 6 * number, 1]
 
 
 @pytest.mark.parametrize("bad", [1, 4])
