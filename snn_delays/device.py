@@ -9,19 +9,35 @@ from collections.abc import Iterator
 import torch
 
 from snn_delays.errors import UserError
+from snn_delays.place import Place, place
 
 
 def pick_device(name: str) -> torch.device:
     """The device for "auto" (the GPU where there is one), "cpu" or "cuda".
 
     Raises:
-        UserError: a GPU is asked for where there is none.
+        UserError: a GPU is asked for where there is none, or several processes have none each.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    # with its number: what "cuda" alone means is each thread's own
+    return torch.device(name, _take_gpu(place())) if name == "cuda" else torch.device(name)
+
+
+def _take_gpu(here: Place) -> int:
+    """The GPU of this process: of several on a machine, each has its own."""
+    if here.processes == 1:
+        return torch.cuda.current_device()
+    count = torch.cuda.device_count()
+    if here.on_machine >= count:
+        raise UserError(
+            f"This machine has {count} GPUs for more processes: start as many"
+            f" (--nproc-per-node={count}), or use device=cpu."
+        )
+    torch.cuda.set_device(here.on_machine)
+    return here.on_machine
 
 
 def pick_dtype(precision: str) -> torch.dtype:

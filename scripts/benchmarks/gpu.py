@@ -154,26 +154,27 @@ def _step_row(name: str, problem: Problem, precision: str, rounds: int) -> Row:
 
 def our_steps(problem: Problem, precision: str) -> Callable[[], None]:
     """Steps of the package's training loop, and then the wait for the GPU."""
-    contextlib.ExitStack().enter_context(tensor_cores(precision))  # to the process's end
     network, device = our_network(problem), torch.device(problem.device)
     optimizers = build_optimizers(network, configure(problem).train)
     x, y = random_batch(problem)
     batch = Batch(x, y, y, np.arange(problem.batch))
     step = build_step(network, optimizers, precision, device)
-    return _repeated(lambda: step(batch), problem.device)
+    return _repeated(lambda: step(batch), problem.device, precision)
 
 
 def their_steps(problem: Problem, cudnn: bool) -> Callable[[], None]:
     """Steps of the reference, likewise."""
     torch.backends.cudnn.enabled = cudnn
-    contextlib.ExitStack().enter_context(tensor_cores("float32"))
     return _repeated(reference_step(problem), problem.device)
 
 
-def _repeated(step: Callable[[], object], device: str) -> Callable[[], None]:
+def _repeated(
+    step: Callable[[], object], device: str, precision: str = "float32"
+) -> Callable[[], None]:
     def call() -> None:
-        for _ in range(STEPS):
-            step()
+        with tensor_cores(precision):
+            for _ in range(STEPS):
+                step()
         if device == "cuda":
             torch.cuda.synchronize()
 

@@ -188,7 +188,7 @@ class Loader:
         return Batch(x, y, target, numbers, None if len(y) == len(numbers) else rows, share)
 
     def _moved(self, array: NDArray[Any]) -> Tensor:
-        """On the device; a GPU copies it while it computes."""
+        """On the device; nobody waits until a GPU has copied it."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)

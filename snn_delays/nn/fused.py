@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 def why_not_block(block: Block) -> str | None:
     """Why a block's norm, neuron and dropout cannot be one function, or None where they can."""
     if not _is_plain_norm(block.norm):
-        return "it has no BatchNorm that learns scale and shift and tracks its statistics"
+        return (
+            "it has no BatchNorm of nn.shared that learns scale and shift and tracks its statistics"
+        )
     if type(block.dropout) not in (nn.Identity, Dropout) or not block.dropout.training:
-        return "its dropout is not SpikingJelly's, or does not train"
+        return "its dropout is not that of nn.shared, or does not train"
     return _why_not_neuron(block.neuron)
 
 

@@ -158,7 +158,7 @@ def _multiply_block(left, right, depth, i0, i1, j, more, real, out, tile, source
 def complex_product(a, a_turned, b, b_turned, conjugate, real, out, room):
     """``out <- a b``, the factors transposed and b conjugated where so said.
 
-    Where it is ``real``, so are a and b: their imaginary parts are not looked at.
+    Where it is ``real``, so are a and b: their imaginary parts count as zero, and must be finite.
     """
     left, right, tile, offsets = room
     sign = out.dtype.type(-1 if conjugate else 1)

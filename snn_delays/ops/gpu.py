@@ -7,6 +7,7 @@ the same code without a GPU, some thousand times slower, for tests.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -46,8 +47,18 @@ def why_not(x: Tensor) -> str | None:
         return "it runs on NVIDIA GPUs only"
     if x.dtype not in DTYPES:
         return "it needs float32, float64 or bfloat16"
-    if x.is_cuda and torch.cuda.get_device_capability(x.device) < OLDEST:
+    return _why_not_there(x.device) if x.is_cuda else None
+
+
+@functools.cache
+def _why_not_there(device: torch.device) -> str | None:
+    """Why no kernel runs on a GPU: Triton needs a compiler for C there, among other things."""
+    if torch.cuda.get_device_capability(device) < OLDEST:
         return "the GPU is older than Triton supports"
+    try:
+        launch(_fill, 1, torch.empty(1, device=device))
+    except Exception as error:  # of Triton, the compiler or the driver
+        return f"Triton cannot compile here ({str(error).strip().splitlines()[-1:]})"
     return None
 
 
@@ -69,3 +80,10 @@ def launch(kernel: Any, lanes: int, *arguments: Any, parts: int = 1, **constants
     programs = -(-lanes // LANES), parts
     with torch.cuda.device_of(arguments[0]):
         kernel[programs](*arguments, LANES=LANES, **OPTIONS, **constants)
+
+
+@jit
+def _fill(x: Any, LANES: tl.constexpr) -> None:
+    """The first number of ``x`` <- 1: to see whether a kernel runs."""
+    at = tl.arange(0, LANES)
+    tl.store(x + at, at + 1.0, at < 1)

@@ -114,7 +114,12 @@ def linear_gradient(
             _half_product(G[f].mT, X[f], True, kernel[f])
     else:
         spectral_compiled.products_gradient(
-            G.contiguous().numpy(), X.numpy(), kernel.numpy(), plan.length, of_input, g_X.numpy()
+            G.contiguous().numpy(),
+            X.contiguous().numpy(),
+            kernel.numpy(),
+            plan.length,
+            of_input,
+            g_X.numpy(),
         )
     return g_X if of_input else None
 

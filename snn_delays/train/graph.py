@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -62,7 +63,7 @@ class RecordedStep(Generic[B, T]):
 
     def _aside(self, batch: B) -> T:
         """On a stream of its own, as torch asks for before a recording."""
-        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        here, aside = torch.cuda.current_stream(), _second_stream(torch.cuda.current_device())
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
             outcome = self._step(batch)
@@ -72,9 +73,21 @@ class RecordedStep(Generic[B, T]):
     def _record(self, batch: B) -> _Recording[B, T]:
         batch = replace(batch, **{name: t.clone() for name, t in _tensors(batch).items()})
         graph = torch.cuda.CUDAGraph()
-        with self._optimizers.recorded(), torch.cuda.graph(graph, pool=self._pool):
+        with (
+            self._optimizers.recorded(),
+            torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                capture_error_mode="thread_local",  # another thread makes batches meanwhile
+            ),
+        ):
             outcome = self._step(batch)
         return _Recording(graph, batch, outcome)
+
+
+@functools.cache  # memory stays with the stream that asked for it
+def _second_stream(device: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def _tensors(batch: Any) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ from snn_delays.train.guards import (
     layer_activity,
 )
 from snn_delays.train.optim import Optimizers, build_optimizers
-from snn_delays.train.processes import is_first, said_once, signal_of_any
+from snn_delays.train.processes import agreed, is_first, said_once
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
@@ -161,7 +161,7 @@ class Training:
         with Progress(self.plan.epochs, batches, self.plan.title, done) as progress:
             for epoch in range(position.epoch, self.plan.epochs):
                 yield from self._epoch(epoch, progress)
-                self._stop_if(self._signal())
+                self._stop_if(self._asked()[1])
         return position.best_epoch
 
     def _epoch(self, epoch: int, progress: Progress) -> Turns[None]:
@@ -222,8 +222,7 @@ class Training:
 
     def _after_batch(self, number: int, tally: Tally) -> None:
         """Save where it is time to, or where a signal came; ``number`` batches are done."""
-        late = time.monotonic() - self._saved_at > 60 * self.config.train.checkpoint_minutes
-        signal = self._signal()
+        late, signal = self._asked()
         if (late or signal) and number < len(self.loader):
             if self.config.train.nonfinite == "stop":
                 check(tally, self.loader, self.position.epoch)
@@ -231,8 +230,10 @@ class Training:
             self.save()
             self._stop_if(signal)
 
-    def _signal(self) -> int | None:
-        return signal_of_any(self.folder.stop.received)
+    def _asked(self) -> tuple[bool, int | None]:
+        """Whether a checkpoint is due, and the signal that came."""
+        late = time.monotonic() - self._saved_at > 60 * self.config.train.checkpoint_minutes
+        return agreed(late, self.folder.stop.received)
 
     def _stop_if(self, signal: int | None) -> None:
         if signal is not None:

@@ -51,15 +51,13 @@ def group(device: torch.device, options: str) -> Iterator[None]:
         options: a digest of what it was asked for.
 
     Raises:
-        UserError: the processes differ in these, or have no GPU each.
+        UserError: the processes differ in these.
         Elsewhere: another process says it.
     """
     here = place()
     if here.processes == 1:
         yield
         return
-    if device.type == "cuda":
-        _take_gpu(here)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=WAIT)
     try:
@@ -68,16 +66,6 @@ def group(device: torch.device, options: str) -> Iterator[None]:
             yield
     finally:
         dist.destroy_process_group()
-
-
-def _take_gpu(here: Place) -> None:
-    count = torch.cuda.device_count()
-    if here.on_machine >= count:
-        raise UserError(
-            f"This machine has {count} GPUs for more processes: start as many"
-            f" (--nproc-per-node={count}), or use device=cpu."
-        )
-    torch.cuda.set_device(here.on_machine)
 
 
 def _check_alike(mine: str) -> None:
@@ -188,13 +176,17 @@ def _refuse(error: Exception | None) -> None:
     raise Elsewhere("Another process of this training failed.")
 
 
-def signal_of_any(received: int | None) -> int | None:
-    """The signal that this process has received, or another one, so that all stop together."""
+def agreed(late: bool, received: int | None) -> tuple[bool, int | None]:
+    """Whether it is late by the first process's clock, and the signal that any has received.
+
+    So that all save, and stop, after the same batch.
+    """
     if processes() == 1:
-        return received
-    number = torch.tensor(received or 0)
-    dist.all_reduce(number, dist.ReduceOp.MAX)
-    return int(number) or None
+        return late, received
+    numbers = torch.tensor([late and is_first(), received or 0])
+    dist.all_reduce(numbers, dist.ReduceOp.MAX)
+    late_there, signal = numbers.tolist()
+    return bool(late_there), signal or None
 
 
 # ---- gradients ---------------------------------------------------------------------------------

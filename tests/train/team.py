@@ -111,9 +111,10 @@ class Faults:
 def break_things(faults: Faults, patch: Any) -> None:
     from snn_delays.data.loaders import Loader
     from snn_delays.errors import UserError
-    from snn_delays.train import loop, run
+    from snn_delays.train import run
+    from snn_delays.train import step as training_step
 
-    real_step, real_batch = loop._step, Loader._batch
+    real_step, real_batch = training_step.take_step, Loader._batch
     batches = 0
 
     def step(*arguments):
@@ -134,7 +135,7 @@ def break_things(faults: Faults, patch: Any) -> None:
     def no_data(config):
         raise UserError("the data is not here")
 
-    patch.setattr(loop, "_step", step)
+    patch.setattr(training_step, "take_step", step)
     patch.setattr(Loader, "_batch", batch)
     if faults.data:
         patch.setattr(run, "load_data", no_data)

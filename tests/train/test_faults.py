@@ -19,7 +19,7 @@ from snn_delays.data.loaders import Batch, Loader
 from snn_delays.errors import UserError
 from snn_delays.files import replacing
 from snn_delays.nn import build_network
-from snn_delays.train import checkpoint, loop, run, tracking
+from snn_delays.train import checkpoint, run, tracking
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import (
     checkpoint_path,
@@ -387,12 +387,12 @@ def test_a_nan_batch_can_be_skipped(small_config, monkeypatch) -> None:
 
 
 def test_a_gradient_that_is_no_number_stops_the_run(small_config, monkeypatch) -> None:
-    real = loop.nn.functional.cross_entropy
+    real = torch.nn.functional.cross_entropy
 
     def loss(scores, target):  # finite, with an infinite slope
         return real(scores, target) + 1e-30 * (scores * 0).sqrt().sum()
 
-    monkeypatch.setattr(loop.nn.functional, "cross_entropy", loss)
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", loss)
     with pytest.raises(UserError, match="A gradient became infinite or NaN in epoch 1, batch 1"):
         train(small_config())
 

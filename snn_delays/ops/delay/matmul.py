@@ -156,7 +156,7 @@ def _each_sample(matrix: Tensor, by_sample: Tensor, out: Tensor | None = None) -
     return torch.bmm(every, by_sample) if out is None else torch.bmm(every, by_sample, out=out)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.cache  # CUDA graphs read them: none may be let go of
 def make_matrices(plan: Plan, dtype: torch.dtype, device: torch.device) -> _Matrices:
     """For a plan, worked out in float64."""
     N, F = plan.length, plan.frequencies
