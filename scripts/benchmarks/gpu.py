@@ -1,20 +1,22 @@
-"""What a GPU takes: training steps beside the reference, a whole run, kernels beside torch's.
+"""What a GPU takes: steps beside the reference, a whole run, seeds at once, kernels beside torch's.
 
 Steps are those of the package's loop (recorded as a CUDA graph) at the sizes of the paper's SHD and
 SSC networks, on random spikes. The reference is dcls, SpikingJelly (whose own GPU neuron serves it)
 and torch's Adam, in float32, with cuDNN switched off as its authors have it, and with cuDNN. Both
 run by turns on the same GPU. The whole run is the paper's on random recordings of SHD's number and
-length, through `train` as users call it, its frames prepared beforehand.
+length, through `train` as users call it, its frames prepared beforehand. Seeds of it are trained at
+once, as `snn-delays benchmark ... batched=true` trains them, and one after another.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,7 @@ from scripts.benchmarks.networks import (
     reference_step,
 )
 from scripts.benchmarks.workers import alternate, peak_memory, started
+from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
 from snn_delays.device import tensor_cores
 from snn_delays.errors import UserError
@@ -58,11 +61,12 @@ from snn_delays.ops.delay import delay_kernel_OID
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import build_step
+from snn_delays.train.together import train_together
 from tests.reference_network import lif as their_neuron
 
 CASES = {"shd": SHD, "ssc": SSC}
 PRECISIONS = ("float32", "tf32", "mixed")
-PARTS = ("steps", "run", "kernels")
+PARTS = ("steps", "run", "seeds", "kernels")
 STEPS = 10  # in a call, so that the GPU is waited for once
 SIGMA = 3.0  # width of the Gaussian of the kernels' taps
 LIMIT = 1e-5  # deviation of a kernel from float64 that is always allowed
@@ -90,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--precision", choices=(*PRECISIONS, "all"), default="all", help="of our steps (all)")
     add("--samples", type=positive, default=8156, help="recordings of the whole run (8156)")
     add("--epochs", type=positive, default=150, help="of the whole run (150)")
+    add("--seeds", type=positive, default=10, help="networks that are trained at once (10)")
+    add("--seed-epochs", type=positive, default=10, help="of each of these (10)")
     add_sizes(parser, *SIZES)
     return run(parser, measure, arguments)
 
@@ -97,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(options: argparse.Namespace) -> Report:
     """Check the numbers of each part, then time it."""
     device = _device()
-    parts = {"steps": _steps, "run": _whole_run, "kernels": _kernels}
+    parts = {"steps": _steps, "run": _whole_run, "seeds": _seeds, "kernels": _kernels}
     chosen = PARTS if options.part == "all" else (options.part,)
     rows = [row for part in chosen for row in parts[part](options, device)]
     return Report("On one GPU; ratio = reference / ours, round by round.", COLUMNS, rows)
@@ -186,28 +192,70 @@ def _repeated(
 
 def _whole_run(options: argparse.Namespace, device: str) -> list[Row]:
     _, precisions = _chosen(options)
+    rows = []
+    with _recordings(options) as template:
+        for precision in precisions:
+            config = _run_config(template, device, options.epochs, precision, 0, precision)
+            say(f"run, {precision}: {options.epochs} epochs")
+            what = f"whole run, {options.samples} samples, {options.epochs} epochs, {precision}"
+            rows.append({"what": what, "ours_ms": milliseconds([_timed(train, config)])})
+    return rows
+
+
+def _seeds(options: argparse.Namespace, device: str) -> list[Row]:
+    _, precisions = _chosen(options)
+    precision, epochs = precisions[0], options.seed_epochs
+    at_once, in_turn = [], []
+    with _recordings(options) as template:
+        for number in range(options.rounds):
+            say(f"{options.seeds} seeds, round {number + 1} of {options.rounds}")
+            runs = {
+                how: [
+                    _run_config(template, device, epochs, precision, seed, f"{how}{number}/{seed}")
+                    for seed in range(options.seeds)
+                ]
+                for how in ("at_once", "in_turn")
+            }
+            at_once.append(_timed(train_together, runs["at_once"]))
+            in_turn.append(_timed(lambda configs: [train(c) for c in configs], runs["in_turn"]))
+    return [
+        {
+            "what": f"{options.seeds} seeds at once, {epochs} epochs, {precision}; one by one",
+            "ours_ms": milliseconds(at_once),
+            "reference_ms": milliseconds(in_turn),
+            "ratio": ratios(in_turn, at_once),
+        }
+    ]
+
+
+@contextlib.contextmanager
+def _recordings(options: argparse.Namespace) -> Iterator[Config]:
+    """Options of a training on random recordings whose frames are there, in a temporary folder."""
     problem = SHD.as_asked(options)
     with tempfile.TemporaryDirectory() as scratch:
-        say(f"run: writing {options.samples} recordings and preparing their frames")
+        say(f"writing {options.samples} recordings and preparing their frames")
         path = write_recordings(Path(scratch) / "train.h5", options.samples, problem)
-        open_recordings(data_config(problem, path))
-        return [_run_row(problem, path, options, device, p) for p in precisions]
+        config = data_config(problem, path)
+        open_recordings(config)
+        config.out, config.train.protocol = scratch, "last"
+        yield config
 
 
-def _run_row(
-    problem: Problem, path: Path, options: argparse.Namespace, device: str, precision: str
-) -> Row:
-    config = data_config(problem, path)
-    config.device, config.train.epochs, config.train.protocol = device, options.epochs, "last"
+def _run_config(
+    template: Config, device: str, epochs: int, precision: str, seed: int, folder: str
+) -> Config:
+    config = copy.deepcopy(template)
+    config.device, config.train.epochs, config.seed = device, epochs, seed
     config.precision = "float32" if device == "cpu" and precision == "tf32" else precision
-    config.out = str(path.parent / precision)
-    say(f"run, {precision}: {options.epochs} epochs")
+    config.out = f"{template.out}/{folder}"
+    return config
+
+
+def _timed(work: Callable[[Any], object], of: Any) -> float:
     started = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):
-        train(config)
-    seconds = time.perf_counter() - started
-    what = f"whole run, {options.samples} samples, {options.epochs} epochs, {precision}"
-    return {"what": what, "ours_ms": milliseconds([seconds])}
+        work(of)
+    return time.perf_counter() - started
 
 
 # ---- kernels -----------------------------------------------------------------------------------

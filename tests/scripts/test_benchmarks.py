@@ -57,10 +57,13 @@ def test_table_and_json(name, tmp_path, capsys) -> None:
 GPU_SIZES = [*TINY, "--batch", "4", "--samples", "10", "--epochs", "1", "--case", "shd"]
 
 
-@pytest.mark.parametrize(("part", "what"), [("steps", "shd"), ("run", "whole run")])
+@pytest.mark.parametrize(
+    ("part", "what"), [("steps", "shd"), ("run", "whole run"), ("seeds", "2 seeds")]
+)
 def test_the_gpu_benchmark(part, what, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(gpu, "_device", lambda: "cpu")
     arguments = [*GPU_SIZES, "--precision", "mixed", "--part", part, "--out", str(tmp_path)]
+    arguments += ["--seeds", "2", "--seed-epochs", "1"]
     assert gpu.main(arguments) == 0
     assert len(tables(capsys.readouterr().out)) == 2 + 1
     (row,) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
