@@ -268,18 +268,26 @@ def _kernels(options: argparse.Namespace, device: str) -> list[Row]:
         "BatchNorm + LIF + dropout, forward and back": (our_norm_lif, plain_norm_lif),
         "Gaussian taps, forward and back": (our_taps, plain_taps),
     }
-    return [_kernel_row(what, problem, *two, options.rounds) for what, two in kernels.items()]
+    errors = {what: _kernel_errors(what, problem, *two) for what, two in kernels.items()}
+    return [
+        {**_kernel_times(what, problem, *two, options.rounds), **errors[what]}
+        for what, two in kernels.items()
+    ]
 
 
-def _kernel_row(what: str, problem: Problem, ours: Any, theirs: Any, rounds: int) -> Row:
+def _kernel_errors(what: str, problem: Problem, ours: Any, theirs: Any) -> Row:
     say(f"{what}: comparing the numbers")
     small = replace(problem, batch=min(problem.batch, 4))  # hardly a spike flips
     exact = theirs(small, torch.float64)()
     errors = {
-        who: max(relative(a, b) for a, b in zip(make(small, torch.float32)(), exact, strict=True))
-        for who, make in (("ours", ours), ("theirs", theirs))
+        key: max(relative(a, b) for a, b in zip(make(small, torch.float32)(), exact, strict=True))
+        for key, make in (("error", ours), ("plain_error", theirs))
     }
-    require(what, errors["ours"], errors["theirs"], LIMIT)
+    require(what, errors["error"], errors["plain_error"], LIMIT)
+    return errors
+
+
+def _kernel_times(what: str, problem: Problem, ours: Any, theirs: Any, rounds: int) -> Row:
     say(f"{what}: timing")
     makes: dict[str, tuple[Any, ...]] = {
         "ours": (kernel_calls, ours, problem),
@@ -292,8 +300,6 @@ def _kernel_row(what: str, problem: Problem, ours: Any, theirs: Any, rounds: int
         **asdict(problem),
         **{f"{who}_ms": milliseconds(s) for who, s in seconds.items()},
         "ratio": ratios(seconds["reference"], seconds["ours"]),
-        "error": errors["ours"],
-        "plain_error": errors["theirs"],
     }
 
 
