@@ -99,7 +99,7 @@ class Batch:
         y: [B] labels.
         target: what the loss takes: the labels, or [B, K] probabilities where labels are mixed.
         numbers: places in the samples, of the whole batch.
-        rows: which of these the others are of, where several processes share the batch; None: all.
+        rows: which of these the others are of; None: all.
         share: of this process in a mean over the batch; those of all processes add up to one.
     """
 
@@ -113,7 +113,8 @@ class Batch:
     @property
     def part(self) -> Part | None:
         """What this process has of a batch that others share."""
-        return None if self.rows is None else Part(self.rows, len(self.numbers))
+        whole = len(self.numbers)
+        return Part(self.rows, whole) if self.rows and len(self.y) < whole else None
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Loader:
         if probabilities is not None:
             target = self._moved(probabilities[rows]).to(self.dtype)
         x = self._moved(x_TBI).to(self.dtype)
-        return Batch(x, y, target, numbers, None if len(y) == len(numbers) else rows, share)
+        return Batch(x, y, target, numbers, rows, share)
 
     def _moved(self, array: NDArray[Any]) -> Tensor:
         """On the device; nobody waits until a GPU has copied it."""

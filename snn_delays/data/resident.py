@@ -74,7 +74,7 @@ class ResidentLoader:
             steps = max(int(loader.samples.steps[numbers].max()), loader.steps or 0)
             x = self.frames_TNI[:steps].index_select(1, index).to(loader.dtype)
             y = self.labels[index]
-            yield Batch(x, y, y, numbers, None if len(y) == len(numbers) else rows, share)
+            yield Batch(x, y, y, numbers, rows, share)
 
 
 Batches = Loader | ResidentLoader

@@ -58,7 +58,7 @@ def _why_not_there(device: torch.device) -> str | None:
     try:
         launch(_fill, 1, torch.empty(1, device=device))
     except Exception as error:  # of Triton, the compiler or the driver
-        return f"Triton cannot compile here ({str(error).strip().splitlines()[-1:]})"
+        return f"Triton cannot compile here ({type(error).__name__})"
     return None
 
 
