@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from snn_delays.data.loaders import Batch
 from snn_delays.data.resident import Batches
@@ -128,9 +128,10 @@ def evaluate(network: nn.Module, loader: Batches) -> Evaluation:
     was_training = network.training
     network.eval()
     try:
-        mine = [_answers(network, batch) for batch in loader.epoch(0, rank(), processes())]
+        answers = [_answers(network, batch) for batch in loader.epoch(0, rank(), processes())]
     finally:
         network.train(was_training)
+    mine = [(p.cpu().numpy(), loader.samples.labels[n], loss.item()) for p, n, loss in answers]
     predictions, labels, losses = zip(*in_turns(mine), strict=True)
     right = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
     return Evaluation(
@@ -141,10 +142,11 @@ def evaluate(network: nn.Module, loader: Batches) -> Evaluation:
     )
 
 
-def _answers(
-    network: nn.Module, batch: Batch
-) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
-    """Predictions and labels of a batch, [B] each, and the sum of the cross-entropies."""
+def _answers(network: nn.Module, batch: Batch) -> tuple[Tensor, NDArray[np.int64], Tensor]:
+    """Predictions and places of a batch, [B] each, and the sum of the cross-entropies.
+
+    They stay on the device, so that a GPU is waited for once all batches are on their way.
+    """
     scores = network(batch.x)
-    loss = nn.functional.cross_entropy(scores, batch.y, reduction="sum").item()
-    return scores.argmax(1).cpu().numpy(), batch.y.cpu().numpy(), loss
+    loss = nn.functional.cross_entropy(scores, batch.y, reduction="sum")
+    return scores.argmax(1), batch.numbers, loss

@@ -48,7 +48,7 @@ from snn_delays.data.recordings import SpikeSource
 from snn_delays.train.loop import build_loader, train_epoch
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.progress import Progress
-from snn_delays.train.step import alone
+from snn_delays.train.step import alone, build_step
 
 UNITS = 700
 SPIKES = 7000  # per second of a recording, about SHD's
@@ -149,13 +149,14 @@ def _train(problem: Problem, config: Config, rounds: int) -> Row:
     loader = WatchedLoader(**vars(plain))
     network = our_network(problem)
     optimizers = build_optimizers(network, config.train)
+    step = build_step(network, optimizers, config.precision, loader.device)
     seconds, shares = [], []
     with Progress(rounds + 1, len(loader), "epoch") as progress:
         for epoch in range(rounds + 1):
             say(f"  epoch {epoch} of {rounds}" if epoch else "  warming up")
             loader.waits.clear()
             started = time.perf_counter()
-            alone(train_epoch(network, optimizers, loader, epoch, progress))
+            alone(train_epoch(network, optimizers, loader, epoch, progress, step=step))
             seconds.append(time.perf_counter() - started)
             shares.append(100 * sum(loader.waits) / seconds[-1])
     return {

@@ -54,7 +54,7 @@ from scripts.benchmarks.networks import (
 from scripts.benchmarks.workers import alternate, peak_memory, started
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
-from snn_delays.device import tensor_cores
+from snn_delays.device import autocast, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.ops import lif, norm_lif, taps
 from snn_delays.ops.delay import delay_kernel_OID
@@ -74,6 +74,7 @@ Numbers = dict[str, Tensor]
 
 COLUMNS: Columns = {
     "what": lambda row: row["what"],
+    "delays by": lambda row: ", ".join(dict.fromkeys(row.get("backends", []))),
     "ours, ms": lambda row: _times(row, "ours_ms"),
     "reference, ms": lambda row: _times(row, "reference_ms"),
     "ratio": lambda row: _times(row, "ratio"),
@@ -138,8 +139,9 @@ def _step_row(name: str, problem: Problem, precision: str, rounds: int) -> Row:
     say(f"{what}: comparing the numbers")
     errors = check_training(what, problem, precision)
     say(f"{what}: timing")
+    backends = _backends(problem, precision)
     makes: dict[str, tuple[Any, ...]] = {
-        "ours": (our_steps, problem, precision),
+        "ours": (our_steps, problem, precision, backends),
         "reference": (their_steps, problem, False),
         "with_cudnn": (their_steps, problem, True),
     }
@@ -150,6 +152,7 @@ def _step_row(name: str, problem: Problem, precision: str, rounds: int) -> Row:
     return {
         "what": what,
         **asdict(problem),
+        "backends": backends,
         **{f"{who}_ms": milliseconds(s) for who, s in seconds.items()},
         "ratio": ratios(seconds["reference"], seconds["ours"]),
         **memory,
@@ -158,9 +161,20 @@ def _step_row(name: str, problem: Problem, precision: str, rounds: int) -> Row:
     }
 
 
-def our_steps(problem: Problem, precision: str) -> Callable[[], None]:
+def _backends(problem: Problem, precision: str) -> list[str]:
+    """Of the delayed layers, as a run would choose them."""
+    network = our_network(problem)
+    if problem.backend != "auto":
+        return [problem.backend for _ in network.delayed_layers()]
+    x, _ = random_batch(problem)
+    with tensor_cores(precision), autocast(precision, x.device):
+        return network.fastest_backends(x)
+
+
+def our_steps(problem: Problem, precision: str, backends: list[str]) -> Callable[[], None]:
     """Steps of the package's training loop, and then the wait for the GPU."""
     network, device = our_network(problem), torch.device(problem.device)
+    network.set_backends(backends)
     optimizers = build_optimizers(network, configure(problem).train)
     x, y = random_batch(problem)
     batch = Batch(x, y, y, np.arange(problem.batch))

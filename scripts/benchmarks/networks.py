@@ -163,7 +163,7 @@ def our_step(problem: Problem, precision: str = "float32") -> Callable[[], None]
     x, y = random_batch(problem)
 
     def step() -> None:
-        optimizers.zero_grad()
+        network.zero_grad()
         F.cross_entropy(scores(network, x, precision), y).backward()
         optimizers.step()
         network.constrain()

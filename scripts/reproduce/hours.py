@@ -14,16 +14,20 @@ import sys
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from snn_delays.cli.app import compose, quiet_libraries
 from snn_delays.cli.groups import groups
 from snn_delays.config import Config
+from snn_delays.data.loaders import Batch
 from snn_delays.device import pick_device
 from snn_delays.nn import draw_network
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.schedules import sigma_at
+from snn_delays.train.step import build_step
 
+WARM_UP = 2  # steps; in the second a GPU's step is recorded
 RATE = 0.05  # spikes per channel and step
 TRAINING = {"shd": (8156, 140, 20), "ssc": (75466, 100, 35), "gsc": (84843, 101, 35)}  # n, T, K
 
@@ -54,26 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def step_seconds(config: Config, rounds: int) -> float:
-    """Median time of a training step, in seconds; one before it is not counted."""
+    """Median time of a training step, in seconds; those that warm up are not counted."""
     _, steps, classes = TRAINING[config.data.name]
     device = pick_device(config.device)
     network = draw_network(config, classes).to(device)
     network.set_sigma(sigma_at(0, config.train, config.model.layer_taps))
     optimizers = build_optimizers(network, config.train)
-    batch = config.train.batch_size
-    x = (torch.rand(steps, batch, config.data.channels) < RATE).float().to(device)
-    y = torch.randint(classes, (batch,), device=device)
+    step = build_step(network, optimizers, config.precision, device)
+    size = config.train.batch_size
+    x = (torch.rand(steps, size, config.data.channels) < RATE).float().to(device)
+    y = torch.randint(classes, (size,), device=device)
+    batch = Batch(x, y, y, np.arange(size))
     times = []
-    for _ in range(rounds + 1):
+    for _ in range(rounds + WARM_UP):
         started = time.perf_counter()
-        optimizers.zero_grad()
-        torch.nn.functional.cross_entropy(network(x), y).backward()
-        optimizers.step()
-        network.constrain()
+        step(batch)
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    return statistics.median(times[WARM_UP:])
 
 
 if __name__ == "__main__":

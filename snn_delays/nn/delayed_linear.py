@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.ops.delay import delayed_linear
+from snn_delays.ops.taps import Sigma
 
 
 class DelayedLinear(nn.Module):
@@ -38,6 +39,7 @@ class DelayedLinear(nn.Module):
     """
 
     mask: Tensor | None
+    width: Tensor
 
     def __init__(
         self,
@@ -58,11 +60,12 @@ class DelayedLinear(nn.Module):
         self.delays = delays
         self.extra_steps = extra_steps
         self.backend = backend
-        self.sigma = float(max(taps // 2, 1))
         shape = (outputs, inputs, kernel_count)
         self.weight = nn.Parameter(torch.empty(shape))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
         self._set_delay(_draw_delay(shape, taps, delays, delay_init))
+        self.register_buffer("width", torch.empty(()), persistent=False)
+        self.sigma = float(max(taps // 2, 1))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
         if self.bias is not None:
             bound = (inputs * kernel_count) ** -0.5
@@ -92,9 +95,24 @@ class DelayedLinear(nn.Module):
         return every if self.mask is None else every & self.mask
 
     @property
-    def active_sigma(self) -> float | None:
-        """Width of the Gaussian that acts now, or None: one tap at the rounded delay."""
-        return self.sigma if self.training and self.delays == "learned" else None
+    def sigma(self) -> float:
+        """Width of the Gaussian in steps."""
+        return self._sigma
+
+    @sigma.setter
+    def sigma(self, sigma: float) -> None:
+        self._sigma = sigma
+        self.width.fill_(sigma)
+
+    @property
+    def active_sigma(self) -> Sigma:
+        """Width of the Gaussian that acts now, or None: one tap at the rounded delay.
+
+        On a GPU it is a scalar there, which a recorded CUDA graph reads anew.
+        """
+        if not self.training or self.delays != "learned":
+            return None
+        return self.width if self.width.is_cuda else self._sigma
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, I] -> [T + extra_steps, B, O]."""

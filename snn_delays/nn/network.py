@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from spikingjelly.activation_based import functional, layer
@@ -17,6 +17,7 @@ from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.shared import BatchNorm1d, Dropout
 from snn_delays.ops.delay import BACKENDS, check_backend, choose_backend
+from snn_delays.ops.delay.timing import fastest_backend
 
 
 class Block(nn.Module):
@@ -84,6 +85,24 @@ class Network(nn.Module):
         check_backend(backend)
         for linear in self.delayed_layers():
             linear.backend = backend
+
+    def set_backends(self, names: Sequence[str]) -> None:
+        """Set that of every delayed layer, from input to output."""
+        for linear, name in zip(self.delayed_layers(), names, strict=True):
+            linear.backend = name
+
+    def fastest_backends(self, x: Tensor) -> list[str]:
+        """For every delayed layer, the backend that trains soonest on inputs such as ``x`` here.
+
+        Of ``x`` [T, B, I] the shape counts; see ``ops.delay.timing``.
+        """
+        names, steps = [], x.shape[0]
+        for number, m in enumerate(self.delayed_layers()):
+            part = x.new_ones(steps, x.shape[1], m.weight.shape[1], requires_grad=number > 0)
+            sizes = {"taps": m.taps, "extra_steps": m.extra_steps}
+            names.append(fastest_backend(part, m.weight, m.delay, m.active_sigma, **sizes))
+            steps += m.extra_steps
+        return names
 
     def why_not(self, backend: str, x: Tensor) -> str | None:
         """Why a backend cannot serve this network, in its mode, for such an input; or None."""

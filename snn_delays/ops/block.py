@@ -28,6 +28,7 @@ from snn_delays.ops.spectral import (
     take_kernel,
 )
 from snn_delays.ops.sums import over_processes, pooled, whole_batch
+from snn_delays.ops.taps import Sigma
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class BlockSettings:
         eps: BatchNorm's.
     """
 
-    sigma: float | None
+    sigma: Sigma
     taps: int
     plan: Plan
     next_plan: Plan

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import spectral_compiled
 from snn_delays.ops.memory import empty
-from snn_delays.ops.taps import weighted_taps, weighted_taps_gradient
+from snn_delays.ops.taps import Sigma, weighted_taps, weighted_taps_gradient
 from snn_delays.ops.tiles import good_length, make_transform
 
 HALF_CHUNK = 8  # frequencies whose factors exist in bfloat16 at a time
@@ -81,9 +81,7 @@ def to_time(X: Tensor, plan: Plan, steps: int) -> Tensor:
     return x
 
 
-def kernel_spectrum(
-    weight: Tensor, delay: Tensor, sigma: float | None, taps: int, plan: Plan
-) -> Tensor:
+def kernel_spectrum(weight: Tensor, delay: Tensor, sigma: Sigma, taps: int, plan: Plan) -> Tensor:
     """Of the taps of all synapses, [F, 2, O, I]."""
     return to_spectrum(weighted_taps(weight, delay, sigma, taps, plan.taps), plan)
 
@@ -125,7 +123,7 @@ def linear_gradient(
 
 
 def parameter_gradients(
-    g_kernel: Tensor, weight: Tensor, delay: Tensor, sigma: float | None, taps: int, plan: Plan
+    g_kernel: Tensor, weight: Tensor, delay: Tensor, sigma: Sigma, taps: int, plan: Plan
 ) -> tuple[Tensor, Tensor | None]:
     """Of weight and delay; rounded delays have none."""
     g_taps = to_time(g_kernel, plan, plan.taps)
@@ -148,7 +146,7 @@ def _half_product(a: Tensor, b: Tensor, conjugate: bool, out: Tensor) -> None:
 
 
 def take_kernel(
-    ctx: Any, weight: Tensor, delay: Tensor, sigma: float | None, taps: int, plan: Plan
+    ctx: Any, weight: Tensor, delay: Tensor, sigma: Sigma, taps: int, plan: Plan
 ) -> Tensor:
     """The kernel's spectrum of the forward pass, to be written over; made anew the second time."""
     kernel, ctx.kernel = ctx.kernel, None
@@ -185,7 +183,7 @@ class SpectralLinear(Function):
         X: Tensor,
         weight: Tensor,
         delay: Tensor,
-        sigma: float | None,
+        sigma: Sigma,
         taps: int,
         plan: Plan,
     ) -> Tensor:

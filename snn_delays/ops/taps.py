@@ -8,7 +8,7 @@ transforms over them want it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,16 +22,20 @@ from snn_delays.ops.taps_compiled import weighted_gaussians, weighted_gaussians_
 
 BLOCK = 1 << 19  # taps at a time
 
+# Width of the Gaussian in steps, or None: one tap at the rounded delay. A scalar tensor on a GPU,
+# for CUDA graphs, which would keep a number as it was when they were recorded.
+Sigma: TypeAlias = float | Tensor | None
+
 
 def weighted_taps(
-    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | None, taps: int, reach: int
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: Sigma, taps: int, reach: int
 ) -> Tensor:
     """``sum_c w g_j(d)`` for the first ``reach`` taps; the Gaussian is normalised over all.
 
     Args:
         weight_OIC: weights.
         delay_OIC: delays in steps.
-        sigma: width in steps, or None for one tap at the rounded delay.
+        sigma: width.
         taps: D.
         reach: number of taps wanted, at most D.
 
@@ -62,7 +66,7 @@ def weighted_taps(
 
 
 def weighted_taps_gradient(
-    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | None, taps: int, g_taps_DOI: Tensor
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: Sigma, taps: int, g_taps_DOI: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of weight and delay from that of ``weighted_taps``; rounded delays have none.
 
@@ -96,7 +100,7 @@ def weighted_taps_gradient(
 
 
 def delay_taps(
-    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | None, taps: int, reach: int
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: Sigma, taps: int, reach: int
 ) -> Tensor:
     """``weighted_taps``, differentiable in weight and delay, on any device, [reach, O, I].
 
@@ -112,7 +116,7 @@ class _DelayTaps(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, delay: Tensor, sigma: float | None, taps: int, reach: int
+        ctx: Any, weight: Tensor, delay: Tensor, sigma: Sigma, taps: int, reach: int
     ) -> Tensor:
         ctx.save_for_backward(weight, delay)
         ctx.sigma, ctx.taps = sigma, taps
@@ -132,7 +136,7 @@ def _on_gpu(tensor: Tensor) -> bool:
 
 
 def _gradient_on_gpu(
-    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float, taps: int, g_taps_DOI: Tensor
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | Tensor, taps: int, g_taps_DOI: Tensor
 ) -> tuple[Tensor, Tensor]:
     weight_OIC, delay_OIC, g_taps_DOI = _plainly(weight_OIC, delay_OIC, g_taps_DOI)
     g_weight, g_delay = torch.empty_like(weight_OIC), torch.empty_like(weight_OIC)
@@ -150,7 +154,7 @@ def _compiled(tensor: Tensor) -> bool:
     return compiled.available() and tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
-def _gaussians(delay_n: Tensor, sigma: float, taps: int) -> tuple[Tensor, Tensor]:
+def _gaussians(delay_n: Tensor, sigma: float | Tensor, taps: int) -> tuple[Tensor, Tensor]:
     """Normalised taps and ``(j - d) / s^2``, [D, n] each."""
     j = torch.arange(taps, dtype=delay_n.dtype, device=delay_n.device).unsqueeze(1)
     a = (j - delay_n).mul_(1 / sigma**2)

@@ -76,7 +76,7 @@ def _weighted_gradient(
 
 
 def weighted_gaussians(
-    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float, taps: int, out_ROI: Tensor
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | Tensor, taps: int, out_ROI: Tensor
 ) -> None:
     """Out <- ``sum_c w g_j(d)`` for its first taps; all tensors contiguous."""
     N, C = weight_OIC[..., 0].numel(), weight_OIC.shape[-1]
@@ -85,7 +85,7 @@ def weighted_gaussians(
 
 
 def weighted_gaussians_gradient(
-    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float, taps: int, g_ROI: Tensor,
+    weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | Tensor, taps: int, g_ROI: Tensor,
     g_weight_OIC: Tensor, g_delay_OIC: Tensor,
 ) -> None:  # fmt: skip
     """Gradients of weight and delay, from that of the first taps; all tensors contiguous."""
@@ -95,8 +95,10 @@ def weighted_gaussians_gradient(
     launch(_weighted_gradient, N, *tensors, *sizes, C=C, COLUMNS=_columns(C))
 
 
-def _inverse(sigma: float, like: Tensor) -> Tensor:
+def _inverse(sigma: float | Tensor, like: Tensor) -> Tensor:
     """A tensor: a number would come in float32, and sigma changes too often for a constant."""
+    if isinstance(sigma, Tensor):
+        return sigma.reciprocal()
     return torch.full((), 1 / sigma, dtype=like.dtype, device=like.device)
 
 

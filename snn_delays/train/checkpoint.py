@@ -61,7 +61,7 @@ class Position:
         metrics: the lines of metrics.jsonl.
         seconds: that the run has taken, in all its processes.
         parts: what computed, a line for each stretch: backend, device, threads, torch, processes,
-            networks trained together.
+            networks trained together, and the delayed layers' backends where they were timed.
     """
 
     phase: str = "train"
@@ -74,6 +74,12 @@ class Position:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     parts: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def backends(self) -> list[str]:
+        """Of the delayed layers, where they were timed; else empty."""
+        backends: list[str] = self.parts[-1].get("backends", []) if self.parts else []
+        return backends
 
     def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
         """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""

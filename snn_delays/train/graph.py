@@ -1,16 +1,16 @@
-"""A training step recorded as a CUDA graph and played back: one launch instead of hundreds."""
+"""Forward and back recorded as a CUDA graph and played back: one launch instead of hundreds."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 
-from snn_delays.train.optim import Optimizers
+MOST = 32  # recordings; each holds a batch and all gradients
 
 B = TypeVar("B", bound=Any)  # a dataclass some of whose values are tensors
 T = TypeVar("T")
@@ -18,11 +18,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Recording(Generic[B, T]):
-    """A graph, the batch that it reads and the outcome that it writes."""
+    """A graph, the batch that it reads, the outcome and the gradients that it writes."""
 
     graph: torch.cuda.CUDAGraph
     batch: B
     outcome: T
+    gradients: list[Tensor | None]
 
     def play(self, batch: B) -> T:
         """The outcome of a batch of the same shape, good until the next one is played."""
@@ -32,33 +33,35 @@ class _Recording(Generic[B, T]):
         return self.outcome
 
 
-class RecordedStep(Generic[B, T]):
-    """A step of batches, recorded for each shape when it comes a second time.
+class Recorded(Generic[B, T]):
+    """What finds the gradients of batches, recorded for each shape when it comes a second time.
 
-    The first time it runs as it is, so that kernels are compiled and memory is there. Numbers that
-    are no tensors (learning rates, sigma) are recorded as they are then: it serves one epoch.
+    The first time it runs as it is, so that kernels are compiled and memory is there. What changes
+    while it serves must be a tensor that is written to: parameters, running statistics, sigma.
 
     Args:
-        step: of a batch; it must not wait for the GPU.
-        optimizers: that it moves.
+        find: of a batch; it must not wait for the GPU.
+        parameters: whose gradients it finds.
     """
 
-    def __init__(self, step: Callable[[B], T], optimizers: Optimizers) -> None:
-        self._step, self._optimizers = step, optimizers
+    def __init__(self, find: Callable[[B], T], parameters: Sequence[nn.Parameter]) -> None:
+        self._find, self._parameters = find, parameters
         self._ran: set[tuple[Size, ...]] = set()
         self._recordings: dict[tuple[Size, ...], _Recording[B, T]] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, batch: B) -> T:
-        """Take a step."""
+        """Find the gradients of a batch."""
         shape = tuple(tensor.shape for tensor in _tensors(batch).values())
-        if shape not in self._ran:
-            self._ran.add(shape)
-            return self._aside(batch)
-        if shape not in self._recordings:
-            self._recordings[shape] = self._record(batch)
-        outcome = self._recordings[shape].play(batch)
-        self._optimizers.note_change()
+        recording = self._recordings.get(shape)
+        if recording is None:
+            if shape not in self._ran or len(self._recordings) == MOST:
+                self._ran.add(shape)
+                return self._aside(batch)
+            recording = self._recordings[shape] = self._record(batch)
+        outcome = recording.play(batch)
+        for parameter, gradient in zip(self._parameters, recording.gradients, strict=True):
+            parameter.grad = gradient
         return outcome
 
     def _aside(self, batch: B) -> T:
@@ -66,23 +69,20 @@ class RecordedStep(Generic[B, T]):
         here, aside = torch.cuda.current_stream(), _second_stream(torch.cuda.current_device())
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
-            outcome = self._step(batch)
+            outcome = self._find(batch)
         here.wait_stream(aside)
         return outcome
 
     def _record(self, batch: B) -> _Recording[B, T]:
         batch = replace(batch, **{name: t.clone() for name, t in _tensors(batch).items()})
         graph = torch.cuda.CUDAGraph()
-        with (
-            self._optimizers.recorded(),
-            torch.cuda.graph(
-                graph,
-                pool=self._pool,
-                capture_error_mode="thread_local",  # another thread makes batches meanwhile
-            ),
+        with torch.cuda.graph(
+            graph,
+            pool=self._pool,
+            capture_error_mode="thread_local",  # another thread makes batches meanwhile
         ):
-            outcome = self._step(batch)
-        return _Recording(graph, batch, outcome)
+            outcome = self._find(batch)
+        return _Recording(graph, batch, outcome, [p.grad for p in self._parameters])
 
 
 @functools.cache  # memory stays with the stream that asked for it

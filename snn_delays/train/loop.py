@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config
-from snn_delays.data.loaders import Loader, Samples
+from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.resident import Batches, on_device
 from snn_delays.data.splits import sort_names
 from snn_delays.device import pick_dtype
@@ -40,7 +40,7 @@ from snn_delays.train.processes import agreed, is_first, said_once
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import Turn, Turns, build_step
+from snn_delays.train.step import Outcome, Turn, Turns, build_step
 from snn_delays.train.tally import Sums, Tally
 from snn_delays.train.trace import delay_trace, drawn_delays
 from snn_delays.train.tracking import NoTracker, Tracker
@@ -131,8 +131,11 @@ class Training:
         self.config, self.plan, self.classes, self.folder = config, plan, classes, folder
         self.position = position
         self.network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
+        if position.backends:
+            self.network.set_backends(position.backends)
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
+        self._step = build_step(self.network, self.optimizers, config.precision, device)
         self.steps = padded_steps(config, plan.train)
         self.loader = on_device(build_loader(config, plan.train, self.steps, device, training=True))
         self.selector = plan.select and on_device(
@@ -201,7 +204,7 @@ class Training:
                     self.loader,
                     epoch,
                     progress,
-                    precision=self.config.precision,
+                    step=self._step,
                     skip_nonfinite=self.config.train.nonfinite == "skip",
                     first=self.position.batch,
                     sums=sums,
@@ -316,7 +319,7 @@ def train_epoch(
     epoch: int,
     progress: Progress,
     *,
-    precision: str = "float32",
+    step: Callable[[Batch], Outcome],
     skip_nonfinite: bool = False,
     first: int = 0,
     sums: Sums | None = None,
@@ -330,7 +333,7 @@ def train_epoch(
         loader: of the training data.
         epoch: from 0.
         progress: told of every batch.
-        precision: as in the options.
+        step: of a batch, as ``build_step`` gives it.
         skip_nonfinite: leave out a batch whose loss or gradient is infinite or NaN.
         first: batch to begin with, from 0.
         sums: of the batches before it.
@@ -341,8 +344,7 @@ def train_epoch(
         UserError: no batch was left.
     """
     network.train()
-    tally = Tally(sums or Sums(), loader.device)
-    step = build_step(network, optimizers, precision, loader.device)
+    tally = Tally(sums or Sums(), len(loader), loader.device)
     waits = loader.device.type != "cuda"  # or who looks at results stops the GPU
     for number, batch in enumerate(loader.epoch(epoch, first), first):
         together = yield Turn(network, optimizers, batch, (epoch, number))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,39 +21,19 @@ class Optimizers:
     optimizers: dict[str, torch.optim.Optimizer]
     schedules: dict[str, lr_scheduler.LRScheduler]
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad()
-
     def step(self, unless: Tensor | None = None) -> None:
         """Update all parameters, but where ``unless``, a scalar on their device, is true."""
         for optimizer in self.optimizers.values():
             # what torch's gradient scaler tells fused optimisers, so that nobody need wait for it
             optimizer.found_inf = None if unless is None else unless.float()  # type: ignore[attr-defined]
             optimizer.step()
-        self.note_change()
+        for parameter in self._parameters():  # torch's fused optimisers do not say so
+            torch.autograd.graph.increment_version(parameter)
 
-    def note_change(self) -> None:
-        """Parameters have changed; torch's fused optimisers and CUDA graphs do not say so."""
-        for group in self._groups():
-            for parameter in group["params"]:
-                torch.autograd.graph.increment_version(parameter)
-
-    @contextlib.contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Within it a CUDA graph may record steps; the fused step does the same either way."""
-        for group in self._groups():
-            group["capturable"] = True
-        try:
-            yield
-        finally:
-            for group in self._groups():
-                group["capturable"] = False
-
-    def _groups(self) -> Iterator[dict[str, Any]]:
+    def _parameters(self) -> Iterator[Tensor]:
         for optimizer in self.optimizers.values():
-            yield from optimizer.param_groups
+            for group in optimizer.param_groups:
+                yield from group["params"]
 
     def end_epoch(self) -> None:
         """Move the learning rates on; they change once per epoch."""

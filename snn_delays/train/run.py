@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from snn_delays.config import Config, config_hash, validate
 from snn_delays.data.sources import Data, load_data
-from snn_delays.device import deterministic, pick_device, pick_dtype, tensor_cores
+from snn_delays.device import autocast, deterministic, pick_device, pick_dtype, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.files import replace_file
@@ -38,7 +40,11 @@ from snn_delays.train.step import Turns, alone
 log = logging.getLogger(__name__)
 
 # the parts of a run, where their names do not say
-_CALLED = {"processes": "number of processes", "together": "number of seeds at once"}
+_CALLED = {
+    "processes": "number of processes",
+    "together": "number of seeds at once",
+    "backends": "choice of backends",
+}
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -96,13 +102,17 @@ def turns(
         print(f"{out}/ holds a finished run; this is its result.", flush=True)
         return {**found, "out": str(out)}
     config = resolved(config, out, device.type)
-    data, network, backend = first_then_others(lambda: _prepare(config, device))
+    data, network = first_then_others(lambda: _prepare(config, device))
     with opened(config, data, out, stop) as (folder, saved):
         position = Position(**saved["position"]) if saved else Position()
-        _note_part(position, config, device, together)
+        backends = _timed_backends(config, data, network, position) if together == 1 else []
+        _note_part(position, config, device, together, backends)
+        if backends:
+            network.set_backends(backends)
         print(
             f"{config.name}: {count_parameters(network):,} parameters, delays"
-            f" {config.model.delays}; {backend}{_describe_company(together)}\n"
+            f" {config.model.delays}; {_describe_backend(config, data, network)}"
+            f"{_describe_company(together)}\n"
             f"{_describe_data(config, data)}\n"
             f"{_describe_position(position)} {out}/",
             flush=True,
@@ -137,11 +147,35 @@ def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | 
     return out, read_result(out)
 
 
-def _prepare(config: Config, device: torch.device) -> tuple[Data, Network, str]:
-    """The data, the network as it would be drawn, and what will compute it."""
+def _prepare(config: Config, device: torch.device) -> tuple[Data, Network]:
+    """The data, and the network as it would be drawn, which can be computed as asked."""
     data = load_data(config)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
-    return data, network, _describe_backend(config, data, network)
+    _describe_backend(config, data, network)
+    return data, network
+
+
+def _timed_backends(config: Config, data: Data, network: Network, position: Position) -> list[str]:
+    """On a GPU the backend that each delayed layer trains soonest with; elsewhere empty.
+
+    A run keeps to what it began with. Nothing is timed where equal runs are to be equal to the bit.
+    """
+    if config.backend != "auto" or config.train.deterministic or not _is_on_gpu(network):
+        return []
+    x = _like_a_batch(config, data, network)
+    with autocast(config.precision, x.device):
+        return position.backends or from_first(lambda: network.fastest_backends(x))
+
+
+def _is_on_gpu(network: Network) -> bool:
+    return next(network.parameters()).is_cuda
+
+
+def _like_a_batch(config: Config, data: Data, network: Network) -> Tensor:
+    """Of the shape of this process's part of one, [T, B, I], and no memory."""
+    like = next(network.parameters())
+    batch = -(-min(config.train.batch_size, len(data.train)) // processes())
+    return like.detach().new_empty(1).expand(data.train.longest, batch, config.data.channels)
 
 
 def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +207,13 @@ def _fit(
     return plan, (yield from training.run())
 
 
-def _note_part(position: Position, config: Config, device: torch.device, together: int = 1) -> None:
+def _note_part(
+    position: Position,
+    config: Config,
+    device: torch.device,
+    together: int = 1,
+    backends: Sequence[str] = (),
+) -> None:
     """Note what computes from here on; say where it is not what computed before."""
     part = {
         "backend": config.backend,
@@ -182,8 +222,10 @@ def _note_part(position: Position, config: Config, device: torch.device, togethe
         "torch": str(torch.__version__),
         "processes": processes(),
         "together": together,
+        "backends": [*backends],
     }
-    before = {"processes": 1, "together": 1, **position.parts[-1]} if position.parts else part
+    unsaid = {"processes": 1, "together": 1, "backends": []}  # of earlier versions
+    before = {**unsaid, **position.parts[-1]} if position.parts else part
     changed = [_CALLED.get(k, k) for k in part if before[k] != part[k]]
     if changed:
         log.warning(
@@ -216,9 +258,7 @@ def _describe_backend(config: Config, data: Data, network: Network) -> str:
     Raises:
         UserError: the backend that was asked for cannot.
     """
-    like = next(network.parameters())
-    batch = -(-min(config.train.batch_size, len(data.train)) // processes())
-    x = like.detach().new_empty(1).expand(data.train.longest, batch, config.data.channels)
+    x = _like_a_batch(config, data, network)
     reason = network.why_not(config.backend, x)
     if reason:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -13,7 +14,7 @@ from snn_delays.data.loaders import Batch
 from snn_delays.device import autocast
 from snn_delays.nn import Network
 from snn_delays.ops.sums import processes, sharing
-from snn_delays.train.graph import RecordedStep
+from snn_delays.train.graph import Recorded
 from snn_delays.train.guards import gradients_are_finite
 from snn_delays.train.optim import Optimizers
 from snn_delays.train.processes import add_up
@@ -23,17 +24,34 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one batch, over all processes' parts of it; scalars on the device.
+    """Of one batch, over all processes' parts of it; on the device.
 
     Attributes:
-        loss: mean over the samples.
-        right: number of right answers.
-        finite: whether loss and gradients are numbers; otherwise no step was taken.
+        numbers: [3], the mean loss over the samples, the number of right answers, and 1 where loss
+            and gradients are numbers; otherwise 0, and no step was taken.
     """
 
-    loss: Tensor
-    right: Tensor
-    finite: Tensor
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, loss: Tensor, right: Tensor, finite: Tensor) -> Outcome:
+        """Of scalars."""
+        return cls(torch.stack([loss.double(), right.double(), finite.double()]))
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean over the samples."""
+        return self.numbers[0]
+
+    @property
+    def right(self) -> Tensor:
+        """Number of right answers."""
+        return self.numbers[1]
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether loss and gradients are numbers."""
+        return self.numbers[2] > 0
 
 
 @dataclass(frozen=True)
@@ -70,9 +88,10 @@ def alone(turns: Turns[T]) -> T:
 def build_step(
     network: Network, optimizers: Optimizers, precision: str, device: torch.device
 ) -> Callable[[Batch], Outcome]:
-    """The step of one epoch, whose learning rates and sigma stay as they are.
+    """The step of a training.
 
-    On a GPU that one process has to itself it is recorded as a CUDA graph.
+    On a GPU that one process has to itself, forward and back are recorded as CUDA graphs. The
+    optimisers are not: they are a few launches, and what their schedules change are plain numbers.
     """
 
     def step(batch: Batch) -> Outcome:
@@ -80,7 +99,9 @@ def build_step(
 
     if device.type != "cuda" or processes() > 1:
         return step
-    return RecordedStep(step, optimizers)
+    find = functools.partial(find_gradients, network, precision=precision)
+    recorded = Recorded(find, list(network.parameters()))
+    return lambda batch: move(network, optimizers, recorded(batch))
 
 
 def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision: str) -> Outcome:
@@ -88,35 +109,42 @@ def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision:
 
     That is so in all processes alike, since they decide by sums over all.
     """
+    return move(network, optimizers, find_gradients(network, batch, precision))
+
+
+def find_gradients(network: Network, batch: Batch, precision: str) -> Outcome:
+    """Forward and back."""
     before = statistics(network)
-    optimizers.zero_grad()
+    network.zero_grad()
     with sharing(batch.part):
         with autocast(precision, batch.x.device):
             scores = network(batch.x)
         loss = nn.functional.cross_entropy(scores, batch.target)
         loss.backward(torch.full_like(loss, batch.share))
     loss, right = add_up(network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum())
-    return move(network, optimizers, before, loss, right)
+    return settle(network, before, loss, right)
 
 
-def move(
-    network: Network, optimizers: Optimizers, before: list[Tensor], loss: Tensor, right: Tensor
-) -> Outcome:
-    """Move a network whose gradients are there, or leave it as it was before the batch.
+def settle(network: Network, before: list[Tensor], loss: Tensor, right: Tensor) -> Outcome:
+    """What came of a batch whose gradients are there.
 
     Args:
-        network: the network.
-        optimizers: of its parameters.
+        network: its running statistics become what they were where these are no numbers.
         before: its running statistics before the batch.
-        loss: as in ``Outcome``.
-        right: as in ``Outcome``.
+        loss: mean over the samples.
+        right: number of right answers.
     """
     finite = loss.isfinite() & gradients_are_finite(network)
-    optimizers.step(unless=~finite)
-    network.constrain()
     for now, old in zip(_statistics(network), before, strict=True):
         now.copy_(torch.where(finite, now, old))
-    return Outcome(loss, right, finite)
+    return Outcome.of(loss, right, finite)
+
+
+def move(network: Network, optimizers: Optimizers, outcome: Outcome) -> Outcome:
+    """Move a network by its gradients, where they are numbers."""
+    optimizers.step(unless=~outcome.finite)
+    network.constrain()
+    return outcome
 
 
 def statistics(network: nn.Module) -> list[Tensor]:

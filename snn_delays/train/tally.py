@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from snn_delays.train.step import Outcome
 
@@ -34,49 +36,50 @@ class Sums:
 
 
 class Tally:
-    """Adds up outcomes where they are; a GPU need not be waited for to glance at the sums.
+    """Notes outcomes where they are; a GPU need not be waited for to glance at their sums.
 
     Args:
         sums: to begin with.
+        batches: of the epoch.
         device: of the outcomes.
     """
 
-    def __init__(self, sums: Sums, device: torch.device) -> None:
+    def __init__(self, sums: Sums, batches: int, device: torch.device) -> None:
+        self._before = sums
         self._started = time.perf_counter() - sums.seconds
-        values = [sums.loss, sums.right, sums.seen, sums.skipped]
-        self._sums = torch.tensor(values, dtype=torch.float64, device=device)
-        self._bad = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=device)
-        on_gpu = device.type == "cuda"
-        self._copy = self._sums.cpu().pin_memory() if on_gpu else self._sums
+        self._sizes = np.zeros(batches)
+        self._rows = torch.full((batches, 3), math.nan, dtype=torch.float64, device=device)
+        self._copy = self._rows.cpu().pin_memory() if device.type == "cuda" else self._rows
 
     def add(self, number: int, size: int, outcome: Outcome) -> None:
         """The outcome of batch ``number``, from 0, which has ``size`` samples."""
-        finite = outcome.finite
-        loss, right = outcome.loss.double(), outcome.right.double()
-        n = torch.full_like(loss, size)
-        good = torch.stack([loss * n, right, n, torch.zeros_like(n)])
-        bad = torch.zeros_like(good)
-        bad[3] = 1
-        self._sums += torch.where(finite, good, bad)
-        first = ~finite & (self._bad[0] < 0)
-        self._bad = torch.where(first, torch.stack([torch.full_like(n, number), loss]), self._bad)
-        if self._copy is not self._sums:
-            self._copy.copy_(self._sums, non_blocking=True)
+        self._sizes[number] = size
+        self._rows[number] = outcome.numbers
+        if self._copy is not self._rows:
+            self._copy[number].copy_(self._rows[number], non_blocking=True)
 
     def glance(self) -> Sums:
         """The sums; on a GPU, as they were a moment ago."""
-        return self._as_sums(self._copy)
+        return self._sums(self._copy.numpy())
 
     def read(self) -> Sums:
         """The sums of all that was added."""
-        return self._as_sums(self._sums)
+        return self._sums(self._rows.cpu().numpy())
 
     def first_bad(self) -> tuple[int, float] | None:
         """Number and loss of the first batch that was not finite, or None."""
-        number, loss = self._bad.tolist()
-        return None if number < 0 else (int(number), loss)
+        rows = self._rows.cpu().numpy()
+        bad = np.flatnonzero(rows[:, 2] == 0)
+        return (int(bad[0]), float(rows[bad[0], 0])) if bad.size else None
 
-    def _as_sums(self, values: Tensor) -> Sums:
-        loss, right, seen, skipped = values.tolist()
-        seconds = time.perf_counter() - self._started
-        return Sums(loss, int(right), int(seen), int(skipped), seconds)
+    def _sums(self, rows: NDArray[np.float64]) -> Sums:
+        before, good = self._before, rows[:, 2] == 1
+        sizes, (loss, right, _) = self._sizes[good], rows[good].T
+        return Sums(
+            # one after the other, so that the sum is the same wherever a training was stopped
+            float(np.cumsum([before.loss, *(loss * sizes)])[-1]),
+            before.right + int(right.sum()),
+            before.seen + int(sizes.sum()),
+            before.skipped + int((rows[:, 2] == 0).sum()),
+            time.perf_counter() - self._started,
+        )

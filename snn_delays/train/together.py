@@ -7,6 +7,7 @@ state, optimisers, evaluation, folder. So it ends, up to rounding, as if it had 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,11 +22,10 @@ from snn_delays.device import autocast, deterministic, pick_device, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.nn import Network, build_network, together
 from snn_delays.train.faults import explained
-from snn_delays.train.graph import RecordedStep
-from snn_delays.train.optim import Optimizers
+from snn_delays.train.graph import Recorded
 from snn_delays.train.run import turns
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import Outcome, Turn, Turns, move, statistics
+from snn_delays.train.step import Outcome, Turn, Turns, move, settle, statistics
 
 Result = dict[str, Any]
 Within = Callable[[], AbstractContextManager[object]]
@@ -186,20 +186,20 @@ class JointBatch:
 
 
 class _Steps:
-    """Joint steps; on a GPU recorded as CUDA graphs, anew for each epoch and set of networks."""
+    """Joint steps; on a GPU recorded as CUDA graphs, anew for each set of networks."""
 
     def __init__(self, precision: str, device: torch.device) -> None:
         self._precision, self._device = precision, device
-        self._known: tuple[Any, Step | None] = None, None
+        self._known: tuple[list[Network], Step | None] = [], None
 
     def take(self, runs: list[_Run]) -> list[Outcome | None]:
         """One step of all; None for one that is alone, as it steps faster itself."""
         turns = [run.turn for run in runs if run.turn is not None]
         if len(turns) == 1:
             return [None]
-        key = [turns[0].place[0], *map(id, runs)]
-        if self._known[0] != key:
-            self._known = key, self._build(turns)
+        networks = [turn.network for turn in turns]
+        if self._known[0] != networks:
+            self._known = networks, self._build(turns)
         batches = [turn.batch for turn in turns]
         masks = [run.draw_masks() for run in runs]
         joint = JointBatch(
@@ -215,27 +215,24 @@ class _Steps:
     def _build(self, turns: Sequence[Turn]) -> Step:
         networks = [turn.network for turn in turns]
         optimizers = [turn.optimizers for turn in turns]
+        find: Step = functools.partial(find_joint_gradients, networks, precision=self._precision)
+        if self._device.type == "cuda":
+            find = Recorded(find, [p for network in networks for p in network.parameters()])
 
         def step(batch: JointBatch) -> list[Outcome]:
-            return take_joint_step(networks, optimizers, batch, self._precision)
+            found = zip(networks, optimizers, find(batch), strict=True)
+            return [move(*values) for values in found]
 
-        if self._device.type != "cuda":
-            return step
-        every = {
-            f"{number} {name}": optimizer
-            for number, one in enumerate(optimizers)
-            for name, optimizer in one.optimizers.items()
-        }
-        return RecordedStep(step, Optimizers(every, {}))
+        return step
 
 
-def take_joint_step(
-    networks: Sequence[Network], optimizers: Sequence[Optimizers], batch: JointBatch, precision: str
+def find_joint_gradients(
+    networks: Sequence[Network], batch: JointBatch, precision: str
 ) -> list[Outcome]:
-    """``take_step`` of several networks, by one pass forward and back."""
+    """``find_gradients`` of several networks, by one pass forward and back."""
     before = [statistics(network) for network in networks]
-    for each in optimizers:
-        each.zero_grad()
+    for network in networks:
+        network.zero_grad()
     with autocast(precision, batch.x.device):
         scores = together.forward(networks, batch.x, batch.masks)
     every = functional.cross_entropy(
@@ -244,5 +241,5 @@ def take_joint_step(
     losses = every.view(batch.y.shape).mean(0)
     losses.sum().backward()
     rights = (scores.argmax(2) == batch.y).sum(0)
-    of_each = zip(networks, optimizers, before, losses.detach(), rights, strict=True)
-    return [move(*values) for values in of_each]
+    of_each = zip(networks, before, losses.detach(), rights, strict=True)
+    return [settle(*values) for values in of_each]

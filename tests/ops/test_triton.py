@@ -367,6 +367,15 @@ def test_taps_in_single_precision(device, shape, count, reach, sigma) -> None:
         assert_as_near(*triple)
 
 
+def test_sigma_may_be_on_the_device(device) -> None:
+    on = [a.to(device) for a in synapses((7, 20, 2), 9)]
+    sigma = torch.tensor(1.3, dtype=torch.float64, device=device)
+    number = taps_and_gradients(taps.delay_taps, *on, 1.3, 9, 7)
+    ours = taps_and_gradients(taps.delay_taps, *on, sigma, 9, 7)
+    for a, b in zip(ours, number, strict=True):
+        assert torch.equal(a, b)
+
+
 @SINGLE_AND_DOUBLE
 @pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
 def test_taps_where_kernels_for_gpus_do_not_serve(dtype, sigma) -> None:

@@ -33,7 +33,7 @@ def losses(network: Network, config: Config, seed: int) -> torch.Tensor:
         x = torch.poisson(torch.full((25, 128, 14), 0.3), generator=g).to(dtype)
         y = torch.randint(5, (128,), generator=g)
         network.set_sigma(sigma_at(step, config.train, config.model.layer_taps))
-        optimizers.zero_grad()
+        network.zero_grad()
         loss = F.cross_entropy(network(x), y)
         loss.backward()
         optimizers.step()

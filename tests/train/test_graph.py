@@ -9,11 +9,15 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
-from snn_delays.nn import build_network
-from snn_delays.train.graph import RecordedStep
+from snn_delays.nn import DelayedLinear, build_network
+from snn_delays.ops import compiled, gpu
+from snn_delays.train import graph
+from snn_delays.train.graph import Recorded
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import Outcome, build_step, take_step
@@ -21,12 +25,12 @@ from snn_delays.train.tally import Sums, Tally
 from snn_delays.train.together import JointBatch
 
 
-def made(device="cpu"):
+def made(device="cpu", backend="auto"):
     """A network, its optimisers, and batches, the last of them smaller."""
     config = Config()
     config.model.hidden, config.model.taps = [9], 5
     config.data.units, config.data.units_per_channel = 12, 1
-    config.model.tau_ms = 20.0
+    config.model.tau_ms, config.backend = 20.0, backend
     torch.manual_seed(0)
     network = build_network(config, 4).to(device).train()
     g = torch.Generator().manual_seed(1)
@@ -38,27 +42,61 @@ def made(device="cpu"):
     return network, build_optimizers(network, config.train), batches
 
 
-class Graph:
-    """Stands in for a CUDA graph: recording computes nothing, playing does what was recorded."""
+class Graph(TorchDispatchMode):
+    """Stands in for a CUDA graph: notes torch's operations, to do them later on the same memory.
 
-    recording: Graph | None = None
+    What was a number then is that number again; results go where they went. That they are done
+    while they are noted, other than by CUDA, is undone. Waiting for results is refused, too.
+    """
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2")
     played = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list = []
+        self.overwritten: list = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.__name__.split(".")[0] not in self.WAITS, f"{func} waits for the GPU"
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            # the schema of native_batch_norm does not say that it writes these two
+            if argument.is_write or argument.name in ("running_mean", "running_var"):
+                self.overwritten += [(t, t.clone()) for t in tree_leaves(value)]
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+    def __enter__(self):
+        self.random = torch.get_rng_state()
+        return super().__enter__()
+
+    def __exit__(self, *error) -> None:
+        super().__exit__(*error)
+        torch.set_rng_state(self.random)
+        for tensor, value in reversed(self.overwritten):
+            tensor.detach().copy_(value)
 
     def replay(self) -> None:
         Graph.played += 1
-        for name, value in vars(self.work()).items():
-            getattr(self.outcome, name).copy_(value)
+        with torch.no_grad():
+            for func, args, kwargs, out in self.calls:
+                if func.is_view:
+                    continue  # of memory that is written to as before
+                again = tree_leaves(func(*args, **kwargs))
+                for old, new in zip(tree_leaves(out), again, strict=True):
+                    if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                        old.detach().copy_(new)
 
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """Let steps be recorded without a GPU."""
+    """Record on the CPU what torch computes there, which is all where kernels are not compiled."""
 
     @contextlib.contextmanager
     def record(graph, pool, capture_error_mode):
-        Graph.recording = graph
-        yield
-        Graph.recording = None
+        with graph:
+            yield
 
     class Stream:
         def __init__(self, device: int = 0) -> None:
@@ -75,82 +113,77 @@ def graphs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(compiled, "why_not", lambda: "switched off")
+    monkeypatch.setattr(gpu, "serves", lambda x: False)
+    sigma = property(lambda layer: layer.width if layer.training else None)
+    monkeypatch.setattr(DelayedLinear, "active_sigma", sigma)  # as on a GPU
 
 
-def test_a_recorded_training_is_the_plain_one(graphs) -> None:
-    network, optimizers, batches = made()
+def trained(batches, step, network, optimizers):
+    """What comes of batches over epochs, with all that changes between them."""
+    seen = []
+    for epoch, sigma in enumerate((2.0, 1.1, 0.5)):
+        network.set_sigma(sigma)
+        torch.manual_seed(epoch)
+        seen += [step(batch).numbers.clone() for batch in batches]
+        optimizers.end_epoch()
+    return seen
 
-    def step(batch: Batch) -> Outcome:
-        graph = Graph.recording
-        if graph is None:
-            return take_step(network, optimizers, batch, "float32")
-        assert all(group["capturable"] for group in optimizers._groups())
-        graph.work = lambda: take_step(network, optimizers, batch, "float32")
-        graph.outcome = Outcome(torch.zeros(()), torch.zeros((), dtype=int), torch.tensor(False))
-        return graph.outcome
 
-    recorded = RecordedStep(step, optimizers)
-    version = network.blocks[0].linear.weight._version
-    ours = [tuple(float(v) for v in vars(recorded(batch)).values()) for batch in batches]
-    assert Graph.played == 3  # not the first of either shape
-    assert network.blocks[0].linear.weight._version >= version + len(batches)
-    assert not any(group["capturable"] for group in optimizers._groups())
-    other, optimizers, batches = made()
-    theirs = [
-        tuple(float(v) for v in vars(take_step(other, optimizers, batch, "float32")).values())
-        for batch in batches
-    ]
-    assert ours == theirs
-    for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
+@pytest.mark.parametrize("backend", ["matmul", "dense", "fft"])
+def test_a_recorded_training_is_the_plain_one(graphs, backend) -> None:
+    ours, optimizers, batches = made(backend=backend)
+    batches[2] = replace(batches[2], x=batches[2].x * float("inf"))
+    step = build_step(ours, optimizers, "float32", torch.device("cuda"))
+    version = ours.blocks[0].linear.weight._version
+    found = trained(batches, step, ours, optimizers)
+    assert Graph.played == 3 * len(batches) - 2  # not the first of either shape
+    assert ours.blocks[0].linear.weight._version >= version + len(found)
+    theirs, optimizers, _ = made(backend=backend)
+    step = build_step(theirs, optimizers, "float32", torch.device("cpu"))
+    expected = trained(batches, step, theirs, optimizers)
+    assert [bool(numbers[2]) for numbers in found] == 3 * [True, True, False, True, True]
+    for one, two in zip(found, expected, strict=True):
+        assert torch.equal(one[1:], two[1:])
+        assert torch.equal(one[0], two[0]) or not two[2]
+    for one, two in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
         assert torch.equal(one, two)
 
 
-def test_probabilities_are_copied_too(graphs) -> None:
-    _, optimizers, batches = made()
-    seen = []
-
-    def step(batch: Batch) -> Outcome:
-        value = Outcome(batch.target.sum(), batch.y.sum(), torch.tensor(True))
-        if Graph.recording is not None:
-            Graph.recording.work = lambda: step(batch)
-            Graph.recording.outcome = value
-        return value
-
-    recorded = RecordedStep(step, optimizers)
-    for number, batch in enumerate(batches[:4]):
-        target = torch.full((6, 4), float(number))
-        seen.append(float(recorded(replace(batch, target=target)).loss))
-    assert seen == [0, 24, 48, 72]
+def test_shapes_beyond_the_most_are_not_recorded(graphs, monkeypatch) -> None:
+    monkeypatch.setattr(graph, "MOST", 1)
+    network, optimizers, batches = made()
+    step = build_step(network, optimizers, "float32", torch.device("cuda"))
+    for batch in [*batches, *batches[-2:]]:
+        step(batch)
+    assert Graph.played == 4  # of six samples; never of four
 
 
 def test_all_of_a_joint_batch_is_copied(graphs) -> None:
-    _, optimizers, _ = made()
+    def find(batch: JointBatch) -> Outcome:
+        sums = [getattr(batch, name).sum() for name in ("masks", "y", "x", "target")]
+        return Outcome(torch.stack(sums))
 
-    def step(batch: JointBatch) -> Outcome:
-        value = Outcome(batch.masks.sum(), batch.y.sum(), batch.x.sum() == batch.target.sum())
-        if Graph.recording is not None:
-            Graph.recording.work = lambda: step(batch)
-            Graph.recording.outcome = value
-        return value
-
-    recorded = RecordedStep(step, optimizers)
+    recorded = Recorded(find, [])
     for number in range(4):
-        value = torch.full((2, 3), number)
-        outcome = recorded(JointBatch(value, value, value.clone(), value.float()))
-        assert [float(v) for v in vars(outcome).values()] == [6 * number, 6 * number, 1]
+        value = torch.full((2, 3), float(number))
+        given = [factor * value for factor in (1, 2, 3, 4)]
+        outcome = recorded(JointBatch(*given))
+        assert outcome.numbers.tolist() == [24 * number, 12 * number, 6 * number, 18 * number]
 
 
 @pytest.mark.parametrize("bad", [1, 4])
 def test_a_tally_knows_the_first_bad_batch(bad) -> None:
-    tally = Tally(Sums(loss=2.0, right=1, seen=4), torch.device("cpu"))
+    tally = Tally(Sums(loss=2.0, right=1, seen=4), 8, torch.device("cpu"))
     for number in range(6):
         fine = torch.tensor(number not in (bad, 5))
         loss = torch.tensor(0.5 if fine else float("inf"))
-        tally.add(number, 8, Outcome(loss, torch.tensor(3), fine))
+        tally.add(number, 8, Outcome.of(loss, torch.tensor(3), fine))
     found = tally.read()
     assert (found.loss, found.right, found.seen, found.skipped) == (2 + 4 * 4, 13, 36, 2)
     assert tally.first_bad() == (bad, float("inf"))
-    assert Tally(found, torch.device("cpu")).first_bad() is None
+    assert Tally(found, 8, torch.device("cpu")).first_bad() is None
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -182,17 +215,16 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees
 @pytest.mark.gpu
 @needs_gpu
 def test_cuda_graphs_train_as_single_launches_do() -> None:
-    trained = []
+    states = []
     for recorded in (True, False):
         network, optimizers, batches = made("cuda")
         torch.cuda.manual_seed(0)
         step = build_step(network, optimizers, "float32", torch.device("cuda"))
-        assert isinstance(step, RecordedStep)
         if not recorded:
             step = partial(take_step, network, optimizers, precision="float32")
-        losses = [float(step(batch).loss) for batch in batches * 3]
-        trained.append([torch.tensor(losses), *network.state_dict().values()])
-    for one, other in zip(*trained, strict=True):
+        losses = trained(batches, step, network, optimizers)
+        states.append([*losses, *network.state_dict().values()])
+    for one, other in zip(*states, strict=True):
         assert torch.equal(one, other)
 
 

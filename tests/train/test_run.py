@@ -10,17 +10,19 @@ import pytest
 import torch
 import yaml
 
+from snn_delays.config import Config
 from snn_delays.data.cache import FrameStore
 from snn_delays.data.sources import load_data
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
-from snn_delays.nn import build_network
+from snn_delays.nn import Network, build_network
 from snn_delays.ops import gpu
 from snn_delays.train import loop, run
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import Position, checkpoint_path, load_run
 from snn_delays.train.loop import build_loader
 from snn_delays.train.run import train
+from tests.train.test_resume import train_for
 
 
 def metrics(out) -> list[dict]:
@@ -415,3 +417,40 @@ def test_the_log_says_why_a_gpu_is_slower_than_it_could_be(small_config, monkeyp
     assert run._describe_backend(config, load_data(config), network).endswith(
         f"; slower: {gpu.MISSING}"
     )
+
+
+# ---- backends by the clock ---------------------------------------------------------------------
+
+
+def test_a_run_keeps_to_the_backends_that_were_timed(small_config, monkeypatch) -> None:
+    monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
+    timed = iter([["fft", "dense"], ["matmul", "matmul"]])
+    monkeypatch.setattr(Network, "fastest_backends", lambda network, x: next(timed))
+    used, config = [], small_config(epochs=1, protocol="refit", resume="auto")
+    real = Network.set_backends
+    monkeypatch.setattr(
+        Network, "set_backends", lambda n, names: (used.append(names), real(n, names))
+    )
+    train_for(2, config, monkeypatch)
+    result = train(config)
+    assert [part["backends"] for part in result["parts"]] == [["fft", "dense"]] * 2
+    assert used == [["fft", "dense"]] * len(used)
+    assert len(used) == 5  # the network described and that trained, twice; and the refit's
+
+
+@pytest.mark.parametrize("setting", ["backend", "deterministic", "device"])
+def test_backends_are_not_timed_where_they_are_given(setting, small_config, monkeypatch) -> None:
+    config = small_config(epochs=1, deterministic=setting == "deterministic")
+    config.backend = "dense" if setting == "backend" else "auto"
+    if setting != "device":
+        monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
+    assert train(config)["parts"][0]["backends"] == []
+
+
+def test_timed_backends_are_of_every_layer() -> None:
+    config = Config()
+    config.model.hidden, config.model.taps, config.model.extra_steps = [6, 4], 3, 1
+    network = build_network(config, 5)
+    names = network.fastest_backends(torch.empty(1).expand(7, 2, config.data.channels))
+    assert len(names) == 3
+    assert set(names) <= {"dense", "matmul", "fft"}

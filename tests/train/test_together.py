@@ -22,8 +22,8 @@ from snn_delays.train import together
 from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
-from snn_delays.train.step import Turn, take_step
-from snn_delays.train.together import JointBatch, take_joint_step, train_together
+from snn_delays.train.step import Turn, move, take_step
+from snn_delays.train.together import JointBatch, find_joint_gradients, train_together
 from tests.train.test_resume import assert_same_run, metrics, train_for
 
 NEAR = {"rtol": 1e-9, "atol": 1e-9}
@@ -135,8 +135,10 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
     x = torch.stack([turn.batch.x for turn in joint], 2)
     y = torch.stack([turn.batch.y for turn in joint], 1)
     batch = JointBatch(x, y, y, torch.stack(masks, 1))
-    networks, optimizers = [t.network for t in joint], [t.optimizers for t in joint]
-    found = take_joint_step(networks, optimizers, batch, "float64")
+    networks = [turn.network for turn in joint]
+    found = find_joint_gradients(networks, batch, "float64")
+    for turn, outcome in zip(joint, found, strict=True):
+        move(turn.network, turn.optimizers, outcome)
     for a, b, one, other in zip(lone, joint, outcomes, found, strict=True):
         torch.testing.assert_close(a.network.state_dict(), b.network.state_dict(), **NEAR)
         torch.testing.assert_close(vars(one), vars(other), **NEAR)
@@ -163,15 +165,15 @@ def test_a_signal_stops_all_at_one_place_and_they_go_on(seed, monkeypatch) -> No
     train_together(whole)
     calls = 0
 
-    def step(*arguments, real=take_joint_step):
+    def find(*arguments, real=find_joint_gradients, **settings):
         nonlocal calls
         calls += 1
         if calls == 6:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(*arguments)
+        return real(*arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(together, "take_joint_step", step)
+        patch.setattr(together, "find_joint_gradients", find)
         ends = train_together(stopped)
     assert [(type(end), end.signal) for end in ends] == [(Interrupted, signal.SIGTERM)] * 3
     assert len(set(positions(stopped))) == 1
@@ -246,11 +248,11 @@ def test_a_seed_leaves_out_a_batch_by_itself(seed, spoilt) -> None:
 def test_a_bug_in_the_joint_step_leaves_every_folder_free(seed, monkeypatch) -> None:
     joint = seeds(seed, "at_once")
 
-    def step(*arguments):
+    def find(*arguments, **settings):
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(together, "take_joint_step", step)
+        patch.setattr(together, "find_joint_gradients", find)
         with pytest.raises(UserError, match="Memory ran out"):
             train_together(joint)
     train_together(joint)

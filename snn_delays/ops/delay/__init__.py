@@ -17,6 +17,7 @@ from snn_delays.ops.delay import dense, event, fft, matmul, reference, tiled
 from snn_delays.ops.delay.kernel import delay_kernel_OID, gaussian_taps_OICD
 from snn_delays.ops.kept import forget
 from snn_delays.ops.spectral import make_plan
+from snn_delays.ops.taps import Sigma
 
 __all__ = [
     "BACKENDS",
@@ -42,19 +43,19 @@ class Backend:
         why_not: (x, sigma) -> why it cannot serve, or None where it can.
     """
 
-    run: Callable[[Tensor, Tensor, Tensor, float | None, int, int], Tensor]
-    why_not: Callable[[Tensor, float | None], str | None]
+    run: Callable[[Tensor, Tensor, Tensor, Sigma, int, int], Tensor]
+    why_not: Callable[[Tensor, Sigma], str | None]
 
 
-def _serves_all(x: Tensor, sigma: float | None) -> None:
+def _serves_all(x: Tensor, sigma: Sigma) -> None:
     return None
 
 
-def _why_not_spectral(x: Tensor, sigma: float | None) -> str | None:
+def _why_not_spectral(x: Tensor, sigma: Sigma) -> str | None:
     return None if x.dtype in (torch.float32, torch.float64) else "it needs float32 or float64"
 
 
-def _why_not_compiled(x: Tensor, sigma: float | None) -> str | None:
+def _why_not_compiled(x: Tensor, sigma: Sigma) -> str | None:
     if x.device.type != "cpu":
         return "it runs on the CPU only"
     return compiled.why_not() or _why_not_spectral(x, sigma)
@@ -80,9 +81,7 @@ def check_backend(name: str) -> None:
         raise ValueError(f"backend={name} is not one of auto, {', '.join(BACKENDS)}.")
 
 
-def choose_backend(
-    x: Tensor, weight: Tensor, sigma: float | None, taps: int, extra_steps: int
-) -> str:
+def choose_backend(x: Tensor, weight: Tensor, sigma: Sigma, taps: int, extra_steps: int) -> str:
     """What "auto" stands for, by device and sizes alone.
 
     Small batches of a deployed network go event by event; else the one of "dense" and the spectral
@@ -128,7 +127,7 @@ def delayed_linear(
     x: Tensor,
     weight: Tensor,
     delay: Tensor,
-    sigma: float | None,
+    sigma: Sigma,
     *,
     taps: int,
     extra_steps: int = 0,
@@ -144,7 +143,8 @@ def delayed_linear(
         x: input, [T, B, I].
         weight: [O, I, C].
         delay: delays in steps within [0, taps - 1], [O, I, C].
-        sigma: effective width of the Gaussian in steps (> 0), or None for the deployed network:
+        sigma: effective width of the Gaussian in steps (> 0), a number or a scalar on x's device,
+            at which nobody looks, as that would wait for a GPU; or None for the deployed network:
             one tap per synapse at the rounded delay, differentiable in ``x`` and ``weight`` only.
         taps: number of taps D.
         extra_steps: steps added behind the sequence, so that late delays still arrive.
@@ -165,7 +165,7 @@ def delayed_linear(
         raise ValueError(f"x {list(x.shape)} has no time steps.")
     if delay.shape != weight.shape:
         raise ValueError(f"delay {list(delay.shape)} must be as weight {list(weight.shape)}.")
-    if sigma is not None and not sigma > 0:
+    if isinstance(sigma, int | float) and not sigma > 0:
         raise ValueError(f"sigma={sigma} must be positive.")
     if taps < 1 or extra_steps < 0:
         raise ValueError(f"taps={taps} must be at least 1 and extra_steps={extra_steps} 0.")

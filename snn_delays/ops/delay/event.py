@@ -18,9 +18,10 @@ from torch.nn import functional
 from snn_delays.ops import compiled
 from snn_delays.ops.delay import event_compiled
 from snn_delays.ops.kept import kept
+from snn_delays.ops.taps import Sigma
 
 
-def why_not(x: Tensor, sigma: float | None) -> str | None:
+def why_not(x: Tensor, sigma: Sigma) -> str | None:
     """Why events cannot serve, or None where they can."""
     if sigma is not None:
         return "it needs rounded delays: evaluation, or fixed delays"
@@ -35,7 +36,7 @@ def delayed_linear(
     x_TBI: Tensor,
     weight_OIC: Tensor,
     delay_OIC: Tensor,
-    sigma: float | None,
+    sigma: Sigma,
     taps: int,
     extra_steps: int,
 ) -> Tensor:

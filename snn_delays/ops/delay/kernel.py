@@ -6,8 +6,10 @@ Shapes: O outputs, I inputs, C kernel count, D taps.
 import torch
 from torch import Tensor
 
+from snn_delays.ops.taps import Sigma
 
-def gaussian_taps_OICD(delay: Tensor, sigma: float, taps: int) -> Tensor:
+
+def gaussian_taps_OICD(delay: Tensor, sigma: float | Tensor, taps: int) -> Tensor:
     """Gaussian of width ``sigma`` around each delay, normalised over the taps.
 
     Equation: ``g_j = exp(-((j - d) / s)^2 / 2) / (1e-7 + sum_j')`` (DCLS, version "gauss").
@@ -25,7 +27,7 @@ def gaussian_taps_OICD(delay: Tensor, sigma: float, taps: int) -> Tensor:
     return g / (1e-7 + g.sum(-1, keepdim=True))
 
 
-def delay_kernel_OID(weight: Tensor, delay: Tensor, sigma: float | None, taps: int) -> Tensor:
+def delay_kernel_OID(weight: Tensor, delay: Tensor, sigma: Sigma, taps: int) -> Tensor:
     """The convolution kernel ``K[o, i, j] = sum_c w[o, i, c] g_j(d[o, i, c])``.
 
     With ``sigma=None`` the kernel is the deployed one: a single tap of weight w at the delay

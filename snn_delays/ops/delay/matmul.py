@@ -22,14 +22,14 @@ from torch.autograd.function import once_differentiable
 
 from snn_delays.ops.kept import kept
 from snn_delays.ops.spectral import Plan, half_products, make_plan
-from snn_delays.ops.taps import delay_taps
+from snn_delays.ops.taps import Sigma, delay_taps
 
 
 def delayed_linear(
     x_TBI: Tensor,
     weight_OIC: Tensor,
     delay_OIC: Tensor,
-    sigma: float | None,
+    sigma: Sigma,
     taps: int,
     extra_steps: int,
 ) -> Tensor:

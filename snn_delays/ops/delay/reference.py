@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from snn_delays.ops.delay.kernel import delay_kernel_OID
+from snn_delays.ops.taps import Sigma
 
 
 def delayed_linear(
     x_TBI: Tensor,
     weight_OIC: Tensor,
     delay_OIC: Tensor,
-    sigma: float | None,
+    sigma: Sigma,
     taps: int,
     extra_steps: int,
 ) -> Tensor:

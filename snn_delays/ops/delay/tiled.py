@@ -16,13 +16,14 @@ from snn_delays.ops.spectral import (
     to_spectrum,
     to_time,
 )
+from snn_delays.ops.taps import Sigma
 
 
 def delayed_linear(
     x_TBI: Tensor,
     weight_OIC: Tensor,
     delay_OIC: Tensor,
-    sigma: float | None,
+    sigma: Sigma,
     taps: int,
     extra_steps: int,
 ) -> Tensor:

@@ -18,14 +18,14 @@ from torch.nn import functional
 
 from snn_delays.ops.delay.matmul import factor, make_matrices, product
 from snn_delays.ops.spectral import Plan, half_products, make_plan
-from snn_delays.ops.taps import delay_taps
+from snn_delays.ops.taps import Sigma, delay_taps
 
 
 def delayed_linears(
     x_TBSI: Tensor,
     weights_OIC: Sequence[Tensor],
     delays_OIC: Sequence[Tensor],
-    sigma: float | None,
+    sigma: Sigma,
     taps: int,
     extra_steps: int,
 ) -> Tensor:

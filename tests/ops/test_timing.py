@@ -1,0 +1,93 @@
+"""The backend that the clock chooses, with implementations made slow or too large."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from snn_delays.ops import delay as maps
+from snn_delays.ops.delay import timing
+from tests.ops.test_delay import case
+
+
+def fastest(taps=5, steps=6):
+    x, weight, delay = case(steps, 2, 3, 4, taps, 1)
+    leaves = weight.requires_grad_(), delay.requires_grad_()
+    return timing.fastest_backend(x, *leaves, 1.3, taps=taps)
+
+
+@pytest.fixture
+def change(monkeypatch):
+    """Have a backend do something before it runs; gives the names of those that ran."""
+    ran = []
+
+    def change(name, first) -> None:
+        real = maps.BACKENDS[name].run
+
+        def run(*arguments):
+            ran.append(name)
+            first()
+            return real(*arguments)
+
+        monkeypatch.setitem(maps.BACKENDS, name, replace(maps.BACKENDS[name], run=run))
+
+    change.ran = ran
+    return change
+
+
+def no_memory() -> None:
+    raise torch.OutOfMemoryError("too large")
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.mark.parametrize("quick", ["dense", "matmul", "fft"])
+def test_the_quickest_is_chosen(change, quick, monkeypatch) -> None:
+    now = [0.0]
+
+    def last(seconds) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    for name in ("dense", "matmul", "fft"):
+        change(name, partial(last, 1.0 if name == quick else 1.1))
+    assert fastest() == quick
+    assert len(change.ran) == 3 * (timing.ROUNDS + 1) * timing.CALLS
+
+
+def test_what_does_not_fit_is_left_out(change) -> None:
+    change("dense", no_memory)
+    change("matmul", nothing)
+    change("fft", no_memory)
+    assert fastest() == "matmul"
+    assert change.ran.count("dense") == 1
+    change("matmul", no_memory)
+    with pytest.raises(torch.OutOfMemoryError, match="no memory for a layer"):
+        fastest()
+
+
+def test_only_what_serves_is_tried(change) -> None:
+    for name in ("dense", "matmul", "fft"):
+        change(name, nothing)
+    assert fastest(taps=1) == "dense"
+    with torch.autocast("cpu", torch.bfloat16):
+        fastest()
+    assert set(change.ran) == {"dense", "matmul"}
+    change.ran.clear()
+    fastest(steps=4 * maps.MATRIX_LENGTH)
+    assert set(change.ran) == {"dense", "fft"}
+
+
+def test_gradients_and_random_state_stay_as_they_are() -> None:
+    before = torch.get_rng_state()
+    x, weight, delay = case(6, 2, 3, 4, 5, 1)
+    leaves = [tensor.requires_grad_() for tensor in (x, weight, delay)]
+    timing.fastest_backend(*leaves, 1.3, taps=5, extra_steps=2)
+    assert all(leaf.grad is None for leaf in leaves)
+    assert torch.equal(before, torch.get_rng_state())
