@@ -1,9 +1,10 @@
 """Random numbers of augmentation. Shapes: T time, B batch, I input channels.
 
-Those of samples are drawn on the host by numpy, whatever the device: the numbers of an augmentation
-go over in one copy, and those that depend on the data go as uniform numbers, scaled over there.
-Those of cells come from numpy too where the cells lie on the CPU; a GPU draws its own, from a
-generator that numpy seeds. So all follow from numpy's generator, and nothing waits for a GPU.
+Those of samples are drawn on the host by numpy, whatever the device, and go over as a few rows of
+numbers; where they depend on the data they are uniform, and scaled over there. Those of cells come
+from numpy too where the cells lie on the CPU; a GPU draws its own, from a generator that numpy
+seeds (another kind of GPU may draw others). So a batch follows from numpy's generator, and nothing
+waits for a GPU.
 """
 
 from __future__ import annotations
