@@ -1,6 +1,6 @@
 """Each augmentation against a plain computation, exact invariants and its distribution.
 
-All of it twice: as on the CPU, and as on a GPU.
+All of it on the CPU, on the CPU in the way of a GPU, and on a GPU where there is one.
 """
 
 from __future__ import annotations
@@ -33,24 +33,27 @@ EVERYTHING = {  # in the documented order
     "noise_spikes": 0.5,
 }
 REAL = ("cutmix", "time_shift", "channel_shift", "time_mask", "channel_mask")
-GPU = "as on a GPU"
+WAYS = ["on the CPU", "as on a GPU"]
+if torch.cuda.is_available():
+    WAYS.append(pytest.param("on a GPU", marks=pytest.mark.gpu))
+PLACE = {}  # what the tests are made on
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 6))
 
 
-@pytest.fixture(scope="module", params=["on the CPU", GPU], autouse=True)
+@pytest.fixture(scope="module", params=WAYS, autouse=True)
 def where(request):
-    """The way that numbers of cells are drawn and samples moved."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == GPU:
+        if request.param == "as on a GPU":
             as_on_a_gpu(patch)
-        yield request.param
+        patch.setitem(PLACE, "device", "cuda" if request.param == "on a GPU" else "cpu")
+        yield
 
 
 def given_as(x):
     """An array as a batch where it lies; on a GPU counts are never bytes."""
-    tensor = torch.from_numpy(x)
-    bytes_there = x.dtype == np.uint8 and not draws.numpy_draws(tensor)
-    return tensor.int() if bytes_there else tensor
+    tensor = torch.from_numpy(x).to(PLACE["device"])
+    narrow = tensor.dtype == torch.uint8 and not draws.numpy_draws(tensor)
+    return tensor.int() if narrow else tensor
 
 
 def of_arrays(function):
@@ -59,8 +62,8 @@ def of_arrays(function):
     def call(x, *rest):
         out = function(given_as(x), *rest)
         if isinstance(out, torch.Tensor):
-            return out.numpy()
-        return tuple(None if o is None else o.numpy() for o in out)
+            return out.cpu().numpy()
+        return tuple(None if o is None else o.cpu().numpy() for o in out)
 
     return call
 
@@ -189,7 +192,7 @@ def test_any_size_keeps_shape_input_and_meaning(shape, dtype, seed) -> None:
     assert_array_equal(x, before)
     assert_array_equal(labels, labels_before)
     assert out.shape == shape
-    assert out.dtype == given_as(x).numpy().dtype
+    assert out.dtype == given_as(x).cpu().numpy().dtype
     assert targets.shape == (shape[1], 3)
     assert targets.dtype == np.float32
     assert targets.min() >= 0
@@ -224,6 +227,14 @@ def test_nothing_waits_for_the_device(dtype, monkeypatch) -> None:
     out, targets = module.augment(x, labels, 3, AugmentConfig(**chosen), generator())
     assert (out.device.type, out.shape, out.dtype) == ("meta", x.shape, dtype)
     assert (targets.device.type, targets.shape) == ("meta", (5, 3))
+
+
+def test_shares_become_whole_numbers_of_equal_weight() -> None:
+    last = 1 - 2**-53  # the largest that is drawn
+    shares = torch.tensor([0, 0.2499, 0.25, 0.7499, 0.75, last], dtype=torch.float64)
+    assert draws.scaled(shares, 3).tolist() == [0, 0, 1, 2, 3, 3]
+    most = torch.arange(5000)
+    assert torch.equal(draws.scaled(torch.full((5000,), last, dtype=torch.float64), most), most)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -327,7 +338,7 @@ def test_spike_drop_makes_no_spikes(shape, p, seed, dtype) -> None:
     x, _ = batch(shape, seed, dtype, most=255)
     out = ours.spike_drop(x, p, generator(seed))
     assert (out <= x).all()
-    assert out.dtype == given_as(x).numpy().dtype
+    assert out.dtype == given_as(x).cpu().numpy().dtype
     n = x.sum()
     likely(out.sum(), n * (1 - p), math.sqrt(n * p * (1 - p)) + 1)
 
