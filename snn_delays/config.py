@@ -99,6 +99,11 @@ class AugmentConfig:
         below=1,
     )
 
+    @property
+    def of_waves(self) -> bool:
+        """Whether waveforms are changed."""
+        return bool(self.roll_ms or self.speed)
+
 
 @dataclass
 class DataConfig:

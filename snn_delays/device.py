@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from snn_delays.errors import UserError
 from snn_delays.place import Place, place
@@ -76,3 +77,10 @@ def deterministic(on: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def bring(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device; nobody waits until a GPU has copied it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -84,6 +84,24 @@ def random_spikes(
     )
 
 
+def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
+    """Let the CPU augment in the way that GPUs do."""
+    from snn_delays.data import augment, draws
+
+    patch.setattr(draws, "numpy_draws", lambda counts: False)
+    patch.setattr(augment, "copied", augment.gathered)
+
+
+def without_data(patch: pytest.MonkeyPatch) -> None:
+    """Let torch's device "meta" draw nothing, for which it knows no way of its own."""
+    import torch
+
+    from snn_delays.data import draws
+
+    patch.setattr(draws, "generator_there", lambda *_: None)
+    patch.setattr(torch, "binomial", lambda count, kept, generator: count * kept)
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of other machines cannot be looked up."""

@@ -7,46 +7,53 @@ sensor's background also fills silent stretches:
     blend, cutmix, time_shift, channel_shift, spike_drop, time_mask, channel_mask, noise_spikes
 
 Each has a random stream of its own, so switching one on leaves the draws of the others as they
-were. None changes the batch that it is given: each returns a new array.
+were. None changes the batch that it is given.
 
 Silence is 0 in spike counts. Real values, such as a log-mel spectrogram, have no natural zero: the
 smallest value of a sample stands for its silence. Padding behind is zeros in both.
+
+Batches lie on the CPU or on a GPU. There, counts are 32-bit integers, and nothing waits for the
+device: no shape and no choice of the host's depends on what is on it. On the CPU counts may be
+bytes, and become wider where they would not fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from snn_delays.config import AugmentConfig
+from snn_delays.data.draws import brought, partners, scaled, strewn, thinned, widened
 from snn_delays.errors import UserError
 
 _SPIKES_ONLY = ("blend", "spike_drop", "noise_spikes")
 
 
 def augment(
-    x_TBI: NDArray[Any],
+    x_TBI: Tensor,
     labels: NDArray[np.int64],
     classes: int,
     settings: AugmentConfig,
     rng: np.random.Generator,
-) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+) -> tuple[Tensor, Tensor | None]:
     """Change a training batch as ``settings`` say.
 
     Args:
-        x_TBI: spike counts (integers), or real values, padded with zeros behind; never changed.
-        labels: [B], below ``classes``.
+        x_TBI: spike counts (uint8 or int32), or real values, padded with zeros behind; never
+            changed.
+        labels: [B], below ``classes``; on the host.
         classes: number of classes K.
         settings: what is on; by default everything is off.
         rng: the same state gives the same result. It advances by the same draws whatever is on.
 
     Returns:
-        The batch: ``x_TBI`` itself where nothing is on, otherwise a new array, whose integers are
-        wider where counts would not fit. And the probability of each class, [B, K], rows summing
-        to 1, where ``settings.cutmix`` is on; otherwise None, and ``labels`` hold.
+        The batch, of int32 where counts would not fit in bytes; ``x_TBI`` itself where nothing is
+        on. And the probability of each class, [B, K], rows summing to 1, where ``settings.cutmix``
+        is on; otherwise None, and ``labels`` hold.
 
     Raises:
         UserError: an augmentation of spikes is on and ``x_TBI`` has real values.
@@ -65,9 +72,7 @@ def augment(
     return x_TBI, targets
 
 
-def blend(
-    x_TBI: NDArray[Any], labels: NDArray[np.int64], p: float, rng: np.random.Generator
-) -> NDArray[Any]:
+def blend(x_TBI: Tensor, labels: NDArray[np.int64], p: float, rng: np.random.Generator) -> Tensor:
     """Blend a sample, with probability ``p``, with another of its class in the batch.
 
     Both are moved towards each other until their centres of mass, in steps and channels, coincide
@@ -83,25 +88,27 @@ def blend(
         p: probability, 0 to 1.
         rng: source of the draws.
     """
-    own = np.arange(x_TBI.shape[1])
-    partner = _partners(labels, rng)
-    chosen = np.flatnonzero((rng.random(own.size) < p) & (partner != own))
-    apart_2B = _apart(x_TBI, partner)[:, chosen]
+    partner = partners(labels, rng)
+    chosen = np.flatnonzero((rng.random(partner.size) < p) & (partner != np.arange(partner.size)))
+    if not chosen.size:
+        return x_TBI
+    own_B, other_B = brought(x_TBI.device, chosen, partner[chosen]).long()
+    apart_2B = _apart(x_TBI, own_B, other_B)
     near_2B = -(apart_2B // 2)
-    mixed = _widen(_move(x_TBI[:, chosen], near_2B), 2 * _largest(x_TBI))
-    mixed += _move(x_TBI[:, partner[chosen]], near_2B + apart_2B)
-    out = x_TBI.astype(mixed.dtype)
-    out[:, chosen] = spike_drop(mixed, 0.5, rng)  # thinning the sum thins each
-    return out
+    mixed = _sum(_move(x_TBI, near_2B, own_B), _move(x_TBI, near_2B + apart_2B, other_B))
+    both = torch.cat([x_TBI.to(mixed.dtype), thinned(mixed, 0.5, rng)], 1)  # thins each alike
+    place = np.arange(partner.size)
+    place[chosen] = partner.size + np.arange(chosen.size)
+    return both.index_select(1, brought(x_TBI.device, place)[0].long())
 
 
 def cutmix(
-    x_TBI: NDArray[Any],
+    x_TBI: Tensor,
     labels: NDArray[np.int64],
     classes: int,
     p: float,
     rng: np.random.Generator,
-) -> tuple[NDArray[Any], NDArray[np.float32]]:
+) -> tuple[Tensor, Tensor]:
     """Take a stretch of time of a sample, with probability ``p``, from another of the batch.
 
     The stretch has a share of the sample's own steps that is uniform in (0, 1), rounded to steps,
@@ -122,57 +129,52 @@ def cutmix(
     Returns:
         The batch, and the probability of each class, [B, K].
     """
-    own = np.arange(x_TBI.shape[1])
-    partner = _partners(np.zeros_like(labels), rng)
-    chosen = (rng.random(own.size) < p) & (partner != own)
+    samples = len(labels)
+    partner = partners(np.zeros_like(labels), rng)
+    chosen = (rng.random(samples) < p) & (partner != np.arange(samples))
+    shares = rng.random((2, samples)) * chosen
+    rows = brought(x_TBI.device, partner, labels, labels[partner], *shares)
+    partner_B, label_B, other_B = rows[:3].long()
     full_TB = _full(x_TBI)
     steps_B = _own_steps(full_TB)
-    width_B = np.rint(rng.random(own.size) * steps_B).astype(np.int64) * chosen
-    cut_TB = _stretch(len(x_TBI), steps_B, width_B, rng)
-    got = (full_TB[:, partner] & cut_TB).sum(axis=0)
-    kept = (full_TB & ~cut_TB).sum(axis=0)
-    share = got / np.maximum(got + kept, 1)
-    targets = np.zeros((own.size, classes), np.float32)
-    targets[own, labels] = 1 - share
-    targets[own, labels[partner]] += share
-    return np.where(cut_TB[:, :, None], x_TBI[:, partner], x_TBI), targets
+    width_B = (rows[3] * steps_B).round().long()
+    cut_TB = _stretch(len(x_TBI), steps_B, width_B, rows[4]).T
+    got_B = (full_TB.index_select(1, partner_B) & cut_TB).sum(0)
+    kept_B = (full_TB & ~cut_TB).sum(0)
+    share_B1 = (got_B.double() / (got_B + kept_B).clamp(min=1))[:, None]
+    k = torch.arange(classes, device=x_TBI.device)
+    targets = (k == label_B[:, None]) * (1 - share_B1) + (k == other_B[:, None]) * share_B1
+    return _put(x_TBI, cut_TB[:, :, None], x_TBI.index_select(1, partner_B)), targets.float()
 
 
-def time_shift(x_TBI: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[Any]:
+def time_shift(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
     """Shift every sample in time by its own number of steps, uniform in [-most, most].
 
     What leaves is lost; silence comes in. TensorFlow's example for Speech Commands shifts its
     recordings likewise (Warden, arXiv 1804.03209, describes the data).
     """
     by_B = rng.integers(-most, most, x_TBI.shape[1], endpoint=True)
-    return _move(x_TBI, np.stack([by_B, np.zeros_like(by_B)]))
+    return _shift(x_TBI, by_B, np.zeros_like(by_B))
 
 
-def channel_shift(x_TBI: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[Any]:
+def channel_shift(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
     """Shift every sample over channels by its own number of them, uniform in [-most, most].
 
     What leaves is lost; silence comes in. Nowotny et al., arXiv 2212.01232 (see ``blend``).
     """
     by_B = rng.integers(-most, most, x_TBI.shape[1], endpoint=True)
-    return _move(x_TBI, np.stack([np.zeros_like(by_B), by_B]))
+    return _shift(x_TBI, np.zeros_like(by_B), by_B)
 
 
-def spike_drop(x_TBI: NDArray[Any], p: float, rng: np.random.Generator) -> NDArray[Any]:
+def spike_drop(x_TBI: Tensor, p: float, rng: np.random.Generator) -> Tensor:
     """Leave out every spike of the counts, independently, with probability ``p``.
 
     Gu, Sng, Hu, Yu, "EventDrop: data augmentation for event-based learning", arXiv 2106.05836.
     """
-    count = x_TBI.reshape(-1)
-    left = count - (_coins(count.size, p, rng) & (count > 0)).view(np.uint8)
-    some, k = np.flatnonzero(count > 1), 1
-    while some.size:  # the next spike of ever fewer cells
-        left[some] -= rng.random(some.size, np.float32) < p
-        k += 1
-        some = some[np.flatnonzero(count[some] > k)]
-    return left.reshape(x_TBI.shape)
+    return thinned(x_TBI, p, rng)
 
 
-def time_mask(x_TBI: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[Any]:
+def time_mask(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
     """Silence one stretch of steps per sample: width uniform in [0, most], place uniform.
 
     The stretch lies within the sample's own steps, which end with the last that is not all silence,
@@ -180,39 +182,35 @@ def time_mask(x_TBI: NDArray[Any], most: int, rng: np.random.Generator) -> NDArr
 
     Park, Chan, Zhang, Chiu, Zoph, Cubuk, Le, "SpecAugment", arXiv 1904.08779.
     """
+    width_B, place_B = brought(x_TBI.device, *rng.random((2, x_TBI.shape[1])))
     steps_B = _own_steps(_full(x_TBI))
-    width_B = rng.integers(0, np.minimum(most, steps_B), endpoint=True)
-    inside_TB = _stretch(len(x_TBI), steps_B, width_B, rng)
-    return np.where(inside_TB[:, :, None], _silence(x_TBI)[:, None], x_TBI)
+    width_B = scaled(width_B, steps_B.clamp(max=most))
+    inside_BT = _stretch(len(x_TBI), steps_B, width_B, place_B)
+    return _put(x_TBI, inside_BT.T[:, :, None], _silence(x_TBI)[:, None])
 
 
-def channel_mask(x_TBI: NDArray[Any], most: int, rng: np.random.Generator) -> NDArray[Any]:
+def channel_mask(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
     """Silence one band of channels per sample: width uniform in [0, most], place uniform.
 
     Park et al., arXiv 1904.08779 (see ``time_mask``).
     """
     _, samples, channels = x_TBI.shape
-    width_B = rng.integers(0, min(most, channels), samples, endpoint=True)
-    inside_IB = _stretch(channels, np.full(samples, channels), width_B, rng)
-    return np.where(inside_IB.T, _silence(x_TBI)[:, None], x_TBI)
+    widths = rng.integers(0, min(most, channels), samples, endpoint=True)
+    width_B, place_B = brought(x_TBI.device, widths, rng.random(samples))
+    inside_BI = _stretch(channels, torch.full_like(width_B, channels), width_B, place_B)
+    return _put(x_TBI, inside_BI, _silence(x_TBI)[:, None])
 
 
-def noise_spikes(x_TBI: NDArray[Any], mean: float, rng: np.random.Generator) -> NDArray[Any]:
+def noise_spikes(x_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
     """Strew in spikes: Poisson, ``mean`` of them per sample and step, uniform over channels.
 
     Padding gets its share too. Tonic's ``UniformNoise`` (Lenz et al., tonic.readthedocs.io) strews
     a fixed number of events uniformly over channels and time.
     """
-    steps, samples, _ = x_TBI.shape
-    number = int(rng.poisson(mean * steps * samples))
-    strewn = np.zeros(x_TBI.size, np.min_scalar_type(number))
-    np.add.at(strewn, rng.integers(0, x_TBI.size, number), strewn.dtype.type(1))
-    out = _widen(x_TBI, _largest(x_TBI) + _largest(strewn))
-    out += strewn.reshape(out.shape).astype(out.dtype)
-    return out
+    return strewn(x_TBI, mean, rng)
 
 
-_CHANGES: dict[str, Callable[..., NDArray[Any]]] = {
+_CHANGES: dict[str, Callable[..., Tensor]] = {
     "time_shift": time_shift,
     "channel_shift": channel_shift,
     "spike_drop": spike_drop,
@@ -223,8 +221,8 @@ _CHANGES: dict[str, Callable[..., NDArray[Any]]] = {
 _STREAMS = ("blend", "cutmix", *_CHANGES)  # a new augmentation goes behind, to keep the others'
 
 
-def _check(x_TBI: NDArray[Any], settings: AugmentConfig) -> None:
-    if not np.issubdtype(x_TBI.dtype, np.floating):
+def _check(x_TBI: Tensor, settings: AugmentConfig) -> None:
+    if not x_TBI.is_floating_point():
         return
     for name in _SPIKES_ONLY:
         if getattr(settings, name) > 0:
@@ -240,48 +238,55 @@ def _streams(rng: np.random.Generator) -> dict[str, np.random.Generator]:
     return {name: np.random.default_rng(s) for name, s in zip(_STREAMS, seeds, strict=True)}
 
 
-def _coins(n: int, p: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """[n], each True with probability ``p``: a random byte decides, or leaves it to a number."""
-    sure = int(256 * p)
-    byte = rng.integers(2**64, size=-(-n // 8), dtype=np.uint64).view(np.uint8)[:n]
-    coins = byte < sure
-    undecided = np.flatnonzero(byte == sure)
-    coins[undecided] = rng.random(undecided.size) < 256 * p - sure
-    return coins
+def _apart(x_TBI: Tensor, own_B: Tensor, other_B: Tensor) -> Tensor:
+    """How far to move the others' centres of mass onto own ones, [2, B]: steps, channels."""
+    counts = x_TBI.float()  # exact, as are these sums: below 2^24
+    in_TB, in_IB = counts.sum(2).double(), counts.sum(0).double().T
+    spikes_B = in_TB.sum(0)
+    centre_2B = torch.stack([_weighted(in_TB), _weighted(in_IB)]) / spikes_B.clamp(min=1)
+    apart_2B = (centre_2B[:, own_B] - centre_2B[:, other_B]).round().long()
+    return apart_2B * ((spikes_B[own_B] > 0) & (spikes_B[other_B] > 0))  # none: no centre
 
 
-def _partners(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """For each member another of its group, uniformly; itself where it is alone. [B] -> [B]."""
-    order = np.argsort(groups, kind="stable")
-    _, first, size = np.unique(groups[order], return_index=True, return_counts=True)
-    start, size = np.repeat(first, size), np.repeat(size, size)
-    further = 1 + rng.integers(0, np.maximum(size - 1, 1))
-    partner = np.empty_like(order)
-    partner[order] = order[start + (np.arange(order.size) - start + further) % size]
-    return partner
+def _weighted(in_NB: Tensor) -> Tensor:
+    """Sums of numbers times their places."""
+    return (torch.arange(len(in_NB), device=in_NB.device)[:, None] * in_NB).sum(0)
 
 
-def _apart(x_TBI: NDArray[Any], partner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How far to move the partner's centre of mass onto the sample's, [2, B]: steps, channels."""
-    in_TB = x_TBI.sum(axis=2, dtype=np.float64)
-    in_BI = x_TBI.sum(axis=0, dtype=np.float64)
-    spikes_B = in_TB.sum(axis=0)
-    sums_2B = np.stack([np.arange(len(in_TB)) @ in_TB, in_BI @ np.arange(in_BI.shape[1])])
-    centre_2B = sums_2B / np.maximum(spikes_B, 1)
-    apart_2B = np.rint(centre_2B - centre_2B[:, partner]).astype(np.int64)
-    return apart_2B * ((spikes_B > 0) & (spikes_B[partner] > 0))  # emptiness has no centre
+def _shift(x_TBI: Tensor, steps_B: NDArray[np.int64], channels_B: NDArray[np.int64]) -> Tensor:
+    rows = brought(x_TBI.device, np.arange(len(steps_B)), steps_B, channels_B).long()
+    return _move(x_TBI, rows[1:], rows[0])
 
 
-def _move(x_TBI: NDArray[Any], by_2B: NDArray[np.int64]) -> NDArray[Any]:
-    """Every sample moved by its own steps and channels; silence comes in."""
-    out = np.empty(x_TBI.shape, x_TBI.dtype)
-    out[:] = _silence(x_TBI)[:, None]
+def _move(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
+    move = copied if x_TBI.device.type == "cpu" else gathered
+    return move(x_TBI, by_2B, of_B)
+
+
+def gathered(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
+    """Samples ``of_B``, each moved by its own steps and channels; silence comes in."""
     steps, _, channels = x_TBI.shape
-    for b, (t, i) in enumerate(by_2B.T.tolist()):
+    t_TB = torch.arange(steps, device=x_TBI.device)[:, None] - by_2B[0]
+    i_BI = torch.arange(channels, device=x_TBI.device) - by_2B[1][:, None]
+    inside = _within(t_TB, steps)[:, :, None] & _within(i_BI, channels)
+    t, i = t_TB.clamp(0, steps - 1)[:, :, None], i_BI.clamp(0, channels - 1)
+    return torch.where(inside, x_TBI[t, of_B[:, None], i], _silence(x_TBI)[of_B][:, None])
+
+
+def _within(place: Tensor, size: int) -> Tensor:
+    return (place >= 0) & (place < size)
+
+
+def copied(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
+    """As ``gathered``, in blocks; on a CPU ten times as fast as an index for each cell."""
+    steps, _, channels = x_TBI.shape
+    moved = _silence(x_TBI)[of_B][:, None].expand(steps, -1, channels).contiguous()
+    x, out = x_TBI.numpy(), moved.numpy()
+    for b, (of, t, i) in enumerate(zip(of_B.tolist(), *by_2B.tolist(), strict=True)):
         to_T, from_T = _overlap(t, steps)
         to_I, from_I = _overlap(i, channels)
-        out[to_T, b, to_I] = x_TBI[from_T, b, from_I]
-    return out
+        out[to_T, b, to_I] = x[from_T, of, from_I]
+    return moved
 
 
 def _overlap(by: int, size: int) -> tuple[slice, slice]:
@@ -290,41 +295,37 @@ def _overlap(by: int, size: int) -> tuple[slice, slice]:
     return slice(max(by, 0), size + min(by, 0)), slice(max(-by, 0), size - max(by, 0))
 
 
-def _stretch(
-    length: int,
-    within_B: NDArray[np.int64],
-    width_B: NDArray[np.int64],
-    rng: np.random.Generator,
-) -> NDArray[np.bool_]:
-    """[length, B], True in one stretch per sample, placed uniformly in its first ``within_B``."""
-    start_B = rng.integers(0, within_B - width_B, endpoint=True)
-    place = np.arange(length)[:, None]
-    return (place >= start_B) & (place < start_B + width_B)
+def _sum(one_TBI: Tensor, other_TBI: Tensor) -> Tensor:
+    if one_TBI.dtype == torch.uint8:
+        one_TBI = widened(one_TBI, int(one_TBI.max()) + int(other_TBI.max()))
+    return one_TBI + other_TBI
 
 
-def _full(x_TBI: NDArray[Any]) -> NDArray[np.bool_]:
+def _put(x: Tensor, inside: Tensor, other: Tensor) -> Tensor:
+    """``x``, and ``other`` inside; exact for finite numbers, and on a CPU faster than ``where``."""
+    return (x * ~inside).add_(other * inside)
+
+
+def _stretch(length: int, within_B: Tensor, width_B: Tensor, share_B: Tensor) -> Tensor:
+    """[B, length], True in one stretch per sample, at its share of places in ``within_B``."""
+    start_B1 = scaled(share_B, within_B - width_B)[:, None]
+    place = torch.arange(length, device=width_B.device)
+    return (place >= start_B1) & (place < start_B1 + width_B[:, None])
+
+
+def _full(x_TBI: Tensor) -> Tensor:
     """[T, B], whether a step is not all silence."""
-    if np.issubdtype(x_TBI.dtype, np.floating):
-        return np.asarray((x_TBI > _silence(x_TBI)[:, None]).any(axis=2))
-    return np.asarray(x_TBI.any(axis=2))
+    return x_TBI.amax(2) > _silence(x_TBI)
 
 
-def _own_steps(full_TB: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _own_steps(full_TB: Tensor) -> Tensor:
     """[B], steps of each sample without its padding."""
-    return np.where(full_TB.any(axis=0), len(full_TB) - full_TB[::-1].argmax(axis=0), 0)
+    number_T1 = torch.arange(1, len(full_TB) + 1, device=full_TB.device)[:, None]
+    return (full_TB * number_T1).amax(0)
 
 
-def _silence(x_TBI: NDArray[Any]) -> NDArray[Any]:
+def _silence(x_TBI: Tensor) -> Tensor:
     """[B], the value of each sample's silence."""
-    if np.issubdtype(x_TBI.dtype, np.floating):
-        return x_TBI.min(axis=(0, 2))
-    return np.zeros(x_TBI.shape[1], x_TBI.dtype)
-
-
-def _widen(x: NDArray[Any], largest: int) -> NDArray[Any]:
-    """A copy with integers that hold ``largest``."""
-    return x.astype(np.promote_types(x.dtype, np.min_scalar_type(largest)))
-
-
-def _largest(counts: NDArray[Any]) -> int:
-    return int(counts.max(initial=0))
+    if x_TBI.is_floating_point():
+        return x_TBI.amin(2).amin(0)
+    return x_TBI.new_zeros(x_TBI.shape[1])

@@ -19,6 +19,7 @@ from snn_delays.data.augment import augment
 from snn_delays.data.cache import FrameStore
 from snn_delays.data.recordings import to_float
 from snn_delays.data.speech import augment_waves, log_mel
+from snn_delays.device import bring
 from snn_delays.ops.sums import Part
 
 AHEAD = 2  # batches made while another is trained on
@@ -73,6 +74,12 @@ class Samples:
         """Of the stores' columns, the entries of the samples."""
         first = np.cumsum([0, *map(len, columns)])
         return np.concatenate(columns)[first[self.rows[:, 0]] + self.rows[:, 1]]
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """That holds the numbers of all frames: bytes, wider integers, or floats."""
+        held = np.result_type(*(store.dtype for store in self.stores))
+        return held if held == np.uint8 or held.kind == "f" else np.dtype(np.int32)
 
     @property
     def longest(self) -> int:
@@ -147,6 +154,11 @@ class Loader:
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
 
+    @property
+    def changes_waves(self) -> bool:
+        """Whether waveforms are augmented, of which frames are then made."""
+        return self.augmented is not None and self.augmented.augment.of_waves
+
     def order(self, epoch: int) -> NDArray[np.int64]:
         """[N] places of the samples in an epoch."""
         order = np.arange(len(self.samples))
@@ -172,28 +184,19 @@ class Loader:
                 yield waiting.popleft().result()
 
     def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64]) -> Batch:
-        labels, probabilities = self.samples.labels[numbers], None
+        labels, target = self.samples.labels[numbers], None
         rows, share = self.own(len(numbers))
         if self.augmented is None:
-            x_TBI = self.padded(numbers[rows], self.samples.steps[numbers].max())
+            x_TBI = self.padded(numbers[rows], self.steps_of(numbers))
         else:
-            # 1 sets it apart from the order's [seed, epoch], which numpy fills up with zeros
-            rng = np.random.default_rng([self.shuffle_seed or 0, epoch, place, 1])
             # samples are mixed with others of the batch, so all of them are made
-            x_TBI, probabilities = self._augmented(numbers, labels, self.augmented, rng)
-            x_TBI = np.ascontiguousarray(x_TBI[:, rows])
-        y = target = self._moved(labels[rows])
-        if probabilities is not None:
-            target = self._moved(probabilities[rows]).to(self.dtype)
-        x = self._moved(x_TBI).to(self.dtype)
-        return Batch(x, y, target, numbers, rows, share)
-
-    def _moved(self, array: NDArray[Any]) -> Tensor:
-        """On the device; nobody waits until a GPU has copied it."""
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+            x_TBI, target = self._augmented(epoch, place, numbers)
+            x_TBI = x_TBI[:, rows].contiguous()
+        y = bring(torch.from_numpy(labels[rows]), self.device)
+        if target is not None:
+            target = bring(target[rows], self.device).to(self.dtype)
+        x = bring(x_TBI, self.device).to(self.dtype)
+        return Batch(x, y, y if target is None else target, numbers, rows, share)
 
     def own(self, size: int) -> tuple[slice, float]:
         """Which of a batch's samples are this process's, and how much they count."""
@@ -203,30 +206,43 @@ class Loader:
         rows = slice(size * number // parts, size * (number + 1) // parts)
         return rows, (rows.stop - rows.start) / size
 
-    def padded(self, numbers: NDArray[np.int64], longest: int) -> NDArray[Any]:
-        """[T, B, I] of these samples, in a batch whose longest sample has ``longest`` steps."""
+    def steps_of(self, numbers: NDArray[np.int64]) -> int:
+        """Steps of the batch of these samples."""
+        return max(int(self.samples.steps[numbers].max()), self.steps or 0)
+
+    def padded(self, numbers: NDArray[np.int64], steps: int) -> Tensor:
+        """[T, B, I] of these samples, in their own numbers, on the host."""
         frames = [self.samples.frames(n) for n in numbers]
-        steps = max(longest, self.steps or 0)
-        x_TBI = np.zeros((steps, len(frames), frames[0].shape[1]), np.result_type(*frames))
+        x_TBI = np.zeros((steps, len(frames), frames[0].shape[1]), self.samples.dtype)
         for b, f in enumerate(frames):
             x_TBI[: len(f), b] = f
-        return x_TBI
+        return torch.from_numpy(x_TBI)
 
     def _augmented(
-        self,
-        numbers: NDArray[np.int64],
-        labels: NDArray[np.int64],
-        data: DataConfig,
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-        of_waves, of_frames = rng.spawn(2)
-        settings = data.augment
-        if settings.roll_ms or settings.speed:
-            waves = np.stack([self.samples.waveform(n) for n in numbers])
+        self, epoch: int, place: int, numbers: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor | None]:
+        assert self.augmented is not None
+        settings = self.augmented.augment
+        of_waves, of_frames = self.streams(epoch, place)
+        if self.changes_waves:
+            waves = to_float(np.stack([self.samples.waveform(n) for n in numbers]))
             changed = augment_waves(
-                to_float(waves), roll_ms=settings.roll_ms, speed=settings.speed, rng=of_waves
+                waves, roll_ms=settings.roll_ms, speed=settings.speed, rng=of_waves
             )
-            x_TBI = log_mel(changed, step_ms=data.step_ms).transpose(0, 1).numpy()
+            x_TBI = log_mel(changed, step_ms=self.augmented.step_ms).transpose(0, 1)
         else:
-            x_TBI = self.padded(numbers, self.samples.steps[numbers].max())
-        return augment(x_TBI, labels, len(self.samples.stores[0].classes), settings, of_frames)
+            x_TBI = self.padded(numbers, self.steps_of(numbers))
+        return self.changed(x_TBI, numbers, of_frames)
+
+    def changed(
+        self, x_TBI: Tensor, numbers: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Frames of a batch, augmented where they lie; and mixed labels, where they are mixed."""
+        assert self.augmented is not None
+        labels, classes = self.samples.labels[numbers], len(self.samples.stores[0].classes)
+        return augment(x_TBI, labels, classes, self.augmented.augment, rng)
+
+    def streams(self, epoch: int, place: int) -> list[np.random.Generator]:
+        """Where the augmentation of a batch's waveforms, and of its frames, draws from."""
+        # 1 sets it apart from the order's [seed, epoch], which numpy fills up with zeros
+        return np.random.default_rng([self.shuffle_seed or 0, epoch, place, 1]).spawn(2)

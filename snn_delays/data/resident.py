@@ -5,6 +5,7 @@ Shapes: T time, N samples, B batch, I input channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snn_delays.data.loaders import Batch, Loader, Samples
+from snn_delays.device import bring
 
 SHARE = 0.4  # of the device's free memory that frames may fill
 BLOCK = 1024  # samples brought over at a time
@@ -21,10 +23,12 @@ BLOCK = 1024  # samples brought over at a time
 
 @dataclass(frozen=True)
 class ResidentLoader:
-    """The batches of ``loader``, bit by bit, from frames on its device.
+    """The batches of ``loader``, from frames on its device, where augmentation is made, too.
+
+    On the CPU they are the loader's bit by bit. A GPU draws the numbers of single spikes itself.
 
     Attributes:
-        loader: what is loaded, in which order; nothing is augmented.
+        loader: what is loaded, in which order; its waveforms are not augmented.
         frames_TNI: every sample, padded; counts below 256 as bytes.
         labels: [N].
     """
@@ -36,13 +40,12 @@ class ResidentLoader:
     @classmethod
     def of(cls, loader: Loader) -> ResidentLoader:
         """Bring all frames of a loader over."""
-        samples, (steps, dtype) = loader.samples, _shape(loader)
-        N, channels = len(samples), samples.frames(0).shape[1]
+        samples, (steps, N, channels) = loader.samples, _shape(loader)
+        dtype = torch.from_numpy(np.empty(0, samples.dtype)).dtype
         frames_TNI = torch.zeros(steps, N, channels, dtype=dtype, device=loader.device)
         for first in range(0, N, BLOCK):
-            block = loader.padded(np.arange(first, min(first + BLOCK, N)), steps)
-            part = torch.from_numpy(block).to(loader.device, dtype)
-            frames_TNI[:, first : first + part.shape[1]] = part
+            numbers = np.arange(first, min(first + BLOCK, N))
+            frames_TNI[:, first : first + BLOCK] = loader.padded(numbers, steps)
         return cls(loader, frames_TNI, torch.from_numpy(samples.labels).to(loader.device))
 
     def __len__(self) -> int:
@@ -64,17 +67,27 @@ class ResidentLoader:
 
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """As the loader's; the order is brought over once."""
-        loader, order = self.loader, self.loader.order(epoch)
-        on_device = torch.from_numpy(order).to(self.device)
+        order = self.loader.order(epoch)
+        index = bring(torch.from_numpy(order), self.device)
         for place in range(first, len(self), every):
-            whole = slice(place * loader.batch_size, (place + 1) * loader.batch_size)
-            numbers = order[whole]
-            rows, share = loader.own(len(numbers))
-            index = on_device[whole][rows]
-            steps = max(int(loader.samples.steps[numbers].max()), loader.steps or 0)
-            x = self.frames_TNI[:steps].index_select(1, index).to(loader.dtype)
-            y = self.labels[index]
-            yield Batch(x, y, y, numbers, rows, share)
+            whole = slice(place * self.loader.batch_size, (place + 1) * self.loader.batch_size)
+            yield self._batch(epoch, place, order[whole], index[whole])
+
+    def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64], index: Tensor) -> Batch:
+        loader = self.loader
+        rows, share = loader.own(len(numbers))
+        frames_TNI = self.frames_TNI[: loader.steps_of(numbers)]
+        y = target = self.labels[index[rows]]
+        if loader.augmented is None:
+            x_TBI = frames_TNI.index_select(1, index[rows])
+        else:
+            x_TBI = frames_TNI.index_select(1, index)
+            if not x_TBI.is_floating_point():
+                x_TBI = x_TBI.int()  # hold what becomes of any count, without a look at them
+            x_TBI, mixed = loader.changed(x_TBI, numbers, loader.streams(epoch, place)[1])
+            x_TBI = x_TBI[:, rows]
+            target = y if mixed is None else mixed[rows].to(loader.dtype)
+        return Batch(x_TBI.to(loader.dtype).contiguous(), y, target, numbers, rows, share)
 
 
 Batches = Loader | ResidentLoader
@@ -86,18 +99,18 @@ def on_device(loader: Loader) -> Batches:
 
 
 def fits(loader: Loader) -> bool:
-    """Whether a loader's batches may come from its GPU: unchanged, and with room to spare."""
-    if loader.device.type != "cuda" or loader.augmented is not None:
+    """Whether a loader's batches may come from its GPU: with room to spare, and made of frames.
+
+    Where waveforms are augmented, frames are made anew for each batch, by the loader.
+    """
+    if loader.device.type != "cuda" or loader.changes_waves:
         return False
-    steps, dtype = _shape(loader)
-    samples = loader.samples
-    size = steps * len(samples) * samples.frames(0).shape[1] * dtype.itemsize
     free, _ = torch.cuda.mem_get_info(loader.device)
-    return bool(size <= SHARE * free)
+    return math.prod(_shape(loader)) * loader.samples.dtype.itemsize <= SHARE * free
 
 
-def _shape(loader: Loader) -> tuple[int, torch.dtype]:
-    """Steps that hold every sample, and the type of its numbers on the device."""
-    bytes_alone = all(store.dtype == np.uint8 for store in loader.samples.stores)
-    dtype = torch.uint8 if bytes_alone else torch.float32
-    return max(loader.samples.longest, loader.steps or 0), dtype
+def _shape(loader: Loader) -> tuple[int, int, int]:
+    """Steps that hold every sample, samples, channels."""
+    samples = loader.samples
+    steps = max(samples.longest, loader.steps or 0)
+    return steps, len(samples), samples.frames(0).shape[1]

@@ -211,7 +211,7 @@ def open_stores(config: Config, *, fresh: bool = False) -> Iterator[tuple[str, F
     for split, source in find_sources(config, fresh=fresh).items():
         store = open_frames(source, folder, fresh=fresh)
         yield split, store
-        if split != "test" and (augment.roll_ms or augment.speed):
+        if split != "test" and augment.of_waves:
             yield f"{split} waveforms", store.waveforms
 
 

@@ -1,20 +1,26 @@
-"""Each augmentation against a plain computation, exact invariants and its distribution."""
+"""Each augmentation against a plain computation, exact invariants and its distribution.
+
+All of it on the CPU, on the CPU in the way of a GPU, and on a GPU where there is one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from snn_delays.config import AugmentConfig
 from snn_delays.data import augment as module
-from snn_delays.data.augment import augment
+from snn_delays.data import draws
 from snn_delays.errors import UserError
+from tests.conftest import as_on_a_gpu, without_data
 
 EVERYTHING = {  # in the documented order
     "blend": 0.7,
@@ -27,7 +33,43 @@ EVERYTHING = {  # in the documented order
     "noise_spikes": 0.5,
 }
 REAL = ("cutmix", "time_shift", "channel_shift", "time_mask", "channel_mask")
+WAYS = ["on the CPU", "as on a GPU"]
+if torch.cuda.is_available():
+    WAYS.append(pytest.param("on a GPU", marks=pytest.mark.gpu))
+PLACE = {}  # what the tests are made on
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 6))
+
+
+@pytest.fixture(scope="module", params=WAYS, autouse=True)
+def where(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "as on a GPU":
+            as_on_a_gpu(patch)
+        patch.setitem(PLACE, "device", "cuda" if request.param == "on a GPU" else "cpu")
+        yield
+
+
+def given_as(x):
+    """An array as a batch where it lies; on a GPU counts are never bytes."""
+    tensor = torch.from_numpy(x).to(PLACE["device"])
+    narrow = tensor.dtype == torch.uint8 and not draws.numpy_draws(tensor)
+    return tensor.int() if narrow else tensor
+
+
+def of_arrays(function):
+    """An augmentation, of arrays."""
+
+    def call(x, *rest):
+        out = function(given_as(x), *rest)
+        if isinstance(out, torch.Tensor):
+            return out.cpu().numpy()
+        return tuple(None if o is None else o.cpu().numpy() for o in out)
+
+    return call
+
+
+augment = of_arrays(module.augment)
+ours = SimpleNamespace(**{name: of_arrays(getattr(module, name)) for name in EVERYTHING})
 
 
 def generator(*seed: int) -> np.random.Generator:
@@ -81,8 +123,10 @@ def plain_move(frames, steps, channels, silence=0):
 
 def test_off_returns_the_batch_itself() -> None:
     x, labels = batch((5, 3, 4))
-    out, targets = augment(x, labels, 3, AugmentConfig(roll_ms=5, speed=0.1), generator())
-    assert out is x
+    given_ = given_as(x)
+    settings_ = AugmentConfig(roll_ms=5, speed=0.1)
+    out, targets = module.augment(given_, labels, 3, settings_, generator())
+    assert out is given_
     assert targets is None
 
 
@@ -138,7 +182,7 @@ def test_the_generator_advances_alike_whatever_is_on() -> None:
 
 
 @settings(derandomize=True, deadline=None)
-@given(SIZES, st.sampled_from([np.uint8, np.uint16, np.int64, np.float32]), st.integers(0, 99))
+@given(SIZES, st.sampled_from([np.uint8, np.int32, np.int64, np.float32]), st.integers(0, 99))
 def test_any_size_keeps_shape_input_and_meaning(shape, dtype, seed) -> None:
     x, labels = batch(shape, seed, dtype)
     before, labels_before = x.copy(), labels.copy()
@@ -148,7 +192,7 @@ def test_any_size_keeps_shape_input_and_meaning(shape, dtype, seed) -> None:
     assert_array_equal(x, before)
     assert_array_equal(labels, labels_before)
     assert out.shape == shape
-    assert out.dtype == dtype
+    assert out.dtype == given_as(x).cpu().numpy().dtype
     assert targets.shape == (shape[1], 3)
     assert targets.dtype == np.float32
     assert targets.min() >= 0
@@ -174,6 +218,25 @@ def test_spikes_only(name) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32])
+def test_nothing_waits_for_the_device(dtype, monkeypatch) -> None:
+    """On torch's device without data, whoever asks for a number or a shape of the data fails."""
+    without_data(monkeypatch)
+    chosen = {n: v for n, v in EVERYTHING.items() if dtype is torch.int32 or n in REAL}
+    x, labels = torch.zeros(6, 5, 4, dtype=dtype, device="meta"), np.arange(5) % 2
+    out, targets = module.augment(x, labels, 3, AugmentConfig(**chosen), generator())
+    assert (out.device.type, out.shape, out.dtype) == ("meta", x.shape, dtype)
+    assert (targets.device.type, targets.shape) == ("meta", (5, 3))
+
+
+def test_shares_become_whole_numbers_of_equal_weight() -> None:
+    last = 1 - 2**-53  # the largest that is drawn
+    shares = torch.tensor([0, 0.2499, 0.25, 0.7499, 0.75, last], dtype=torch.float64)
+    assert draws.scaled(shares, 3).tolist() == [0, 0, 1, 2, 3, 3]
+    most = torch.arange(5000)
+    assert torch.equal(draws.scaled(torch.full((5000,), last, dtype=torch.float64), most), most)
+
+
 # ---------------------------------------------------------------------------------------------
 # Shifts
 
@@ -188,7 +251,7 @@ def test_spikes_only(name) -> None:
 )
 def test_a_shift_moves_every_cell_alike(shape, most, dtype, in_time, seed) -> None:
     x, _ = batch(shape, seed, dtype)
-    change = module.time_shift if in_time else module.channel_shift
+    change = ours.time_shift if in_time else ours.channel_shift
     out = change(x, most, generator(seed))
     for b in range(shape[1]):
         silence = x[:, b].min() if dtype is np.float32 else 0
@@ -203,7 +266,7 @@ def test_a_shift_moves_every_cell_alike(shape, most, dtype, in_time, seed) -> No
 def test_shifts_are_uniform_and_of_each_sample_alone(name) -> None:
     x = np.zeros((9, 4000, 9), np.uint8)
     x[4, :, 4] = 1
-    out = getattr(module, name)(x, 3, generator())
+    out = getattr(ours, name)(x, 3, generator())
     t, _, i = np.nonzero(out)
     assert len(t) == 4000
     moved, still = (t, i) if name == "time_shift" else (i, t)
@@ -231,7 +294,7 @@ def masked_stretch(out, x, axis):
 @pytest.mark.parametrize(("most", "widest"), [(1, 1), (3, 3), (9, 5)])
 def test_a_mask_silences_one_uniform_stretch(name, axis, most, widest) -> None:
     x = full((5, 4000, 5))
-    out = getattr(module, name)(x, most, generator(most))
+    out = getattr(ours, name)(x, most, generator(most))
     found = np.array([masked_stretch(out[:, b], x[:, b], axis) for b in range(4000)])
     uniform(found[:, 1], range(widest + 1))
     for width in range(1, widest + 1):
@@ -241,14 +304,14 @@ def test_a_mask_silences_one_uniform_stretch(name, axis, most, widest) -> None:
 def test_a_time_mask_lies_within_the_samples_own_steps() -> None:
     x = full((40, 2000, 3))
     x[4:] = 0
-    out = module.time_mask(x, 2, generator())
+    out = ours.time_mask(x, 2, generator())
     uniform(np.array([masked_stretch(out[:, b], x[:, b], 0)[1] for b in range(2000)]), range(3))
 
 
 @pytest.mark.parametrize("name", ["time_mask", "channel_mask"])
 def test_a_mask_of_real_values_puts_the_smallest_of_the_sample(name) -> None:
     x = -100.0 + full((6, 50, 6), np.float32) + np.arange(50, dtype=np.float32)[:, None]
-    out = getattr(module, name)(x, 4, generator())
+    out = getattr(ours, name)(x, 4, generator())
     changed = out != x
     assert changed.any()
     assert_array_equal(out[changed], np.broadcast_to(x.min(axis=(0, 2))[:, None], x.shape)[changed])
@@ -262,7 +325,7 @@ def test_a_mask_of_real_values_puts_the_smallest_of_the_sample(name) -> None:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_spike_drop_is_binomial(p, count) -> None:
     cells = 20_000
-    out = module.spike_drop(np.full((10, 20, 100), count, np.uint8), p, generator(count))
+    out = ours.spike_drop(np.full((10, 20, 100), count, np.uint8), p, generator(count))
     for left in range(count + 1):
         share = math.comb(count, left) * (1 - p) ** left * p ** (count - left)
         deviation = math.sqrt(cells * share * (1 - share)) + 1  # rare cases are not normal
@@ -270,12 +333,12 @@ def test_spike_drop_is_binomial(p, count) -> None:
 
 
 @settings(derandomize=True, deadline=None)
-@given(SIZES, st.floats(0.01, 0.99), st.integers(0, 99), st.sampled_from([np.uint8, np.uint16]))
+@given(SIZES, st.floats(0.01, 0.99), st.integers(0, 99), st.sampled_from([np.uint8, np.int32]))
 def test_spike_drop_makes_no_spikes(shape, p, seed, dtype) -> None:
     x, _ = batch(shape, seed, dtype, most=255)
-    out = module.spike_drop(x, p, generator(seed))
+    out = ours.spike_drop(x, p, generator(seed))
     assert (out <= x).all()
-    assert out.dtype == dtype
+    assert out.dtype == given_as(x).cpu().numpy().dtype
     n = x.sum()
     likely(out.sum(), n * (1 - p), math.sqrt(n * p * (1 - p)) + 1)
 
@@ -283,14 +346,14 @@ def test_spike_drop_makes_no_spikes(shape, p, seed, dtype) -> None:
 def test_dropped_spikes_are_independent_between_cells() -> None:
     """The number that a sample loses varies as that of independent spikes."""
     x = np.full((5, 4000, 8), 3, np.uint8)
-    lost = (x - module.spike_drop(x, 0.3, generator())).sum(axis=(0, 2))
+    lost = (x - ours.spike_drop(x, 0.3, generator())).sum(axis=(0, 2))
     likely(lost.var(), 120 * 0.3 * 0.7, 120 * 0.3 * 0.7 * math.sqrt(2 / 4000))
 
 
 @pytest.mark.parametrize("mean", [0.3, 4.0])
 def test_noise_is_poisson_and_uniform(mean) -> None:
     x, _ = batch((10, 2000, 5))
-    strewn = module.noise_spikes(x, mean, generator()).astype(int) - x
+    strewn = ours.noise_spikes(x, mean, generator()).astype(int) - x
     assert strewn.min() == 0
     by_sample = strewn.sum(axis=(0, 2))
     likely(by_sample.mean(), 10 * mean, math.sqrt(10 * mean / 2000))
@@ -301,18 +364,17 @@ def test_noise_is_poisson_and_uniform(mean) -> None:
 
 def test_the_noise_of_a_whole_batch_is_poisson_too() -> None:
     x = np.zeros((2, 3, 4), np.uint8)
-    totals = [module.noise_spikes(x, 5, generator(run)).sum() for run in range(1000)]
+    totals = [ours.noise_spikes(x, 5, generator(run)).sum() for run in range(1000)]
     likely(np.mean(totals), 30, math.sqrt(30 / 1000))
     likely(np.var(totals), 30, 30 * math.sqrt(2 / 1000))
 
 
-@pytest.mark.parametrize(("dtype", "wider"), [(np.uint8, np.uint16), (np.uint16, np.uint32)])
-def test_noise_never_overflows(dtype, wider) -> None:
-    x = np.full((3, 4, 5), np.iinfo(dtype).max, dtype)
-    out = module.noise_spikes(x, 10, generator())
-    assert out.dtype == wider
+def test_noise_never_overflows() -> None:
+    x = np.full((3, 4, 5), 255, np.uint8)
+    out = ours.noise_spikes(x, 10, generator())
+    assert out.dtype == np.int32
     assert (out >= x).all()
-    few = module.noise_spikes(np.zeros((3, 4, 5), dtype), 1000, generator())
+    few = ours.noise_spikes(np.zeros((3, 4, 5), np.uint8), 1000, generator())
     assert few.astype(int).sum() > 10_000
 
 
@@ -321,9 +383,9 @@ def test_noise_never_overflows(dtype, wider) -> None:
 
 
 def test_blend_moves_both_to_their_common_centre() -> None:
-    x = np.zeros((20, 2, 12), np.uint16)
+    x = np.zeros((20, 2, 12), np.int32)
     x[3, 0, 9], x[8, 1, 5] = 300, 500
-    out = module.blend(x, np.zeros(2, int), 1.0, generator())
+    out = ours.blend(x, np.zeros(2, int), 1.0, generator())
     for b in range(2):
         assert np.argwhere(out[:, b]).tolist() == [[6, 7]]  # 5.5 rounds up
         likely(out[6, b, 7], 400, math.sqrt(800) / 2)
@@ -351,7 +413,7 @@ def test_blend_halves_the_aligned_sum(size, seed) -> None:
     runs, total = 80, np.zeros(x.shape)
     expected = np.stack([plain_blend(x[:, b], x[:, 1 - b]) for b in range(2)], axis=1)
     for run in range(runs):
-        out = module.blend(x, np.array([1, 1]), 1.0, generator(seed, run))
+        out = ours.blend(x, np.array([1, 1]), 1.0, generator(seed, run))
         assert (out <= expected).all()
         total += out
     likely(total / runs, expected / 2, np.sqrt(expected / 4 / runs))
@@ -363,7 +425,7 @@ def test_blend_stays_within_the_class() -> None:
     x = np.zeros((6, 8, 30), np.uint8)
     for b, label in enumerate(labels):
         x[:, b, 10 * label] = 20 + b
-    out = module.blend(x, labels, 1.0, generator())
+    out = ours.blend(x, labels, 1.0, generator())
     for b, label in enumerate(labels):
         assert set(np.nonzero(out[:, b])[1]) == {10 * label}
     assert_array_equal(out[:, 3], x[:, 3])  # alone in its class
@@ -371,9 +433,9 @@ def test_blend_stays_within_the_class() -> None:
 
 def test_blend_chooses_samples_and_partners_uniformly() -> None:
     labels = np.repeat(np.arange(500), 4)
-    x = np.zeros((1, 2000, 1), np.uint16)
+    x = np.zeros((1, 2000, 1), np.int32)
     x[0, :, 0] = np.tile([1000, 2000, 4000, 8000], 500)
-    out = module.blend(x, labels, 0.6, generator())
+    out = ours.blend(x, labels, 0.6, generator())
     first = out[0, ::4, 0].astype(int)
     likely((first == 1000).sum(), 200, math.sqrt(500 * 0.6 * 0.4))  # left as they were
     mixed = first[first != 1000]
@@ -381,12 +443,11 @@ def test_blend_chooses_samples_and_partners_uniformly() -> None:
     uniform(nearest, range(3))
 
 
-@pytest.mark.parametrize(("dtype", "wider"), [(np.uint8, np.uint16), (np.uint16, np.uint32)])
-def test_blend_never_overflows(dtype, wider) -> None:
-    most = np.iinfo(dtype).max
-    out = module.blend(np.full((2, 2, 2), most, dtype), np.zeros(2, int), 1.0, generator())
-    assert out.dtype == wider
-    likely(out, most, math.sqrt(2 * most) / 2)
+def test_blend_never_overflows() -> None:
+    x = np.full((2, 2, 2), 255, np.uint8)
+    out = ours.blend(x, np.zeros(2, int), 1.0, generator())
+    assert out.dtype == np.int32
+    likely(out, 255, math.sqrt(2 * 255) / 2)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -395,7 +456,7 @@ def test_blend_never_overflows(dtype, wider) -> None:
 
 def numbered(lengths, steps, channels=2):
     """Sample b holds b + 1 in all its own steps, so each cell tells where it is from."""
-    x = np.zeros((steps, len(lengths), channels), np.uint16)
+    x = np.zeros((steps, len(lengths), channels), np.int32)
     for b, length in enumerate(lengths):
         x[:length, b] = b + 1
     return x
@@ -405,7 +466,7 @@ def numbered(lengths, steps, channels=2):
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=6), st.integers(0, 99))
 def test_cutmix_takes_one_stretch_and_weighs_the_labels_by_it(lengths, seed) -> None:
     x, labels = numbered(lengths, 12), np.arange(len(lengths))
-    out, targets = module.cutmix(x, labels, len(lengths), 1.0, generator(seed))
+    out, targets = ours.cutmix(x, labels, len(lengths), 1.0, generator(seed))
     assert (out == out[:, :, :1]).all()
     for b, length in enumerate(lengths):
         line = out[:, b, 0].tolist()
@@ -426,7 +487,7 @@ def test_cutmix_takes_one_stretch_and_weighs_the_labels_by_it(lengths, seed) -> 
 
 def test_cutmix_draws_share_place_and_partner_uniformly() -> None:
     x, labels = numbered([4] * 6000, 9), np.arange(6000) % 3
-    out, targets = module.cutmix(x, labels, 3, 1.0, generator())
+    out, targets = ours.cutmix(x, labels, 3, 1.0, generator())
     taken = out[:4, :, 0] != np.arange(1, 6001)
     assert_array_equal(out[4:], 0)
     width = taken.sum(axis=0)
@@ -442,7 +503,7 @@ def test_cutmix_draws_share_place_and_partner_uniformly() -> None:
 
 def test_cutmix_leaves_the_others_as_they_were() -> None:
     x, labels = numbered([5] * 4000, 5), np.arange(4000) % 7
-    out, targets = module.cutmix(x, labels, 7, 0.3, generator())
+    out, targets = ours.cutmix(x, labels, 7, 0.3, generator())
     same = (out == x).all(axis=(0, 2))
     assert_array_equal(targets[same], np.eye(7)[labels[same]])
     likely(same.sum(), 4000 * (0.7 + 0.3 * 0.1), math.sqrt(4000 * 0.73 * 0.27))
@@ -450,7 +511,7 @@ def test_cutmix_leaves_the_others_as_they_were() -> None:
 
 def test_cutmix_needs_another_sample() -> None:
     x = numbered([5], 5)
-    out, targets = module.cutmix(x, np.array([1]), 2, 1.0, generator())
+    out, targets = ours.cutmix(x, np.array([1]), 2, 1.0, generator())
     assert_array_equal(out, x)
     assert_array_equal(targets, [[0, 1]])
 

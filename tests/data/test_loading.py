@@ -21,7 +21,7 @@ from snn_delays.data.sources import load_data, stored_samples
 from snn_delays.data.splits import Labelled, hold_out_valid, sort_names
 from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
-from tests.conftest import open_spikes, random_spikes, write_spikes
+from tests.conftest import as_on_a_gpu, open_spikes, random_spikes, without_data, write_spikes
 
 
 def loader(samples, size, steps=None, seed=None) -> Loader:
@@ -62,22 +62,35 @@ def test_batches_from_the_device_are_the_same(samples, steps, seed, first) -> No
         assert ours.numbers.tolist() == theirs.numbers.tolist()
 
 
-def test_counts_beyond_a_byte_lie_on_the_device_as_numbers(spike_files, small_config) -> None:
+def loud(spike_files, small_config) -> Samples:
     config = small_config()
     config.data.step_ms = 1000.0
     config.data.units_per_channel = 700
     times = [np.linspace(0, 0.5, 300)] * 2
     path = write_spikes(spike_files["train"].parent / "loud.h5", times, [[5] * 300] * 2, [0, 1])
-    plain = loader(Samples.of(open_spikes(path, config)), 2)
+    return Samples.of(open_spikes(path, config))
+
+
+def test_counts_beyond_a_byte_lie_on_the_device_as_numbers(spike_files, small_config) -> None:
+    plain = loader(loud(spike_files, small_config), 2)
     resident = ResidentLoader.of(plain)
-    assert resident.frames_TNI.dtype == torch.float32
+    assert resident.frames_TNI.dtype == torch.int32
     assert torch.equal(next(resident.epoch()).x, next(plain.epoch()).x)
 
 
-def test_what_is_on_the_cpu_or_augmented_does_not_move(samples) -> None:
-    plain = loader(samples, 10)
-    assert not fits(plain)
-    assert not fits(replace(plain, device=torch.device("cuda"), augmented=DataConfig()))
+def test_what_moves_to_a_gpu(samples, monkeypatch) -> None:
+    def fit(free, device="cuda", **options) -> bool:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+        data = DataConfig(augment=AugmentConfig(**options))
+        return fits(replace(loader(samples, 10), device=torch.device(device), augmented=data))
+
+    size = samples.longest * 48 * 14  # bytes of all frames
+    assert fit(3 * size)
+    assert fit(3 * size, time_mask=3, cutmix=0.5)
+    assert not fit(2 * size)
+    assert not fit(3 * size, "cpu")
+    assert not fit(3 * size, roll_ms=10)
+    assert not fit(3 * size, speed=0.1)
 
 
 def test_order_is_a_function_of_seed_and_epoch(samples) -> None:
@@ -134,6 +147,127 @@ def test_mixed_labels_become_probabilities(samples) -> None:
         assert batch.target.shape == (16, 3)
         torch.testing.assert_close(batch.target.sum(1), torch.ones(16))
     assert (batch.target.max(1).values < 1).any()
+
+
+# what each changes in a way that is the same wherever it is made; and with numbers of each cell
+SAMPLES = {"cutmix": 0.6, "time_shift": 4, "channel_shift": 2, "time_mask": 5, "channel_mask": 3}
+CELLS = {"blend": 0.5, "spike_drop": 0.3, "noise_spikes": 0.8}
+
+
+def both_ways(samples, options, part=(0, 1), steps=40) -> tuple[Loader, ResidentLoader]:
+    data = DataConfig(augment=AugmentConfig(**options))
+    one = Loader(samples, 20, steps, torch.float32, torch.device("cpu"), 4, data, part)
+    return one, ResidentLoader.of(one)
+
+
+def assert_equal_batches(ours, theirs) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        for name in ("x", "y", "target"):
+            left, right = getattr(one, name), getattr(other, name)
+            assert left.dtype == right.dtype
+            assert left.is_contiguous()
+            assert torch.equal(left, right)
+        assert one.numbers.tolist() == other.numbers.tolist()
+        assert (one.rows, one.share) == (other.rows, other.share)
+
+
+@pytest.mark.parametrize("steps", [40, None])
+@pytest.mark.parametrize("options", [SAMPLES, SAMPLES | CELLS])
+def test_augmented_batches_from_the_device_are_the_same(samples, options, steps) -> None:
+    plain, resident = both_ways(samples, options, steps=steps)
+    assert_equal_batches(resident.epoch(1), plain.epoch(1))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_gpu_augments_samples_as_the_loader_does(samples, name, monkeypatch) -> None:
+    plain, resident = both_ways(samples, {name: SAMPLES[name]})
+    theirs = list(plain.epoch(1))
+    as_on_a_gpu(monkeypatch)
+    assert_equal_batches(resident.epoch(1), theirs)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_gpu_draws_cells_of_the_same_distribution(samples, name, monkeypatch) -> None:
+    plain, resident = both_ways(samples, {name: CELLS[name]})
+    theirs = torch.cat([b.x.sum((0, 2)) for e in range(20) for b in plain.epoch(e)])
+    as_on_a_gpu(monkeypatch)
+    ours = torch.cat([b.x.sum((0, 2)) for e in range(20) for b in resident.epoch(e)])
+    assert not torch.equal(ours, theirs)
+    apart = (ours - theirs).mean() / (ours - theirs).std() * len(ours) ** 0.5
+    assert abs(apart) < 4
+    torch.testing.assert_close(ours.var(), theirs.var(), rtol=0.1, atol=0)
+
+
+@pytest.fixture
+def on_a_gpu(samples, monkeypatch) -> ResidentLoader:
+    """All augmentations, made as on a GPU."""
+    as_on_a_gpu(monkeypatch)
+    return both_ways(samples, SAMPLES | CELLS)[1]
+
+
+def test_a_gpus_epoch_repeats_itself_from_any_batch(on_a_gpu) -> None:
+    whole = list(on_a_gpu.epoch(3))
+    assert_equal_batches(on_a_gpu.epoch(3), whole)
+    assert_equal_batches(on_a_gpu.epoch(3, 1), whole[1:])
+    assert_equal_batches(on_a_gpu.epoch(3, 1, 2), whole[1::2])
+    assert not torch.equal(next(on_a_gpu.epoch(4)).x, whole[0].x)
+    assert len({float(b.x.sum()) for b in whole}) == 3
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_parts_of_a_gpus_batches_add_up(on_a_gpu, samples, processes) -> None:
+    parts = [
+        both_ways(samples, SAMPLES | CELLS, (n, processes))[1].epoch(2) for n in range(processes)
+    ]
+    for whole, *own in zip(on_a_gpu.epoch(2), *parts, strict=True):
+        for name, dim in (("x", 1), ("y", 0), ("target", 0)):
+            together = torch.cat([getattr(b, name) for b in own], dim)
+            assert torch.equal(together, getattr(whole, name))
+        assert sum(b.share for b in own) == pytest.approx(1)
+
+
+def test_a_gpu_mixes_labels(on_a_gpu) -> None:
+    for batch in on_a_gpu.epoch():
+        assert batch.target.shape == (len(batch.y), 3)
+        assert batch.target.dtype == torch.float32
+        torch.testing.assert_close(batch.target.sum(1), torch.ones(len(batch.y)))
+        own = batch.target.gather(1, batch.y[:, None])
+        assert ((own > 0) & (own < 1)).any()
+
+
+def test_a_residents_epoch_waits_for_nothing(samples, monkeypatch) -> None:
+    """On torch's device without data, whoever asks for a number or a shape of the data fails."""
+    without_data(monkeypatch)
+    plain = replace(both_ways(samples, SAMPLES | CELLS)[0], device=torch.device("meta"))
+    for batch in ResidentLoader.of(plain).epoch():
+        assert {batch.x.device.type, batch.y.device.type, batch.target.device.type} == {"meta"}
+
+
+def test_counts_beyond_a_byte_are_augmented_as_numbers(spike_files, small_config) -> None:
+    plain, resident = both_ways(loud(spike_files, small_config), SAMPLES | CELLS, steps=None)
+    assert_equal_batches(resident.epoch(), plain.epoch())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+def test_augmentation_on_a_gpu(samples) -> None:
+    plain = both_ways(samples, SAMPLES)[0]
+    on_gpu = ResidentLoader.of(replace(plain, device=torch.device("cuda")))
+    assert_equal_batches(map(on_the_host, on_gpu.epoch(1)), plain.epoch(1))
+    data = DataConfig(augment=AugmentConfig(**SAMPLES, **CELLS))
+    on_gpu = ResidentLoader.of(replace(plain, device=torch.device("cuda"), augmented=data))
+    whole = list(on_gpu.epoch(1))  # and what is set up once waits no more
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        again = list(on_gpu.epoch(1))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert_equal_batches(again, whole)
+    assert_equal_batches(on_gpu.epoch(1, 2), whole[2:])
+
+
+def on_the_host(batch) -> Batch:
+    return replace(batch, x=batch.x.cpu(), y=batch.y.cpu(), target=batch.target.cpu())
 
 
 def test_an_error_in_a_batch_reaches_the_reader(samples, monkeypatch) -> None:
