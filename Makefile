@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/snn-delays demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow -s

@@ -32,12 +32,6 @@ def _interpret_kernels_without_gpu() -> None:
 _interpret_kernels_without_gpu()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two workers one begins where little is compiled: what the other compiles serves both."""
-    early = Path(__file__).parent / "data"
-    items.sort(key=lambda item: early not in item.path.parents)
-
-
 FSDD = Path(__file__).parents[2] / "shared" / "data" / "fsdd"
 
 needs_fsdd = pytest.mark.skipif(
