@@ -12,6 +12,10 @@ import h5py
 import numpy as np
 import pytest
 
+# pytest's workers have more threads than there are cores: one that waits is to leave its core to
+# another, not to spin; OpenMP reads this when it is loaded, with the package
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from snn_delays.config import Config
 from snn_delays.data.cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.recordings import SpikeSource
@@ -26,6 +30,7 @@ def _interpret_kernels_without_gpu() -> None:
 
 
 _interpret_kernels_without_gpu()
+
 
 FSDD = Path(__file__).parents[2] / "shared" / "data" / "fsdd"
 

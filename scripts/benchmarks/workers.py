@@ -46,7 +46,8 @@ class Worker:
 
     def __init__(self, make: Make, *arguments: Any) -> None:
         self._pipe, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        served = (theirs, WARM, make, arguments)
+        self._process = CONTEXT.Process(target=_serve, args=served, daemon=True)
         self._process.start()
         theirs.close()
 
@@ -119,25 +120,25 @@ def peak_memory(make: Make, *arguments: Any) -> int:
         return workers[""].peak_memory()
 
 
-def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...]) -> None:
+def _serve(pipe: Connection, warm: float, make: Make, arguments: tuple[Any, ...]) -> None:
     quiet_libraries()
     step = None
     with contextlib.suppress(EOFError):  # the parent is gone
         for calls in iter(pipe.recv, None):
             try:
                 step = step or make(*arguments)
-                pipe.send((_seconds(step, calls), _peak()))
+                pipe.send((_seconds(step, calls, warm), _peak()))
             except Exception:
                 pipe.send(traceback.format_exc())
 
 
-def _seconds(step: Callable[[], object], calls: int) -> float:
+def _seconds(step: Callable[[], object], calls: int, warm: float) -> float:
     """Per call, once the process is warm again: in use, a call follows a call."""
     if calls == 0:
         return 0.0
-    warm = time.perf_counter() + WARM
+    started = time.perf_counter()
     step()
-    while time.perf_counter() < warm:
+    while time.perf_counter() - started < warm:
         step()
     started = time.perf_counter()
     for _ in range(calls):

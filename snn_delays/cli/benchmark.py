@@ -228,7 +228,8 @@ def _check_rows(suite: Suite, members: dict[str, Config], theirs: list[str]) -> 
                 raise UserError(f"{option} would replace what makes the row {key}; {INSTEAD}.")
         if not members[key].train.test:
             raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
-    plain = _composed(suite, [option for option in theirs if not shapes_result(named(option))])
+    beside = [option for option in theirs if not shapes_result(named(option))]
+    plain = members if beside == theirs else _composed(suite, beside)
     rows = {key: _values(config) for key, config in plain.items()}
     for name in next(iter(rows.values())):
         apart = len({str(row[name]) for row in rows.values()}) > 1

@@ -465,27 +465,19 @@ def test_every_committed_suite_composes(name) -> None:
 # ---- searches ----------------------------------------------------------------------------------
 
 
-def search(words: list[str], *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snn_delays.cli.train", "-m", "hydra/sweeper=optuna"]
-    settings = [
-        "hydra.sweeper.n_trials=3",
-        "hydra.sweeper.n_jobs=1",
-        "hydra.sweeper.sampler.seed=0",
-    ]
-    space = ["hydra.sweeper.direction=maximize", "model.tau_ms=interval(11,60)"]
-    return subprocess.run(
-        [*command, *settings, *space, *SIZES, *words[2:-1], *options],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+SEARCH = [
+    "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1",
+    "hydra.sweeper.sampler.seed=0", "hydra.sweeper.direction=maximize",
+    "model.tau_ms=interval(11,60)", *SIZES,
+]  # fmt: skip
 
 
-def test_a_search_sees_validation_data_alone(words) -> None:
-    done = search(words, "train.test=false", "out=found")
-    assert done.returncode == 0, done.stderr
-    assert "test accuracy" not in done.stdout
+@pytest.mark.filterwarnings("ignore")  # optuna's own
+def test_a_search_sees_validation_data_alone(words, capsys, monkeypatch) -> None:
+    command = [*SEARCH, *words[2:-1]]
+    code, printed, errors = run(capsys, monkeypatch, *command, "train.test=false", "out=found")
+    assert code == 0, errors
+    assert "test accuracy" not in printed
     best = yaml.safe_load(Path("found/optimization_results.yaml").read_text())
     results = [json.loads(Path(f"found/{n}/result.json").read_text()) for n in range(3)]
     assert all("accuracy" not in result for result in results)
@@ -494,7 +486,7 @@ def test_a_search_sees_validation_data_alone(words) -> None:
         (["train.test=false", "train.protocol=last"], "A search chooses on validation data"),
         ([], "A search leaves the test set unread"),
     ):
-        refused = search(words, *options, "out=refused")
-        assert refused.returncode == 2
-        assert said in refused.stderr
+        code, _, errors = run(capsys, monkeypatch, *command, *options, "out=refused")
+        assert code == 2
+        assert said in errors
         assert not list(Path("refused").rglob("metrics.jsonl"))

@@ -32,6 +32,13 @@ COMMANDS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _short_turns(monkeypatch) -> None:
+    """Nobody reads these speeds."""
+    for name in ("TURN", "WARM", "PAUSE"):
+        monkeypatch.setattr(workers, name, 0.02)
+
+
 def tables(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("|")]
 

@@ -274,12 +274,14 @@ def command(spike_files, tmp_path) -> list[str]:
 
 
 def start(arguments: list[str], **environment: str) -> subprocess.Popen[str]:
+    """A process that says where it was if it crashes."""
+    fixed = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, **fixed, **environment},
     )
 
 
@@ -290,7 +292,7 @@ def test_torchrun_trains(command, tmp_path) -> None:
     out = tmp_path / "run"
     process = start([*TORCHRUN, *command, "train.epochs=2", f"out={out}"])
     printed, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+    assert process.returncode == 0, f"{printed}\n{error}"
     assert len(re.findall(r"^train +\d/2 ", printed, re.MULTILINE)) == 2
     assert printed.count("test accuracy of epoch") == 1
     assert json.loads((out / "result.json").read_text())["parts"][0]["processes"] == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -224,9 +225,8 @@ def test_a_signal_saves_and_stops(reference, monkeypatch, request) -> None:
 # Kills itself at the given call of the functions that write, counted over the process; where the
 # call writes, half of it is written.
 FAULTS = """
-import os, signal, sys
+import os, signal
 from snn_delays import files
-left = int(sys.argv.pop(1))
 def die(before=lambda: None):
     global left
     left -= 1
@@ -252,9 +252,10 @@ class Halves:
         return self.file.write(content)
 files.open = lambda path, mode: (Halves if mode == "xb" else open)(path, mode)
 os.replace, os.fsync = count(os.replace), count(os.fsync)
-from snn_delays.cli import main
-main()
 """
+
+WARM = multiprocessing.get_context("forkserver")  # it imports for seconds, once for all processes
+WARM.set_forkserver_preload(["snn_delays.cli.train", "snn_delays.train.run", "torch._dynamo"])
 
 
 @pytest.fixture
@@ -269,22 +270,31 @@ def command(spike_files, tmp_path):
     ]  # fmt: skip
 
 
-def start(command, out, *more, faults: int | None = None) -> subprocess.Popen:
-    code = ["-c", "from snn_delays.cli import main; main()"] if faults is None else ["-c", FAULTS]
-    first = [] if faults is None else [str(faults)]
-    arguments = [sys.executable, *code, *first, *command, f"out={out}", *more]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(command, out, faults: int | None = None) -> multiprocessing.Process:
+    said = Path(out).with_name("said")
+    code = f"""
+import os, sys
+for output in 1, 2:
+    os.dup2(os.open({str(said)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), output)
+{f"left = {faults}{FAULTS}" if faults else ""}
+sys.argv = {["snn-delays", *command, f"out={out}"]}
+from snn_delays.cli import main
+main()
+"""
+    process = WARM.Process(target=exec, args=(code, {}))
+    process.start()
+    return process
 
 
-def finish(command, out) -> str:
+def finish(command, out) -> None:
     process = start(command, out)
-    printed, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error
-    return printed
+    process.join(300)
+    assert process.exitcode == 0, Path(out).with_name("said").read_text()
 
 
 def kill_and_go_on(command, out, kills: int, tmp_path) -> None:
     whole = tmp_path / "whole"
+    finish(["train", "--help"], tmp_path / "none")  # the server of processes has started, then
     started = time.monotonic()
     finish(command, whole)
     lasts = time.monotonic() - started
@@ -298,11 +308,11 @@ def kill_and_go_on(command, out, kills: int, tmp_path) -> None:
             process.kill()
         else:  # within the writing of a file
             process = start(command, out, faults=int(rng.integers(8, 200)))
-        process.communicate(timeout=300)
-        if process.returncode == 0:  # it ended before its kill: another, from the start
+        process.join(300)
+        if process.exitcode == 0:  # it ended before its kill: another, from the start
             shutil.rmtree(out)
             continue
-        assert process.returncode == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGKILL
         killed += 1
     assert killed == kills
     finish(command, out)
@@ -352,7 +362,13 @@ def test_a_command_killed_twenty_times_goes_on(command, tmp_path) -> None:
 
 def test_the_command_stops_on_sigterm_with_a_code_of_its_own(command, tmp_path) -> None:
     out = tmp_path / "stopped"
-    process = start(command, out, "train.epochs=10000")
+    more = ["train.epochs=10000", f"out={out}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snn_delays.cli.train", *command[1:], *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not (out / "metrics.jsonl").is_file() or not metrics(out):
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()
