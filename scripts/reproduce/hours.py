@@ -21,7 +21,7 @@ from snn_delays.cli.app import compose, quiet_libraries
 from snn_delays.cli.groups import groups
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
-from snn_delays.device import pick_device
+from snn_delays.device import autocast, pick_device, tensor_cores
 from snn_delays.nn import draw_network
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.schedules import sigma_at
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in known:
             parser.error(f"{name} is not one of {', '.join(known)}.")
         config = compose("train", [f"experiment={name}", f"device={options.device}"])
-        seconds = step_seconds(config, options.rounds)
+        with tensor_cores(config.precision):
+            seconds = step_seconds(config, options.rounds)
         steps = config.train.epochs * -(-TRAINING[config.data.name][0] // config.train.batch_size)
         hours = steps * seconds / 3600
         print(f"| {name} | {1000 * seconds:,.0f} | {steps:,} | {hours:.1f} |", flush=True)
@@ -69,6 +70,9 @@ def step_seconds(config: Config, rounds: int) -> float:
     x = (torch.rand(steps, size, config.data.channels) < RATE).float().to(device)
     y = torch.randint(classes, (size,), device=device)
     batch = Batch(x, y, y, np.arange(size))
+    if device.type == "cuda" and config.backend == "auto":  # as a run would
+        with autocast(config.precision, device):
+            network.set_backends(network.fastest_backends(x))
     times = []
     for _ in range(rounds + WARM_UP):
         started = time.perf_counter()

@@ -17,7 +17,7 @@ from torch import Tensor
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.device import bring
 
-SHARE = 0.4  # of the device's free memory that frames may fill
+SHARE = 0.25  # of a GPU's memory that frames of one kind, to train on or to choose by, may fill
 BLOCK = 1024  # samples brought over at a time
 
 
@@ -93,20 +93,26 @@ class ResidentLoader:
 Batches = Loader | ResidentLoader
 
 
-def on_device(loader: Loader) -> Batches:
+def on_device(loader: Loader, networks: int = 1) -> Batches:
     """The same batches, from the device where they fit."""
-    return ResidentLoader.of(loader) if fits(loader) else loader
+    return ResidentLoader.of(loader) if fits(loader, networks) else loader
 
 
-def fits(loader: Loader) -> bool:
+def fits(loader: Loader, networks: int = 1) -> bool:
     """Whether a loader's batches may come from its GPU: with room to spare, and made of frames.
 
-    Where waveforms are augmented, frames are made anew for each batch, by the loader.
+    Where waveforms are augmented, frames are made anew for each batch, by the loader. What memory
+    is free does not count, so that a run that goes on does so alike.
+
+    Args:
+        loader: the loader.
+        networks: that are trained at once, each with frames of its own.
     """
     if loader.device.type != "cuda" or loader.changes_waves:
         return False
-    free, _ = torch.cuda.mem_get_info(loader.device)
-    return math.prod(_shape(loader)) * loader.samples.dtype.itemsize <= SHARE * free
+    _, total = torch.cuda.mem_get_info(loader.device)
+    size = math.prod(_shape(loader)) * loader.samples.dtype.itemsize
+    return networks * size <= SHARE * total
 
 
 def _shape(loader: Loader) -> tuple[int, int, int]:

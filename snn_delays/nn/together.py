@@ -64,6 +64,7 @@ def forward(networks: Sequence[Network], x_TBSI: Tensor, masks_BSN: Tensor) -> T
     y_TBSK = _linears([network.readout.linear for network in networks], x_TBSI)
     # nothing in a plain readout is a network's own
     scores = networks[0].readout.scores(y_TBSK.flatten(1, 2))
+    functional.reset_net(networks[0].readout)  # or it would hold on to this pass of all networks
     return scores.unflatten(0, y_TBSK.shape[1:3])
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 SMALL = 1 << 20  # bytes; below, the allocator serves as well
 WASTE = 2  # a buffer may be this many times as large as wanted
 SPARE = 1.25  # all buffers together, over what was lent at once
+WORDS = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
 WINDOW = 1000  # requests after which a peak is forgotten, at the latest twice as many
 
 
@@ -88,3 +89,9 @@ class Pool:
 
 
 empty = Pool().empty
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out; libraries below torch have words of their own."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(word in str(error).lower() for word in WORDS)

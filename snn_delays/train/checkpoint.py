@@ -60,8 +60,8 @@ class Position:
         best_rank: its rank.
         metrics: the lines of metrics.jsonl.
         seconds: that the run has taken, in all its processes.
-        parts: what computed, a line for each stretch: backend, device, threads, torch, processes,
-            networks trained together, and the delayed layers' backends where they were timed.
+        parts: what computed, a line for each stretch: backend, device, GPU, threads, torch,
+            processes, networks trained together, and layers' backends where they were timed.
     """
 
     phase: str = "train"
@@ -80,6 +80,12 @@ class Position:
         """Of the delayed layers, where they were timed; else empty."""
         backends: list[str] = self.parts[-1].get("backends", []) if self.parts else []
         return backends
+
+    @property
+    def together(self) -> int:
+        """How many networks are trained at once."""
+        together: int = self.parts[-1].get("together", 1) if self.parts else 1
+        return together
 
     def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
         """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""

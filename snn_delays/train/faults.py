@@ -6,11 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from snn_delays.errors import UserError
-
-MEMORY_WORDS = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
+from snn_delays.ops.memory import is_out_of_memory
 
 
 @contextlib.contextmanager
@@ -43,15 +40,10 @@ def explained() -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{error.filename or 'A file'}: {error.strerror or error}.") from error
     except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+        if not is_out_of_memory(error):
             raise
         words = str(error).splitlines()[0] if str(error) else "of the host"
         raise UserError(
             f"Memory ran out ({words}); train with a lower train.batch_size or model.hidden in"
             " another out."
         ) from error
-
-
-def _is_memory(error: Exception) -> bool:
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(word in str(error).lower() for word in MEMORY_WORDS)

@@ -137,9 +137,10 @@ class Training:
         self.optimizers = build_optimizers(self.network, config.train)
         self._step = build_step(self.network, self.optimizers, config.precision, device)
         self.steps = padded_steps(config, plan.train)
-        self.loader = on_device(build_loader(config, plan.train, self.steps, device, training=True))
+        training = build_loader(config, plan.train, self.steps, device, training=True)
+        self.loader = on_device(training, position.together)
         self.selector = plan.select and on_device(
-            build_loader(config, plan.select, self.steps, device)
+            build_loader(config, plan.select, self.steps, device), position.together
         )
         self.sigma = sigma_at(position.epoch, config.train, config.model.layer_taps)
         self._best: dict[str, Any] | None = None
@@ -351,7 +352,7 @@ def train_epoch(
         tally.add(number, len(batch.numbers), together or step(batch))
         if waits and not skip_nonfinite:
             check(tally, loader, epoch)
-        progress.batch(epoch + 1, tally.glance())
+        progress.batch(epoch + 1, tally.glance)
         if after_batch is not None:
             after_batch(number + 1, tally)
     if not skip_nonfinite:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,8 +50,11 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def batch(self, epoch: int, sums: Sums) -> None:
+    def batch(self, epoch: int, glance: Callable[[], Sums]) -> None:
         """Show the running means of epoch ``epoch`` (from 1), from its sums so far."""
+        if self._bar.disable:
+            return
+        sums = glance()
         self._bar.set_description_str(f"{self._title} {epoch}/{self._epochs}", refresh=False)
         seen = max(sums.seen, 1)
         self._bar.set_postfix_str(

@@ -44,6 +44,7 @@ _CALLED = {
     "processes": "number of processes",
     "together": "number of seeds at once",
     "backends": "choice of backends",
+    "gpu": "GPU",
 }
 
 
@@ -160,11 +161,16 @@ def _timed_backends(config: Config, data: Data, network: Network, position: Posi
 
     A run keeps to what it began with. Nothing is timed where equal runs are to be equal to the bit.
     """
-    if config.backend != "auto" or config.train.deterministic or not _is_on_gpu(network):
+    if not _is_timed(config, network):
         return []
     x = _like_a_batch(config, data, network)
     with autocast(config.precision, x.device):
         return position.backends or from_first(lambda: network.fastest_backends(x))
+
+
+def _is_timed(config: Config, network: Network) -> bool:
+    on_gpu = _is_on_gpu(network)
+    return on_gpu and config.backend == "auto" and not config.train.deterministic
 
 
 def _is_on_gpu(network: Network) -> bool:
@@ -197,6 +203,7 @@ def _fit(
     if position.phase == "train":
         training = Training(config, plan, data.classes, device, folder, saved, position)
         position.chosen, saved = (yield from training.run()), None
+        del training  # and its frames on the GPU
         if config.train.protocol != "refit":
             return plan, position.chosen
         position = Position(
@@ -218,13 +225,14 @@ def _note_part(
     part = {
         "backend": config.backend,
         "device": device.type,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "processes": processes(),
         "together": together,
         "backends": [*backends],
     }
-    unsaid = {"processes": 1, "together": 1, "backends": []}  # of earlier versions
+    unsaid = {"processes": 1, "together": 1, "backends": [], "gpu": part["gpu"]}  # once
     before = {**unsaid, **position.parts[-1]} if position.parts else part
     changed = [_CALLED.get(k, k) for k in part if before[k] != part[k]]
     if changed:
@@ -263,7 +271,7 @@ def _describe_backend(config: Config, data: Data, network: Network) -> str:
     if reason:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
     chosen = network.describe_backend(x)
-    if config.precision == "mixed" and "fft" in chosen:
+    if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network):
         raise UserError(
             "precision=mixed changes nothing in backend=fft; take numba, matmul or dense."
         )

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from snn_delays.data.loaders import Batch
 from snn_delays.device import autocast
 from snn_delays.nn import Network
+from snn_delays.ops.recorded import Recorded
 from snn_delays.ops.sums import processes, sharing
-from snn_delays.train.graph import Recorded
 from snn_delays.train.guards import gradients_are_finite
 from snn_delays.train.optim import Optimizers
 from snn_delays.train.processes import add_up

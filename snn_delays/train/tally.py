@@ -77,7 +77,7 @@ class Tally:
         sizes, (loss, right, _) = self._sizes[good], rows[good].T
         return Sums(
             # one after the other, so that the sum is the same wherever a training was stopped
-            float(np.cumsum([before.loss, *(loss * sizes)])[-1]),
+            float(np.cumsum(np.append(before.loss, loss * sizes))[-1]),
             before.right + int(right.sum()),
             before.seen + int(sizes.sum()),
             before.skipped + int((rows[:, 2] == 0).sum()),

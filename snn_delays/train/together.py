@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from snn_delays.config import Config, validate
 from snn_delays.device import autocast, deterministic, pick_device, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.nn import Network, build_network, together
+from snn_delays.ops.recorded import Recorded
 from snn_delays.train.faults import explained
-from snn_delays.train.graph import Recorded
 from snn_delays.train.run import turns
 from snn_delays.train.signals import StopSignal
 from snn_delays.train.step import Outcome, Turn, Turns, move, settle, statistics
@@ -122,7 +123,7 @@ class _Run:
             except StopIteration as stop:
                 self.end = stop.value
             except Exception as error:
-                self.end = error
+                self.end = _without_frames(error)
         self.turn = turn
 
     def draw_masks(self) -> Tensor:
@@ -145,6 +146,16 @@ class _Run:
             yield
         finally:
             self._random = _random_state(self._device)
+
+
+def _without_frames(error: Exception) -> Exception:
+    """An error that lets go of what its frames hold, a network and its data; their lines stay."""
+    outermost = error.__traceback__  # is running, and cannot be cleared
+    link: BaseException | None = error.with_traceback(outermost and outermost.tb_next)
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

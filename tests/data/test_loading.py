@@ -79,18 +79,21 @@ def test_counts_beyond_a_byte_lie_on_the_device_as_numbers(spike_files, small_co
 
 
 def test_what_moves_to_a_gpu(samples, monkeypatch) -> None:
-    def fit(free, device="cuda", **options) -> bool:
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+    def fit(total, device="cuda", networks=1, **options) -> bool:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, total))
         data = DataConfig(augment=AugmentConfig(**options))
-        return fits(replace(loader(samples, 10), device=torch.device(device), augmented=data))
+        there = replace(loader(samples, 10), device=torch.device(device), augmented=data)
+        return fits(there, networks)
 
     size = samples.longest * 48 * 14  # bytes of all frames
-    assert fit(3 * size)
-    assert fit(3 * size, time_mask=3, cutmix=0.5)
-    assert not fit(2 * size)
-    assert not fit(3 * size, "cpu")
-    assert not fit(3 * size, roll_ms=10)
-    assert not fit(3 * size, speed=0.1)
+    assert fit(4 * size)
+    assert fit(4 * size, time_mask=3, cutmix=0.5)
+    assert not fit(4 * size - 1)
+    assert not fit(4 * size, "cpu")
+    assert not fit(4 * size, roll_ms=10)
+    assert not fit(4 * size, speed=0.1)
+    assert fit(8 * size, networks=2)
+    assert not fit(8 * size - 1, networks=2)
 
 
 def test_order_is_a_function_of_seed_and_epoch(samples) -> None:

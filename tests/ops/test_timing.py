@@ -43,6 +43,14 @@ def no_memory() -> None:
     raise torch.OutOfMemoryError("too large")
 
 
+def no_memory_for_cufft() -> None:
+    raise RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED")
+
+
+def broken() -> None:
+    raise RuntimeError("an illegal instruction")
+
+
 def nothing() -> None:
     pass
 
@@ -64,11 +72,14 @@ def test_the_quickest_is_chosen(change, quick, monkeypatch) -> None:
 def test_what_does_not_fit_is_left_out(change) -> None:
     change("dense", no_memory)
     change("matmul", nothing)
-    change("fft", no_memory)
+    change("fft", no_memory_for_cufft)
     assert fastest() == "matmul"
-    assert change.ran.count("dense") == 1
+    assert change.ran.count("dense") == change.ran.count("fft") == 1
     change("matmul", no_memory)
     with pytest.raises(torch.OutOfMemoryError, match="no memory for a layer"):
+        fastest()
+    change("dense", broken)
+    with pytest.raises(RuntimeError, match="illegal"):
         fastest()
 
 
@@ -80,8 +91,19 @@ def test_only_what_serves_is_tried(change) -> None:
         fastest()
     assert set(change.ran) == {"dense", "matmul"}
     change.ran.clear()
-    fastest(steps=4 * maps.MATRIX_LENGTH)
+    fastest(steps=2 * maps.MATRIX_LENGTH)
     assert set(change.ran) == {"dense", "fft"}
+
+
+def test_gradients_are_taken_as_in_training(change) -> None:
+    inside = []
+    x = torch.ones(6, 2, 3)
+    weight = torch.ones(4, 3, 1, requires_grad=True)
+    weight.register_hook(lambda g: inside.append(torch.is_autocast_enabled("cpu")))
+    with torch.autocast("cpu", torch.bfloat16):
+        timing.fastest_backend(x, weight, torch.ones(4, 3, 1), 1.3, taps=5)
+    assert inside == [False] * len(inside)
+    assert inside
 
 
 def test_gradients_and_random_state_stay_as_they_are() -> None:

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from snn_delays.errors import Interrupted, UserError
+from snn_delays.nn import Network
 from snn_delays.train import folder, loop
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
@@ -122,6 +123,43 @@ def test_every_way_to_compute_goes_on_exactly(backend, reference, monkeypatch) -
     config = reference(name="stopped")
     config.backend, config.resume = backend, "auto"
     train_for(6, config, monkeypatch)
+    train(config)
+    assert_same_run(whole.out, config.out)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here"),
+            ],
+        ),
+    ],
+)
+def test_a_device_goes_on_exactly(device, reference, monkeypatch) -> None:
+    whole, config = reference(), reference(name="stopped")
+    for each in (whole, config):
+        each.device, each.resume = device, "auto"
+    train(whole)
+    if device == "cuda":  # what was timed for one run is to hold for the other
+        backends = json.loads(Path(whole.out, "result.json").read_text())["parts"][0]["backends"]
+        monkeypatch.setattr(Network, "fastest_backends", lambda network, x: backends)
+    real, left = training_step.move, [7]  # in the second epoch
+
+    def move(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Enough
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_step, "move", move)
+        with pytest.raises(Enough):
+            train(config)
     train(config)
     assert_same_run(whole.out, config.out)
 

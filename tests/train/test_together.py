@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
 import signal
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from snn_delays.data.loaders import Batch, Loader
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.nn import build_network
 from snn_delays.ops import gpu
-from snn_delays.train import together
+from snn_delays.train import loop, together
 from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
@@ -137,6 +139,7 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
     batch = JointBatch(x, y, y, torch.stack(masks, 1))
     networks = [turn.network for turn in joint]
     found = find_joint_gradients(networks, batch, "float64")
+    assert all(network.readout.neuron.v_seq is None for network in networks)  # holds no pass
     for turn, outcome in zip(joint, found, strict=True):
         move(turn.network, turn.optimizers, outcome)
     for a, b, one, other in zip(lone, joint, outcomes, found, strict=True):
@@ -243,6 +246,24 @@ def test_a_seed_leaves_out_a_batch_by_itself(seed, spoilt) -> None:
     for a, b in zip(lone, joint, strict=True):
         assert_near_runs(a, b)
     assert [metrics(c.out)[1].get("skipped_batches") for c in joint] == [None, 1, None]
+
+
+@pytest.mark.parametrize("failing", [0, 2])
+def test_nothing_is_held_for_a_seed_that_fails(failing, seed, monkeypatch) -> None:
+    joint, drawn = seeds(seed, "at_once"), []
+
+    def draw(config, classes, real=loop.draw_network):
+        network = real(config, classes)
+        drawn.append(weakref.ref(network))
+        if config.seed == joint[failing].seed:
+            network.readout.linear.weight.data.fill_(torch.nan)
+        return network
+
+    monkeypatch.setattr(loop, "draw_network", draw)
+    ends = train_together(joint)
+    assert [isinstance(end, UserError) for end in ends] == [n == failing for n in range(3)]
+    gc.collect()
+    assert [network() for network in drawn] == [None] * 3
 
 
 def test_a_bug_in_the_joint_step_leaves_every_folder_free(seed, monkeypatch) -> None:

@@ -11,16 +11,25 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from snn_delays.ops.delay import MATRIX_LENGTH, delayed_linear
+from snn_delays.ops.memory import is_out_of_memory
+from snn_delays.ops.recorded import Recorded
 from snn_delays.ops.spectral import half_products, make_plan
+from snn_delays.ops.sums import processes
 from snn_delays.ops.taps import Sigma
 
 ROUNDS = 5
 CALLS = 4  # in a round, so that a GPU is waited for once
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """A batch that holds none, for steps whose tensors are always the same."""
 
 
 def fastest_backend(
@@ -28,8 +37,9 @@ def fastest_backend(
 ) -> str:
     """The portable backend with the least median duration, forward and back; they run by turns.
 
-    One for which memory does not suffice is left out. Arguments are those of ``delayed_linear``;
-    gradients of all that require one are computed.
+    On a GPU steps are recorded, where those of training are. A backend for which memory does not
+    suffice is left out. Arguments are those of ``delayed_linear``; gradients of all that require
+    one are computed.
 
     Returns:
         "dense", "matmul" or "fft".
@@ -43,38 +53,46 @@ def fastest_backend(
         y = delayed_linear(
             x, weight, delay, sigma, taps=taps, extra_steps=extra_steps, backend=backend
         )
-        torch.autograd.grad(y, leaves, torch.ones_like(y))
+        with torch.autocast(x.device.type, enabled=False):  # as training goes back
+            torch.autograd.grad(y, leaves, torch.ones_like(y))
 
     length = make_plan(x.shape[0], taps, extra_steps).length
     names = _candidates(taps, length, half_products(x))
-    steps = {name: functools.partial(step, name) for name in names}
-    seconds = {name: [_duration(step, x.device)] for name, step in steps.items()}  # warms up
-    for _ in range(ROUNDS):
-        for name, step_by in steps.items():
-            if seconds[name][0] < math.inf:
-                seconds[name].append(_duration(step_by, x.device))
-    medians = {name: statistics.median(s[1:] or s) for name, s in seconds.items()}
-    if min(medians.values()) == math.inf:
+    steps = {name: _as_in_training(functools.partial(step, name), x.device) for name in names}
+    warm_up = {name: _duration(step, x.device) for name, step in steps.items()}
+    left = {name: step for name, step in steps.items() if warm_up[name] < math.inf}
+    if not left:
         raise torch.OutOfMemoryError("There is no memory for a layer of these sizes.")
-    return min(medians, key=lambda name: medians[name])
+    rounds = [{name: _duration(left[name], x.device) for name in left} for _ in range(ROUNDS)]
+    return min(left, key=lambda name: statistics.median(seconds[name] for seconds in rounds))
 
 
 def _candidates(taps: int, length: int, half: bool) -> list[str]:
     if taps == 1:
         return ["dense"]
-    matmul = ["matmul"] if length <= 4 * MATRIX_LENGTH else []
+    matmul = ["matmul"] if length <= 2 * MATRIX_LENGTH else []
     return ["dense", *matmul, *([] if half else ["fft"])]  # which makes no products in bfloat16
 
 
-def _duration(step: Callable[[], object], device: torch.device) -> float:
+def _as_in_training(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    if device.type != "cuda" or processes() > 1:
+        return step
+    recorded: Recorded[_Nothing, None] = Recorded(lambda nothing: step(), [])
+    return lambda: recorded(_Nothing())
+
+
+def _duration(step: Callable[[], None], device: torch.device) -> float:
+    """Of some calls, in seconds; without end where memory ran out."""
     try:
         _wait(device)
         started = time.perf_counter()
         for _ in range(CALLS):
             step()
         _wait(device)
-    except torch.OutOfMemoryError:
-        return math.inf
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return math.inf
+        raise
     return time.perf_counter() - started
 
 

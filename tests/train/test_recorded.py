@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
+from snn_delays.device import tensor_cores
 from snn_delays.nn import DelayedLinear, build_network
-from snn_delays.ops import compiled, gpu
-from snn_delays.train import graph
-from snn_delays.train.graph import Recorded
+from snn_delays.ops import compiled, gpu, recorded
+from snn_delays.ops.recorded import Recorded
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import Outcome, build_step, take_step
@@ -152,7 +152,7 @@ def test_a_recorded_training_is_the_plain_one(graphs, backend) -> None:
 
 
 def test_shapes_beyond_the_most_are_not_recorded(graphs, monkeypatch) -> None:
-    monkeypatch.setattr(graph, "MOST", 1)
+    monkeypatch.setattr(recorded, "MOST", 1)
     network, optimizers, batches = made()
     step = build_step(network, optimizers, "float32", torch.device("cuda"))
     for batch in [*batches, *batches[-2:]]:
@@ -214,16 +214,22 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees
 
 @pytest.mark.gpu
 @needs_gpu
-def test_cuda_graphs_train_as_single_launches_do() -> None:
+@pytest.mark.parametrize("backend", ["matmul", "dense", "fft"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "mixed"])
+def test_cuda_graphs_train_as_single_launches_do(backend, precision, monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     states = []
-    for recorded in (True, False):
-        network, optimizers, batches = made("cuda")
-        torch.cuda.manual_seed(0)
-        step = build_step(network, optimizers, "float32", torch.device("cuda"))
-        if not recorded:
-            step = partial(take_step, network, optimizers, precision="float32")
-        losses = trained(batches, step, network, optimizers)
-        states.append([*losses, *network.state_dict().values()])
+    for plain in (False, True):
+        network, optimizers, batches = made("cuda", backend)
+        batches[2] = replace(batches[2], x=batches[2].x * float("inf"))
+        step = build_step(network, optimizers, precision, torch.device("cuda"))
+        if plain:
+            step = partial(take_step, network, optimizers, precision=precision)
+        with tensor_cores(precision):
+            found = [
+                numbers.nan_to_num() for numbers in trained(batches, step, network, optimizers)
+            ]
+        states.append([*found, *network.state_dict().values()])
     for one, other in zip(*states, strict=True):
         assert torch.equal(one, other)
 

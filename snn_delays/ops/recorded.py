@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -75,6 +76,7 @@ class Recorded(Generic[B, T]):
 
     def _record(self, batch: B) -> _Recording[B, T]:
         batch = replace(batch, **{name: t.clone() for name, t in _tensors(batch).items()})
+        gc.collect()  # what is left of an earlier pass would tie this one to that one's stream
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(
             graph,
