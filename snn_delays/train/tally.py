@@ -1,4 +1,4 @@
-"""Running sums of an epoch."""
+"""What the batches of an epoch gave: a row for each, where it was computed, and their sums."""
 
 from __future__ import annotations
 

@@ -439,6 +439,19 @@ def test_a_run_keeps_to_the_backends_that_were_timed(small_config, monkeypatch) 
     assert len(used) == 5  # the network described and that trained, twice; and the refit's
 
 
+def test_mixed_precision_is_not_refused_for_what_is_not_taken(small_config, monkeypatch) -> None:
+    config = small_config(epochs=1)
+    config.precision = "mixed"
+    rule = Network.describe_backend  # as for a long sequence
+    monkeypatch.setattr(
+        Network, "describe_backend", lambda n, x: rule(n, x).replace("numba", "fft")
+    )
+    with pytest.raises(UserError, match="changes nothing in backend=fft"):
+        train(config)
+    monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
+    assert set(train(config)["parts"][0]["backends"]) <= {"dense", "matmul"}
+
+
 @pytest.mark.parametrize("setting", ["backend", "deterministic", "device"])
 def test_backends_are_not_timed_where_they_are_given(setting, small_config, monkeypatch) -> None:
     config = small_config(epochs=1, deterministic=setting == "deterministic")
