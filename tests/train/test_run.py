@@ -442,10 +442,7 @@ def test_a_run_keeps_to_the_backends_that_were_timed(small_config, monkeypatch) 
 def test_mixed_precision_is_not_refused_for_what_is_not_taken(small_config, monkeypatch) -> None:
     config = small_config(epochs=1)
     config.precision = "mixed"
-    rule = Network.describe_backend  # as for a long sequence
-    monkeypatch.setattr(
-        Network, "describe_backend", lambda n, x: rule(n, x).replace("numba", "fft")
-    )
+    monkeypatch.setattr("snn_delays.nn.network.choose_backend", lambda *sizes: "fft")  # if long
     with pytest.raises(UserError, match="changes nothing in backend=fft"):
         train(config)
     monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
