@@ -55,7 +55,7 @@ class LayerOperations:
         zero_synapses: those of weight 0.
         weights: numbers to store; those that a mask removes are not.
         delays: the same, where delays are learned or fixed; else they need no storing.
-        footprint_bytes: of all parameters and buffers, as they lie in the torch module.
+        footprint_bytes: of all parameters and buffers that a checkpoint holds, as torch has them.
         accumulator_bytes: of a ring buffer of sums yet to arrive: outputs x taps float32.
         history_bytes: of the alternative, the inputs of the last ``taps`` steps: inputs x taps, a
             bit each where all inputs given are 0 or 1, else a float32 each.
@@ -206,5 +206,4 @@ def _among(x: Tensor, *values: int) -> bool:
 
 
 def _footprint(module: nn.Module) -> int:
-    tensors = [*module.parameters(), *module.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(t.numel() * t.element_size() for t in module.state_dict().values())
