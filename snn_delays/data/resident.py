@@ -16,8 +16,9 @@ from torch import Tensor
 
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.device import bring
+from snn_delays.ops.sums import in_turns
 
-SHARE = 0.25  # of a GPU's memory that frames of one kind, to train on or to choose by, may fill
+SHARE = 0.4  # of the device's free memory that frames may fill
 BLOCK = 1024  # samples brought over at a time
 
 
@@ -93,26 +94,30 @@ class ResidentLoader:
 Batches = Loader | ResidentLoader
 
 
-def on_device(loader: Loader, networks: int = 1) -> Batches:
-    """The same batches, from the device where they fit."""
-    return ResidentLoader.of(loader) if fits(loader, networks) else loader
-
-
-def fits(loader: Loader, networks: int = 1) -> bool:
-    """Whether a loader's batches may come from its GPU: with room to spare, and made of frames.
-
-    Where waveforms are augmented, frames are made anew for each batch, by the loader. What memory
-    is free does not count, so that a run that goes on does so alike.
+def on_device(loader: Loader, before: bool | None = None) -> Batches:
+    """The same batches, from the device where they fit.
 
     Args:
         loader: the loader.
-        networks: that are trained at once, each with frames of its own.
+        before: of a run that goes on, whether they came from a device: then they do so again, since
+            a GPU augments by numbers of its own.
+    """
+    if loader.device.type != "cuda":
+        return loader
+    # of several processes, all draw alike
+    resident = all(in_turns([fits(loader)])) if before is None else before
+    return ResidentLoader.of(loader) if resident else loader
+
+
+def fits(loader: Loader) -> bool:
+    """Whether a loader's batches may come from its GPU: with room to spare, and made of frames.
+
+    Where waveforms are augmented, frames are made anew for each batch, by the loader.
     """
     if loader.device.type != "cuda" or loader.changes_waves:
         return False
-    _, total = torch.cuda.mem_get_info(loader.device)
-    size = math.prod(_shape(loader)) * loader.samples.dtype.itemsize
-    return networks * size <= SHARE * total
+    free, _ = torch.cuda.mem_get_info(loader.device)
+    return math.prod(_shape(loader)) * loader.samples.dtype.itemsize <= SHARE * free
 
 
 def _shape(loader: Loader) -> tuple[int, int, int]:

@@ -91,7 +91,12 @@ class Pool:
 empty = Pool().empty
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out; libraries below torch have words of their own."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it came of, says that memory ran out.
+
+    Libraries below torch have words of their own for it.
+    """
+    cause = error.__cause__ or error.__context__
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(word in str(error).lower() for word in WORDS)
+    said = known or any(word in str(error).lower() for word in WORDS)
+    return said or (cause is not None and is_out_of_memory(cause))

@@ -43,13 +43,16 @@ class Recorded(Generic[B, T]):
     Args:
         find: of a batch; it must not wait for the GPU.
         parameters: whose gradients it finds.
+        pool: memory of the recordings, which others may share that leave nothing in it.
     """
 
-    def __init__(self, find: Callable[[B], T], parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, find: Callable[[B], T], parameters: Sequence[nn.Parameter], pool: Any = None
+    ) -> None:
         self._find, self._parameters = find, parameters
         self._ran: set[tuple[Size, ...]] = set()
         self._recordings: dict[tuple[Size, ...], _Recording[B, T]] = {}
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool = torch.cuda.graph_pool_handle() if pool is None else pool
 
     def __call__(self, batch: B) -> T:
         """Find the gradients of a batch."""
@@ -78,10 +81,13 @@ class Recorded(Generic[B, T]):
         batch = replace(batch, **{name: t.clone() for name, t in _tensors(batch).items()})
         gc.collect()  # what is left of an earlier pass would tie this one to that one's stream
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            graph,
-            pool=self._pool,
-            capture_error_mode="thread_local",  # another thread makes batches meanwhile
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),  # to come back to, should this fail
+            torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                capture_error_mode="thread_local",  # another thread makes batches meanwhile
+            ),
         ):
             outcome = self._find(batch)
         return _Recording(graph, batch, outcome, [p.grad for p in self._parameters])

@@ -61,7 +61,8 @@ class Position:
         metrics: the lines of metrics.jsonl.
         seconds: that the run has taken, in all its processes.
         parts: what computed, a line for each stretch: backend, device, GPU, threads, torch,
-            processes, networks trained together, and layers' backends where they were timed.
+            processes, networks trained together, layers' backends where they were timed, and
+            whether the data of each phase lie on the GPU.
     """
 
     phase: str = "train"
@@ -82,10 +83,10 @@ class Position:
         return backends
 
     @property
-    def together(self) -> int:
-        """How many networks are trained at once."""
-        together: int = self.parts[-1].get("together", 1) if self.parts else 1
-        return together
+    def resident(self) -> dict[str, bool]:
+        """Of each phase, whether its training data lie on the GPU; to be added to."""
+        resident: dict[str, bool] = self.parts[-1].get("resident", {}) if self.parts else {}
+        return resident
 
     def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
         """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""

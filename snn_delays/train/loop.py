@@ -19,7 +19,7 @@ from torch import Tensor
 
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch, Loader, Samples
-from snn_delays.data.resident import Batches, on_device
+from snn_delays.data.resident import Batches, ResidentLoader, on_device
 from snn_delays.data.splits import sort_names
 from snn_delays.device import pick_dtype
 from snn_delays.errors import Interrupted, UserError
@@ -138,9 +138,10 @@ class Training:
         self._step = build_step(self.network, self.optimizers, config.precision, device)
         self.steps = padded_steps(config, plan.train)
         training = build_loader(config, plan.train, self.steps, device, training=True)
-        self.loader = on_device(training, position.together)
+        self.loader = on_device(training, position.resident.get(plan.title))
+        position.resident[plan.title] = isinstance(self.loader, ResidentLoader)
         self.selector = plan.select and on_device(
-            build_loader(config, plan.select, self.steps, device), position.together
+            build_loader(config, plan.select, self.steps, device)
         )
         self.sigma = sigma_at(position.epoch, config.train, config.model.layer_taps)
         self._best: dict[str, Any] | None = None

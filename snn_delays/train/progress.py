@@ -51,7 +51,12 @@ class Progress:
         self._bar.close()
 
     def batch(self, epoch: int, glance: Callable[[], Sums]) -> None:
-        """Show the running means of epoch ``epoch`` (from 1), from its sums so far."""
+        """Show the running means of epoch ``epoch``.
+
+        Args:
+            epoch: from 1.
+            glance: its sums so far; asked for only where there is a bar.
+        """
         if self._bar.disable:
             return
         sums = glance()

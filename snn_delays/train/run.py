@@ -103,16 +103,16 @@ def turns(
         print(f"{out}/ holds a finished run; this is its result.", flush=True)
         return {**found, "out": str(out)}
     config = resolved(config, out, device.type)
-    data, network = first_then_others(lambda: _prepare(config, device))
+    data, network = first_then_others(lambda: _prepare(config, device, together))
     with opened(config, data, out, stop) as (folder, saved):
         position = Position(**saved["position"]) if saved else Position()
-        backends = _timed_backends(config, data, network, position) if together == 1 else []
+        backends = _timed_backends(config, data, network, position, together)
         _note_part(position, config, device, together, backends)
         if backends:
             network.set_backends(backends)
         print(
             f"{config.name}: {count_parameters(network):,} parameters, delays"
-            f" {config.model.delays}; {_describe_backend(config, data, network)}"
+            f" {config.model.delays}; {_describe_backend(config, data, network, together)}"
             f"{_describe_company(together)}\n"
             f"{_describe_data(config, data)}\n"
             f"{_describe_position(position)} {out}/",
@@ -148,29 +148,31 @@ def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | 
     return out, read_result(out)
 
 
-def _prepare(config: Config, device: torch.device) -> tuple[Data, Network]:
+def _prepare(config: Config, device: torch.device, together: int) -> tuple[Data, Network]:
     """The data, and the network as it would be drawn, which can be computed as asked."""
     data = load_data(config)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
-    _describe_backend(config, data, network)
+    _describe_backend(config, data, network, together)
     return data, network
 
 
-def _timed_backends(config: Config, data: Data, network: Network, position: Position) -> list[str]:
+def _timed_backends(
+    config: Config, data: Data, network: Network, position: Position, together: int
+) -> list[str]:
     """On a GPU the backend that each delayed layer trains soonest with; elsewhere empty.
 
     A run keeps to what it began with. Nothing is timed where equal runs are to be equal to the bit.
     """
-    if not _is_timed(config, network):
+    if not _is_timed(config, network, together):
         return []
     x = _like_a_batch(config, data, network)
     with autocast(config.precision, x.device):
         return position.backends or from_first(lambda: network.fastest_backends(x))
 
 
-def _is_timed(config: Config, network: Network) -> bool:
-    on_gpu = _is_on_gpu(network)
-    return on_gpu and config.backend == "auto" and not config.train.deterministic
+def _is_timed(config: Config, network: Network, together: int) -> bool:
+    chosen = config.backend != "auto" or config.train.deterministic or together > 1
+    return not chosen and _is_on_gpu(network)
 
 
 def _is_on_gpu(network: Network) -> bool:
@@ -231,9 +233,12 @@ def _note_part(
         "processes": processes(),
         "together": together,
         "backends": [*backends],
+        "resident": {**position.resident},
     }
-    unsaid = {"processes": 1, "together": 1, "backends": [], "gpu": part["gpu"]}  # once
-    before = {**unsaid, **position.parts[-1]} if position.parts else part
+    of_earlier_versions = {
+        "processes": 1, "together": 1, "backends": [], "gpu": part["gpu"], "resident": {},
+    }  # fmt: skip
+    before = {**of_earlier_versions, **position.parts[-1]} if position.parts else part
     changed = [_CALLED.get(k, k) for k in part if before[k] != part[k]]
     if changed:
         log.warning(
@@ -260,7 +265,7 @@ def _plan(config: Config, data: Data) -> Plan:
     return Plan("train", data.train, data.valid, "valid", epochs)
 
 
-def _describe_backend(config: Config, data: Data, network: Network) -> str:
+def _describe_backend(config: Config, data: Data, network: Network, together: int = 1) -> str:
     """What will compute, and with which threads.
 
     Raises:
@@ -271,7 +276,7 @@ def _describe_backend(config: Config, data: Data, network: Network) -> str:
     if reason:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
     chosen = network.describe_backend(x)
-    if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network):
+    if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network, together):
         raise UserError(
             "precision=mixed changes nothing in backend=fft; take numba, matmul or dense."
         )

@@ -151,10 +151,15 @@ class _Run:
 def _without_frames(error: Exception) -> Exception:
     """An error that lets go of what its frames hold, a network and its data; their lines stay."""
     outermost = error.__traceback__  # is running, and cannot be cleared
-    link: BaseException | None = error.with_traceback(outermost and outermost.tb_next)
-    while link is not None:
-        traceback.clear_frames(link.__traceback__)
-        link = link.__cause__ or link.__context__
+    error = error.with_traceback(outermost and outermost.tb_next)
+    waiting: list[BaseException | None] = [error]
+    seen: list[BaseException] = []
+    while waiting:
+        link = waiting.pop()
+        if link is not None and link not in seen:
+            traceback.clear_frames(link.__traceback__)
+            seen.append(link)
+            waiting += [link.__cause__, link.__context__]
     return error
 
 

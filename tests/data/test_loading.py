@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from snn_delays.config import AugmentConfig, Config, DataConfig, SyntheticConfig
-from snn_delays.data import sources
+from snn_delays.data import resident, sources
 from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.resident import ResidentLoader, fits
@@ -79,21 +79,31 @@ def test_counts_beyond_a_byte_lie_on_the_device_as_numbers(spike_files, small_co
 
 
 def test_what_moves_to_a_gpu(samples, monkeypatch) -> None:
-    def fit(total, device="cuda", networks=1, **options) -> bool:
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, total))
+    def fit(free, device="cuda", **options) -> bool:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 10 * free))
         data = DataConfig(augment=AugmentConfig(**options))
-        there = replace(loader(samples, 10), device=torch.device(device), augmented=data)
-        return fits(there, networks)
+        return fits(replace(loader(samples, 10), device=torch.device(device), augmented=data))
 
     size = samples.longest * 48 * 14  # bytes of all frames
-    assert fit(4 * size)
-    assert fit(4 * size, time_mask=3, cutmix=0.5)
-    assert not fit(4 * size - 1)
-    assert not fit(4 * size, "cpu")
-    assert not fit(4 * size, roll_ms=10)
-    assert not fit(4 * size, speed=0.1)
-    assert fit(8 * size, networks=2)
-    assert not fit(8 * size - 1, networks=2)
+    assert fit(3 * size)
+    assert fit(3 * size, time_mask=3, cutmix=0.5)
+    assert not fit(2 * size)
+    assert not fit(3 * size, "cpu")
+    assert not fit(3 * size, roll_ms=10)
+    assert not fit(3 * size, speed=0.1)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("room", [True, False])
+@pytest.mark.parametrize("before", [None, True, False])
+def test_a_run_that_goes_on_has_its_frames_where_they_were(
+    device, room, before, samples, monkeypatch
+) -> None:
+    monkeypatch.setattr(resident, "fits", lambda loader: room)
+    monkeypatch.setattr(ResidentLoader, "of", lambda loader: "on the device")
+    there = replace(loader(samples, 10), device=torch.device(device))
+    expected = device == "cuda" and (room if before is None else before)
+    assert (resident.on_device(there, before) == "on the device") == expected
 
 
 def test_order_is_a_function_of_seed_and_epoch(samples) -> None:

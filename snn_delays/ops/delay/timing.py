@@ -10,8 +10,9 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from snn_delays.ops.taps import Sigma
 
 ROUNDS = 5
 CALLS = 4  # in a round, so that a GPU is waited for once
+
+Step: TypeAlias = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ def fastest_backend(
 
     length = make_plan(x.shape[0], taps, extra_steps).length
     names = _candidates(taps, length, half_products(x))
-    steps = {name: _as_in_training(functools.partial(step, name), x.device) for name in names}
+    if len(names) == 1:
+        return names[0]
+    steps = _as_in_training({name: functools.partial(step, name) for name in names}, x.device)
     warm_up = {name: _duration(step, x.device) for name, step in steps.items()}
     left = {name: step for name, step in steps.items() if warm_up[name] < math.inf}
     if not left:
@@ -74,14 +79,20 @@ def _candidates(taps: int, length: int, half: bool) -> list[str]:
     return ["dense", *matmul, *([] if half else ["fft"])]  # which makes no products in bfloat16
 
 
-def _as_in_training(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+def _as_in_training(steps: Mapping[str, Step], device: torch.device) -> Mapping[str, Step]:
+    """Recorded, where training records; in one pool, so that none keeps memory from another."""
     if device.type != "cuda" or processes() > 1:
-        return step
-    recorded: Recorded[_Nothing, None] = Recorded(lambda nothing: step(), [])
+        return steps
+    pool = torch.cuda.graph_pool_handle()
+    return {name: _recorded(step, pool) for name, step in steps.items()}
+
+
+def _recorded(step: Step, pool: Any) -> Step:
+    recorded: Recorded[_Nothing, None] = Recorded(lambda nothing: step(), [], pool)
     return lambda: recorded(_Nothing())
 
 
-def _duration(step: Callable[[], None], device: torch.device) -> float:
+def _duration(step: Step, device: torch.device) -> float:
     """Of some calls, in seconds; without end where memory ran out."""
     try:
         _wait(device)
