@@ -220,8 +220,8 @@ def _note_part(
     position: Position,
     config: Config,
     device: torch.device,
-    together: int = 1,
-    backends: Sequence[str] = (),
+    together: int,
+    backends: Sequence[str],
 ) -> None:
     """Note what computes from here on; say where it is not what computed before."""
     part = {
@@ -265,7 +265,7 @@ def _plan(config: Config, data: Data) -> Plan:
     return Plan("train", data.train, data.valid, "valid", epochs)
 
 
-def _describe_backend(config: Config, data: Data, network: Network, together: int = 1) -> str:
+def _describe_backend(config: Config, data: Data, network: Network, together: int) -> str:
     """What will compute, and with which threads.
 
     Raises:

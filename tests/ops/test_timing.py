@@ -95,7 +95,7 @@ def test_only_what_serves_is_tried(change) -> None:
     assert set(change.ran) == {"dense", "fft"}
 
 
-def test_gradients_are_taken_as_in_training(change) -> None:
+def test_gradients_are_taken_as_in_training() -> None:
     inside = []
     x = torch.ones(6, 2, 3)
     weight = torch.ones(4, 3, 1, requires_grad=True)

@@ -414,7 +414,7 @@ def test_the_log_says_why_a_gpu_is_slower_than_it_could_be(small_config, monkeyp
     config = small_config()
     network = build_network(config, 3).to("meta")  # a device that is not the CPU
     monkeypatch.setattr(gpu, "triton", None)
-    assert run._describe_backend(config, load_data(config), network).endswith(
+    assert run._describe_backend(config, load_data(config), network, 1).endswith(
         f"; slower: {gpu.MISSING}"
     )
 
