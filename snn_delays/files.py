@@ -19,6 +19,12 @@ PART = ".part"  # what a killed process leaves behind ends so
 STALE = 24 * 3600.0  # seconds after which such a file is nobody's
 
 
+def user_cache() -> Path:
+    """The folder in the user's cache folder for what can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "snn_delays"
+
+
 class Locked(Exception):
     """Another process holds the lock; its number, where known."""
 

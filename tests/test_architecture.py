@@ -13,6 +13,7 @@ LAYERS = (
     "files",
     "config",
     "device",
+    "runtime",
     "ops",
     "nn",
     "data",
@@ -28,7 +29,7 @@ ONLY_PLACE = {
     "wandb": {"train/tracking.py"},
     "hydra": {"cli/app.py", "cli/launch.py"},
     "omegaconf": {"cli/app.py", "cli/launch.py"},
-    "numba": {"ops/compiled.py", "ops/vectors.py"},
+    "numba": {"ops/compiled.py", "runtime/kernel_cache.py", "ops/vectors.py"},
     "llvmlite": {"ops/compiled.py", "ops/vectors.py"},
     "triton": {"ops/gpu.py"},
 }
@@ -71,7 +72,11 @@ def test_ops_import_torch_and_numpy_alone() -> None:
     allowed = {"torch", "numpy", *sys.stdlib_module_names}
     for name, path in modules():
         if name.startswith("ops/"):
-            outside = {m for m in imports(path) if not m.startswith("snn_delays.ops.")}
+            outside = {
+                m
+                for m in imports(path)
+                if not m.startswith(("snn_delays.ops.", "snn_delays.runtime."))
+            }
             places = {m.split(".")[0] for m in outside} - ONLY_PLACE.keys()
             assert places <= allowed, name
 

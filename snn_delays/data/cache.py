@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,14 +21,14 @@ from snn_delays.config import DataConfig
 from snn_delays.data.recordings import Source
 from snn_delays.data.store import MAGIC, Damaged, StoreFile, write_store
 from snn_delays.errors import UserError
+from snn_delays.files import user_cache
 
 
 def cache_folder(data: DataConfig) -> Path:
     """Where prepared data lies: data.cache, or snn_delays in the user's cache folder."""
     if data.cache is not None:
         return Path(data.cache).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "snn_delays"
+    return user_cache()
 
 
 @dataclass

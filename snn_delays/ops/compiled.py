@@ -7,7 +7,6 @@ jobs as torch has threads, on the same OpenMP threads where torch and numba shar
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import sys
 import threading
@@ -24,6 +23,8 @@ try:
     from llvmlite import binding as llvm
     from numba import prange
     from numba.core import event
+
+    from snn_delays.runtime import kernel_cache
 except ImportError as error:  # the portable implementations serve
     numba = None
     prange = range
@@ -82,7 +83,7 @@ class Kernel:
     def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
         functools.update_wrapper(self, function)
         self.parallel = _compile(function, parallel=True, fastmath=fastmath)
-        # numba's cache tells functions apart by name, not by options
+        # two kernels of one name could share symbols where both come from numba's cache
         serial = types.FunctionType(function.__code__, function.__globals__)
         serial.__module__ = function.__module__
         serial.__qualname__ = serial.__name__ = f"{function.__name__}_serial"
@@ -121,21 +122,10 @@ def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     if numba is None:
         return function
     _prepare()
-    # numba's cache looks at a function's own file; what it calls may have changed in another
-    function.__qualname__ = f"{function.__qualname__}_{_digest()}"
-    try:
-        return numba.njit(cache=True, **OPTIONS, **options)(function)
-    except RuntimeError:  # no folder to keep the compiled code in; compile in every process
-        return numba.njit(**OPTIONS, **options)(function)
-
-
-@functools.cache
-def _digest() -> str:
-    """Of all that compiled code is made from."""
-    text = repr((OPTIONS, LLVM_OPTIONS)).encode()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        text += path.read_bytes()
-    return hashlib.sha256(text).hexdigest()[:8]
+    dispatcher = numba.njit(**OPTIONS, **options)(function)
+    shaping = {**OPTIONS, **options, "fastmath": sorted(options["fastmath"] or ())}
+    kernel_cache.keep(dispatcher, repr((shaping, LLVM_OPTIONS)))
+    return dispatcher
 
 
 @functools.cache

@@ -1,0 +1,1 @@
+"""State of a process: what computes here, and what it keeps."""

@@ -1,0 +1,171 @@
+# mypy: allow-untyped-defs
+"""Where numba keeps compiled kernels: one file each, in the user's cache folder.
+
+A file's name carries everything that shapes its kernel: the source of the kernel's module and of
+the modules of this package that it imports, without comments, docstrings and line numbers; the
+compiler's options; the types of the arguments; the processor. So a new clone compiles nothing anew
+that an old one compiled. A file that is damaged or cannot be written is never an error: the kernel
+is compiled again.
+
+Kept kernels are code that runs, so a folder that others can write to is not used.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching
+from numba.core.serialize import dumps
+
+from snn_delays.files import replace_file, user_cache
+
+PACKAGE = __name__.partition(".")[0]
+MACHINERY = f"{PACKAGE}.ops.compiled"
+DIGEST = 32  # bytes of SHA-256, in front of every file
+
+
+def keep(dispatcher: Any, options: str) -> None:
+    """Let a dispatcher of numba keep what it compiles, where a folder for it can be had.
+
+    Args:
+        dispatcher: what ``numba.njit`` returned.
+        options: everything besides the source that shapes the code, as text.
+    """
+    folder = _folder()
+    if folder is not None:
+        dispatcher._cache = _KernelCache(dispatcher.py_func, folder, options)
+
+
+@functools.cache
+def _folder() -> Path | None:
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    folder = Path(chosen).absolute() if chosen else user_cache() / "kernels"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK) and _is_private(folder)
+    except OSError:
+        return None
+    return folder if usable else None
+
+
+def _is_private(folder: Path) -> bool:
+    if not hasattr(os, "geteuid"):  # Windows keeps the user's folders from others
+        return True
+    status = folder.stat()
+    writable_by_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == os.geteuid() and not writable_by_others
+
+
+class _Locator(caching._CacheLocator):
+    """Numba asks it for a folder; ``_KernelFiles`` is what reads and writes."""
+
+    def __init__(self, py_file):
+        self._py_file = py_file  # numba's warnings name it
+
+    def get_cache_path(self):
+        return str(_folder())
+
+    def get_source_stamp(self):
+        return ""
+
+    def get_disambiguator(self):
+        return ""
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls(py_file)
+
+
+class _Implementation(caching.CompileResultCacheImpl):
+    _locator_classes = [_Locator]  # noqa: RUF012
+
+
+class _KernelCache(caching.FunctionCache):
+    _impl_class = _Implementation
+
+    def __init__(self, function, folder, options):
+        super().__init__(function)
+        name = f"{function.__module__}.{function.__qualname__}"
+        text = f"{name} {sys.version} {numba.__version__} {options}".encode()
+        shape = hashlib.sha256(text + source_digest(function.__module__)).hexdigest()
+        self._cache_file = _KernelFiles(folder, function.__name__, shape)
+
+    def load_overload(self, sig, target_context):
+        with contextlib.suppress(Exception):  # whatever is wrong with a file: compile
+            return super().load_overload(sig, target_context)
+        return None
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(OSError):  # of a full disk, say
+            super().save_overload(sig, data)
+
+
+class _KernelFiles:
+    """Stands in for numba's index and data files."""
+
+    def __init__(self, folder: Path, name: str, shape: str) -> None:
+        self._folder, self._name, self._shape = folder, name, shape
+
+    def _path(self, key: Any) -> Path:
+        digest = hashlib.sha256(f"{self._shape} {key}".encode()).hexdigest()
+        return self._folder / f"{self._name}-{digest[:24]}.kernel"
+
+    def load(self, key: Any) -> Any:
+        content = self._path(key).read_bytes()
+        digest, payload = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(payload).digest() != digest:
+            raise ValueError("damaged")
+        return pickle.loads(payload)
+
+    def save(self, key: Any, data: Any) -> None:
+        payload = dumps(data)
+        replace_file(self._path(key), hashlib.sha256(payload).digest() + payload)
+
+
+@functools.cache
+def source_digest(module: str) -> bytes:
+    """Of a module's source and of the modules of this package that it imports, at any depth.
+
+    ``MACHINERY`` does not count: ``keep`` is told what of it shapes the code.
+    """
+    seen: dict[str, str] = {}
+    _collect(module, seen)
+    return hashlib.sha256(repr(sorted(seen.items())).encode()).digest()
+
+
+def _collect(module: str, seen: dict[str, str]) -> None:
+    if module in seen or module == MACHINERY:
+        return
+    file = sys.modules[module].__file__
+    assert file is not None
+    tree = ast.parse(Path(file).read_text("utf-8"))
+    seen[module] = ast.dump(_without_docstrings(tree))  # nor comments and line numbers
+    for name in _imports(tree):
+        _collect(name, seen)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            documented = ast.get_docstring(node) is not None
+            node.body = node.body[documented:]
+    return tree
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """The modules of this package that a module imports from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
+            inside = [f"{node.module}.{name.name}" for name in node.names]
+            yield from (name if name in sys.modules else str(node.module) for name in inside)

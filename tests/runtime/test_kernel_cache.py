@@ -1,0 +1,109 @@
+"""Compiled kernels in the user's cache folder: found again, never trusted where damaged."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from pathlib import Path
+
+import numba
+import pytest
+from numba.core import event
+
+from snn_delays.runtime import kernel_cache
+
+
+class Compilations(event.Listener):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_start(self, event) -> None:
+        self.count += 1
+
+    def on_end(self, event) -> None:
+        pass
+
+
+def double(x):
+    return 2 * x
+
+
+def compile_and_call(options: str = "") -> tuple[float, int]:
+    """What a fresh dispatcher returns for 3.0, and how many compilations that took."""
+    dispatcher = numba.njit(double)
+    kernel_cache.keep(dispatcher, options)
+    with event.install_listener("numba:compile", Compilations()) as seen:
+        result = dispatcher(3.0)
+    return result, seen.count
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(kernel_cache, "_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_a_kernel_is_compiled_once(folder: Path) -> None:
+    assert compile_and_call() == (6.0, 1)
+    assert compile_and_call() == (6.0, 0)
+    assert compile_and_call("other options") == (6.0, 1)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "one byte", "another pickle"])
+def test_a_damaged_file_is_compiled_again(folder: Path, damage: str) -> None:
+    assert compile_and_call() == (6.0, 1)
+    (path,) = folder.glob("*.kernel")
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "empty": b"",
+            "cut": content[:middle],
+            "one byte": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            "another pickle": b"cos\nsystem\n(S'exit 1'\ntR.",
+        }[damage]
+    )
+    assert compile_and_call() == (6.0, 1)
+    assert compile_and_call() == (6.0, 0)  # and is whole again
+
+
+def test_a_full_disk_compiles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kernel_cache, "replace_file", full)
+    assert compile_and_call() == (6.0, 1)
+    assert compile_and_call() == (6.0, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="this system knows no owners")
+def test_a_folder_of_others_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    find = kernel_cache._folder.__wrapped__
+    assert find() == tmp_path
+    tmp_path.chmod(0o777)
+    assert find() is None
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert find() is None
+
+
+def digest_of(monkeypatch: pytest.MonkeyPatch, folder: Path, **sources: str) -> bytes:
+    """The digest of ``snn_delays.one``, in a package of these modules."""
+    for name, source in sources.items():
+        module = types.ModuleType(f"snn_delays.{name}")
+        module.__file__ = str(folder / f"{name}.py")
+        Path(module.__file__).write_text(source, "utf-8")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return kernel_cache.source_digest.__wrapped__("snn_delays.one")
+
+
+def test_only_what_shapes_a_kernel_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = "from snn_delays.two import g\ndef f(x):\n    '''Text.'''\n    return g(x)\n"
+    two = "def g(x):\n    return x + 1\n"
+    before = digest_of(monkeypatch, tmp_path, one=one, two=two)
+    commented = "# a comment\n\n" + one.replace("Text", "Other text")
+    assert digest_of(monkeypatch, tmp_path, one=commented, two=two) == before
+    changed = two.replace("+ 1", "+ 2")
+    assert digest_of(monkeypatch, tmp_path, one=one, two=changed) != before
