@@ -148,6 +148,12 @@ class DataConfig:
         at_most=60,
     )
     step_ms: float = option(10.0, "length of a time step, ms", above=0)
+    time_unit: str = option(
+        "auto",
+        "unit of the spike times in the files; auto: s, and recordings that are longer than 100 s"
+        " in it are refused (data=spikes)",
+        choices=("auto", "s", "ms", "us", "ns"),
+    )
     units: int = option(700, "number of spike channels in the files", at_least=1)
     units_per_channel: int = option(
         5, "neighbouring units summed into one input channel", at_least=1
@@ -667,6 +673,8 @@ def _check_files(data: DataConfig) -> None:
         if getattr(data, key) is not None and not allowed:
             beside = " and a test file" if data.test_file else ""
             raise UserError(f"data.{key} has no use with data={data.name}{beside}.")
+    if data.time_unit != "auto" and data.name != "spikes":
+        raise UserError(f"data.time_unit={data.time_unit} has no use with data={data.name}.")
     if data.test_fold is not None and data.test_speakers is not None:
         raise UserError("data.test_fold and data.test_speakers exclude each other.")
 
