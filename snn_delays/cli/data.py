@@ -92,12 +92,22 @@ def _verify(config: Config) -> None:
 
 
 def _info(config: Config) -> None:
+    from snn_delays.data.loaders import Samples
+    from snn_delays.data.remarks import remarks
+
+    splits = {}
     for split, store, _ in _timed_stores(config):
         print(f"{split}: {store.source}")
         print(_describe(config, store))
+        splits[split] = Samples.of(store)
+    for sentence in remarks(splits, config.data):
+        print(sentence)
 
 
 def _describe(config: Config, store: FrameStore) -> str:
+    import numpy as np
+
+    from snn_delays.data.remarks import ranges
     from snn_delays.data.splits import sort_names
 
     steps, totals = store.steps, store.file.totals
@@ -111,6 +121,10 @@ def _describe(config: Config, store: FrameStore) -> str:
         lines.append(
             f"  spikes    {totals.sum():,.0f}; per sample {totals.mean():,.0f}"
             f" ({totals.min():,.0f} to {totals.max():,.0f})"
+        )
+        used = np.flatnonzero(store.file.used)
+        lines.append(
+            f"  channels  {len(used)} of {store.file.channels} hold spikes: {ranges(used)}"
         )
     lines.append(
         f"  frames    {steps.sum():,} of {config.data.step_ms:g} ms and {store.file.channels}"

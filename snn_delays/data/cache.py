@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.config import DataConfig
+from snn_delays.data.names import checked_names
 from snn_delays.data.recordings import Source
 from snn_delays.data.store import MAGIC, Damaged, StoreFile, write_store
 from snn_delays.errors import UserError
 from snn_delays.files import user_cache
+
+MOST_LETTERS = 50  # of a source's name; files' names end at 255 bytes, and 4 of them are a letter
 
 
 def cache_folder(data: DataConfig) -> Path:
@@ -116,7 +119,7 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
     digest = source.digest(folder, fresh=fresh)
     settings = {"format": MAGIC.decode(), "source": digest, **source.settings}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    path = folder / f"{source.name}-{key}.frames"
+    path = folder / f"{source.name[:MOST_LETTERS]}-{key}.frames"
     remake = partial(_make, source, path, digest)
     try:
         file, found = StoreFile(path), "sound"
@@ -129,11 +132,12 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
 
 def _make(source: Source, path: Path, digest: str) -> StoreFile:
     def check() -> None:
-        if source.again().digest(path.parent) != digest:
+        if not _holds(source, digest, path.parent):
             raise UserError(f"{source.path} changed while it was read: start again.")
 
     try:
         with source.open() as recordings:
+            checked_names(recordings.classes, f"The list of classes of {source.path}")
             write_store(path, recordings, check)
     except OSError as error:
         raise UserError(
@@ -141,3 +145,11 @@ def _make(source: Source, path: Path, digest: str) -> StoreFile:
             " data.cache to another folder."
         ) from error
     return StoreFile(path)
+
+
+def _holds(source: Source, digest: str, memo: Path) -> bool:
+    """Whether a source is there and holds what the digest was taken of."""
+    try:
+        return source.again().digest(memo) == digest
+    except OSError:
+        return False

@@ -293,10 +293,11 @@ def _describe_company(together: int) -> str:
 
 def _describe_data(config: Config, data: Data) -> str:
     valid = f", {len(data.valid)} validation ({data.split})" if data.valid else ""
-    return (
+    samples = (
         f"{len(data.train)} training{valid} and {len(data.test)} test samples;"
         f" protocol {config.train.protocol} ({config.selection})"
     )
+    return "\n".join([samples, *data.remarks])
 
 
 # ---- the result --------------------------------------------------------------------------------
