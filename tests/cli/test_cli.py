@@ -422,6 +422,7 @@ def test_data_prepare_info_and_verify(small, spike_files, capsys, monkeypatch) -
     assert "samples   48\n" in printed
     assert "classes   3: class 0, class 1, class 2\n" in printed
     assert "speakers  4: 0, 1, 2, 3\n" in printed
+    assert "channels  14 of 14 hold spikes: 0 to 13\n" in printed
     with h5py.File(spike_files["train"]) as file:
         counts = [len(times) for times in file["spikes/times"]]
     assert f"spikes    {sum(counts):,}; per sample" in printed
@@ -443,6 +444,26 @@ def test_data_prepare_info_and_verify(small, spike_files, capsys, monkeypatch) -
     stamp = cached[1].stat().st_mtime_ns
     assert run(capsys, monkeypatch, "train", *small)[0] == 0  # reads the same
     assert cached[1].stat().st_mtime_ns == stamp
+
+
+def test_what_is_odd_about_recordings_is_said(small, spike_files, capsys, monkeypatch) -> None:
+    odd = [*(option for option in small if "test_file" not in option), "data.units=800"]
+    odd += [f"data.test_file={spike_files['train']}", "train.protocol=last", "train.epochs=1"]
+    said = (
+        "2 of 16 channels hold no spike: 14 to 15; data.units=700 leaves out the 2 above channel"
+        " 13.\n48 of 48 test recordings have the same frames as training recordings: accuracy on"
+        " them says nothing about new recordings.\n"
+    )
+    _, printed, _ = run(capsys, monkeypatch, "data", "info", *filter(of_data, odd))
+    assert printed.endswith(said)
+    _, printed, _ = run(capsys, monkeypatch, "train", *odd, "out=here")
+    assert said in printed
+    result = json.loads(Path("here/result.json").read_text())
+    assert result["data"]["remarks"] == said.splitlines()
+
+
+def of_data(option: str) -> bool:
+    return option.startswith("data")
 
 
 def test_a_changed_test_file_is_not_tested_on(small, spike_files, capsys, monkeypatch) -> None:
@@ -483,6 +504,15 @@ def test_data_mistakes_are_one_sentence(small, capsys, monkeypatch) -> None:
         (["prepare", "here"], "Write option=value"),
         (["prepare", "data=shdd"], "data=shdd is not one of"),
         (["info", "data=shd", "data.root=none", "data.train_file=none.h5"], "There is no file"),
+        (["info", "data=shd", "data.train_file=none.h5"], "data.train_file must name shd_train.h5"),
+        (["info", "data=gsc", "data.folder=none"], "data.folder must name speech_commands_v0.02"),
+        (["prepare", "data=fsdd"], "set data.root to the folder that holds fsdd/fsdd_train.h5"),
+        (["prepare", "data=fsdd"], "or make it by `snn-delays data encode in="),
+        (
+            ["info", "data=spikes", "data.train_file=none.h5"],
+            "none.h5: name the file by data.train",
+        ),
+        (["info", "data.time_unit=ms"], "data.time_unit=ms has no use with data=synthetic"),
         (["info", "data=audio_folder"], "data=audio_folder needs data.folder="),
         (["info", "data=audio_folder", "data.folder=none"], "There is no folder"),
         (["info", "data.test_list=a.txt"], "data.test_list has no use with data=synthetic"),

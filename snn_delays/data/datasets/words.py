@@ -108,7 +108,7 @@ def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
             pattern is not found.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}.")
+        raise UserError(f"There is no folder {folder}: name one that holds <word>/*.wav.")
     with os.scandir(folder) as entries:
         words = sorted(e.name for e in entries if e.is_dir() and e.name[0] not in "_.")
     files, stamps, newest = [], [], 0
