@@ -132,7 +132,11 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
 
 def _make(source: Source, path: Path, digest: str) -> StoreFile:
     def check() -> None:
-        if not _holds(source, digest, path.parent):
+        try:
+            unchanged = source.again().digest(path.parent) == digest
+        except OSError:
+            unchanged = False
+        if not unchanged:
             raise UserError(f"{source.path} changed while it was read: start again.")
 
     try:
@@ -145,11 +149,3 @@ def _make(source: Source, path: Path, digest: str) -> StoreFile:
             " data.cache to another folder."
         ) from error
     return StoreFile(path)
-
-
-def _holds(source: Source, digest: str, memo: Path) -> bool:
-    """Whether a source is there and holds what the digest was taken of."""
-    try:
-        return source.again().digest(memo) == digest
-    except OSError:
-        return False

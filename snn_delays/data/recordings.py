@@ -95,7 +95,11 @@ class SpikeSource:
         """The file's samples."""
         dataset = SpikeFile(self.path, units=self.data.units)
         try:
-            self._check_unit(dataset)
+            if self.data.time_unit == "auto" and dataset.integer_times:
+                raise UserError(
+                    f"{self.path}: spikes/times are integers, which are seldom seconds: name their"
+                    " unit by data.time_unit=ms, us, ns or s."
+                )
             frames = tqdm(
                 self._frames(dataset), f"frames of {self.path.name}", len(dataset),
                 unit=" samples", disable=None, leave=False,
@@ -114,13 +118,6 @@ class SpikeSource:
     @property
     def _time_unit(self) -> str:
         return "s" if self.data.time_unit == "auto" else self.data.time_unit
-
-    def _check_unit(self, dataset: SpikeFile) -> None:
-        if self.data.time_unit == "auto" and dataset.integer_times:
-            raise UserError(
-                f"{self.path}: spikes/times are integers, which are seldom seconds: name their unit"
-                " by data.time_unit=ms, us, ns or s."
-            )
 
     def _frames(self, dataset: SpikeFile) -> Iterator[NDArray[np.int64]]:
         for number, (times, units) in enumerate(dataset.spikes()):
@@ -143,7 +140,7 @@ class SpikeSource:
                 f"{where} lasts {seconds:g} s: times must be in seconds, unless data.time_unit says"
                 f" otherwise.{_likely_unit(seconds)}"
             )
-        steps = seconds * 1000 / step_ms
+        steps = max(1.0, seconds * 1000 / step_ms)
         if steps > MOST_STEPS:
             raise UserError(
                 f"{where} lasts {seconds:g} s, more than {MOST_STEPS:,} steps of {step_ms:g} ms:"

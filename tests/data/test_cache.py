@@ -142,11 +142,12 @@ def test_integer_times_need_their_unit(tmp_path, small_config) -> None:
 
 
 def test_frames_beyond_all_memory_are_refused(tmp_path, small_config) -> None:
-    path = write_spikes(tmp_path / "a.h5", [[0.0, 1.0]], [[1, 2]], [0])
     config = small_config()
     config.data.units, config.data.units_per_channel = 10**9, 1
-    with pytest.raises(UserError, match=r"has 100 steps of 1,000,000,000 channels, more than"):
-        open_spikes(path, config)
+    for last, steps in ((1.0, 100), (0.0, 1)):
+        path = write_spikes(tmp_path / f"{steps}.h5", [[0.0, last]], [[1, 2]], [0])
+        with pytest.raises(UserError, match=rf"has {steps} steps of 1,000,000,000 channels, more"):
+            open_spikes(path, config)
 
 
 def test_float16_arithmetic_refuses_what_it_cannot_hold(tmp_path, small_config) -> None:

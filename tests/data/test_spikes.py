@@ -211,6 +211,26 @@ def test_a_file_that_is_written_to_is_named(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(37, "unable to lock file, errno = 37"), "set HDF5_USE_FILE_LOCKING=FALSE"),
+        (PermissionError(13, "unable to open file"), "cannot be read: permission denied"),
+    ],
+)
+def test_a_file_that_the_system_keeps_is_not_called_truncated(
+    error, words, tmp_path, monkeypatch
+) -> None:
+    def fails(*arguments):
+        raise error
+
+    path = write_spikes(tmp_path / "a.h5", [[0.0]], [[1]], [0])
+    monkeypatch.setattr(h5py, "File", fails)
+    with pytest.raises(UserError, match=words) as refused:
+        SpikeFile(path)
+    assert "truncated" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("times", "units", "words"),
     [
         ([0.0, np.inf], [1, 2], "sample 1 has the spike time inf"),

@@ -29,16 +29,25 @@ def open_file(path: Path) -> h5py.File:
         raise UserError(f"There is no file {path}.")
     try:
         return h5py.File(path, "r")
-    except BlockingIOError as error:
-        raise UserError(
-            f"{path} is locked, because another program has it open for writing: close the file"
-            " there, and start again."
-        ) from error
     except BROKEN as error:
-        raise UserError(
-            f"{path} is not a readable HDF5 file; it may be truncated, or something else:"
-            f" {one_line(error)}"
-        ) from error
+        raise UserError(f"{path} {_why_not(error)}") from error
+
+
+def _why_not(error: Exception) -> str:
+    """Why a file cannot be opened, and what to do."""
+    if isinstance(error, BlockingIOError):
+        return (
+            "is locked, because another program has it open for writing: close the file there, and"
+            " start again."
+        )
+    if "unable to lock file" in str(error):
+        return (
+            "lies on a file system that has no locks: set HDF5_USE_FILE_LOCKING=FALSE in the"
+            f" environment ({one_line(error)})."
+        )
+    if isinstance(error, PermissionError):
+        return "cannot be read: permission denied."
+    return f"is not a readable HDF5 file; it may be truncated, or something else: {one_line(error)}"
 
 
 def is_there(file: h5py.File, name: str) -> bool:
