@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_delays.data.datasets.heaps import check_heaps
 from snn_delays.data.names import checked_names
 from snn_delays.errors import UserError
 
@@ -127,6 +128,8 @@ def _column(file: h5py.File, name: str) -> NDArray[Any] | None:
             f"{file.filename}: {name} declares {len(data):,} entries, {size >> 20:,} MiB, more than"
             f" the {MOST_BYTES >> 20} MiB that are read."
         )
+    if h5py.check_string_dtype(data.dtype) and data.dtype.kind == "O":
+        check_heaps(data)
     return data[()]
 
 
@@ -155,6 +158,7 @@ class Ragged:
                 f"{file.filename}: {name} must be one variable-length array of {called} per sample."
             )
         self.dtype = dtype
+        self._heaps_checked = False
         self._swapped = not dtype.isnative and _loses_byte_order()
 
     def __len__(self) -> int:
@@ -162,6 +166,9 @@ class Ragged:
 
     def read(self, first: int, last: int) -> list[NDArray[Any]]:
         """Arrays of the samples from ``first`` up to, without, ``last``."""
+        if not self._heaps_checked:
+            check_heaps(self._data)
+            self._heaps_checked = True
         arrays = self._data[first:last]
         return [array.byteswap() for array in arrays] if self._swapped else list(arrays)
 
