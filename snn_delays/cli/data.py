@@ -23,7 +23,7 @@ USAGE = """usage: snn-delays data prepare [option=value ...]
 
   prepare  make the frames that a training with these options reads
   verify   take every checksum anew, of the published files and of the frames
-  info     samples, classes, speakers, spikes and frames of each split
+  info     samples, classes, speakers, spikes, channels and frames of each split; what is odd
   encode   spoken words (<word>/*.wav) to spikes in SHD's file format, by a model of the cochlea
 
 Options of the first three are those of `snn-delays train`, such as data=shd data.root=~/data;

@@ -273,6 +273,17 @@ def test_a_source_that_vanishes_while_it_is_read_is_named(tmp_path) -> None:
     assert not list((tmp_path / "cache").glob("*.frames"))
 
 
+def test_a_word_that_would_mislead_makes_no_frames(tmp_path) -> None:
+    word = tmp_path / "words" / "yes\x1b[31m"
+    word.mkdir(parents=True)
+    wavfile.write(word / "a.wav", 16000, np.ones(1600, np.int16))
+    data = DataConfig(name="audio_folder")
+    with pytest.raises(UserError) as refused:
+        open_frames(WordSource(list_words(tmp_path / "words"), "train", data), tmp_path / "cache")
+    assert str(refused.value).isprintable()
+    assert not list((tmp_path / "cache").glob("*.frames"))
+
+
 def _open_in_child(path, config, results) -> None:
     results.put([f.tobytes() for f in all_frames(open_spikes(path, config))])
 
