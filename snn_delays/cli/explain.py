@@ -99,5 +99,5 @@ def unforeseen(error: Exception, overrides: list[str], command: str) -> str:
         names = ", ".join(groups(command)[group])
         choice = f"leave it out, or choose one of {names}"
         return f"The options cannot be read: {given} names no file; {choice}."
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(error).partition("full_key")[0].split()) or type(error).__name__
     return f"The options cannot be read: {given}: {reason.rstrip('.')}."
