@@ -27,8 +27,8 @@ LAYERS = (
 ONLY_PLACE = {
     "tonic": {f"data/datasets/{name}.py" for name in ("download", "published", "spikes", "words")},
     "wandb": {"train/tracking.py"},
-    "hydra": {"cli/app.py", "cli/launch.py"},
-    "omegaconf": {"cli/app.py", "cli/launch.py"},
+    "hydra": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
+    "omegaconf": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
     "numba": {"ops/compiled.py", "runtime/kernel_cache.py", "ops/vectors.py"},
     "llvmlite": {"ops/compiled.py", "ops/vectors.py"},
     "triton": {"ops/gpu.py"},

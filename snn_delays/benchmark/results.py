@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from snn_delays.benchmark.jobs import Job
-from snn_delays.benchmark.statistics import Comparison, Summary, compare, holm, summarise
+from snn_delays.benchmark.statistics import (
+    MIN_SEEDS,
+    PERCENT,
+    Comparison,
+    Summary,
+    compare,
+    holm,
+    summarise,
+)
 from snn_delays.benchmark.suite import Suite
 from snn_delays.config import shaping
 from snn_delays.errors import UserError
@@ -145,7 +153,9 @@ def _rows(
         shown = " to ".join(f"{n:,}" for n in dict.fromkeys([counts[0], counts[-1]]))
         cells = [member.label, shown, str(len(lines))]
         for group in groups:
-            cells.append(_percent(summarise([_accuracy(ln, group) for ln in lines])) + note)
+            cells.append(
+                _percent(summarise([_accuracy(ln, group) for ln in lines], PERCENT)) + note
+            )
         minutes = summarise([ln["seconds"] / 60 for ln in lines]).mean
         cells += [f"{minutes:.1f}", *([member.published] if published else [])]
         yield f"| {' | '.join(cells)} |"
@@ -168,8 +178,8 @@ def _legend(lines: list[Line], groups: list[str]) -> str:
     left = f" Not shown, since they hold other recordings from row to row: {', '.join(others)}."
     return (
         "Test accuracy of the deployed networks (rounded delays): mean ± standard deviation over"
-        " seeds [95 % interval of the mean, Student's t]. The interval is over seeds: all see the"
-        f" same recordings. Epochs: {chosen}.{left if others else ''}"
+        " seeds [95 % interval of the mean, Student's t, cut at 0 and 100 %]. The interval is over"
+        f" seeds: all see the same recordings. Epochs: {chosen}.{left if others else ''}"
     )
 
 
@@ -187,7 +197,7 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
                 [_accuracy(ln, group) for s in seeds for ln in rows[k] if ln["seed"] == s]
                 for k in (base, key)
             )
-            compared[key] = compare(a, b)
+            compared[key] = compare(a, b, PERCENT)
     if not compared:
         return ""
     measured = {key: c.p for key, c in compared.items() if not math.isnan(c.p)}
@@ -202,6 +212,8 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
         selected = _is_test_selected([*rows[base], *rows[key]])
         note = " (test-selected)" if selected else ""
         lines.append(_pair(suite.members[key].label, c, corrected.get(key, math.nan), note))
+    if any(c.difference.n < MIN_SEEDS for c in compared.values()):
+        lines += ["", f"Effect and p need {MIN_SEEDS} seeds or more."]
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ def main() -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return
-    if arguments[0] == "--version":
+    if "--version" in arguments:
         print(metadata.version("snn_delays"))
         return
     command = arguments[0]

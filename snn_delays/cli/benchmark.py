@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
-from snn_delays.cli.app import SIGNALLED, check_launcher, compose, help_text, report_errors
+from snn_delays.cli.app import SIGNALLED, help_text, report_errors
+from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names
+from snn_delays.cli.overrides import refuse_words
 from snn_delays.config import BenchmarkConfig, Config, options, shapes_result
 from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
@@ -183,11 +185,10 @@ def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
 
 def _sorted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Options of the suite, of Hydra and of the runs."""
+    refuse_words("benchmark", arguments)
     mine, hydras, theirs = [], [], []
     for argument in arguments:
         name = named(argument)
-        if "=" not in argument or argument.startswith("-"):
-            raise UserError(f"{argument} cannot be read. Write option=value.")
         if name in ("seed", "resume") or (name == "out" and not argument.startswith("out=")):
             raise UserError(f"{name}=... is the suite's to give; see seeds and out.")
         if name in option_names("benchmark"):

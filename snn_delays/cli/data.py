@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_delays.cli import DATA_ACTIONS
-from snn_delays.cli.app import compose, report_errors, run_command
+from snn_delays.cli.app import report_errors, run_command
+from snn_delays.cli.compose import compose
 from snn_delays.config import Config, EncodeConfig, nearest
 from snn_delays.errors import UserError
 
@@ -58,9 +59,6 @@ def _run(action: str, arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return
-    for argument in arguments:
-        if "=" not in argument:
-            raise UserError(f"{argument} cannot be read. Write option=value.")
     actions[action](compose("train", arguments))
 
 

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snn_delays.cli.app import compose, report_errors
+from snn_delays.benchmark.suite import named
+from snn_delays.cli.app import report_errors
+from snn_delays.cli.compose import compose
 from snn_delays.config import Config
 from snn_delays.errors import UserError
 
@@ -38,7 +40,7 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
         Result of each variant: "learned", "fixed" and "none".
     """
     for override in overrides:
-        if "=" not in override or override.startswith("model.delays="):
+        if "=" not in override or named(override) in ("model.delays", "experiment"):
             raise UserError(f"The demo takes options of `snn-delays train`, but not {override}.")
     configs = {v: compose("train", [f"experiment=demo/{v}", *overrides]) for v in VARIANTS}
     out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")

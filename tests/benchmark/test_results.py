@@ -74,6 +74,17 @@ def test_only_seeds_of_both_are_paired() -> None:
     assert "less each other" not in table(SUITE, [LINES[0], *LINES[3:]], {})
 
 
+def test_no_accuracy_leaves_its_range_and_two_seeds_have_no_p() -> None:
+    high, low = ((0.91, 0.99), (0.01, 0.05))  # t(1) = 12.706; half an interval is 50.8, 25.4, 25.4
+    lines = [line(m, s, a) for m, v in (("learned", high), ("none", low)) for s, a in enumerate(v)]
+    text = table(SUITE, lines, {})
+    assert "| learned delays | 71,680 | 2 | 95.0 ± 5.7 % [44.2, 100.0] |" in text
+    assert "| no delays | 71,680 | 2 | 3.0 ± 2.8 % [0.0, 28.4] |" in text
+    assert "| no delays | 2 | +92.0 [+66.6, +100.0] | - | - | - |" in text
+    assert "Effect and p need 3 seeds or more." in text
+    assert "Effect and p need" not in table(SUITE, LINES, {})
+
+
 def test_test_selected_stands_beside_every_number() -> None:
     chosen = [line("learned", s, 0.9 + s / 100, selection="test-selected") for s in range(3)]
     text = table(SUITE, [*chosen, *LINES[3:]], {})

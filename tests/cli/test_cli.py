@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from snn_delays import cli
-from snn_delays.cli import app, demo
+from snn_delays.cli import demo
+from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import groups, option_names
 from snn_delays.nn import build_network, count_parameters
 from tests.conftest import FSDD, needs_fsdd, random_spikes, write_spikes
@@ -295,7 +296,7 @@ def experiments() -> list[str]:
 
 @pytest.mark.parametrize("experiment", experiments())
 def test_every_experiment_composes_and_builds(experiment) -> None:
-    config = app.compose("train", [f"experiment={experiment}"])
+    config = compose("train", [f"experiment={experiment}"])
     assert config.name == experiment.replace("/", "_")
     build_network(config, 20)
 
@@ -303,7 +304,7 @@ def test_every_experiment_composes_and_builds(experiment) -> None:
 def test_demo_networks_have_equal_parameter_counts() -> None:
     counts = {}
     for variant in demo.VARIANTS:
-        config = app.compose("train", [f"experiment=demo/{variant}"])
+        config = compose("train", [f"experiment=demo/{variant}"])
         counts[variant] = count_parameters(build_network(config, 16))
     assert max(counts.values()) / min(counts.values()) < 1.02
 

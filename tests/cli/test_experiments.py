@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from snn_delays.cli.app import compose
+from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import config_folder, groups
 from snn_delays.nn import count_parameters, draw_network
 from snn_delays.train.optim import build_optimizers
