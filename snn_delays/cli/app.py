@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -37,6 +39,7 @@ from snn_delays.config import (
     validate,
 )
 from snn_delays.errors import Elsewhere, Interrupted, UserError
+from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.place import place
 
 SIGNALLED = 128  # and the signal's number: the exit code of what a signal ended
@@ -44,12 +47,13 @@ HELP_END = """--cfg job shows the configuration, -m runs over comma-separated va
 --hydra-help tells Hydra's own flags."""
 
 
-def run_command(name: str, task: Callable[[Any], Any]) -> None:
+def run_command(name: str, task: Callable[[Any], Any], *, prints: bool = False) -> None:
     """Run ``task`` with the configuration that the command line describes.
 
     Args:
         name: the command, and its primary configuration file.
         task: takes the validated configuration; what it returns is what a search maximises.
+        prints: see ``report_errors``.
     """
     quiet_libraries()
     _register()
@@ -76,7 +80,7 @@ def run_command(name: str, task: Callable[[Any], Any]) -> None:
     # argparse wants the flags together
     sys.argv[1:] = sorted(map(_argument, sys.argv[1:]), key=_is_override)
     folder = str(config_folder())
-    report_errors(composed, alike=True)
+    report_errors(composed, alike=True, prints=prints)
 
 
 def _is_override(argument: str) -> bool:
@@ -120,27 +124,33 @@ def quiet_libraries() -> None:
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
-def report_errors(action: Callable[[], Any], *, alike: bool = False) -> Any:
+def report_errors(action: Callable[[], Any], *, alike: bool = False, prints: bool = False) -> Any:
     """Run ``action``; a mistake of the user's ends in one sentence and exit code 2.
 
     Args:
         action: what to run.
         alike: where several processes train together, all find the same mistake; the first says it.
+        prints: what it prints is all that it makes: it ends where that cannot be written. What
+            makes files goes on.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not Hydra's printer
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
+    own_descriptors()
+    with guarded():
+        return _reported(action, alike, needed_output() if prints else contextlib.nullcontext())
+
+
+def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextManager[None]) -> Any:
     try:
-        return action()
+        with output:
+            return action()
     except Elsewhere:
         sys.exit(2)
     except UserError as error:
         _fail(str(error), alike)
     except (HydraException, OmegaConfBaseException) as error:
         _fail(_explain(error), alike)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
         line = f"Stopped by {name} {stop}; all is saved in {stop.folder}, and resume=auto goes on."
@@ -162,8 +172,26 @@ def _fail(sentence: str, alike: bool) -> None:
 
 
 def _say(line: str, alike: bool) -> None:
-    if not alike or place().is_first:
-        print(line, file=sys.stderr)
+    if not alike or _speaks():
+        print(" ".join(line.splitlines()), file=sys.stderr)
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for all that train together."""
+    try:
+        return place().is_first
+    except UserError:  # the launcher's variables are wrong: no process knows of others
+        return True
+
+
+def refuse_company(command: str) -> None:
+    """End where torchrun starts a command that trains several networks, each in one process."""
+
+    def check() -> None:
+        if place().processes > 1:
+            raise UserError(f"torchrun starts `snn-delays train`, not {command}.")
+
+    report_errors(check, alike=True)
 
 
 def _register() -> None:

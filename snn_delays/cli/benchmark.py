@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
-from snn_delays.cli.app import SIGNALLED, check_launcher, compose, help_text, report_errors
+from snn_delays.cli.app import (
+    SIGNALLED,
+    check_launcher,
+    compose,
+    help_text,
+    refuse_company,
+    report_errors,
+)
 from snn_delays.cli.groups import SUITES, config_folder, option_names
 from snn_delays.config import BenchmarkConfig, Config, options, shapes_result
 from snn_delays.errors import InUse, UserError
@@ -35,6 +42,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         report_errors(lambda: print(_help()))
         return
+    refuse_company("benchmark")
     report_errors(lambda: benchmark(sys.argv[1:]))
 
 
