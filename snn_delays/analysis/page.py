@@ -120,7 +120,7 @@ def write_report(report: Report, out: Path) -> Path:
 def _remove_old(out: Path) -> None:
     """Remove the files that the page there names."""
     old = out / PAGE_FILE
-    named = re.findall(r"Numbers: (\w+)\.csv", old.read_text()) if old.is_file() else []
+    named = re.findall(r"Numbers: (\w+)\.csv", old.read_text("utf-8")) if old.is_file() else []
     for name in named:
         for suffix in ("csv", "png", "svg"):
             (out / f"{name}.{suffix}").unlink(missing_ok=True)

@@ -212,7 +212,7 @@ def test_speech_commands_is_unpacked_or_found(tmp_path, monkeypatch, closed) -> 
     tree = tmp_path / "tree"
     (tree / "yes").mkdir(parents=True)
     for name in ("yes/a.wav", "testing_list.txt", "validation_list.txt"):
-        (tree / name).write_text("")
+        (tree / name).write_text("", encoding="utf-8")
     root = tmp_path / "root"
     root.mkdir()
     archive = root / "speech_commands_v0.02.tar.gz"
