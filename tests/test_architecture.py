@@ -110,10 +110,8 @@ def opens_text_by_locale(call: ast.Call) -> bool:
 
 
 def test_text_files_are_utf_8_everywhere() -> None:
-    here = PACKAGE.parent
-    for path in (
-        p for name in ("snn_delays", "scripts", "tests") for p in here.glob(f"{name}/**/*.py")
-    ):
+    folders = (PACKAGE.parent / name for name in ("snn_delays", "scripts", "tests"))
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             by_locale = isinstance(node, ast.Call) and opens_text_by_locale(node)
             assert not by_locale, f"{path}:{node.lineno} names no encoding"

@@ -29,7 +29,7 @@ class Broken(io.StringIO):
 
 
 def narrow(encoding: str) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(), encoding)
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding)
 
 
 @pytest.mark.parametrize(
