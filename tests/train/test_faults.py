@@ -461,13 +461,14 @@ def test_a_tracker_that_hangs_stops_nothing(small_config, monkeypatch, caplog) -
     assert "has not answered for 0.2 s" in caplog.text
 
 
-def test_tensorboard_gets_the_numbers(small_config) -> None:
+def test_tensorboard_gets_the_numbers(small_config, capsys) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = small_config()
     config.tracking.name = "tensorboard"
     train(config)
+    assert f"tensorboard --logdir {config.out}/tensorboard\n" in capsys.readouterr().out
     events = EventAccumulator(str(Path(config.out, "tensorboard"))).Reload()
     values = [event.value for event in events.Scalars("train/train_loss")]
     assert values == pytest.approx([m["train_loss"] for m in metrics(config.out)])

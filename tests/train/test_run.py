@@ -332,14 +332,19 @@ def test_a_checkpoint_cannot_run_code(small_config, tmp_path) -> None:
 # ---- tracking ----------------------------------------------------------------------------------
 
 
-def test_wandb_works_offline_without_a_key(small_config, tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+def test_wandb_works_offline_without_a_key(
+    small_config, tmp_path, monkeypatch, capsys, caplog
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     config = small_config()
     config.tracking.name = "wandb"
     train(config)
     written = list(Path(config.out, "wandb").glob("offline-run-*/*.wandb"))
     assert len(written) == 1
+    assert "wandb has no key (wandb login, or WANDB_API_KEY); it tracks offline" in caplog.text
+    assert f"wandb sync {written[0].parent}\n" in capsys.readouterr().out
     deadline = time.monotonic() + 30  # wandb's own process closes the file after it has answered
     while b"train_loss" not in written[0].read_bytes() and time.monotonic() < deadline:
         time.sleep(0.1)
