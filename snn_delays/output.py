@@ -16,12 +16,13 @@ from typing import Any, TextIO
 
 from snn_delays.errors import UserError
 
-# C0 and C1, what ends a line in Unicode, and what turns the direction of letters around
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# C0 and C1, what ends a line in Unicode, what turns the direction of letters around, and what
+# stands for the bytes of a file's name that are no text
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def one_line(text: str) -> str:
-    r"""``text`` with each control character, such as a line break, as its escape: ``\n``."""
+    r"""``text`` with what is no letter, such as a line break, as its escape: ``\n``."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

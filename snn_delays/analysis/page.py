@@ -109,11 +109,16 @@ def write_report(report: Report, out: Path) -> Path:
     for section in report.sections:
         for part in section.parts:
             keep_index = isinstance(part, Table)
-            part.data.to_csv(out / f"{part.name}.csv", index=keep_index, float_format="%.6g")
+            part.data.to_csv(
+                out / f"{part.name}.csv",
+                index=keep_index,
+                float_format="%.6g",
+                errors="backslashreplace",
+            )
             if isinstance(part, Exhibit):
                 for suffix in ("png", "svg"):
                     save_figure(part.figure, out / f"{part.name}.{suffix}")
-    replace_file(out / PAGE_FILE, page(report).encode())
+    replace_file(out / PAGE_FILE, page(report).encode("utf-8", "backslashreplace"))
     return out / PAGE_FILE
 
 

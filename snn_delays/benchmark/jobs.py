@@ -25,7 +25,7 @@ import torch
 from snn_delays.config import Config
 from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.files import replace_file
-from snn_delays.output import guarded
+from snn_delays.output import guarded, printable
 from snn_delays.train.folder import RESULT_FILE
 from snn_delays.train.loop import METRICS_FILE
 from snn_delays.train.run import train
@@ -105,7 +105,7 @@ class Job:
 
     def fail(self, why: str) -> None:
         """Note why it failed."""
-        replace_file(self.failed, f"{why}\n".encode())
+        replace_file(self.failed, f"{printable(why)}\n".encode())
 
     def is_open(self) -> bool:
         """Whether it has neither a result nor failed."""

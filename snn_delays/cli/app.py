@@ -144,6 +144,7 @@ def report_errors(action: Callable[[], Any], *, alike: bool = False, prints: boo
 def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextManager[None]) -> Any:
     try:
         with output:
+            _check_working_folder()
             return action()
     except Elsewhere:
         sys.exit(2)
@@ -159,6 +160,15 @@ def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextMan
     except KeyboardInterrupt:
         print("\nInterrupted; what was saved before is kept.", file=sys.stderr)
         sys.exit(SIGNALLED + signal.SIGINT)
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"The working folder cannot be read ({error.strerror}): cd to one that is there."
+        ) from error
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

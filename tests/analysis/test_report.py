@@ -250,3 +250,10 @@ def test_cells_are_read_easily_and_escaped() -> None:
     by_row = Table("t", "t", "n", data[["a", "b"]].T, by_row=True)
     turned = re.findall(r"<td>(.*?)</td>", page(Report("", [], [Section("s", [by_row])])))
     assert turned == [*cells[0::3], *cells[1::3]]
+
+
+def test_names_that_are_no_text_are_written_out(tmp_path) -> None:
+    table = Table("t", "t", "n", pd.DataFrame({"out": ["run\udcff"]}))
+    path = write_report(Report("run\udcff", [], [Section("s", [table])]), tmp_path)
+    assert r"run\udcff" in path.read_text("utf-8")
+    assert r"run\udcff" in (tmp_path / "t.csv").read_text("utf-8")
