@@ -120,8 +120,12 @@ def check_launcher(overrides: list[str]) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep remarks that help nobody off the screen: Triton is missing on every CPU build."""
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    """Keep remarks that help nobody off the screen.
+
+    Triton is missing on every CPU build; Matplotlib lists fonts at its first start.
+    """
+    for name in ("torch._library.triton", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def report_errors(action: Callable[[], Any], *, alike: bool = False, prints: bool = False) -> Any:
