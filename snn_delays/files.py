@@ -79,7 +79,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         Locked: another process holds it, and ``wait`` is off.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    with open(path, "a+", encoding="utf-8") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

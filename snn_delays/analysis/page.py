@@ -109,18 +109,23 @@ def write_report(report: Report, out: Path) -> Path:
     for section in report.sections:
         for part in section.parts:
             keep_index = isinstance(part, Table)
-            part.data.to_csv(out / f"{part.name}.csv", index=keep_index, float_format="%.6g")
+            part.data.to_csv(
+                out / f"{part.name}.csv",
+                index=keep_index,
+                float_format="%.6g",
+                errors="backslashreplace",
+            )
             if isinstance(part, Exhibit):
                 for suffix in ("png", "svg"):
                     save_figure(part.figure, out / f"{part.name}.{suffix}")
-    replace_file(out / PAGE_FILE, page(report).encode())
+    replace_file(out / PAGE_FILE, page(report).encode("utf-8", "backslashreplace"))
     return out / PAGE_FILE
 
 
 def _remove_old(out: Path) -> None:
     """Remove the files that the page there names."""
     old = out / PAGE_FILE
-    named = re.findall(r"Numbers: (\w+)\.csv", old.read_text()) if old.is_file() else []
+    named = re.findall(r"Numbers: (\w+)\.csv", old.read_text("utf-8")) if old.is_file() else []
     for name in named:
         for suffix in ("csv", "png", "svg"):
             (out / f"{name}.{suffix}").unlink(missing_ok=True)

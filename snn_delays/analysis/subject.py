@@ -109,7 +109,7 @@ def open_run(folder: str | Path) -> Subject:
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         for line in lines:
             line["phase"], line["epoch"], line["sigma"], line["train_loss"], line["train_accuracy"]
         return lines

@@ -47,7 +47,7 @@ def read_line(job: Job) -> Line | None:
         return None
     path = job.out / METRICS_FILE
     try:
-        epochs = [json.loads(line) for line in path.read_text().splitlines()]
+        epochs = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         for key in ("accuracy", "n", "per_speaker_group", "seconds", "commit", "data_hash"):
             result[key]
         result["machine"]["cpu"], result["machine"]["threads"], result["versions"].items()
@@ -70,7 +70,7 @@ def write_results(out: Path, lines: list[Line]) -> None:
 
 def read_results(path: Path) -> list[Line]:
     """The lines of a results.jsonl."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def numbers(line: Line) -> Line:

@@ -9,7 +9,7 @@ from importlib import metadata
 
 from snn_delays.cli.groups import complete
 from snn_delays.config import nearest
-from snn_delays.place import place
+from snn_delays.output import guarded, own_descriptors
 
 COMMANDS = {
     "train": "train a network and test it",
@@ -19,7 +19,6 @@ COMMANDS = {
     "data": "prepare, verify and describe data sets; encode audio as spikes",
     "demo": "train with learned, fixed and no delays on data made here, and compare",
 }
-ALONE = ("benchmark", "demo")  # these train several networks, each in one process
 DATA_ACTIONS = ("prepare", "verify", "info", "encode")
 
 USAGE = "usage: snn-delays <command> [option=value ...]\n\ncommands:\n{commands}\n\n{rest}"
@@ -29,7 +28,12 @@ Tab completion: eval "$(snn-delays -sc install=bash)"  (or zsh, fish)"""
 
 def main() -> None:
     """Run the command that the first argument names."""
-    arguments = sys.argv[1:]
+    own_descriptors()
+    with guarded():
+        _main(sys.argv[1:])
+
+
+def _main(arguments: list[str]) -> None:
     if arguments[:1] in (["-sc"], ["--shell-completion"]):
         _complete(arguments)
         return
@@ -46,10 +50,6 @@ def main() -> None:
             f"There is no command {command!r}; choose from {', '.join(COMMANDS)}.{hint}",
             file=sys.stderr,
         )
-        sys.exit(2)
-    if command in ALONE and place().processes > 1:
-        if place().is_first:
-            print(f"torchrun starts `snn-delays train`, not {command}.", file=sys.stderr)
         sys.exit(2)
     _run(command, arguments[1:])
 

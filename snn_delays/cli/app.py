@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -11,6 +12,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -32,6 +34,7 @@ from snn_delays.cli.overrides import HELP, read
 from snn_delays.cli.sweep import Failed, is_search, watch_sweeps
 from snn_delays.config import WRITTEN, options
 from snn_delays.errors import Elsewhere, Interrupted, UserError
+from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.place import place
 
 SIGNALLED = 128  # and the signal's number: the exit code of what a signal ended
@@ -40,7 +43,11 @@ HELP_END = """--cfg job shows the configuration, -m runs over comma-separated va
 
 
 def run_command(
-    name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | None = None
+    name: str,
+    task: Callable[[Any], Any],
+    check: Callable[[Any], None] | None = None,
+    *,
+    prints: bool = False,
 ) -> None:
     """Run ``task`` with the configuration that the command line describes.
 
@@ -48,8 +55,9 @@ def run_command(
         name: the command, and its primary configuration file.
         task: takes the validated configuration; what it returns is what a search maximises.
         check: raises UserError where a valid configuration is not fit for ``task`` here.
+        prints: see ``report_errors``.
     """
-    report_errors(lambda: _run(name, task, check), alike=True)
+    report_errors(lambda: _run(name, task, check), alike=True, prints=prints)
 
 
 def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | None) -> None:
@@ -94,7 +102,7 @@ def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
     """What a run of a multirun gives; where it fails, it says so and the others go on."""
     try:
         return task(config)
-    except (Interrupted, BrokenPipeError):
+    except Interrupted:
         raise
     except Exception as error:
         if not isinstance(error, UserError):  # a fault of ours
@@ -107,30 +115,41 @@ def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
 
 
 def quiet_libraries() -> None:
-    """Keep remarks that help nobody off the screen: Triton is missing on every CPU build."""
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    """Keep remarks that help nobody off the screen.
+
+    Triton is missing on every CPU build; Matplotlib lists fonts at its first start.
+    """
+    for name in ("torch._library.triton", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def report_errors(action: Callable[[], Any], *, alike: bool = False) -> Any:
+def report_errors(action: Callable[[], Any], *, alike: bool = False, prints: bool = False) -> Any:
     """Run ``action``; a mistake of the user's ends in one sentence and exit code 2.
 
     Args:
         action: what to run.
         alike: where several processes train together, all find the same mistake; the first says it.
+        prints: what it prints is all that it makes: it ends where that cannot be written. What
+            makes files goes on.
     """
     quiet_libraries()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not Hydra's printer
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
+    own_descriptors()
+    with guarded():
+        return _reported(action, alike, needed_output() if prints else contextlib.nullcontext())
+
+
+def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextManager[None]) -> Any:
     try:
-        return action()
+        with output:
+            _check_working_folder()
+            return action()
     except Elsewhere:
         sys.exit(2)
     except UserError as error:
         _fail(str(error), alike)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
         line = f"Stopped by {name} {stop}; all is saved in {stop.folder}, and resume=auto goes on."
@@ -139,6 +158,15 @@ def report_errors(action: Callable[[], Any], *, alike: bool = False) -> Any:
     except KeyboardInterrupt:
         print("\nInterrupted; what was saved before is kept.", file=sys.stderr)
         sys.exit(SIGNALLED + signal.SIGINT)
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"The working folder cannot be read ({error.strerror}): cd to one that is there."
+        ) from error
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
@@ -152,8 +180,26 @@ def _fail(sentence: str, alike: bool) -> None:
 
 
 def _say(line: str, alike: bool) -> None:
-    if not alike or place().is_first:
-        print(line, file=sys.stderr)
+    if not alike or _speaks():
+        print(" ".join(line.splitlines()), file=sys.stderr)
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for all that train together."""
+    try:
+        return place().is_first
+    except UserError:  # the launcher's variables are wrong: no process knows of others
+        return True
+
+
+def refuse_company(command: str) -> None:
+    """End where torchrun starts a command that trains several networks, each in one process."""
+
+    def check() -> None:
+        if place().processes > 1:
+            raise UserError(f"torchrun starts `snn-delays train`, not {command}.")
+
+    report_errors(check, alike=True)
 
 
 # ---- errors ------------------------------------------------------------------------------------

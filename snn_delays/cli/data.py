@@ -13,6 +13,7 @@ from snn_delays.cli.app import report_errors, run_command
 from snn_delays.cli.compose import compose
 from snn_delays.config import Config, EncodeConfig, nearest
 from snn_delays.errors import UserError
+from snn_delays.output import one_line
 
 if TYPE_CHECKING:
     from snn_delays.data.cache import FrameStore
@@ -35,9 +36,10 @@ def main() -> None:
     """Entry point."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
+        report_errors(lambda: print(USAGE))
         return
-    report_errors(lambda: _run(arguments[0], arguments[1:]))
+    prints = arguments[0] in ("verify", "info")
+    report_errors(lambda: _run(arguments[0], arguments[1:]), prints=prints)
 
 
 def _run(action: str, arguments: list[str]) -> None:
@@ -78,10 +80,12 @@ def _verify(config: Config) -> None:
 
     for split, store, _ in _timed_stores(config, fresh=True):
         numbers = range(len(store))
-        bar = tqdm(numbers, f"checking {split}", unit=" samples", disable=None, leave=False)
         found = store.found
         try:
-            store.file.check(bar)
+            with tqdm(
+                numbers, f"checking {split}", unit=" samples", disable=None, leave=False
+            ) as bar:
+                store.file.check(bar)
         except Damaged as damage:
             store.file = store.remake()
             found = f"damaged ({damage}), made anew"
@@ -163,7 +167,7 @@ def _encode(options: EncodeConfig) -> None:
 
 def _some(names: list[str]) -> str:
     most = 12
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(map(one_line, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def _size(number: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_delays.benchmark.suite import named
-from snn_delays.cli.app import report_errors
+from snn_delays.cli.app import refuse_company, report_errors
 from snn_delays.cli.compose import compose
 from snn_delays.config import Config
 from snn_delays.errors import UserError
@@ -20,13 +20,18 @@ VARIANTS = {
     "none": "no delays",
 }
 
+USAGE = f"""usage: snn-delays demo [out=<folder>] [option=value ...]
+
+{__doc__}
+Options are those of `snn-delays train` and apply to all three networks."""
+
 
 def main() -> None:
     """Entry point; options of ``snn-delays train`` apply to all three networks."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(f"usage: snn-delays demo [out=<folder>] [option=value ...]\n\n{__doc__}")
-        print("Options are those of `snn-delays train` and apply to all three networks.")
+        report_errors(lambda: print(USAGE))
         return
+    refuse_company("demo")
     report_errors(lambda: demo(sys.argv[1:]))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from snn_delays.cli.app import run_command
 from snn_delays.config import EvaluateConfig
 from snn_delays.errors import UserError
+from snn_delays.output import one_line
 
 if TYPE_CHECKING:
     from snn_delays.data.loaders import Samples
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry point."""
-    run_command("evaluate", _evaluate)
+    run_command("evaluate", _evaluate, prints=True)
 
 
 def _evaluate(options: EvaluateConfig) -> None:
@@ -81,7 +82,7 @@ def _report(run: Run, options: EvaluateConfig, samples: Samples, evaluation: Eva
     lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, deployed network (rounded delays)"]
     lines += [f"{what}", "", f"{'class':20} accuracy  [95 % interval]"]
     for name, score in evaluation.per_class(run.meta.classes).items():
-        lines.append(f"{name:20} {score}{note}")
+        lines.append(f"{one_line(name):20} {score}{note}")
     groups = evaluation.per_speaker_group(
         samples.speakers, run.meta.speakers, run.meta.valid_speakers
     )

@@ -83,7 +83,7 @@ def _note(memo: Path, path: Path, state: str, algorithm: str) -> Path:
 def _noted(note: Path, algorithm: str) -> str | None:
     """What a note says; nothing where it is not there, or no digest."""
     try:
-        text = note.read_text()
+        text = note.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     length = 2 * hashlib.new(algorithm).digest_size

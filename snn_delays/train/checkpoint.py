@@ -240,7 +240,7 @@ def read_config(folder: Path) -> Config:
     if not path.is_file():
         raise UserError(f"{folder} is not the folder of a run: it has no {CONFIG_FILE}.")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text("utf-8"))
         config = from_dict(Config, _named_speakers(values))
         validate(config)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:

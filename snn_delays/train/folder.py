@@ -125,7 +125,7 @@ def read_result(out: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        result = json.loads(path.read_text())
+        result = json.loads(path.read_text("utf-8"))
         result["selection"], result["epoch"], result["parameters"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: remove it, and resume=auto makes it anew.") from error
@@ -139,7 +139,7 @@ def read_split(out: Path) -> dict[str, Any]:
         UserError: it cannot be read.
     """
     try:
-        noted = json.loads((out / SPLIT_FILE).read_text())
+        noted = json.loads((out / SPLIT_FILE).read_text("utf-8"))
         for name in ("train", "test", *({"valid"} & noted.keys())):
             noted[name]["file"], noted[name]["sha256"], noted[name]["samples"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

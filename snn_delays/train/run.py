@@ -22,6 +22,7 @@ from snn_delays.files import replace_file
 from snn_delays.nn import Network, count_parameters, draw_network
 from snn_delays.ops import compiled, gpu
 from snn_delays.ops.sums import processes
+from snn_delays.output import guarded
 from snn_delays.train import record
 from snn_delays.train.checkpoint import Position, load_run
 from snn_delays.train.faults import explained, writing
@@ -75,6 +76,7 @@ def train(config: Config) -> dict[str, Any]:
     validate(config)
     device = pick_device(config.device)
     with (
+        guarded(),
         group(device, config_hash(config)),
         explained(),
         deterministic(config.train.deterministic),

@@ -72,7 +72,7 @@ def test_a_report_is_whole_and_its_files_say_the_same(trained, tmp_path) -> None
     report = run_report(subject, samples, repeats=2, step=steps.append)
     assert len(steps) == count_evaluations(subject.network, 2) + 1  # as the progress bar counts
     path = write_report(report, tmp_path / "report")
-    text = path.read_text()
+    text = path.read_text("utf-8")
     parts = Parts(text)
     assert parts.open == []
     assert not re.search(r'(src|href)="(?!data:)', text)  # nothing is fetched
@@ -188,7 +188,7 @@ def test_what_does_not_fit_into_memory_is_not_looked_at(trained, monkeypatch) ->
 
 def test_files_of_an_older_report_are_removed(tmp_path) -> None:
     one, two = (Table(name, name, "", pd.DataFrame({"a": [1]})) for name in ("one", "two"))
-    (tmp_path / "mine.csv").write_text("stays")
+    (tmp_path / "mine.csv").write_text("stays", encoding="utf-8")
     write_report(Report("", [], [Section("s", [one])]), tmp_path)
     write_report(Report("", [], [Section("s", [two])]), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "report.html", "two.csv"]
@@ -209,7 +209,7 @@ def test_runs_beside_one_another(trained, tmp_path) -> None:
     assert set(part(report, "delays").data["run"]) == {"run 1", "run 2", "run 3"}
     similar = part(report, "similarity").data
     assert len(similar) == 3 * 2  # three pairs, two layers
-    assert len(Parts(write_report(report, tmp_path / "both").read_text()).images) == 2
+    assert len(Parts(write_report(report, tmp_path / "both").read_text("utf-8")).images) == 2
 
 
 def test_runs_of_all_kinds_beside_one_another(trained) -> None:
@@ -250,3 +250,10 @@ def test_cells_are_read_easily_and_escaped() -> None:
     by_row = Table("t", "t", "n", data[["a", "b"]].T, by_row=True)
     turned = re.findall(r"<td>(.*?)</td>", page(Report("", [], [Section("s", [by_row])])))
     assert turned == [*cells[0::3], *cells[1::3]]
+
+
+def test_names_that_are_no_text_are_written_out(tmp_path) -> None:
+    table = Table("t", "t", "n", pd.DataFrame({"out": ["run\udcff"]}))
+    path = write_report(Report("run\udcff", [], [Section("s", [table])]), tmp_path)
+    assert r"run\udcff" in path.read_text("utf-8")
+    assert r"run\udcff" in (tmp_path / "t.csv").read_text("utf-8")

@@ -155,7 +155,7 @@ def test_committed_tables_are_made_of_their_results(folder, suite) -> None:
     place = Path(__file__).parents[2] / "scripts/reproduce" / folder
     lines = read_results(place / "results.jsonl")
     found = load_suite(config_folder() / SUITES, suite)
-    assert (place / "table.md").read_text() == table(found, lines, {})
+    assert (place / "table.md").read_text("utf-8") == table(found, lines, {})
 
 
 def test_nothing_is_known_yet() -> None:
@@ -202,7 +202,7 @@ def test_later_options_count() -> None:
     ],
 )
 def test_a_wrong_suite_is_one_sentence(text, words, tmp_path) -> None:
-    (tmp_path / "mine.yaml").write_text(text)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=words):
         load_suite(tmp_path, "mine")
     with pytest.raises(UserError, match=r"suite=mien is not one of mine. Did you mean 'mine'\?"):

@@ -53,7 +53,7 @@ def test_train_then_evaluate(small, spike_files, tmp_path, capsys, monkeypatch) 
     small[2] = "data.test_file=test.h5"
     code, printed, _ = run(capsys, monkeypatch, "train", *small, "out=here")
     assert code == 0
-    result = json.loads(Path("here/result.json").read_text())
+    result = json.loads(Path("here/result.json").read_text("utf-8"))
     assert f"{result['accuracy']:6.1%}" in printed
     assert "unseen speakers" in printed
     assert "written to here/" in printed
@@ -94,7 +94,9 @@ def test_default_folder_is_under_runs(small, capsys, monkeypatch) -> None:
 def test_multirun_writes_a_folder_each(small, capsys, monkeypatch) -> None:
     code, _, error = run(capsys, monkeypatch, "train", *small, "-m", "seed=0,1", "out=many")
     assert code == 0, error
-    seeds = [yaml.safe_load(Path(f"many/{n}/config.yaml").read_text())["seed"] for n in (0, 1)]
+    seeds = [
+        yaml.safe_load(Path(f"many/{n}/config.yaml").read_text("utf-8"))["seed"] for n in (0, 1)
+    ]
     assert seeds == [0, 1]
     assert sorted(p.name for p in Path().iterdir()) == ["cache", "many", "test.h5", "train.h5"]
 
@@ -110,7 +112,7 @@ def test_the_papers_protocol_marks_every_number(small, capsys, monkeypatch) -> N
     numbers = [line for line in printed.splitlines() if "n = " in line or "loss" in line]
     assert len(numbers) == 7
     assert all("test-selected" in line for line in numbers)
-    result = json.loads(Path("here/result.json").read_text())
+    result = json.loads(Path("here/result.json").read_text("utf-8"))
     for score in (result, *result["per_class"].values(), *result["per_speaker_group"].values()):
         assert score["selection"] == "test-selected"
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here", "split=valid")
@@ -205,12 +207,12 @@ def test_bad_runs_are_one_sentence_and_exit_code_2(small, capsys, monkeypatch) -
         assert (code, len(error.splitlines())) == (2, 1), error
         assert words in error
     config = Path("here/config.yaml")
-    config.write_text(config.read_text().replace("- 8", "- 9"))
+    config.write_text(config.read_text("utf-8").replace("- 8", "- 9"), encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert (code, len(error.splitlines())) == (2, 1)
     assert "says model.hidden=[9], the checkpoint beside it [8]" in error
     Path("here/checkpoints/best.pt").unlink()
-    config.write_text(config.read_text().replace("- 9", "- 8"))
+    config.write_text(config.read_text("utf-8").replace("- 9", "- 8"), encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert code == 2
     assert "There is no checkpoint" in error
@@ -353,9 +355,11 @@ def test_the_papers_network_learns_from_real_speech(tmp_path, monkeypatch, capsy
         "train.sigma_schedule=constant", "data.cache=cache", "out=here",
     )  # fmt: skip
     assert code == 0, error
-    lines = [json.loads(line) for line in Path("here/metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in Path("here/metrics.jsonl").read_text("utf-8").splitlines()
+    ]
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
-    result = json.loads(Path("here/result.json").read_text())
+    result = json.loads(Path("here/result.json").read_text("utf-8"))
     assert set(result["per_speaker_group"]) == {"known speakers", "unseen speakers"}
     assert result["interval"][0] > 0.12  # chance is 0.1
     assert "unseen speakers" in printed
@@ -400,7 +404,7 @@ def test_the_wheel_carries_the_configs(tmp_path) -> None:
 
 
 def test_the_readme_is_whole_and_its_options_exist() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     assert not re.search(r"@[A-Z]+@", text)
     commands = ("train", "evaluate", "encode", "benchmark", "analyse")
     known = {name for command in commands for name in option_names(command)} | {*groups("train")}
@@ -474,7 +478,7 @@ def test_a_changed_test_file_is_not_tested_on(small, spike_files, capsys, monkey
     assert (code, printed, len(error.splitlines())) == (2, "", 1)
     assert "has changed since the run" in error
     assert run(capsys, monkeypatch, "evaluate", "run=here", f"file={spike_files['test']}")[0] == 0
-    Path("here/split.json").write_text("{")
+    Path("here/split.json").write_text("{", encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert (code, len(error.splitlines())) == (2, 1)
     assert "is missing or damaged; `snn-delays evaluate` takes recordings by file=" in error
@@ -491,7 +495,7 @@ def test_one_file_of_spikes_is_split_by_speakers(small, spike_files, capsys, mon
         code, printed, error = run(capsys, monkeypatch, "train", *one, more, out)
         assert code == 0, error
         assert words in printed
-        split = json.loads(Path(out[4:], "split.json").read_text())
+        split = json.loads(Path(out[4:], "split.json").read_text("utf-8"))
         held = [split[name]["samples"] for name in ("train", "valid", "test")]
         assert sorted(itertools.chain(*held)) == list(range(48))
         code, again, error = run(capsys, monkeypatch, "evaluate", f"run={out[4:]}")

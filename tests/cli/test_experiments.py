@@ -26,7 +26,7 @@ PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm
 
 
 def header(experiment: str) -> str:
-    text = (config_folder() / f"experiment/{experiment}.yaml").read_text()
+    text = (config_folder() / f"experiment/{experiment}.yaml").read_text("utf-8")
     return "".join(line for line in text.splitlines(True) if line.startswith("#"))
 
 

@@ -193,7 +193,7 @@ def test_damage_while_in_use_is_mended(spike_files, small_config) -> None:
 
 def test_an_unwritable_cache_is_named(spike_files, small_config, tmp_path) -> None:
     config = small_config()
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     config.data.cache = str(tmp_path / "file" / "cache")
     with pytest.raises(UserError, match=r"cannot be written.*set data.cache"):
         open_spikes(spike_files["train"], config)
@@ -340,7 +340,7 @@ def test_digests_are_noted_and_taken_anew_when_a_file_changes(tmp_path, monkeypa
     monkeypatch.setattr(
         digests, "_digest", lambda *a, real=digests._digest: (taken.append(a[0]), real(*a))[1]
     )
-    path.write_text("one")
+    path.write_text("one", encoding="utf-8")
     first = content_digest(path, memo)
     assert content_digest(path, memo) == first
     assert len(taken) == 2  # too new to be trusted to show another change
@@ -350,7 +350,7 @@ def test_digests_are_noted_and_taken_anew_when_a_file_changes(tmp_path, monkeypa
     assert content_digest(path, memo, fresh=True) == first
     assert content_digest(path, memo, algorithms=("md5",)) != first
     assert len(taken) == 5
-    path.write_text("two")
+    path.write_text("two", encoding="utf-8")
     age(path, 50)
     assert content_digest(path, memo) != first
     with pytest.raises(UserError, match="none cannot be read"):
@@ -359,7 +359,7 @@ def test_digests_are_noted_and_taken_anew_when_a_file_changes(tmp_path, monkeypa
 
 def test_a_folders_digest_covers_names_and_content(tmp_path) -> None:
     for name in ("a", "b", "c"):
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(name, encoding="utf-8")
     memo = tmp_path / "memo"
 
     def digest(*names: str) -> str:
@@ -368,22 +368,22 @@ def test_a_folders_digest_covers_names_and_content(tmp_path) -> None:
 
     whole = digest("a", "b")
     assert digest("a", "c") != whole
-    (tmp_path / "b").write_text("B")
+    (tmp_path / "b").write_text("B", encoding="utf-8")
     assert digest("a", "b") != whole
-    (tmp_path / "b").write_text("b")
+    (tmp_path / "b").write_text("b", encoding="utf-8")
     assert digest("a", "b") == whole
 
 
 def test_a_note_that_is_no_digest_is_not_believed(tmp_path) -> None:
     path, memo = tmp_path / "a", tmp_path / "memo"
-    path.write_text("one")
+    path.write_text("one", encoding="utf-8")
     age(path)
     digest = content_digest(path, memo)
     (note,) = (memo / "digests").iterdir()
     for content in (b"", b"\xff\xfe", b"0" * 63, digest[:-1].encode() + b"x"):
         note.write_bytes(content)
         assert content_digest(path, memo) == digest
-        assert note.read_text() == digest
+        assert note.read_text("utf-8") == digest
 
 
 def test_two_digests_are_taken_in_one_reading(tmp_path) -> None:
@@ -419,7 +419,7 @@ def test_what_killed_processes_left_is_removed_in_time(spike_files, small_config
     (cached,) = made(config)
     old, new = (cached.with_name(f".{cached.name}-{n}.part") for n in ("old", "new"))
     for part in (old, new):
-        part.write_text("half")
+        part.write_text("half", encoding="utf-8")
     age(old, 2 * 24 * 3600)
     cached.unlink()
     open_spikes(spike_files["train"], config)

@@ -72,7 +72,7 @@ def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> 
     (words / "low" / "3-a.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"low/3-a\.wav"):
         encode_words(list_words(words), tmp_path / "a.h5", channels=40)
-    (tmp_path / "b.h5").write_text("mine")
+    (tmp_path / "b.h5").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="is there already"):
         encode_words(list_words(words), tmp_path / "b.h5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.h5", "words"]
@@ -80,7 +80,7 @@ def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> 
 
 def test_encode_then_train(words, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "test.txt").write_text("high/2-a.wav\nlow/2-a.wav\n")
+    (tmp_path / "test.txt").write_text("high/2-a.wav\nlow/2-a.wav\n", encoding="utf-8")
     encode = ["data", "encode", "in=words", f"speaker_pattern={PATTERN!r}", "channels=80"]
     code, printed, error = run(capsys, monkeypatch, *encode, "out=train.h5")
     assert code == 0, error

@@ -470,7 +470,7 @@ def test_synthetic_files_are_written_once_and_seeded(tmp_path) -> None:
 
 
 def test_an_unwritable_folder_for_synthetic_files_is_named(tmp_path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot be written to .*set data.cache"):
         synthetic_files(SMALL, tmp_path / "file" / "cache")
 

@@ -253,7 +253,7 @@ def test_foreign_and_truncated_files_are_refused(tmp_path, spike_files) -> None:
     with pytest.raises(UserError, match="There is no file"):
         SpikeFile(tmp_path / "none.h5")
     text = tmp_path / "text.h5"
-    text.write_text("no HDF5")
+    text.write_text("no HDF5", encoding="utf-8")
     with pytest.raises(UserError, match="not a readable HDF5 file"):
         SpikeFile(text)
     whole = spike_files["train"].read_bytes()

@@ -46,10 +46,12 @@ def tree(tmp_path: Path) -> Path:
     for other in ("_background_noise_", "_silence_", "_unknown_", "empty"):
         (folder / other).mkdir()
     soundfile.write(folder / "_background_noise_" / "hum.wav", np.zeros(50000), 16000)
-    (folder / "README.md").write_text("what this is")
+    (folder / "README.md").write_text("what this is", encoding="utf-8")
     for name, speaker in (("testing_list.txt", "c3d4"), ("validation_list.txt", "e5f6")):
         lines = [f"{w}/{speaker}_nohash_{t}.wav" for w in ("no", "yes", "go") for t in (0, 1)]
-        (folder / name).write_text("\n".join([*lines, "", "_silence_/x.wav"]) + "\n")
+        (folder / name).write_text(
+            "\n".join([*lines, "", "_silence_/x.wav"]) + "\n", encoding="utf-8"
+        )
     return folder
 
 
@@ -117,13 +119,13 @@ def test_own_words_by_lists(words_config, tree, tmp_path) -> None:
     data = load_data(words_config())  # the lists in the folder
     assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 6)
     mine = tmp_path / "mine.txt"
-    mine.write_text("no/77ff_nohash_0.wav\nyes/77ff_nohash_0.wav\n")
+    mine.write_text("no/77ff_nohash_0.wav\nyes/77ff_nohash_0.wav\n", encoding="utf-8")
     data = load_data(words_config(test_list=str(mine)))
     assert (len(data.train), len(data.valid), len(data.test)) == (16, 6, 2)
     for void in ({"split": "fold"}, {"valid_speakers": ["0a1b"]}, {"test_speakers": ["0a1b"]}):
         with pytest.raises(UserError, match="has no use beside the list"):
             load_data(words_config(**void))
-    mine.write_text("no/e5f6_nohash_0.wav\n")
+    mine.write_text("no/e5f6_nohash_0.wav\n", encoding="utf-8")
     with pytest.raises(UserError, match="name the same recordings"):
         load_data(words_config(test_list=str(mine)))
     with pytest.raises(UserError, match=r"The list .*none.txt cannot be read"):

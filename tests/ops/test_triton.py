@@ -438,7 +438,7 @@ assert taps.delay_taps(torch.ones(2, 3, 1), torch.ones(2, 3, 1), 0.5, 9, 9).shap
 @pytest.mark.skipif(gpu.triton is None, reason="Triton is not installed")
 def test_kernels_compile_for_an_h100(tmp_path) -> None:
     """The code made for it, without one: what steps read comes ahead, and no product is fused."""
-    code = (ROOT / "tests" / "ops" / "compile_kernels.py").read_text()
+    code = (ROOT / "tests" / "ops" / "compile_kernels.py").read_text("utf-8")
     lines = run(code, "90", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
     assert len(lines) == 24
     for line in lines:

@@ -48,8 +48,8 @@ def test_table_and_json(name, tmp_path, capsys) -> None:
     script, arguments = COMMANDS[name]
     assert script.main([*arguments, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    result = json.loads((tmp_path / f"{name}.json").read_text())
-    assert (tmp_path / f"{name}.md").read_text() == printed
+    result = json.loads((tmp_path / f"{name}.json").read_text("utf-8"))
+    assert (tmp_path / f"{name}.md").read_text("utf-8") == printed
     assert len(tables(printed)) == 2 + len(result["rows"])
     assert result["made"]["command"].startswith(f"python -m scripts.benchmarks.{name} --hidden 16")
     assert {"commit", "versions", "machine", "environment"} <= result["made"].keys()
@@ -73,7 +73,7 @@ def test_the_gpu_benchmark(part, what, tmp_path, monkeypatch, capsys) -> None:
     arguments += ["--seeds", "2", "--seed-epochs", "1"]
     assert gpu.main(arguments) == 0
     assert len(tables(capsys.readouterr().out)) == 2 + 1
-    (row,) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    (row,) = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["rows"]
     assert row["what"].startswith(what)
     assert row["ours_ms"]["median"] > 0
     if part == "steps":

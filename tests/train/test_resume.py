@@ -30,7 +30,9 @@ TIMES = ("seconds", "samples_per_second")
 
 def metrics(out) -> list[dict]:
     """The lines of metrics.jsonl, but for what a clock says."""
-    lines = [json.loads(line) for line in Path(out, "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in Path(out, "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
     return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
@@ -54,7 +56,7 @@ def assert_same_run(left, right) -> None:
             assert equal(a[key], b[key]), (which, key)
         positions = [without_times(s.get("position", {})) for s in (a, b)]
         assert positions[0] == positions[1]
-    a, b = (json.loads(Path(out, "result.json").read_text()) for out in (left, right))
+    a, b = (json.loads(Path(out, "result.json").read_text("utf-8")) for out in (left, right))
     assert without_times(a) == without_times(b)
 
 
@@ -146,7 +148,9 @@ def test_a_device_goes_on_exactly(device, reference, monkeypatch) -> None:
         each.device, each.resume = device, "auto"
     train(whole)
     if device == "cuda":  # what was timed for one run is to hold for the other
-        backends = json.loads(Path(whole.out, "result.json").read_text())["parts"][0]["backends"]
+        backends = json.loads(Path(whole.out, "result.json").read_text("utf-8"))["parts"][0][
+            "backends"
+        ]
         monkeypatch.setattr(Network, "fastest_backends", lambda network, x: backends)
     real, left = training_step.move, [7]  # in the second epoch
 
@@ -327,7 +331,7 @@ main()
 def finish(command, out) -> None:
     process = start(command, out)
     process.join(300)
-    assert process.exitcode == 0, Path(out).with_name("said").read_text()
+    assert process.exitcode == 0, Path(out).with_name("said").read_text("utf-8")
 
 
 def kill_and_go_on(command, out, kills: int, tmp_path) -> None:

@@ -76,7 +76,9 @@ def assert_near_runs(left: Config, right: Config) -> None:
         for key, value in a.items():
             near = pytest.approx(b[key], rel=1e-9) if isinstance(value, float) else b[key]
             assert value == near, key
-    results = [json.loads(Path(str(c.out), "result.json").read_text()) for c in (left, right)]
+    results = [
+        json.loads(Path(str(c.out), "result.json").read_text("utf-8")) for c in (left, right)
+    ]
     for key in ("accuracy", "epoch", "seed", "config_hash", "parameters"):
         assert results[0][key] == results[1][key]
 

@@ -75,7 +75,7 @@ class WordList:
             UserError: the list cannot be read, or names a file that is not there.
         """
         try:
-            lines = [line.strip() for line in path.read_text().splitlines()]
+            lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise UserError(
