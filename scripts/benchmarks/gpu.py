@@ -56,7 +56,7 @@ from scripts.benchmarks.networks import (
 from scripts.benchmarks.workers import alternate, peak_memory, started
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
-from snn_delays.device import autocast, tensor_cores
+from snn_delays.device import autocast, check_precision, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.ops import lif, norm_lif, taps
 from snn_delays.ops.delay import delay_kernel_OID
@@ -120,9 +120,11 @@ def _device() -> str:
     return "cuda"
 
 
-def _chosen(options: argparse.Namespace) -> tuple[dict[str, Problem], Sequence[str]]:
+def _chosen(options: argparse.Namespace, device: str) -> tuple[dict[str, Problem], Sequence[str]]:
     cases = CASES if options.case == "all" else {options.case: CASES[options.case]}
     precisions = PRECISIONS if options.precision == "all" else (options.precision,)
+    for precision in precisions:
+        check_precision(precision, torch.device(device))
     return {name: case.as_asked(options) for name, case in cases.items()}, precisions
 
 
@@ -143,7 +145,7 @@ def _left_out(what: str, minutes: float) -> Row:
 
 
 def _steps(options: argparse.Namespace, device: str) -> list[Row]:
-    cases, precisions = _chosen(options)
+    cases, precisions = _chosen(options, device)
     steps = {
         f"{name}, training step, {precision}": (replace(problem, device=device), precision)
         for name, problem in cases.items()
@@ -223,7 +225,7 @@ def _repeated(step: Callable[[], object], device: str, precision: str) -> Callab
 
 
 def _whole_run(options: argparse.Namespace, device: str) -> list[Row]:
-    _, precisions = _chosen(options)
+    _, precisions = _chosen(options, device)
     rows = []
     with _recordings(options) as template:
         for precision, fits in _in_time(precisions, options.minutes):
@@ -238,7 +240,7 @@ def _whole_run(options: argparse.Namespace, device: str) -> list[Row]:
 
 
 def _seeds(options: argparse.Namespace, device: str) -> list[Row]:
-    _, precisions = _chosen(options)
+    _, precisions = _chosen(options, device)
     precision, epochs = precisions[0], options.seed_epochs
     at_once, in_turn = [], []
     with _recordings(options) as template:
@@ -284,7 +286,7 @@ def _run_config(
 ) -> Config:
     config = copy.deepcopy(template)
     config.device, config.train.epochs, config.seed = device, epochs, seed
-    config.precision = "float32" if device == "cpu" and precision == "tf32" else precision
+    config.precision = precision
     config.out = f"{template.out}/{folder}"
     return config
 

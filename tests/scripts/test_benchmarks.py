@@ -121,6 +121,21 @@ def test_the_reference_has_the_precision_of_ours(monkeypatch) -> None:
     assert seen == 2 * 3 * [(True, True)]
 
 
+def test_what_ours_is_held_to_is_float32_and_not_tf32(monkeypatch) -> None:
+    """By itself torch lets cuDNN round, and twice the reference's error is allowed."""
+    seen = []
+    real = agreement.scores
+
+    def watched(network, x, precision):
+        seen.append((precision, torch.backends.cudnn.allow_tf32))
+        return real(network, x, precision)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(agreement, "scores", watched)
+    agreement.check_training("", SHD.resized(hidden=4, steps=6, taps=3, batch=2))
+    assert set(seen) == {("float32", False)}
+
+
 def test_a_part_of_the_gpu_benchmark_ends_in_time(monkeypatch) -> None:
     now = [0.0]
     monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
