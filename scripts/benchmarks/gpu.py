@@ -7,7 +7,8 @@ cuDNN. Both run by turns on the same GPU. The whole run is the paper's on random
 number and length, through `train` as users call it, its frames prepared beforehand. Seeds of it are
 trained at once, as `snn-delays benchmark ... batched=true` trains them, and one after another.
 
-Each part ends within some minutes, by default nine: what does not fit is left out, and said.
+Each part ends within some minutes, by default nine: a row or round that is not likely to fit is
+left out, and the table says so. The first one always runs.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ CASES = {"shd": SHD, "ssc": SSC}
 PRECISIONS = ("float32", "tf32", "mixed")
 PARTS = ("steps", "run", "seeds", "kernels")
 STEPS = 10  # in a call, so that the GPU is waited for once
-TITLE = "On one GPU, both in the precision that is named; ratio = reference / ours, round by round."
+TITLE = (
+    "On one GPU, both in the precision that is named, kernels in float32; ratio = reference / ours,"
+    " round by round."
+)
 SIGMA = 3.0  # width of the Gaussian of the kernels' taps
 LIMIT = 1e-5  # deviation of a kernel from float64 that is always allowed
 Piece = TypeVar("Piece")
@@ -110,7 +114,7 @@ def measure(options: argparse.Namespace) -> Report:
     device = _device()
     parts = {"steps": _steps, "run": _whole_run, "seeds": _seeds, "kernels": _kernels}
     chosen = PARTS if options.part == "all" else (options.part,)
-    rows = [row for part in chosen for row in parts[part](options, device)]
+    rows = [row for part in chosen for row in parts[part](options, device, _end(options))]
     return Report(TITLE, COLUMNS, rows)
 
 
@@ -128,23 +132,28 @@ def _chosen(options: argparse.Namespace, device: str) -> tuple[dict[str, Problem
     return {name: case.as_asked(options) for name, case in cases.items()}, precisions
 
 
-def _in_time(pieces: Iterable[Piece], minutes: float) -> Iterator[tuple[Piece, bool]]:
+def _end(options: argparse.Namespace) -> float:
+    """When a part that starts now is to have ended."""
+    return time.monotonic() + 60 * options.minutes
+
+
+def _in_time(pieces: Iterable[Piece], end: float) -> Iterator[tuple[Piece, bool]]:
     """Pieces of work, and whether each fits: it would if it took as long as the longest so far."""
-    end, longest = time.monotonic() + 60 * minutes, 0.0
+    longest = 0.0
     for piece in pieces:
         began = time.monotonic()
         yield piece, began + longest <= end
         longest = max(longest, time.monotonic() - began)
 
 
-def _left_out(what: str, minutes: float) -> Row:
-    return {"what": f"{what}: left out, the part's {minutes:g} minutes were over"}
+def _left_out(what: str, options: argparse.Namespace) -> Row:
+    return {"what": f"{what}: left out, since {options.minutes} minutes are too few"}
 
 
 # ---- training steps ----------------------------------------------------------------------------
 
 
-def _steps(options: argparse.Namespace, device: str) -> list[Row]:
+def _steps(options: argparse.Namespace, device: str, end: float) -> list[Row]:
     cases, precisions = _chosen(options, device)
     steps = {
         f"{name}, training step, {precision}": (replace(problem, device=device), precision)
@@ -152,8 +161,8 @@ def _steps(options: argparse.Namespace, device: str) -> list[Row]:
         for precision in precisions
     }
     return [
-        _step_row(what, *steps[what], options.rounds) if fits else _left_out(what, options.minutes)
-        for what, fits in _in_time(steps, options.minutes)
+        _step_row(what, *steps[what], options.rounds) if fits else _left_out(what, options)
+        for what, fits in _in_time(steps, end)
     ]
 
 
@@ -224,14 +233,14 @@ def _repeated(step: Callable[[], object], device: str, precision: str) -> Callab
 # ---- a whole run -------------------------------------------------------------------------------
 
 
-def _whole_run(options: argparse.Namespace, device: str) -> list[Row]:
+def _whole_run(options: argparse.Namespace, device: str, end: float) -> list[Row]:
     _, precisions = _chosen(options, device)
     rows = []
     with _recordings(options) as template:
-        for precision, fits in _in_time(precisions, options.minutes):
+        for precision, fits in _in_time(precisions, end):
             what = f"whole run, {options.samples} samples, {options.epochs} epochs, {precision}"
             if not fits:
-                rows.append(_left_out(what, options.minutes))
+                rows.append(_left_out(what, options))
                 continue
             config = _run_config(template, device, options.epochs, precision, 0, precision)
             say(what)
@@ -239,12 +248,12 @@ def _whole_run(options: argparse.Namespace, device: str) -> list[Row]:
     return rows
 
 
-def _seeds(options: argparse.Namespace, device: str) -> list[Row]:
+def _seeds(options: argparse.Namespace, device: str, end: float) -> list[Row]:
     _, precisions = _chosen(options, device)
     precision, epochs = precisions[0], options.seed_epochs
     at_once, in_turn = [], []
     with _recordings(options) as template:
-        for number, fits in _in_time(range(options.rounds), options.minutes):
+        for number, fits in _in_time(range(options.rounds), end):
             if not fits:
                 break
             say(f"{options.seeds} seeds, round {number + 1} of {options.rounds}")
@@ -301,7 +310,7 @@ def _timed(work: Callable[[Any], object], of: Any) -> float:
 # ---- kernels -----------------------------------------------------------------------------------
 
 
-def _kernels(options: argparse.Namespace, device: str) -> list[Row]:
+def _kernels(options: argparse.Namespace, device: str, end: float) -> list[Row]:
     problem = replace(SHD.as_asked(options), device=device)
     kernels = {
         "LIF, forward and back": (our_lif, their_lif),
@@ -312,8 +321,8 @@ def _kernels(options: argparse.Namespace, device: str) -> list[Row]:
     return [
         {**_kernel_times(what, problem, *kernels[what], options.rounds), **errors[what]}
         if fits
-        else _left_out(what, options.minutes)
-        for what, fits in _in_time(kernels, options.minutes)
+        else _left_out(what, options)
+        for what, fits in _in_time(kernels, end)
     ]
 
 

@@ -68,9 +68,7 @@ def _in_a_line(error: BaseException) -> str:
     """The first line of the error that caused an error."""
     while error.__cause__ is not None:
         error = error.__cause__
-    words = (
-        getattr(error, "error_message", None) or error
-    )  # Triton's has the kernel's source before
+    words = getattr(error, "error_message", None) or error  # Triton's text starts with the source
     line = next(iter(str(words).splitlines()), "")
     return f"{type(error).__name__}: {textwrap.shorten(line, 120, placeholder=' ...')}"
 

@@ -140,7 +140,7 @@ def test_a_part_of_the_gpu_benchmark_ends_in_time(monkeypatch) -> None:
     now = [0.0]
     monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
     fit = []
-    for seconds, fits in gpu._in_time([20, 30, 1, 9], 1):
+    for seconds, fits in gpu._in_time([20, 30, 1, 9], 60.0):
         fit.append(fits)
         now[0] += seconds if fits else 0
     assert fit == [True, True, False, False]  # after 50 s, of a minute, none of 30 s would
@@ -148,10 +148,10 @@ def test_a_part_of_the_gpu_benchmark_ends_in_time(monkeypatch) -> None:
 
 def test_what_does_not_fit_is_named(monkeypatch, capsys) -> None:
     monkeypatch.setattr(gpu, "_device", lambda: "cpu")
-    monkeypatch.setattr(gpu, "_in_time", lambda pieces, minutes: [(p, False) for p in pieces])
+    monkeypatch.setattr(gpu, "_in_time", lambda pieces, end: [(p, False) for p in pieces])
     assert gpu.main([*GPU_SIZES, "--precision", "mixed", "--part", "steps"]) == 0
     row = tables(capsys.readouterr().out)[-1]
-    assert "shd, training step, mixed: left out, the part's 9 minutes were over" in row
+    assert "shd, training step, mixed: left out, since 9 minutes are too few" in row
 
 
 def test_a_wrong_kernel_gets_no_speed(monkeypatch, capsys) -> None:
