@@ -124,8 +124,8 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _gpu_is_used(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test marked ``gpu`` fails where nothing lay on the GPU, or no Triton kernel ran.
+def _kernels_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test marked ``gpu`` fails where no Triton kernel ran, and everything fell back to torch.
 
     ``pytest.mark.gpu(kernels=False)`` is for what torch alone computes there.
     """
@@ -143,9 +143,7 @@ def _gpu_is_used(request: pytest.FixtureRequest) -> Iterator[None]:
     launches = request.getfixturevalue("launches")
     reason = gpu.why_not(torch.ones(1, device=pick_device("cuda")))
     assert reason is None, reason
-    before = torch.cuda.memory_stats()["allocation.all.allocated"]
     yield
-    assert torch.cuda.memory_stats()["allocation.all.allocated"] > before, "the GPU was not used"
     assert launches or not marker.kwargs.get("kernels", True), "no Triton kernel ran"
 
 
