@@ -15,7 +15,14 @@ from torch import Tensor
 
 from snn_delays.config import Config, config_hash, validate
 from snn_delays.data.sources import Data, load_data
-from snn_delays.device import autocast, deterministic, pick_device, pick_dtype, tensor_cores
+from snn_delays.device import (
+    autocast,
+    check_precision,
+    deterministic,
+    pick_device,
+    pick_dtype,
+    tensor_cores,
+)
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.files import replace_file
@@ -144,8 +151,7 @@ def turns(
 
 def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | None]:
     """The folder to write, and the result that is there already, or None."""
-    if config.precision == "tf32" and device.type == "cpu":
-        raise UserError("precision=tf32 needs a GPU, and this run is on the CPU; use float32.")
+    check_precision(config.precision, device)
     out = run_folder(config)
     return out, read_result(out)
 

@@ -92,6 +92,8 @@ def build_step(
 
     On a GPU that one process has to itself, forward and back are recorded as CUDA graphs. The
     optimisers are not: they are a few launches, and what their schedules change are plain numbers.
+    Several processes launch each operation on its own, since their sums are not recorded; networks
+    of the paper's sizes are likely slower on several GPUs than on one.
     """
 
     def step(batch: Batch) -> Outcome:

@@ -72,7 +72,6 @@ def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 @pytest.mark.parametrize("experiment", PAPER)
 def test_a_gpu_computes_what_the_cpu_does(experiment) -> None:
     config = compose("train", [f"experiment={experiment}", "model.dropout=0"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
-import soundfile
 
 from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.data.datasets.words import list_words
 from snn_delays.data.encode import encode_words
 from snn_delays.errors import UserError
 from tests.cli.test_cli import run
+
+soundfile = pytest.importorskip("soundfile")
 
 RATE = 8000
 

@@ -261,8 +261,7 @@ def test_counts_beyond_a_byte_are_augmented_as_numbers(spike_files, small_config
     assert_equal_batches(resident.epoch(), plain.epoch())
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+@pytest.mark.gpu(kernels=False)
 def test_augmentation_on_a_gpu(samples) -> None:
     plain = both_ways(samples, SAMPLES)[0]
     on_gpu = ResidentLoader.of(replace(plain, device=torch.device("cuda")))

@@ -8,10 +8,8 @@ import warnings
 import wave
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +17,9 @@ from scipy.signal import upfirdn
 
 from snn_delays.data.speech import RATE, augment_waves, fit_length, log_mel, read_wav
 from snn_delays.errors import UserError
+
+librosa = pytest.importorskip("librosa")
+soundfile = pytest.importorskip("soundfile")
 
 Factory = pytest.TempPathFactory
 SECOND = np.arange(RATE) / RATE

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import tonic
 import torch
 
@@ -20,6 +19,8 @@ from snn_delays.data.speech import fit_length, log_mel, read_wav
 from snn_delays.errors import UserError
 from snn_delays.train.loop import build_loader
 from tests.cli.test_cli import run
+
+soundfile = pytest.importorskip("soundfile")
 
 SPEAKERS = ("0a1b", "77ff", "c3d4", "e5f6")
 

@@ -150,7 +150,6 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 def test_seeds_at_once_on_a_gpu(seed) -> None:
     lone, joint = seeds(seed, "alone"), seeds(seed, "at_once")
     for config in (*lone, *joint):
