@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from snn_delays.data.audio import read_audio
 from snn_delays.data.cochlea import check_audio, encode
 from snn_delays.data.datasets.spikes import write_spikes
 from snn_delays.data.datasets.words import WordList
-from snn_delays.data.speech import read_audio
 from snn_delays.data.splits import sort_names
 from snn_delays.errors import UserError
 

@@ -13,10 +13,11 @@ import torch
 
 from snn_delays.config import Config
 from snn_delays.data import sources
+from snn_delays.data.audio import read_waveform
 from snn_delays.data.datasets.words import GSC_SPEAKER, Words, list_words
 from snn_delays.data.loaders import Loader
 from snn_delays.data.sources import find_sources, load_data
-from snn_delays.data.speech import fit_length, log_mel, read_wav
+from snn_delays.data.speech import fit_length, log_mel
 from snn_delays.errors import UserError
 from snn_delays.train.loop import build_loader
 from tests.cli.test_cli import run
@@ -96,7 +97,7 @@ def test_speech_commands_by_its_own_lists(words_config, monkeypatch) -> None:
     for split, store in data.stores.items():
         source = find_sources(config)[split]
         for i, name in enumerate(source.words.files):
-            wave = fit_length(read_wav(source.path / name), 16000)
+            wave = fit_length(read_waveform(source.path / name), 16000)
             expected = log_mel(torch.from_numpy(wave)[None].float() / 32768)[0].numpy()
             np.testing.assert_allclose(store.frames(i), expected, atol=1e-3)
             assert store.frames(i).shape == (101, 140)

@@ -13,8 +13,8 @@ import numpy as np
 import tonic
 from numpy.typing import NDArray
 
+from snn_delays.data.audio import read_waveform
 from snn_delays.data.digests import FileList, stamp
-from snn_delays.data.speech import read_wav
 from snn_delays.errors import UserError
 
 TEST_LIST, VALID_LIST = "testing_list.txt", "validation_list.txt"  # of Speech Commands
@@ -197,7 +197,7 @@ class Words(tonic.Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        waveform: Any = read_wav(self.words.folder / self.words.files[index])
+        waveform: Any = read_waveform(self.words.folder / self.words.files[index])
         target = self.labels[index]
         if self.transform is not None:
             waveform = self.transform(waveform)
