@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def _audio_folder(data: DataConfig) -> dict[str, Source]:
         ("test", data.test_list, TEST_LIST),
     ):
         path = folder / usual if named is None else Path(named).expanduser()
-        if named is not None or path.is_file():
+        if named is not None or os.path.lexists(path):
             splits[split], lists[split] = words.listed(path), path
     _check_lists(data, lists)
     if len(splits) == 2 and (splits["valid"] & splits["test"]).any():
