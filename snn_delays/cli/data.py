@@ -74,16 +74,15 @@ def _prepare(config: Config) -> None:
 
 
 def _verify(config: Config) -> None:
-    from tqdm import tqdm
-
+    from snn_delays.data.progress import progress
     from snn_delays.data.store import Damaged
 
     for split, store, _ in _timed_stores(config, fresh=True):
-        numbers = range(len(store))
-        bar = tqdm(numbers, f"checking {split}", unit=" samples", disable=None, leave=False)
+        number = len(store)
+        numbers = progress(range(number), f"checking {split}", number, "samples")
         found = store.found
         try:
-            store.file.check(bar)
+            store.file.check(numbers)
         except Damaged as damage:
             store.file = store.remake()
             found = f"damaged ({damage}), made anew"
