@@ -118,8 +118,9 @@ def _stratified(
     recordings: Labelled, share: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], str]:
     mask = np.zeros(len(recordings.labels), bool)
-    for label in np.unique(recordings.labels):
-        members = rng.permutation(np.flatnonzero(recordings.labels == label))
+    labels, counts = np.unique(recordings.labels, return_counts=True)
+    by_label = np.split(np.argsort(recordings.labels, kind="stable"), np.cumsum(counts)[:-1])
+    for label, members in zip(labels, map(rng.permutation, by_label), strict=True):
         number = max(1, round(share * len(members)))
         if number == len(members):
             raise UserError(
