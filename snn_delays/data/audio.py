@@ -6,6 +6,7 @@ allocates what a header claims; such files are refused here, each in a sentence.
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,7 @@ _RATES = (4_000, 192_000)  # Hz, of files: others are damage or mistakes
 LARGEST = LONGEST_S * _RATES[1] * 8 + (1 << 24)  # bytes of a file: float64 samples, and its tags
 _AGAIN = "; fetch it again or remove it"
 _UNKNOWN = 2**63 - 1  # libsndfile's number of samples where a header tells none
-_OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _MP3_FRAME = 2048  # bytes, more than the first one has
 
 
@@ -107,7 +108,7 @@ def _wrong_head(file: BinaryIO, path: Path) -> str | None:
     if kind == ".wav" or kind not in SUFFIXES:
         return "is not a wav file; convert it to one of one channel, 16 bits and 16 kHz"
     if head[:4] == b"OggS":
-        return _wrong_end(file, size)
+        return _wrong_pages(head + file.read())
     return _wrong_mp3(file, head) if kind == ".mp3" else None
 
 
@@ -136,16 +137,24 @@ def _wrong_size(length: int, behind: int) -> str | None:
     return f"is truncated: {length - behind} of its {length} bytes of sound are missing" + _AGAIN
 
 
-def _wrong_end(file: BinaryIO, size: int) -> str | None:
-    """Ogg: the last page must be whole and have the flag of the stream's end, 4."""
-    file.seek(max(0, size - _OGG_PAGE))
-    page = file.read()
-    page = page[page.rfind(b"OggS") :]
-    if len(page) > 26:
-        head = 27 + page[26]  # bytes; its last ones are sizes of segments
-        if page[5] & 4 and len(page) >= head + sum(page[27:head]):
-            return None
-    return "is truncated: the end of its stream is missing" + _AGAIN
+def _wrong_pages(content: bytes) -> str | None:
+    """Ogg: pages with their checksums, the last of which has the flag of the stream's end, 4."""
+    start, flags = 0, 0
+    while start < len(content):
+        page = content[start : start + 27 + 255]
+        head = 27 + page[26] if len(page) > 26 else len(page)
+        page = content[start : start + head + sum(page[27:head])]
+        if page[:4] != b"OggS" or _ogg_checksum(page) != page[22:26]:
+            return f"is truncated or damaged behind byte {start} of {len(content)}" + _AGAIN
+        start, flags = start + len(page), page[5]
+    return None if flags & 4 else "is truncated: the end of its stream is missing" + _AGAIN
+
+
+def _ogg_checksum(page: bytes) -> bytes:
+    """Of a page without its own. Ogg's polynomial is zlib's with bits in the other order."""
+    bare = (page[:22] + bytes(4) + page[26:]).translate(_MIRRORED)
+    crc = zlib.crc32(bare, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return crc.to_bytes(4, "big").translate(_MIRRORED)
 
 
 def _wrong_mp3(file: BinaryIO, head: bytes) -> str | None:

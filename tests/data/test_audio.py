@@ -314,6 +314,15 @@ def test_other_kinds_cut_short_are_refused(tmp_path: Path, kind: str) -> None:
         refusal(write(path, content[:length]))
 
 
+@pytest.mark.parametrize("kind", ["ogg", "opus"])
+def test_any_flipped_bit_of_ogg_is_refused(tmp_path: Path, kind: str) -> None:
+    content = encoded(tmp_path / f"a.{kind}", 0.2).read_bytes()
+    for place in range(0, len(content), len(content) // 60):
+        broken = bytearray(content)
+        broken[place] ^= 1 << place % 8
+        refusal(write(tmp_path / f"a.{kind}", broken))
+
+
 def test_flac_that_does_not_say_how_long_it_is_is_refused(tmp_path: Path) -> None:
     content = bytearray(encoded(tmp_path / "a.flac").read_bytes())
     content[21] &= 0xF0  # the number of samples, 36 bits
