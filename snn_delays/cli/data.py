@@ -97,14 +97,14 @@ def _info(config: Config) -> None:
 
 
 def _describe(config: Config, store: FrameStore) -> str:
-    from snn_delays.data.splits import sort_names
+    from snn_delays.data.splits import first_names, sort_names
 
     steps, totals = store.steps, store.file.totals
     speakers = [] if store.speakers is None else sort_names(set(store.speakers))
     lines = [
         f"  samples   {len(store):,}",
-        f"  classes   {len(store.classes)}: {_some(store.classes)}",
-        f"  speakers  {f'{len(speakers)}: {_some(speakers)}' if speakers else 'not known'}",
+        f"  classes   {len(store.classes)}: {first_names(store.classes)}",
+        f"  speakers  {f'{len(speakers)}: {first_names(speakers)}' if speakers else 'not known'}",
     ]
     if not config.data.audio:
         lines.append(
@@ -146,11 +146,6 @@ def _encode(options: EncodeConfig) -> None:
         f"{len(words.files)} recordings, {seconds:.1f} s of audio, encoded in {took:.1f} s"
         f" ({seconds / took:.1f} s of audio per second): {options.out}"
     )
-
-
-def _some(names: list[str]) -> str:
-    most = 12
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _size(number: int) -> str:

@@ -23,7 +23,13 @@ from snn_delays.data.datasets.words import (
 )
 from snn_delays.data.loaders import Samples
 from snn_delays.data.recordings import Source, SpikeSource, WordSource
-from snn_delays.data.splits import Labelled, hold_out_test, hold_out_valid, sort_names
+from snn_delays.data.splits import (
+    Labelled,
+    first_names,
+    hold_out_test,
+    hold_out_valid,
+    sort_names,
+)
 from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
 
@@ -289,6 +295,6 @@ def check_classes(store: FrameStore, classes: list[str]) -> None:
     known = len(classes)
     if store.classes[:known] != classes[: len(store.classes)] or np.max(store.labels) >= known:
         raise UserError(
-            f"{store.source} has the classes {', '.join(store.classes)}; the training file has"
-            f" {', '.join(classes)}."
+            f"{store.source} has the classes {first_names(store.classes)}; the training file has"
+            f" {first_names(classes)}."
         )

@@ -37,6 +37,12 @@ def sort_names(names: Iterable[str] | NDArray[np.str_]) -> list[str]:
     return sorted(map(str, names), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
 
 
+def first_names(names: Sequence[str]) -> str:
+    """Names as a message tells them: a dozen at most."""
+    most = 12
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def hold_out_valid(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.bool_], str]:
     """The samples of the training data to hold out for validation, as ``data.split`` says.
 
@@ -103,10 +109,10 @@ def _named(
 ) -> tuple[NDArray[np.bool_], str]:
     known = recordings.known
     missing = sort_names(set(chosen) - set(known))
-    shown = f"{option}=[{','.join(chosen)}]"
+    shown = f"{option}=[{first_names(chosen)}]"
     if missing or not chosen:
         raise UserError(
-            f"{shown} must name speakers of {recordings.name}, which has [{', '.join(known)}]."
+            f"{shown} must name speakers of {recordings.name}, which has [{first_names(known)}]."
         )
     if set(chosen) == set(known):
         raise UserError(f"{shown} leaves no speaker of {recordings.name} to train on.")

@@ -156,6 +156,13 @@ def test_own_words_by_speakers(words_config, listless) -> None:
         load_data(words_config(test_speakers=["anna"]))
 
 
+def test_of_many_speakers_a_message_names_a_dozen(words_config, listless, tree) -> None:
+    for number in range(20):
+        copy(tree / "yes" / "0a1b_nohash_0.wav", tree / "yes" / f"{number}_nohash_0.wav")
+    with pytest.raises(UserError, match=r"which has \[0, 1, 2, .*, 10, 11, \.\.\.\]\."):
+        load_data(words_config(test_speakers=["anna"]))
+
+
 def test_own_words_by_chance(words_config, listless) -> None:
     data = load_data(words_config(speaker_pattern=None, test_share=0.25, valid_share=0.34))
     assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 6)
