@@ -26,7 +26,6 @@ from snn_delays.errors import UserError
 RATE = 16_000  # Hz, of waveforms
 FLOOR = 1e-10  # of energies, so -100 dB
 
-
 _FFT = 256  # samples at 8 kHz
 _MEL_RANGE = (50.0, 14_000.0)  # Hz
 _REACH = 12  # samples at 16 kHz, either side, of the filter before halving

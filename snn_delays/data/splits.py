@@ -109,7 +109,7 @@ def _named(
 ) -> tuple[NDArray[np.bool_], str]:
     known = recordings.known
     missing = sort_names(set(chosen) - set(known))
-    shown = f"{option}=[{first_names(chosen)}]"
+    shown = f"{option}=[{','.join(chosen)}]"
     if missing or not chosen:
         raise UserError(
             f"{shown} must name speakers of {recordings.name}, which has [{first_names(known)}]."

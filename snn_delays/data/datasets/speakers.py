@@ -15,7 +15,8 @@ from snn_delays.errors import UserError
 
 PATIENCE = 20  # seconds; a hundred thousand names take a sound pattern less than one
 
-# Nothing else can stop a search that takes for ever. The alarm ends it where we are killed.
+# A program of its own, since a search cannot be stopped from within Python. The alarm ends it where
+# this process was killed and nobody waits any more.
 _SEARCH = """
 import json, re, signal, sys
 pattern, names, seconds = json.load(sys.stdin)
@@ -63,7 +64,7 @@ def _search(names: Sequence[str], pattern: str) -> list[str | None]:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _SEARCH],
             input=json.dumps([pattern, names, 2 * PATIENCE]),
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=True,
@@ -73,7 +74,10 @@ def _search(names: Sequence[str], pattern: str) -> list[str | None]:
             f"speaker_pattern={pattern} takes longer than {PATIENCE} s for {len(names)} names;"
             " write it without repeats that can share the same letters, as in (a+)+ or .*.*."
         ) from error
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"speaker_pattern={pattern} cannot be searched for: {error}.") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.strip().rpartition("\n")[2] or f"exit code {error.returncode}"
+        raise UserError(
+            f"speaker_pattern={pattern} cannot be searched for in {len(names)} names: {reason}."
+        ) from error
     speakers: list[str | None] = json.loads(done.stdout)
     return speakers

@@ -40,7 +40,8 @@ class WordList:
     Attributes:
         folder: the folder.
         files: [N] ``<word>/<name>.wav``, sorted.
-        classes: all words of the folder, sorted, whether they occur in ``files`` or not.
+        classes: all words of the folder in composed form, sorted, whether they occur in ``files``
+            or not.
         speakers: [N], or None.
         stamps: [N] what changes when a file does.
         newest: newest time of a file of the folder, in seconds.
