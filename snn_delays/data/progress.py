@@ -32,8 +32,8 @@ def _with_lines(items: Iterable[T], title: str, total: int, unit: str) -> Iterat
     started = said = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if now - said > INTERVAL:
-            said, left = now, (now - started) / max(done, 1) * (total - done)
+        if done and now - said > INTERVAL:
+            said, left = now, (now - started) / done * (total - done)
             with contextlib.suppress(OSError, ValueError):  # standard error is closed
                 line = f"{title}: {done:,} of {total:,} {unit}, {left:,.0f} s left"
                 print(line, file=sys.stderr, flush=True)

@@ -391,6 +391,13 @@ def test_files_that_are_no_recordings_are_passed_over(tree) -> None:
     assert list_words(tree).files == before
 
 
+def test_recordings_are_in_order_of_their_whole_names(tree) -> None:
+    for name in ("a.wav", "a-1.wav", "B.WAV", "a 2.wav"):
+        copy(tree / "yes" / "0a1b_nohash_0.wav", tree / "yes" / name)
+    found = [f for f in list_words(tree).files if "nohash" not in f]
+    assert found == ["yes/B.WAV", "yes/a 2.wav", "yes/a-1.wav", "yes/a.wav"]
+
+
 def test_a_recording_that_vanishes_is_named(tree) -> None:
     words = list_words(tree)
     (tree / "yes" / "0a1b_nohash_0.wav").unlink()

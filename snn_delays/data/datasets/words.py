@@ -228,7 +228,7 @@ def _belong(folder: Path) -> str:
 
 
 def _distinct(folder: Path, names: Iterable[str], key: Callable[[str], str]) -> list[str]:
-    """Names in order of what tells them apart; it must, or data would be there twice."""
+    """Names in order, no two of which may have one key, or data would be there twice."""
     known: dict[str, str] = {}
     for name in names:
         _check_text(name, folder)
@@ -237,7 +237,7 @@ def _distinct(folder: Path, names: Iterable[str], key: Callable[[str], str]) -> 
             raise UserError(
                 f"{folder} has {other!a} and {name!a}, which are one name: rename or remove one."
             )
-    return [known[k] for k in sorted(known)]
+    return sorted(known.values(), key=_normal)
 
 
 def _normal(name: str) -> str:
