@@ -21,6 +21,7 @@ from snn_delays.errors import UserError
 SIGMA_OFFSET = 0.27  # DCLS stores SIG and uses s = |SIG| + 0.27; "sigma" here is always s.
 BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
 MEL_BANDS = 140  # of the log-mel frames of audio.
+LONGEST_S = 60  # of a recording of audio, in seconds: no word is longer, and memory is bounded.
 SIGMA_END = 0.5  # SIG = 0.23, the narrowest Gaussian of the paper.
 
 # Upper bounds of numbers that nothing else bounds. Every one fits the arithmetic that uses it.
@@ -188,7 +189,7 @@ class DataConfig:
         1.0,
         "length that recordings are padded with silence or cut to, s (audio)",
         above=0,
-        at_most=60,
+        at_most=LONGEST_S,
     )
     step_ms: float = option(10.0, "length of a time step, ms", above=0, at_most=60_000)
     time_unit: str = option(

@@ -13,7 +13,6 @@ from snn_delays.cli.app import report_errors, run_command
 from snn_delays.cli.compose import compose
 from snn_delays.config import Config, EncodeConfig, nearest
 from snn_delays.errors import UserError
-from snn_delays.output import one_line
 
 if TYPE_CHECKING:
     from snn_delays.data.cache import FrameStore
@@ -74,18 +73,15 @@ def _prepare(config: Config) -> None:
 
 
 def _verify(config: Config) -> None:
-    from tqdm import tqdm
-
+    from snn_delays.data.progress import progress
     from snn_delays.data.store import Damaged
 
     for split, store, _ in _timed_stores(config, fresh=True):
-        numbers = range(len(store))
+        number = len(store)
+        numbers = progress(range(number), f"checking {split}", number, "samples")
         found = store.found
         try:
-            with tqdm(
-                numbers, f"checking {split}", unit=" samples", disable=None, leave=False
-            ) as bar:
-                store.file.check(bar)
+            store.file.check(numbers)
         except Damaged as damage:
             store.file = store.remake()
             found = f"damaged ({damage}), made anew"
@@ -110,14 +106,14 @@ def _describe(config: Config, store: FrameStore) -> str:
     import numpy as np
 
     from snn_delays.data.remarks import ranges
-    from snn_delays.data.splits import sort_names
+    from snn_delays.data.splits import first_names, sort_names
 
     steps, totals = store.steps, store.file.totals
     speakers = [] if store.speakers is None else sort_names(set(store.speakers))
     lines = [
         f"  samples   {len(store):,}",
-        f"  classes   {len(store.classes)}: {_some(store.classes)}",
-        f"  speakers  {f'{len(speakers)}: {_some(speakers)}' if speakers else 'not known'}",
+        f"  classes   {len(store.classes)}: {first_names(store.classes)}",
+        f"  speakers  {f'{len(speakers)}: {first_names(speakers)}' if speakers else 'not known'}",
     ]
     if not config.data.audio:
         lines.append(
@@ -163,11 +159,6 @@ def _encode(options: EncodeConfig) -> None:
         f"{len(words.files)} recordings, {seconds:.1f} s of audio, encoded in {took:.1f} s"
         f" ({seconds / took:.1f} s of audio per second): {options.out}"
     )
-
-
-def _some(names: list[str]) -> str:
-    most = 12
-    return ", ".join(map(one_line, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def _size(number: int) -> str:

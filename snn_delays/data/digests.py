@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from snn_delays.data.progress import progress
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 
 SETTLED = 2.0  # seconds after which a change would show in a file's time stamp
 CHUNK = 1 << 20
-MANY = 1000  # files from which on a bar is shown
+MANY = 1000  # files from which on progress is shown
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,9 @@ def _digest(path: Path, files: FileList | None, algorithms: Sequence[str]) -> li
                 for digest in whole:
                     digest.update(chunk)
         return [digest.hexdigest() for digest in whole]
-    quiet = True if len(files.names) < MANY else None
-    names = tqdm(files.names, f"reading {path.name}", unit=" files", disable=quiet, leave=False)
+    names, number = iter(files.names), len(files.names)
+    if number >= MANY:
+        names = progress(names, f"reading {path.name}", number, "files")
     for name in names:
         content = (path / name).read_bytes()
         for algorithm, digest in zip(algorithms, whole, strict=True):

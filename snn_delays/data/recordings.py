@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from snn_delays.config import DataConfig
 from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.data.datasets.words import WordList, Words
 from snn_delays.data.digests import content_digest
 from snn_delays.data.frames import SECOND, to_frames
+from snn_delays.data.progress import progress
 from snn_delays.data.speech import RATE, fit_length, log_mel
 from snn_delays.data.store import Recordings
 from snn_delays.errors import UserError
@@ -100,10 +100,8 @@ class SpikeSource:
                     f"{self.path}: spikes/times are integers, which are seldom seconds: name their"
                     " unit by data.time_unit=ms, us, ns or s."
                 )
-            frames = tqdm(
-                self._frames(dataset), f"frames of {self.path.name}", len(dataset),
-                unit=" samples", disable=None, leave=False,
-            )  # fmt: skip
+            title = f"frames of {self.path.name}"
+            frames = progress(self._frames(dataset), title, len(dataset), "samples")
             yield Recordings(frames, dataset.labels, dataset.speakers, dataset.classes)
         finally:
             dataset.close()
@@ -220,10 +218,8 @@ class WordSource:
     def open(self) -> Iterator[Recordings]:
         """The recordings."""
         dataset = Words(self.words)
-        frames = tqdm(
-            self._frames(dataset), f"frames of {self.name}", len(dataset),
-            unit=" samples", disable=None, leave=False,
-        )  # fmt: skip
+        title = f"frames of {self.name}"
+        frames = progress(self._frames(dataset), title, len(dataset), "samples")
         yield Recordings(frames, dataset.labels, self.words.speakers, self.words.classes)
 
     def again(self) -> WordSource:

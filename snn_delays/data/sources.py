@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,13 @@ from snn_delays.data.datasets.words import (
 from snn_delays.data.loaders import Samples
 from snn_delays.data.recordings import Source, SpikeSource, WordSource
 from snn_delays.data.remarks import remarks
-from snn_delays.data.splits import Labelled, hold_out_test, hold_out_valid, sort_names
+from snn_delays.data.splits import (
+    Labelled,
+    first_names,
+    hold_out_test,
+    hold_out_valid,
+    sort_names,
+)
 from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
 
@@ -172,7 +179,7 @@ def _audio_folder(data: DataConfig) -> dict[str, Source]:
         ("test", data.test_list, TEST_LIST),
     ):
         path = folder / usual if named is None else Path(named).expanduser()
-        if named is not None or path.is_file():
+        if named is not None or os.path.lexists(path):
             splits[split], lists[split] = words.listed(path), path
     _check_lists(data, lists)
     if len(splits) == 2 and (splits["valid"] & splits["test"]).any():
@@ -311,6 +318,6 @@ def check_classes(store: FrameStore, classes: list[str]) -> None:
     known = len(classes)
     if store.classes[:known] != classes[: len(store.classes)] or np.max(store.labels) >= known:
         raise UserError(
-            f"{store.source} has the classes {', '.join(store.classes)}; the training file has"
-            f" {', '.join(classes)}."
+            f"{store.source} has the classes {first_names(store.classes)}; the training file has"
+            f" {first_names(classes)}."
         )

@@ -545,3 +545,13 @@ def test_data_help(capsys, monkeypatch) -> None:
     assert printed.startswith("usage: snn-delays data encode")
     assert "\n  in=\n" in printed
     assert "channels=700" in printed
+
+
+@pytest.mark.parametrize("command", ["train", "data"])
+def test_a_working_folder_that_was_removed(command, tmp_path, capsys, monkeypatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, _, error = run(capsys, monkeypatch, command, "info")
+    assert (code, error) == (2, "The working folder was removed; change to another one first.\n")

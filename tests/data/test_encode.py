@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import h5py
 import numpy as np
 import pytest
 
+from snn_delays.data.cochlea import STEP_RATE
 from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.data.datasets.words import list_words
 from snn_delays.data.encode import encode_words
@@ -60,6 +63,32 @@ def test_a_recording_is_encoded_alike_whatever_is_beside_it(words, tmp_path) -> 
         np.testing.assert_array_equal(a[2][i], b[0][i])
     assert len(a[2][0]) != len(c[2][0]) or (a[2][0] != c[2][0]).any()
     assert SpikeFile(tmp_path / "b.h5", units=40).classes == ["high", "low"]
+
+
+def test_times_of_long_recordings_keep_their_milliseconds(words, tmp_path) -> None:
+    t = np.arange(3 * RATE) / RATE
+    soundfile.write(words / "low" / "2-a.wav", np.sin(2 * np.pi * 800 * t), RATE)
+    encode_words(list_words(words), tmp_path / "a.h5", channels=4)
+    long = list(SpikeFile(tmp_path / "a.h5", units=4).spikes())[-1][0]
+    assert 2 < long.max() < 3.1
+    steps = long * STEP_RATE  # whole numbers, which float16 moves by up to 24 here
+    np.testing.assert_allclose(steps, steps.round(), atol=0.01)
+
+
+def test_recordings_longer_than_a_minute_are_refused(words, tmp_path) -> None:
+    soundfile.write(words / "low" / "3-a.wav", np.ones(61 * 4000), 4000)
+    with pytest.raises(UserError, match=r"low/3-a\.wav: lasts 61 s; a recording may last 60 s"):
+        encode_words(list_words(words), tmp_path / "a.h5")
+
+
+def test_spikes_do_not_depend_on_the_form_of_a_name(words, tmp_path) -> None:
+    found = []
+    for form in ("NFC", "NFD"):
+        (path,) = (words / "high").glob("[!1]*")
+        path.rename(path.with_name(unicodedata.normalize(form, "\u00e9.wav")))
+        encode_words(list_words(words), tmp_path / f"{form}.h5", channels=4)
+        found.append(list(SpikeFile(tmp_path / f"{form}.h5", units=4).spikes())[1][0])
+    np.testing.assert_array_equal(*found)
 
 
 def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> None:

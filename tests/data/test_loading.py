@@ -375,6 +375,16 @@ def test_without_speakers_a_share_of_every_class() -> None:
     assert words == "20% of every class"
 
 
+def test_random_splits_are_drawn_class_by_class() -> None:
+    labels, rng = np.random.default_rng(0).integers(0, 7, 2000), np.random.default_rng(0)
+    expected = np.zeros(2000, bool)
+    for label in range(7):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        expected[members[: round(0.2 * len(members))]] = True
+    mask, _ = hold_out_valid(Labelled("file", labels, None), settings(split="random"))
+    np.testing.assert_array_equal(mask, expected)
+
+
 def test_random_splits_mix_speakers() -> None:
     these = recordings(["a", "b", "c"])
     mask, words = hold_out_valid(these, settings(split="random", valid_share=0.5))

@@ -301,3 +301,13 @@ def test_speakers_have_names_where_the_file_knows_them(tmp_path: Path) -> None:
     write_spike_file(tmp_path / "c.h5", spikes, np.zeros(3, int), ["word"], numbers, ["ann"])
     with pytest.raises(UserError, match="must name every speaker"):
         SpikeFile(tmp_path / "c.h5")
+
+
+def test_numbers_beyond_16_bits_are_written(tmp_path) -> None:
+    labels = np.array([0, 70_000])
+    spikes = [(np.array([0.1]), np.array([0]))] * 2
+    classes = [str(k) for k in range(70_001)]
+    write_spike_file(tmp_path / "a.h5", spikes, labels, classes, labels, classes)
+    dataset = SpikeFile(tmp_path / "a.h5")
+    assert dataset.labels.tolist() == [0, 70_000]
+    assert dataset.speakers.tolist() == ["0", "70000"]

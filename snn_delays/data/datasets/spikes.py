@@ -213,8 +213,10 @@ def write_spikes(
     classes: Sequence[str],
     speaker: NDArray[np.integer] | None,
     speaker_names: Sequence[str] | None = None,
+    *,
+    times: type[np.floating] = np.float16,
 ) -> None:
-    """Write a file of SHD's format; times become float16, as SHD's are.
+    """Write a file of SHD's format.
 
     Args:
         path: the file, overwritten.
@@ -223,6 +225,7 @@ def write_spikes(
         classes: class names, in order of their label.
         speaker: [N], or None.
         speaker_names: in order of their number.
+        times: type of the times; float16, as SHD's are, is coarser than 1 ms beyond 2 s.
 
     Raises:
         UserError: a name is empty, has a control character or occurs twice.
@@ -230,7 +233,7 @@ def write_spikes(
     names = {"extra/keys": classes, "extra/speaker_names": speaker_names}
     texts = {key: checked_names(n, key) for key, n in names.items() if n is not None}
     with h5py.File(path, "w") as file:
-        kinds = {"times": np.float16, "units": np.uint16}
+        kinds = {"times": times, "units": np.uint16}
         columns = [
             file.create_dataset(f"spikes/{name}", (len(labels),), h5py.vlen_dtype(kind))
             for name, kind in kinds.items()
@@ -238,8 +241,13 @@ def write_spikes(
         for number, sample in enumerate(spikes):
             for column, values, kind in zip(columns, sample, kinds.values(), strict=True):
                 column[number] = values.astype(kind)
-        file["labels"] = labels.astype(np.uint16)
+        file["labels"] = _numbers(labels)
         if speaker is not None:
-            file["extra/speaker"] = speaker.astype(np.uint16)
+            file["extra/speaker"] = _numbers(speaker)
         for key, checked in texts.items():
             file[key] = [name.encode() for name in checked]
+
+
+def _numbers(values: NDArray[np.integer]) -> NDArray[np.integer]:
+    """In 16 bits, as SHD's are, or as many as they need."""
+    return values.astype(np.promote_types(np.uint16, np.min_scalar_type(values.max())))
