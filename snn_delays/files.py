@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,17 @@ def replace_file(path: Path, content: bytes, keep: Path | None = None) -> None:
         file.write(content)
 
 
+def is_trusted(path: Path) -> bool:
+    """Whether this user, the system's, or one whom these let write has put something here.
+
+    Not so where it is another user's, in a folder that everybody can write to.
+    """
+    if not hasattr(os, "geteuid"):  # Windows keeps the user's folders from others
+        return True
+    everybody = path.parent.stat().st_mode & stat.S_IWOTH
+    return not everybody or path.lstat().st_uid in (os.geteuid(), 0)
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold a lock, which the system lets go of when the process ends, however it does.
@@ -77,9 +89,10 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
 
     Raises:
         Locked: another process holds it, and ``wait`` is off.
+        OSError: it cannot be written, or is a link, which may lead to a file that matters.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    with open(path, "a+", opener=_open_no_link) as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -90,3 +103,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

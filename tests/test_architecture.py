@@ -11,6 +11,7 @@ LAYERS = (
     "errors",
     "place",
     "files",
+    "documents",
     "config",
     "device",
     "runtime",
