@@ -92,7 +92,8 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         OSError: it cannot be written, or is a link, which may lead to a file that matters.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", opener=_open_no_link) as file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "a+") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -103,7 +104,3 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

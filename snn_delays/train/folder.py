@@ -250,7 +250,7 @@ def opened(
         def claim() -> dict[str, Any] | None:
             with writing(out):
                 out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(_alone(out))
+                held.enter_context(_alone(out))
             _check_free(config, out)  # again: another run may have been faster
             saved = _state(out, digest) if config.resume == "auto" else None
             with writing(out):
