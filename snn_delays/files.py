@@ -69,9 +69,9 @@ def replace_file(path: Path, content: bytes, keep: Path | None = None) -> None:
 
 
 def is_trusted(path: Path) -> bool:
-    """Whether this user, the system's, or one whom these let write has put something here.
+    """Whether a file or folder is not one that just any user of the machine can have put there.
 
-    Not so where it is another user's, in a folder that everybody can write to.
+    It is one where it belongs to another user and lies in a folder that everybody can write to.
     """
     if not hasattr(os, "geteuid"):  # Windows keeps the user's folders from others
         return True

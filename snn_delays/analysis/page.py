@@ -20,7 +20,7 @@ from snn_delays.analysis.exhibit import DPI, Exhibit, save_figure
 from snn_delays.files import replace_file, replacing
 
 PAGE_FILE = "report.html"
-FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]+$)(?!$)")  # how text starts that a spreadsheet runs
+FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]+$)(?!$)")  # a spreadsheet runs text that starts so
 DIGITS = 3  # that count, of the largest number of a quantity
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #111; margin: 2rem auto; max-width: 62rem;

@@ -285,7 +285,7 @@ def _unfit(folder: Path, reason: str) -> UserError:
 
 
 def _why_unusable(network: Network, parameters: dict[str, Any]) -> str | None:
-    """What a network would take although it cannot compute with it, or None."""
+    """Why a network cannot compute with parameters that it would take, or None."""
     expected = network.state_dict()
     for name in expected.keys() & parameters.keys():
         value = parameters[name]

@@ -153,7 +153,7 @@ def _digest(result: dict[str, Any]) -> str:
 
 
 def _check_result(result: dict[str, Any]) -> None:
-    """Refuse what no run writes: other digests (earlier versions wrote none), other kinds."""
+    """Refuse a result that no run wrote; earlier versions wrote no checksums."""
     if "checksums" in result and result["checksums"]["result"] != _digest(result):
         raise ValueError("its checksum is wrong")
     for key, kind in _RESULT_KINDS.items():
@@ -192,7 +192,7 @@ def read_metrics(out: Path, result: dict[str, Any] | None) -> list[dict[str, Any
 
 
 def _check_metrics(path: Path, lines: list[Any], result: dict[str, Any] | None) -> None:
-    """Refuse what no run writes."""
+    """Refuse metrics that no run wrote."""
     digest = (result or {}).get("checksums", {}).get("metrics")
     if digest not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
         raise ValueError("its checksum is wrong")

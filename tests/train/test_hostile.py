@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 import itertools
 import json
@@ -80,7 +81,7 @@ def assert_one_sentence(error: UserError) -> None:
 
 FILES = {
     "config.yaml": evaluated,
-    "split.json": evaluated,
+    "split.json": functools.partial(evaluated, split="valid"),
     "checkpoints/best.pt": evaluated,
     "metrics.jsonl": analysed,
     "result.json": analysed,
