@@ -613,11 +613,14 @@ def from_dict(kind: type[Any], values: dict[str, Any], prefix: str = "") -> Any:
     """A configuration from nested plain values, as ``dataclasses.asdict`` gives them.
 
     Raises:
-        UserError: a key that ``kind`` does not have.
+        UserError: ``values`` is no dictionary, or has a key that ``kind`` does not have.
     """
+    if not isinstance(values, dict):
+        where = prefix.rstrip(".") or "the whole"
+        raise UserError(f"{where}={shown(values)} must be a group of options.")
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in values.keys() - fields.keys():
-        raise UserError(f"There is no option {prefix}{key}.{nearest(key, list(fields))}")
+        raise UserError(f"There is no option {prefix}{key}.{nearest(str(key), list(fields))}")
     made = {}
     for key, value in values.items():
         factory = fields[key].default_factory
@@ -625,6 +628,12 @@ def from_dict(kind: type[Any], values: dict[str, Any], prefix: str = "") -> Any:
             value = from_dict(factory, value, f"{prefix}{key}.")
         made[key] = value
     return kind(**made)
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value in a message, cut where it has more than ``most`` letters."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def nearest(name: str, valid: list[str]) -> str:
@@ -655,22 +664,27 @@ def validate(config: Any) -> None:
     Raises:
         UserError: names the option, its value and what is allowed.
     """
-    _check_types(config)
+    check_types(config)
     for name, value, f in options(config):
         _check_value(WRITTEN.get(name, name), value, f.metadata)
     if isinstance(config, Config):
         _check_rules(config)
 
 
-def _check_types(config: Any, prefix: str = "") -> None:
+def check_types(config: Any, prefix: str = "") -> None:
+    """Check that every field of a dataclass, nested ones included, is of its declared type.
+
+    Raises:
+        UserError: names the field, its value and what it must be.
+    """
     hints = typing.get_type_hints(type(config))
     for f in dataclasses.fields(config):
         value, name = getattr(config, f.name), f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
-            _check_types(value, f"{name}.")
+            check_types(value, f"{name}.")
         elif not _fits(value, hints[f.name]):
             written = WRITTEN.get(name, name)
-            raise UserError(f"{written}={value} must be {type_name(hints[f.name])}.")
+            raise UserError(f"{written}={shown(value)} must be {type_name(hints[f.name])}.")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -710,6 +724,8 @@ def _check_value(name: str, value: Any, metadata: Any) -> None:
         within = f" in {name}" if isinstance(value, list) else ""
         if part == "":
             raise UserError(f"An entry of {name}={value} is empty.")
+        if isinstance(part, str) and "\0" in part:
+            raise UserError(f"{name} holds a zero byte, which no name and no path has.")
         if isinstance(part, int | float) and not isinstance(part, bool):
             _check_bounds("" if within else f"{name}=", part, within, metadata["bounds"])
 

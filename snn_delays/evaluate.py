@@ -52,7 +52,13 @@ class Score:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Score:
-        """Back from ``as_dict``."""
+        """Back from ``as_dict``.
+
+        Raises:
+            KeyError, TypeError, ValueError: the values are no score's.
+        """
+        if values["n"] < 0 or not 0 <= values["accuracy"] <= 1:
+            raise ValueError(f"{values} is no score")
         return cls(round(values["accuracy"] * values["n"]), values["n"])
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ LAYERS = (
     "output",
     "place",
     "files",
+    "documents",
     "config",
     "device",
     "runtime",

@@ -23,7 +23,7 @@ from snn_delays.config import shaping
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.train.checkpoint import read_config
-from snn_delays.train.folder import RESULT_FILE, read_result
+from snn_delays.train.folder import RESULT_FILE, read_metrics, read_result
 from snn_delays.train.loop import METRICS_FILE
 
 RESULTS_FILE = "results.jsonl"
@@ -47,7 +47,7 @@ def read_line(job: Job) -> Line | None:
         return None
     path = job.out / METRICS_FILE
     try:
-        epochs = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        epochs = read_metrics(job.out, result)
         for key in ("accuracy", "n", "per_speaker_group", "seconds", "commit", "data_hash"):
             result[key]
         result["machine"]["cpu"], result["machine"]["threads"], result["versions"].items()
@@ -158,7 +158,12 @@ def _rows(
             )
         minutes = summarise([ln["seconds"] / 60 for ln in lines]).mean
         cells += [f"{minutes:.1f}", *([member.published] if published else [])]
-        yield f"| {' | '.join(cells)} |"
+        yield f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a table: in one line, and without the sign that ends a cell."""
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def _is_test_selected(lines: list[Line]) -> bool:
@@ -221,7 +226,9 @@ def _pair(label: str, compared: Comparison, corrected: float, note: str) -> str:
     d = compared.difference
     interval = f"{d.mean:+.1f} [{d.low:+.1f}, {d.high:+.1f}]{note}"
     effect = "-" if math.isnan(compared.effect) else f"{compared.effect:.1f}"
-    return f"| {label} | {d.n} | {interval} | {effect} | {_p(compared.p)} | {_p(corrected)} |"
+    return (
+        f"| {_cell(label)} | {d.n} | {interval} | {effect} | {_p(compared.p)} | {_p(corrected)} |"
+    )
 
 
 def _p(value: float) -> str:

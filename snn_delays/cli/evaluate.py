@@ -22,6 +22,14 @@ def main() -> None:
 
 
 def _evaluate(options: EvaluateConfig) -> None:
+    from snn_delays.train.faults import explained
+
+    with explained("give a lower batch_size"):
+        report = _evaluated(options)
+    print(report)
+
+
+def _evaluated(options: EvaluateConfig) -> str:
     from snn_delays.data.loaders import Loader
     from snn_delays.device import pick_device, pick_dtype, tensor_cores
     from snn_delays.evaluate import evaluate
@@ -44,7 +52,7 @@ def _evaluate(options: EvaluateConfig) -> None:
     )
     with tensor_cores(run.config.precision):
         evaluation = evaluate(run.network, loader)
-    print(_report(run, options, samples, evaluation))
+    return _report(run, options, samples, evaluation)
 
 
 def _samples(run: Run, options: EvaluateConfig) -> Samples:
@@ -67,7 +75,7 @@ def _noted_samples(run: Run, folder: Path, split: str) -> Samples:
     from snn_delays.data.sources import stored_samples
     from snn_delays.train.folder import read_split
 
-    noted = read_split(folder)
+    noted = read_split(folder, run.split)
     if split not in noted:
         raise UserError(
             f"The run's protocol is {run.config.train.protocol}: no validation data was kept from"

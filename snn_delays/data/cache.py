@@ -22,7 +22,7 @@ from snn_delays.data.names import checked_names
 from snn_delays.data.recordings import Source
 from snn_delays.data.store import MAGIC, Damaged, StoreFile, write_store
 from snn_delays.errors import UserError
-from snn_delays.files import user_cache
+from snn_delays.files import is_trusted, user_cache
 
 MOST_LETTERS = 50  # of a source's name; files' names end at 255 bytes, and 4 of them are a letter
 
@@ -122,12 +122,18 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
     path = folder / f"{source.name[:MOST_LETTERS]}-{key}.frames"
     remake = partial(_make, source, path, digest)
     try:
-        file, found = StoreFile(path), "sound"
+        file, found = _opened(path), "sound"
     except FileNotFoundError:
         file, found = remake(), "made"
     except (Damaged, OSError) as damage:
         file, found = remake(), f"damaged ({damage}), made anew"
     return FrameStore(file, source, digest, remake, folder, found)
+
+
+def _opened(path: Path) -> StoreFile:
+    if not is_trusted(path):
+        raise Damaged("another user's, in a folder that everybody can write to")
+    return StoreFile(path)
 
 
 def _make(source: Source, path: Path, digest: str) -> StoreFile:

@@ -295,8 +295,12 @@ def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
     Raises:
         UserError: the recordings are others now.
     """
-    noted = split[name]
-    store = open_frames(find_sources(config)[noted["file"]], cache_folder(config.data))
+    noted, sources = split[name], find_sources(config)
+    if noted["file"] not in list(sources):
+        raise UserError(
+            f"The run's {name} data are of a file that its options do not name: {noted['file']}."
+        )
+    store = open_frames(sources[noted["file"]], cache_folder(config.data))
     if store.digest != noted["sha256"]:
         raise UserError(
             f"{store.source} has changed since the run: which of its recordings were trained on is"
@@ -305,7 +309,12 @@ def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
     if noted["samples"] == "all":
         return Samples.of(store)
     mask = np.zeros(len(store), bool)
-    mask[noted["samples"]] = True
+    try:
+        mask[np.array(noted["samples"], np.int64)] = True
+    except (ValueError, TypeError, OverflowError, IndexError) as error:
+        raise UserError(
+            f"The run's {name} data are recordings that {store.source} does not have."
+        ) from error
     return Samples.of(store).where(mask)
 
 

@@ -154,6 +154,17 @@ def build_network(config: Config, classes: int) -> Network:
     return Network(blocks, Readout(linear, node, model.readout))
 
 
+def weight_shapes(config: Config, classes: int) -> dict[str, tuple[int, int, int]]:
+    """Name and shape of each delayed layer's weight in what ``build_network`` builds, unbuilt."""
+    sizes = [config.data.channels, *config.model.hidden, classes]
+    names = [*(f"blocks.{n}" for n in range(len(config.model.hidden))), "readout"]
+    count = config.model.layer_kernel_count
+    return {
+        f"{name}.linear.weight": (outputs, inputs, count)
+        for name, (inputs, outputs) in zip(names, itertools.pairwise(sizes), strict=True)
+    }
+
+
 def draw_network(config: Config, classes: int) -> Network:
     """The network as training with ``config.seed`` starts from it."""
     torch.manual_seed(config.seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -25,7 +24,6 @@ from snn_delays.device import (
 )
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
-from snn_delays.files import replace_file
 from snn_delays.nn import Network, count_parameters, draw_network
 from snn_delays.ops import compiled, gpu
 from snn_delays.ops.sums import processes
@@ -33,13 +31,7 @@ from snn_delays.output import guarded
 from snn_delays.train import record
 from snn_delays.train.checkpoint import Position, load_run
 from snn_delays.train.faults import explained, writing
-from snn_delays.train.folder import (
-    RESULT_FILE,
-    opened,
-    read_result,
-    resolved,
-    run_folder,
-)
+from snn_delays.train.folder import opened, read_result, resolved, run_folder, write_result
 from snn_delays.train.loop import Plan, RunFolder, Training, build_loader, speakers_of
 from snn_delays.train.processes import first_then_others, from_first, group, is_first
 from snn_delays.train.signals import StopSignal
@@ -196,8 +188,7 @@ def _like_a_batch(config: Config, data: Data, network: Network) -> Tensor:
 
 def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
     with writing(out):
-        replace_file(out / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
-    return result
+        return write_result(out, result)
 
 
 def _fit(

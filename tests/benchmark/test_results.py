@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,13 @@ LINES = [
     *(line("learned", seed, value) for seed, value in enumerate([0.80, 0.82, 0.84])),
     *(line("none", seed, value) for seed, value in enumerate([0.40, 0.41, 0.42])),
 ]
+
+
+def test_a_label_stays_in_its_cell() -> None:
+    members = {**SUITE.members, "none": Member("no | delays\n| at all", [], "1 | 2")}
+    lines = table(replace(SUITE, members=members), LINES, {}).splitlines()
+    rows = [line for line in lines if "no \\| delays \\| at all" in line]
+    assert [re.sub(r"\\\|", "", row).count("|") for row in rows] == [8, 7, 7]
 
 
 def test_rows_pairs_and_how_it_was_made() -> None:
