@@ -439,7 +439,9 @@ def test_names_are_one_in_every_form_of_unicode(words_config, tree, listless) ->
     assert set(words.speakers) == {COMPOSED, "0a1b", "77ff", "c3d4", "e5f6"}
     assert np.bincount(words.labels).tolist() == [8, 8, 8]
     mine = tree / "mine.txt"
-    mine.write_text(f"{COMPOSED}/{DECOMPOSED}_nohash_0.wav\nno/{DECOMPOSED}_nohash_1.wav\n")
+    mine.write_text(
+        f"{COMPOSED}/{DECOMPOSED}_nohash_0.wav\nno/{DECOMPOSED}_nohash_1.wav\n", "utf-8"
+    )
     data = load_data(words_config(test_list=str(mine)))
     assert sorted(data.classes[k] for k in data.test.labels) == [COMPOSED, "no"]
     copy(tree / "no" / "0a1b_nohash_0.wav", tree / "go" / f"{COMPOSED}.wav")
@@ -461,7 +463,7 @@ def test_lists_as_other_systems_write_them(words_config, tree) -> None:
     "line", ["{0}/no/77ff_nohash_0.wav", "../words/no/77ff_nohash_0.wav", "no\\x"]
 )
 def test_lists_of_other_paths_are_refused(line, words_config, tree) -> None:
-    (tree / "testing_list.txt").write_text(line.format(tree))
+    (tree / "testing_list.txt").write_text(line.format(tree), "utf-8")
     with pytest.raises(UserError, match=r"; a line must be <word>/<name>\.wav"):
         load_data(words_config())
 

@@ -110,7 +110,7 @@ def _lines(path: Path) -> list[str]:
     try:
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             raise OSError(errno.EINVAL, "it is not a file")
-        text = path.read_text("utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UserError(
