@@ -712,6 +712,17 @@ def type_name(hint: Any) -> str:
     )
 
 
+def check_options(group: type, **values: Any) -> None:
+    """Hold values to the choices and bounds of a group's options, as ``validate`` does.
+
+    Raises:
+        UserError: a value that its option cannot have.
+    """
+    for option in dataclasses.fields(group):
+        if option.name in values:
+            _check_value(option.name, values[option.name], option.metadata)
+
+
 def _check_value(name: str, value: Any, metadata: Any) -> None:
     choices = list(metadata["choices"])
     if choices and value not in choices:
