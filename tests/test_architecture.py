@@ -105,7 +105,10 @@ def opens_text_by_locale(call: ast.Call) -> bool:
     says_encoding = "utf-8" in texts or any(word.arg == "encoding" for word in call.keywords)
     if name not in TEXT_FILES or says_encoding:
         return False
-    if name == "open" and isinstance(function, ast.Attribute):  # os.open, Image.open and others
+    is_method = isinstance(function, ast.Attribute)
+    if name in ("read_text", "write_text"):
+        return is_method
+    if name == "NamedTemporaryFile" or (name == "open" and is_method):  # bytes, if nothing is said
         return any(re.fullmatch("[rwax]t?[+]?", text) for text in texts)
     return not any(re.fullmatch("[rwax]?[+]?b[+]?", text) for text in texts)
 

@@ -62,11 +62,11 @@ def test_frames_of_another_user_are_made_anew(small_config, request) -> None:
 
 def test_a_digest_that_another_user_noted_is_not_believed(tmp_path, as_another) -> None:
     path, memo = tmp_path / "a", tmp_path / "memo"
-    path.write_text("one")
+    path.write_text("one", "utf-8")
     os.utime(path, (1e9, 1e9))
     digest = content_digest(path, memo)
     (note,) = (memo / "digests").iterdir()
-    note.write_text(digests._signed("0" * 64))
+    note.write_text(digests._signed("0" * 64), "utf-8")
     assert content_digest(path, memo) == "0" * 64
     note.parent.chmod(0o777)
     assert content_digest(path, memo) == digest

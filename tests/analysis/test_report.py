@@ -302,12 +302,12 @@ def test_names_are_text_on_the_page_and_in_spreadsheets(tmp_path) -> None:
 
 def test_a_report_is_written_through_no_link(tmp_path) -> None:
     precious, out = tmp_path / "precious", tmp_path / "out"
-    precious.write_text("a letter")
+    precious.write_text("a letter", "utf-8")
     out.mkdir()
     figure = new_figure(1)
     exhibit = Exhibit("a", "A", "a", pd.DataFrame({"n": [1]}), figure)
     for suffix in ("csv", "png", "svg"):
         (out / f"a.{suffix}").symlink_to(precious)
     write_report(Report("A", [], [Section("A", [exhibit])]), out)
-    assert precious.read_text() == "a letter"
+    assert precious.read_text("utf-8") == "a letter"
     assert not any(path.is_symlink() for path in out.iterdir())

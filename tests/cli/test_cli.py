@@ -463,7 +463,7 @@ def test_what_is_odd_about_recordings_is_said(small, spike_files, capsys, monkey
     assert printed.endswith(said)
     _, printed, _ = run(capsys, monkeypatch, "train", *odd, "out=here")
     assert said in printed
-    result = json.loads(Path("here/result.json").read_text())
+    result = json.loads(Path("here/result.json").read_text("utf-8"))
     assert result["data"]["remarks"] == said.splitlines()
 
 

@@ -159,7 +159,7 @@ def test_a_run_lies_in_a_folder_of_any_name(small, capsys, monkeypatch, tmp_path
     small[1:3] = [f"data.{name}_file={place}/{name}.h5" for name in ("train", "test")]
     out = f"{place}/2026_11_27"
     assert run(capsys, monkeypatch, "train", *small, f"out={out}")[0] == 0
-    assert json.loads(Path(out, "result.json").read_text())["n"] == 30
+    assert json.loads(Path(out, "result.json").read_text("utf-8"))["n"] == 30
     code, printed, error = run(
         capsys, monkeypatch, "evaluate", f"run={out}", f"file={place}/test.h5"
     )
@@ -303,7 +303,7 @@ FILES = {
 def test_an_experiment_of_ones_own_is_read_or_refused(name, capsys, monkeypatch, tmp_path) -> None:
     text, words_ = FILES[name]
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n", "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("snn_delays.train.run.train", lambda config: pytest.fail("it runs"))
     flags = ["--config-dir", str(tmp_path)]

@@ -380,7 +380,7 @@ def test_a_note_that_is_no_digest_is_not_believed(tmp_path) -> None:
     age(path)
     digest = content_digest(path, memo)
     (note,) = (memo / "digests").iterdir()
-    written = note.read_text()
+    written = note.read_text("utf-8")
     other = written.translate(str.maketrans("0123", "1032"))
     for content in (b"", b"\xff\xfe", b"0" * 63, digest[:-1].encode() + b"x", other.encode()):
         note.write_bytes(content)

@@ -151,10 +151,12 @@ CONFIGS = {
 def test_a_configuration_that_means_harm_is_refused(kind, out, monkeypatch) -> None:
     monkeypatch.chdir(out)
     path = out / "config.yaml"
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text("utf-8").splitlines(keepends=True)
     key = CONFIGS[kind].partition(":")[0]
     rest = "".join(line for line in lines if not line.startswith("name:") or key != "name")
-    path.write_text(CONFIGS[kind] + rest if kind not in ("no group", "a list") else CONFIGS[kind])
+    path.write_text(
+        CONFIGS[kind] + rest if kind not in ("no group", "a list") else CONFIGS[kind], "utf-8"
+    )
     with pytest.raises(UserError, match=r"is not a configuration of this version") as refused:
         load_run(out)
     assert_one_sentence(refused.value)
@@ -164,15 +166,17 @@ def test_a_configuration_that_means_harm_is_refused(kind, out, monkeypatch) -> N
 def test_an_interpolation_stays_text(out, monkeypatch) -> None:
     monkeypatch.setenv("SECRET", "0123456789")
     path = out / "config.yaml"
-    path.write_text(path.read_text().replace("name: run", "name: ${oc.env:SECRET}", 1))
+    path.write_text(
+        path.read_text("utf-8").replace("name: run", "name: ${oc.env:SECRET}", 1), "utf-8"
+    )
     assert read_config(out).name == "${oc.env:SECRET}"
 
 
 def test_a_cache_that_is_not_there_is_not_made(out, tmp_path) -> None:
     expected = evaluated(out)
     path, elsewhere = out / "config.yaml", tmp_path / "of" / "another machine"
-    text = re.sub(r"  cache: .*", f"  cache: {elsewhere}", path.read_text())
-    path.write_text(text)
+    text = re.sub(r"  cache: .*", f"  cache: {elsewhere}", path.read_text("utf-8"))
+    path.write_text(text, "utf-8")
     assert evaluated(out) == expected
     assert not elsewhere.exists()
 
@@ -267,9 +271,9 @@ def test_a_packed_checkpoint_is_refused(out) -> None:
 def test_a_size_that_is_only_claimed_takes_no_memory(claim, out, monkeypatch) -> None:
     rewritten(out, options("model", **claim))
     path = out / "config.yaml"
-    values = yaml.safe_load(path.read_text())
+    values = yaml.safe_load(path.read_text("utf-8"))
     values["model"].update(claim)
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values), "utf-8")
     monkeypatch.setattr(checkpoint, "build_network", None)  # would raise a TypeError
     with pytest.raises(UserError, match="does not fit the network") as refused:
         load_run(out)
@@ -319,12 +323,12 @@ def test_what_is_no_file_is_refused(kind, out) -> None:
 )
 def test_documents_that_are_something_else_are_refused(content, out) -> None:
     for name in ("result.json", "metrics.jsonl", "split.json"):
-        before = (out / name).read_text()
-        (out / name).write_text(content)
+        before = (out / name).read_text("utf-8")
+        (out / name).write_text(content, "utf-8")
         with pytest.raises(UserError) as refused:
             analysed(out)
         assert_one_sentence(refused.value)
-        (out / name).write_text(before)
+        (out / name).write_text(before, "utf-8")
 
 
 @pytest.mark.parametrize(
@@ -333,11 +337,11 @@ def test_documents_that_are_something_else_are_refused(content, out) -> None:
 )
 def test_a_result_of_other_kinds_is_refused(key, value, out) -> None:
     """Without checksums, as earlier versions wrote it."""
-    result = json.loads((out / "result.json").read_text())
+    result = json.loads((out / "result.json").read_text("utf-8"))
     del result["checksums"]
-    (out / "result.json").write_text(json.dumps(result))
+    (out / "result.json").write_text(json.dumps(result), "utf-8")
     assert read_result(out) == result
-    (out / "result.json").write_text(json.dumps({**result, key: value}))
+    (out / "result.json").write_text(json.dumps({**result, key: value}), "utf-8")
     with pytest.raises(UserError, match=r"result\.json is damaged: remove it"):
         read_result(out)
 
@@ -358,9 +362,9 @@ def test_the_metrics_of_a_finished_run_can_be_had_again(out, whole) -> None:
 @pytest.mark.parametrize("samples", [[10**6], [-(10**6)], ["a"], "some", None, [[1, 2], [3]]])
 def test_a_split_of_recordings_that_are_not_there_is_refused(samples, out) -> None:
     rewritten(out, lambda saved: saved.pop("split"))  # as earlier versions wrote it
-    noted = json.loads((out / "split.json").read_text())
+    noted = json.loads((out / "split.json").read_text("utf-8"))
     noted["valid"]["samples"] = samples
-    (out / "split.json").write_text(json.dumps(noted))
+    (out / "split.json").write_text(json.dumps(noted), "utf-8")
     with pytest.raises(UserError, match="valid data are recordings that") as refused:
         evaluated(out, "valid")
     assert_one_sentence(refused.value)
@@ -368,7 +372,7 @@ def test_a_split_of_recordings_that_are_not_there_is_refused(samples, out) -> No
 
 def test_a_lock_that_is_a_link_leads_nowhere(out, tmp_path) -> None:
     precious = tmp_path / "precious"
-    precious.write_text("a letter")
+    precious.write_text("a letter", "utf-8")
     (out / ".lock").unlink()
     (out / ".lock").symlink_to(precious)
     (out / "result.json").unlink()
@@ -376,4 +380,4 @@ def test_a_lock_that_is_a_link_leads_nowhere(out, tmp_path) -> None:
     config.out, config.resume = str(out), "auto"
     with pytest.raises(UserError, match="cannot be written"):
         train(config)
-    assert precious.read_text() == "a letter"
+    assert precious.read_text("utf-8") == "a letter"
