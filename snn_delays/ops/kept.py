@@ -15,10 +15,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 T = TypeVar("T")
 
-# Weight -> what is kept for it; none keeps weights alive.
-_store: Any = WeakIdKeyDictionary()
-_copies: Any = WeakIdKeyDictionary()
-_constants: Any = WeakIdKeyDictionary()
+# No dictionary keeps its keys alive.
+_store: Any = WeakIdKeyDictionary()  # weight -> what a backend has prepared
+_copies: Any = WeakIdKeyDictionary()  # weight -> constants of weight and delay
+_constants: Any = WeakIdKeyDictionary()  # constant weight -> the delay that belongs to it
 
 
 @dataclass(frozen=True)
