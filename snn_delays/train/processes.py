@@ -199,6 +199,8 @@ def said_once(error: UserError) -> UserError:
 
 def _refuse(error: Exception | None) -> None:
     """Where one process has an error, end all; the first that has one says it."""
+    if processes() == 1:  # it has raised its own
+        return
     with ending_at_once():
         failed = in_turns([error is not None])
     if not any(failed):

@@ -29,8 +29,9 @@ def ending_at_once() -> Iterator[None]:
     in use, or in another thread than the main one.
     """
     on = not _in_use and threading.current_thread() is threading.main_thread()
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {n: signal.signal(n, signal.SIG_DFL) for n in heard if on}
+    numbers = (signal.SIGINT, signal.SIGTERM) if on else ()
+    heard = [n for n in numbers if signal.getsignal(n) not in (None, signal.SIG_IGN)]
+    before = {n: signal.signal(n, signal.SIG_DFL) for n in heard}
     try:
         yield
     finally:

@@ -243,8 +243,8 @@ class Quota:
     def __init__(self, monkeypatch, left: int) -> None:
         self.left = left
 
-        def limited(path, mode, real=open):
-            file = real(path, mode)
+        def limited(path, mode, real=open, **options):
+            file = real(path, mode, **options)
             write = file.write
 
             def checked(content):
