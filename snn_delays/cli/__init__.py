@@ -55,20 +55,8 @@ def _main(arguments: list[str]) -> None:
 
 
 def _run(command: str, arguments: list[str]) -> None:
-    if not _has_working_folder():
-        print("The working folder was removed; change to another one first.", file=sys.stderr)
-        sys.exit(2)
     sys.argv = [sys.argv[0], *arguments]
     importlib.import_module(f"snn_delays.cli.{command}").main()
-
-
-def _has_working_folder() -> bool:
-    """Whether the folder that this process started in is still there."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _usage() -> str:

@@ -97,13 +97,3 @@ def test_a_mistake_is_one_line(run) -> None:
     assert code == 2
     assert error.count("\n") == 1
     assert "\x1b" not in error
-
-
-def test_a_working_folder_that_is_gone(run, tmp_path, monkeypatch) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    code, error = run(narrow("utf-8"), "train", "out=run")
-    assert code == 2
-    assert error.startswith("snn-delays: The working folder cannot be read (No such file")
