@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import inspect
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +28,15 @@ class Failed:
     """What a run gives that failed; it has said why."""
 
 
-def watch_sweeps(command: str) -> None:
-    """Make Hydra's own sweeper check every run first, and tell which runs failed.
+@contextlib.contextmanager
+def watched_sweeps(command: str) -> Iterator[None]:
+    """Within it Hydra's own sweeper checks every run first, and tells which runs failed.
 
     Its class is changed, since Hydra instantiates no sweeper of another package than its own
     ``hydra_plugins``.
     """
     Plugins.instance()  # which imports the class anew
-    run_all = inspect.unwrap(basic_sweeper.BasicSweeper.sweep)
+    run_all = basic_sweeper.BasicSweeper.sweep
 
     @functools.wraps(run_all)
     def sweep(sweeper: Any, arguments: list[str]) -> None:
@@ -49,6 +51,10 @@ def watch_sweeps(command: str) -> None:
             sys.exit(1)
 
     basic_sweeper.BasicSweeper.sweep = sweep  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        basic_sweeper.BasicSweeper.sweep = run_all  # type: ignore[method-assign]
 
 
 def _runs(sweeper: BasicSweeper, arguments: list[str]) -> list[list[str]]:

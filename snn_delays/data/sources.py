@@ -127,8 +127,6 @@ def _spike_files(data: DataConfig, fresh: bool) -> dict[str, Path]:
     named = {"train": data.train_file, "valid": data.valid_file, "test": data.test_file}
     paths = {split: Path(file).expanduser() for split, file in named.items() if file is not None}
     if data.name == "spikes":
-        for split, path in paths.items():
-            _check_there(path, f"data.{split}_file", Path(data.root).expanduser())
         return paths
     places = Places(Path(data.root).expanduser(), cache_folder(data), fresh)
     splits = ("train", "test") if data.name == "shd" else ("train", "valid", "test")
@@ -235,7 +233,11 @@ def open_stores(config: Config, *, fresh: bool = False) -> Iterator[tuple[str, F
         UserError: a file is missing or malformed, or the cache cannot be written.
     """
     folder, augment = cache_folder(config.data), config.data.augment
-    for split, source in find_sources(config, fresh=fresh).items():
+    sources = find_sources(config, fresh=fresh)
+    if config.data.name == "spikes":  # before the frames of the first are made
+        for split, source in sources.items():
+            _check_there(source.path, f"data.{split}_file", Path(config.data.root).expanduser())
+    for split, source in sources.items():
         store = open_frames(source, folder, fresh=fresh)
         yield split, store
         if split != "test" and augment.of_waves:

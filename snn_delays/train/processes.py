@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 GONE = "Another process of this training ended; resume=auto goes on from the last checkpoint."
 MEETING = datetime.timedelta(minutes=10)  # for all to be started
+PATIENCE = 5  # seconds after which a process says that it waits
 WAIT = datetime.timedelta(hours=24)  # for the first process, which may have frames to make
 
 
@@ -78,7 +79,7 @@ def _meet(here: Place, backend: str) -> None:
     line = (
         f"{str(here).capitalize()} waits at {where} for the others, {minutes:.3g} minutes at most."
     )
-    patience = threading.Timer(1, print, [line], {"file": sys.stderr, "flush": True})
+    patience = threading.Timer(PATIENCE, print, [line], {"file": sys.stderr, "flush": True})
     patience.start()
     try:
         with ending_at_once():

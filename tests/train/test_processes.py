@@ -394,7 +394,8 @@ def test_the_wait_for_others_is_said_and_ends(monkeypatch, capsys) -> None:
     here = places(2)[0]
     for name, value in here.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(together, "MEETING", datetime.timedelta(seconds=2))
+    monkeypatch.setattr(together, "MEETING", datetime.timedelta(seconds=1))
+    monkeypatch.setattr(together, "PATIENCE", 0.1)
     where = f"127.0.0.1:{here['MASTER_PORT']}"
     with (
         pytest.raises(UserError, match=f"Process 1 of 2 has not met the others at {where}"),
