@@ -21,7 +21,15 @@ from snn_delays.errors import UserError
 SIGMA_OFFSET = 0.27  # DCLS stores SIG and uses s = |SIG| + 0.27; "sigma" here is always s.
 BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
 MEL_BANDS = 140  # of the log-mel frames of audio.
+LONGEST_S = 60  # of a recording of audio, in seconds: no word is longer, and memory is bounded.
 SIGMA_END = 0.5  # SIG = 0.23, the narrowest Gaussian of the paper.
+
+# Upper bounds of numbers that nothing else bounds. Every one fits the arithmetic that uses it.
+MOST = 1_000_000  # of what is counted: epochs, samples, steps, channels, neurons.
+LARGEST_SEED = 2**63 - 1  # torch's generators take no more.
+LARGEST = 1e38  # of a real number; float32 ends at 3.4e38.
+
+WRITTEN = {"source": "in"}  # options whose name on the command line is a keyword of Python
 
 
 def option(
@@ -33,10 +41,25 @@ def option(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    path: bool = False,
+    synonyms: dict[str, str] | None = None,
 ) -> Any:
-    """A dataclass field with its help text and bounds; a list default is copied per instance."""
+    """A dataclass field with its help text and bounds; a list default is copied per instance.
+
+    Args:
+        default: of the option.
+        help: one phrase, with the unit.
+        choices: the only values, where there are few.
+        at_least: bound of the number, or of every number of a list.
+        above: the same, excluded.
+        at_most: the same.
+        below: the same, excluded.
+        path: whether the text is a path, in which ``~`` is the home folder.
+        synonyms: words that people write for one of ``choices``.
+    """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    metadata = {"help": help, "choices": choices, "bounds": bounds}
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "path": path}
+    metadata["synonyms"] = synonyms or {}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     if dataclasses.is_dataclass(default):
@@ -48,12 +71,14 @@ def option(
 class SyntheticConfig:
     """The data that the package makes itself: words that only their timing tells apart."""
 
-    seed: int = option(0, "seed of the generated files", at_least=0)
+    seed: int = option(0, "seed of the generated files", at_least=0, at_most=LARGEST_SEED)
     classes: int = option(16, "number of words", at_least=2, at_most=16)
-    train_samples: int = option(2000, "recordings to train on", at_least=1)
-    valid_samples: int = option(500, "recordings to select on", at_least=1)
-    test_samples: int = option(1000, "recordings to test on", at_least=1)
-    jitter_ms: float = option(5.0, "standard deviation of every spike's time, ms", at_least=0)
+    train_samples: int = option(2000, "recordings to train on", at_least=1, at_most=MOST)
+    valid_samples: int = option(500, "recordings to select on", at_least=1, at_most=MOST)
+    test_samples: int = option(1000, "recordings to test on", at_least=1, at_most=MOST)
+    jitter_ms: float = option(
+        5.0, "standard deviation of every spike's time, ms", at_least=0, at_most=1000
+    )
 
 
 @dataclass
@@ -63,19 +88,26 @@ class AugmentConfig:
     The literature of each stands in snn_delays/data/augment.py and speech.py.
     """
 
-    time_shift: int = option(0, "largest shift of a sample in time, steps, either way", at_least=0)
-    channel_shift: int = option(
-        0, "largest shift of a sample over input channels, either way", at_least=0
+    time_shift: int = option(
+        0, "largest shift of a sample in time, steps, either way", at_least=0, at_most=MOST
     )
-    time_mask: int = option(0, "longest stretch of steps silenced in a sample", at_least=0)
+    channel_shift: int = option(
+        0, "largest shift of a sample over input channels, either way", at_least=0, at_most=MOST
+    )
+    time_mask: int = option(
+        0, "longest stretch of steps silenced in a sample", at_least=0, at_most=MOST
+    )
     channel_mask: int = option(
-        0, "widest band of neighbouring channels silenced in a sample", at_least=0
+        0, "widest band of neighbouring channels silenced in a sample", at_least=0, at_most=MOST
     )
     spike_drop: float = option(
         0.0, "probability that a spike is left out (spikes only)", at_least=0, below=1
     )
     noise_spikes: float = option(
-        0.0, "mean number of spikes strewn in per sample and step (spikes only)", at_least=0
+        0.0,
+        "mean number of spikes strewn in per sample and step (spikes only)",
+        at_least=0,
+        at_most=1000,
     )
     blend: float = option(
         0.0,
@@ -90,7 +122,10 @@ class AugmentConfig:
         at_most=1,
     )
     roll_ms: float = option(
-        0.0, "largest rotation of a waveform, ms, either way (audio only)", at_least=0
+        0.0,
+        "largest rotation of a waveform, ms, either way (audio only)",
+        at_least=0,
+        at_most=60_000,
     )
     speed: float = option(
         0.0,
@@ -114,27 +149,36 @@ class DataConfig:
         "kind of data",
         choices=("shd", "ssc", "gsc", "audio_folder", "spikes", "synthetic"),
     )
-    root: str = option("datasets", "folder of the published data sets (SHD/, SSC/, GSC/)")
+    root: str = option(
+        "datasets", "folder of the published data sets (SHD/, SSC/, GSC/)", path=True
+    )
     cache: str | None = option(
-        None, "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays"
+        None, "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays", path=True
     )
     train_file: str | None = option(
-        None, "HDF5 file of SHD's format to train on (data=spikes; shd and ssc: or its .zip)"
+        None,
+        "HDF5 file of SHD's format to train on (data=spikes; shd and ssc: or its .zip)",
+        path=True,
     )
-    valid_file: str | None = option(None, "file to select on; null: see data.split")
+    valid_file: str | None = option(None, "file to select on; null: see data.split", path=True)
     test_file: str | None = option(
-        None, "file to test on; null: held out of train_file as test_... says (data=spikes)"
+        None,
+        "file to test on; null: held out of train_file as test_... says (data=spikes)",
+        path=True,
     )
     folder: str | None = option(
-        None, "folder of <word>/*.wav (data=audio_folder; gsc: or its .tar.gz)"
+        None, "folder of <word>/*.wav (data=audio_folder; gsc: or its .tar.gz)", path=True
     )
     test_list: str | None = option(
         None,
         "text file that names the test recordings, <word>/<name>.wav a line; null:"
         " testing_list.txt in the folder, if it is there (audio_folder)",
+        path=True,
     )
     valid_list: str | None = option(
-        None, "the same for validation; null: validation_list.txt in the folder, if it is there"
+        None,
+        "the same for validation; null: validation_list.txt in the folder, if it is there",
+        path=True,
     )
     speaker_pattern: str | None = option(
         None,
@@ -145,12 +189,18 @@ class DataConfig:
         1.0,
         "length that recordings are padded with silence or cut to, s (audio)",
         above=0,
-        at_most=60,
+        at_most=LONGEST_S,
     )
-    step_ms: float = option(10.0, "length of a time step, ms", above=0)
-    units: int = option(700, "number of spike channels in the files", at_least=1)
+    step_ms: float = option(10.0, "length of a time step, ms", above=0, at_most=60_000)
+    time_unit: str = option(
+        "auto",
+        "unit of the spike times in the files; auto: s, and recordings that are longer than 100 s"
+        " in it are refused (data=spikes)",
+        choices=("auto", "s", "ms", "us", "ns"),
+    )
+    units: int = option(700, "number of spike channels in the files", at_least=1, at_most=MOST)
     units_per_channel: int = option(
-        5, "neighbouring units summed into one input channel", at_least=1
+        5, "neighbouring units summed into one input channel", at_least=1, at_most=MOST
     )
     frame_arithmetic: str = option(
         "auto",
@@ -165,13 +215,19 @@ class DataConfig:
         choices=("auto", "speakers", "random", "fold"),
     )
     fold: int = option(
-        0, "speaker left out by data.split=fold, counted from 0 in order of name", at_least=0
+        0,
+        "speaker left out by data.split=fold, counted from 0 in order of name",
+        at_least=0,
+        at_most=MOST,
     )
     valid_speakers: list[str] | None = option(
         None, "speakers held out for validation; null: as many as valid_count or valid_share says"
     )
     valid_count: int | None = option(
-        None, "number of speakers held out, drawn by split_seed; null: valid_share", at_least=1
+        None,
+        "number of speakers held out, drawn by split_seed; null: valid_share",
+        at_least=1,
+        at_most=MOST,
     )
     valid_share: float = option(
         0.2, "share of speakers held out (at least one), or of samples", above=0, below=1
@@ -180,7 +236,10 @@ class DataConfig:
         None, "speakers to test on, where there is no test file and no list of test recordings"
     )
     test_fold: int | None = option(
-        None, "number of the one speaker to test on, from 0, likewise: leave one out", at_least=0
+        None,
+        "number of the one speaker to test on, from 0, likewise: leave one out",
+        at_least=0,
+        at_most=MOST,
     )
     test_share: float = option(
         0.2,
@@ -189,7 +248,9 @@ class DataConfig:
         above=0,
         below=1,
     )
-    split_seed: int = option(0, "seed of the split: the same for every run", at_least=0)
+    split_seed: int = option(
+        0, "seed of the split: the same for every run", at_least=0, at_most=LARGEST_SEED
+    )
     augment: AugmentConfig = option(AugmentConfig, "augmentation of training batches")
     synthetic: SyntheticConfig = option(SyntheticConfig, "settings of data=synthetic")
 
@@ -208,22 +269,27 @@ class DataConfig:
 class ModelConfig:
     """Layers of delayed linear -> BatchNorm -> LIF -> dropout -> (filter), and a readout."""
 
-    hidden: list[int] = option([256, 256], "neurons of each hidden layer")
+    hidden: list[int] = option([256, 256], "neurons of each hidden layer", at_least=1, at_most=MOST)
     delays: str = option(
         "learned",
         "learned; fixed: drawn at random and rounded, not trained; none: plain linear maps; dense:"
         " a weight at every delay, which is an ordinary temporal convolution",
         choices=("learned", "fixed", "none", "dense"),
     )
-    taps: int = option(25, "delay taps D of each synapse, odd; delays reach D-1 steps", at_least=1)
-    kernel_count: int = option(1, "delayed copies of each synapse", at_least=1)
+    taps: int = option(
+        25, "delay taps D of each synapse, odd; delays reach D-1 steps", at_least=1, at_most=MOST
+    )
+    kernel_count: int = option(1, "delayed copies of each synapse", at_least=1, at_most=MOST)
     delay_init: str = option(
         "uniform",
         "uniform over the range; uniform_clamped: the authors' draw, 1/D start at the largest",
         choices=("uniform", "uniform_clamped"),
     )
     extra_steps: int | None = option(
-        None, "steps that each layer lengthens the sequence; null: (taps-1)//2", at_least=0
+        None,
+        "steps that each layer lengthens the sequence; null: (taps-1)//2",
+        at_least=0,
+        at_most=MOST,
     )
     density: float = option(
         1.0, "share of synapses that exist, by a fixed random mask", above=0, at_most=1
@@ -233,12 +299,21 @@ class ModelConfig:
     neuron: str = option(
         "lif", "plif learns one tau per layer, from tau_ms on", choices=("lif", "plif")
     )
-    tau_ms: float = option(10.05, "membrane time constant, ms; longer than one step", above=0)
-    v_threshold: float = option(1.0, "firing threshold of the hidden neurons", above=0)
-    surrogate_alpha: float = option(5.0, "steepness of the ATan surrogate gradient", above=0)
+    tau_ms: float = option(
+        10.05, "membrane time constant, ms; longer than one step", above=0, at_most=LARGEST
+    )
+    v_threshold: float = option(
+        1.0, "firing threshold of the hidden neurons", above=0, at_most=LARGEST
+    )
+    surrogate_alpha: float = option(
+        5.0, "steepness of the ATan surrogate gradient", above=0, at_most=LARGEST
+    )
     dropout: float = option(0.4, "share of hidden neurons silenced per sample", at_least=0, below=1)
     filter_tau_ms: float | None = option(
-        None, "time constant of the hidden layers' synaptic filter, ms; null: none", above=0
+        None,
+        "time constant of the hidden layers' synaptic filter, ms; null: none",
+        above=0,
+        at_most=LARGEST,
     )
     filter_learnable: bool = option(False, "learn the synaptic filter's time constant")
     readout: str = option(
@@ -246,7 +321,9 @@ class ModelConfig:
         "class scores: sum of softmax(membrane), mean, max or last of the membrane, spike_count",
         choices=("sum", "mean", "max", "last", "spike_count"),
     )
-    readout_threshold: float = option(2.0, "firing threshold of readout=spike_count", above=0)
+    readout_threshold: float = option(
+        2.0, "firing threshold of readout=spike_count", above=0, at_most=LARGEST
+    )
 
     @property
     def layer_taps(self) -> int:
@@ -276,12 +353,18 @@ class TrainConfig:
         " epochs; last: everything, last epoch; paper: the authors', best epoch on the test set",
         choices=("validation", "refit", "last", "paper"),
     )
-    epochs: int = option(150, "passes over the training data", at_least=1)
-    batch_size: int = option(256, "samples per step, of all processes together", at_least=1)
-    lr_weight: float = option(5e-3, "peak learning rate of weights and BatchNorm", above=0)
-    lr_delay: float = option(0.1, "initial learning rate of delays, steps per update", above=0)
+    epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
+    batch_size: int = option(
+        256, "samples per step, of all processes together", at_least=1, at_most=MOST
+    )
+    lr_weight: float = option(
+        5e-3, "peak learning rate of weights and BatchNorm", above=0, at_most=LARGEST
+    )
+    lr_delay: float = option(
+        0.1, "initial learning rate of delays, steps per update", above=0, at_most=LARGEST
+    )
     weight_decay: float = option(
-        1e-5, "coupled L2 on weights and learned time constants", at_least=0
+        1e-5, "coupled L2 on weights and learned time constants", at_least=0, at_most=LARGEST
     )
     weight_schedule: str = option(
         "one_cycle", "learning rate of weights over epochs", choices=("one_cycle", "constant")
@@ -295,18 +378,24 @@ class TrainConfig:
         choices=("exponential", "constant"),
     )
     sigma_start: float | None = option(
-        None, f"initial width, steps; null: taps//2 + {SIGMA_OFFSET}", above=SIGMA_OFFSET
+        None,
+        f"initial width, steps; null: taps//2 + {SIGMA_OFFSET}",
+        above=SIGMA_OFFSET,
+        at_most=LARGEST,
     )
-    sigma_end: float = option(SIGMA_END, "final width, steps", above=SIGMA_OFFSET)
+    sigma_end: float = option(SIGMA_END, "final width, steps", above=SIGMA_OFFSET, at_most=LARGEST)
     sigma_epochs: int | None = option(
-        None, "epochs until sigma_end; null: epochs//4; 0: sigma never shrinks", at_least=0
+        None,
+        "epochs until sigma_end; null: epochs//4; 0: sigma never shrinks",
+        at_least=0,
+        at_most=MOST,
     )
 
     test: bool = option(
         True, "read the test set at the end; false: leave it unread, as a search should"
     )
     checkpoint_minutes: float = option(
-        10.0, "minutes from checkpoint to checkpoint within an epoch", above=0
+        10.0, "minutes from checkpoint to checkpoint within an epoch", above=0, at_most=LARGEST
     )
     nonfinite: str = option(
         "stop",
@@ -330,15 +419,22 @@ class Config:
     """Everything that a training run depends on."""
 
     name: str = option("run", "name of the run, part of the default of out")
-    out: str | None = option(None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>")
+    out: str | None = option(
+        None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>", path=True
+    )
     resume: str = option(
         "never",
         "auto: go on with the run that is in out, if there is one; the options must be its own",
         choices=("never", "auto"),
     )
-    seed: int = option(0, "seed of initial values, order of the data and dropout", at_least=0)
+    seed: int = option(
+        0, "seed of initial values, order of the data and dropout", at_least=0, at_most=LARGEST_SEED
+    )
     device: str = option(
-        "auto", "auto: the GPU where there is one", choices=("auto", "cpu", "cuda")
+        "auto",
+        "auto: the GPU where there is one",
+        choices=("auto", "cpu", "cuda"),
+        synonyms={"gpu": "cuda"},
     )
     backend: str = option(
         "auto",
@@ -351,6 +447,8 @@ class Config:
         "number format; tf32: float32 with products on a GPU's tensor cores; mixed: float32 with"
         " training's products in bfloat16",
         choices=("float32", "float64", "tf32", "mixed"),
+        synonyms=dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "amp"), "mixed")
+        | {"fp32": "float32", "fp64": "float64", "double": "float64"},
     )
     data: DataConfig = option(DataConfig, "data")
     model: ModelConfig = option(ModelConfig, "model")
@@ -390,7 +488,7 @@ class Config:
 class EvaluateConfig:
     """Options of ``snn-delays evaluate``."""
 
-    run: str = option("???", "folder of the run to read (required)")
+    run: str = option("???", "folder of the run to read (required)", path=True)
     checkpoint: str = option(
         "best", "best: the epoch that the protocol chose", choices=("best", "last")
     )
@@ -398,10 +496,16 @@ class EvaluateConfig:
     file: str | None = option(
         None,
         "another HDF5 file (audio: folder of <word>/*.wav) to evaluate on instead of the run's own",
+        path=True,
     )
-    batch_size: int | None = option(None, "samples per step; null: as in training", at_least=1)
+    batch_size: int | None = option(
+        None, "samples per step; null: as in training", at_least=1, at_most=MOST
+    )
     device: str = option(
-        "auto", "auto: the GPU where there is one", choices=("auto", "cpu", "cuda")
+        "auto",
+        "auto: the GPU where there is one",
+        choices=("auto", "cpu", "cuda"),
+        synonyms={"gpu": "cuda"},
     )
     backend: str = option("auto", "delayed linear map, speed alone", choices=BACKENDS)
 
@@ -410,11 +514,15 @@ class EvaluateConfig:
 class AnalyseConfig:
     """Options of ``snn-delays analyse``."""
 
-    run: str | None = option(None, "folder of the run to report on")
-    runs: list[str] | None = option(None, "folders of runs to compare instead")
-    out: str | None = option(None, "folder to write; null: <run>/analysis, or analysis for runs")
-    sample: int = option(0, "number of the recording whose spikes are drawn", at_least=0)
-    repeats: int = option(5, "draws of each random causal test", at_least=1)
+    run: str | None = option(None, "folder of the run to report on", path=True)
+    runs: list[str] | None = option(None, "folders of runs to compare instead", path=True)
+    out: str | None = option(
+        None, "folder to write; null: <run>/analysis, or analysis for runs", path=True
+    )
+    sample: int = option(
+        0, "number of the recording whose spikes are drawn", at_least=0, at_most=MOST
+    )
+    repeats: int = option(5, "draws of each random causal test", at_least=1, at_most=MOST)
 
 
 @dataclass
@@ -423,14 +531,17 @@ class BenchmarkConfig:
 
     suite: str = option("???", "networks to compare, a file in configs/suites (required)")
     seeds: int | None = option(
-        None, "number of seeds, from 0; null: as many as the suite says", at_least=1
+        None, "number of seeds, from 0; null: as many as the suite says", at_least=1, at_most=MOST
     )
-    out: str | None = option(None, "folder to write; null: runs/benchmark/<suite>")
+    out: str | None = option(None, "folder to write; null: runs/benchmark/<suite>", path=True)
     jobs: int | None = option(
-        None, "runs at a time; null: as many as there are GPUs, or cores for", at_least=1
+        None,
+        "runs at a time; null: as many as there are GPUs, or cores for",
+        at_least=1,
+        at_most=MOST,
     )
     threads: int = option(
-        1, "CPU threads of each run; results depend on it in rounding", at_least=1
+        1, "CPU threads of each run; results depend on it in rounding", at_least=1, at_most=MOST
     )
     batched: bool = option(
         False,
@@ -443,10 +554,12 @@ class BenchmarkConfig:
 class EncodeConfig:
     """Options of ``snn-delays data encode``, where ``source`` is written ``in``."""
 
-    source: str = option("???", "folder of <word>/*.wav (required)")
-    out: str = option("???", "HDF5 file of SHD's format to write (required)")
+    source: str = option("???", "folder of <word>/*.wav (required)", path=True)
+    out: str = option("???", "HDF5 file of SHD's format to write (required)", path=True)
     only: str | None = option(
-        None, "text file that names the recordings to encode, <word>/<name>.wav a line; null: all"
+        None,
+        "text file that names the recordings to encode, <word>/<name>.wav a line; null: all",
+        path=True,
     )
     speaker_pattern: str | None = option(
         None,
@@ -454,13 +567,11 @@ class EncodeConfig:
         " null: speakers are not known",
     )
     channels: int = option(700, "channels of the cochlea", at_least=2, at_most=65536)
-    seed: int = option(0, "seed of the fibres' spikes", at_least=0)
+    seed: int = option(0, "seed of the fibres' spikes", at_least=0, at_most=LARGEST_SEED)
 
 
 # Options of the data that are paths.
-PATHS = (
-    "root", "cache", "train_file", "valid_file", "test_file", "folder", "test_list", "valid_list",
-)  # fmt: skip
+PATHS = tuple(f.name for f in dataclasses.fields(DataConfig) if f.metadata["path"])
 # Those that change where a run reads and writes and how fast it is, not what it computes.
 _NOT_SHAPING = (
     "name", "out", "resume", "device", "backend", "tracking", "train.checkpoint_minutes",
@@ -502,11 +613,14 @@ def from_dict(kind: type[Any], values: dict[str, Any], prefix: str = "") -> Any:
     """A configuration from nested plain values, as ``dataclasses.asdict`` gives them.
 
     Raises:
-        UserError: a key that ``kind`` does not have.
+        UserError: ``values`` is no dictionary, or has a key that ``kind`` does not have.
     """
+    if not isinstance(values, dict):
+        where = prefix.rstrip(".") or "the whole"
+        raise UserError(f"{where}={shown(values)} must be a group of options.")
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in values.keys() - fields.keys():
-        raise UserError(f"There is no option {prefix}{key}.{nearest(key, list(fields))}")
+        raise UserError(f"There is no option {prefix}{key}.{nearest(str(key), list(fields))}")
     made = {}
     for key, value in values.items():
         factory = fields[key].default_factory
@@ -516,10 +630,32 @@ def from_dict(kind: type[Any], values: dict[str, Any], prefix: str = "") -> Any:
     return kind(**made)
 
 
+def shown(value: object, most: int = 80) -> str:
+    """A value in a message, cut where it has more than ``most`` letters."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def nearest(name: str, valid: list[str]) -> str:
     """`` Did you mean 'x'?`` for the closest valid name, or nothing."""
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    close = close_match(name, valid)
+    return f" Did you mean {close!r}?" if close else ""
+
+
+def close_match(name: str, valid: list[str], cutoff: float = 0.5) -> str | None:
+    """The closest valid name; where names are dotted, the last part may be enough.
+
+    Args:
+        name: what was written.
+        valid: the names that there are, such as "train.epochs".
+        cutoff: least likeness, from 0 to 1.
+    """
+    tails = {full.rpartition(".")[2]: full for full in sorted(valid, key=len, reverse=True)}
+    if name in tails:  # the shortest name that ends so
+        return tails[name]
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=cutoff)
+    close = close or difflib.get_close_matches(name, list(tails), n=1, cutoff=max(cutoff, 0.6))
+    return tails.get(close[0], close[0]) if close else None
 
 
 def validate(config: Any) -> None:
@@ -528,21 +664,27 @@ def validate(config: Any) -> None:
     Raises:
         UserError: names the option, its value and what is allowed.
     """
-    _check_types(config)
+    check_types(config)
     for name, value, f in options(config):
-        _check_value(name, value, f.metadata)
+        _check_value(WRITTEN.get(name, name), value, f.metadata)
     if isinstance(config, Config):
         _check_rules(config)
 
 
-def _check_types(config: Any, prefix: str = "") -> None:
+def check_types(config: Any, prefix: str = "") -> None:
+    """Check that every field of a dataclass, nested ones included, is of its declared type.
+
+    Raises:
+        UserError: names the field, its value and what it must be.
+    """
     hints = typing.get_type_hints(type(config))
     for f in dataclasses.fields(config):
         value, name = getattr(config, f.name), f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
-            _check_types(value, f"{name}.")
+            check_types(value, f"{name}.")
         elif not _fits(value, hints[f.name]):
-            raise UserError(f"{name}={value} must be {type_name(hints[f.name])}.")
+            written = WRITTEN.get(name, name)
+            raise UserError(f"{written}={shown(value)} must be {type_name(hints[f.name])}.")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -570,24 +712,55 @@ def type_name(hint: Any) -> str:
     )
 
 
+def check_options(group: type, **values: Any) -> None:
+    """Hold values to the choices and bounds of a group's options, as ``validate`` does.
+
+    Raises:
+        UserError: a value that its option cannot have.
+    """
+    for option in dataclasses.fields(group):
+        if option.name in values:
+            _check_value(option.name, values[option.name], option.metadata)
+
+
 def _check_value(name: str, value: Any, metadata: Any) -> None:
     choices = list(metadata["choices"])
     if choices and value not in choices:
-        hint = nearest(str(value), choices)
+        meant = metadata["synonyms"].get(value)
+        hint = f" Did you mean {meant!r}?" if meant else nearest(str(value), choices)
         raise UserError(f"{name}={value} is not one of {', '.join(choices)}.{hint}")
     if value == "":
         raise UserError(f"{name}= is empty; give a value, or null.")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return
+    for part in value if isinstance(value, list) else [value]:
+        within = f" in {name}" if isinstance(value, list) else ""
+        if part == "":
+            raise UserError(f"An entry of {name}={value} is empty.")
+        if isinstance(part, str) and "\0" in part:
+            raise UserError(f"{name} holds a zero byte, which no name and no path has.")
+        if isinstance(part, int | float) and not isinstance(part, bool):
+            _check_bounds("" if within else f"{name}=", part, within, metadata["bounds"])
+
+
+def _check_bounds(prefix: str, number: float, within: str, bounds: dict[str, float | None]) -> None:
     tests = {
-        "at_least": lambda bound: value >= bound,
-        "above": lambda bound: value > bound,
-        "at_most": lambda bound: value <= bound,
-        "below": lambda bound: value < bound,
+        "at_least": lambda bound: number >= bound,
+        "above": lambda bound: number > bound,
+        "at_most": lambda bound: number <= bound,
+        "below": lambda bound: number < bound,
     }
-    for kind, bound in metadata["bounds"].items():
+    for kind, bound in bounds.items():
         if bound is not None and not tests[kind](bound):  # NaN fails every test
-            raise UserError(f"{name}={value:g} must be {kind.replace('_', ' ')} {bound:g}.")
+            raise UserError(
+                f"{prefix}{_shown(number)}{within} must be {kind.replace('_', ' ')}"
+                f" {_shown(bound)}."
+            )
+
+
+def _shown(number: float) -> str:
+    """A number as a person reads it; of a huge integer, which no float holds, its size alone."""
+    if not isinstance(number, int):
+        return f"{number:g}"
+    return str(number) if abs(number) < 10**20 else f"a number of {number.bit_length()} bits"
 
 
 def _check_rules(config: Config) -> None:
@@ -598,7 +771,7 @@ def _check_rules(config: Config) -> None:
         raise UserError(
             "train.test=false has no use with train.protocol=paper, which selects on it."
         )
-    if not model.hidden or min(model.hidden) < 1:
+    if not model.hidden:
         raise UserError(f"model.hidden={model.hidden} must list at least one layer of neurons.")
     if model.taps % 2 == 0:
         raise UserError(f"model.taps={model.taps} must be odd; use {model.taps + 1}.")
@@ -667,6 +840,8 @@ def _check_files(data: DataConfig) -> None:
         if getattr(data, key) is not None and not allowed:
             beside = " and a test file" if data.test_file else ""
             raise UserError(f"data.{key} has no use with data={data.name}{beside}.")
+    if data.time_unit != "auto" and data.name != "spikes":
+        raise UserError(f"data.time_unit={data.time_unit} has no use with data={data.name}.")
     if data.test_fold is not None and data.test_speakers is not None:
         raise UserError("data.test_fold and data.test_speakers exclude each other.")
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from snn_delays.errors import UserError
 from snn_delays.place import Place, place
 
+TENSOR_CORES = (8, 0)  # compute capability from which on they take TF32 and bfloat16
+
 
 def pick_device(name: str) -> torch.device:
     """The device for "auto" (the GPU where there is one), "cpu" or "cuda".
@@ -23,8 +25,20 @@ def pick_device(name: str) -> torch.device:
         raise UserError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cuda":
+        return torch.device(name)
     # with its number: what "cuda" alone means is each thread's own
-    return torch.device(name, _take_gpu(place())) if name == "cuda" else torch.device(name)
+    device = torch.device(name, _take_gpu(place()))
+    _wake_autograd(device)
+    return device
+
+
+def _wake_autograd(device: torch.device) -> None:
+    """Let autograd's thread, which goes back on a GPU, meet it before its first product.
+
+    torch warns of a matrix product or FFT in a thread that has no CUDA context yet.
+    """
+    torch.ones((), device=device, requires_grad=True).exp().backward()
 
 
 def _take_gpu(here: Place) -> int:
@@ -39,6 +53,25 @@ def _take_gpu(here: Place) -> int:
         )
     torch.cuda.set_device(here.on_machine)
     return here.on_machine
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that would change nothing on a device, or be emulated there.
+
+    Raises:
+        UserError: "tf32" on a CPU; "tf32" or "mixed" on a GPU without tensor cores for it.
+    """
+    if precision == "tf32" and device.type == "cpu":
+        raise UserError("precision=tf32 needs a GPU, and this run is on the CPU; use float32.")
+    if precision not in ("tf32", "mixed") or device.type != "cuda":
+        return
+    capability = torch.cuda.get_device_capability(device)
+    if capability < TENSOR_CORES:
+        raise UserError(
+            f"precision={precision} needs a GPU of compute capability 8.0 or later (Ampere), and"
+            f" {torch.cuda.get_device_name(device)} has {'.'.join(map(str, capability))}; use"
+            " float32."
+        )
 
 
 def pick_dtype(precision: str) -> torch.dtype:

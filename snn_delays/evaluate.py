@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snn_delays.data.loaders import Batch
+from snn_delays.data.names import checked_names
 from snn_delays.data.resident import Batches
 from snn_delays.ops.sums import in_turns, processes, rank
 
@@ -51,7 +52,13 @@ class Score:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Score:
-        """Back from ``as_dict``."""
+        """Back from ``as_dict``.
+
+        Raises:
+            KeyError, TypeError, ValueError: the values are no score's.
+        """
+        if values["n"] < 0 or not 0 <= values["accuracy"] <= 1:
+            raise ValueError(f"{values} is no score")
         return cls(round(values["accuracy"] * values["n"]), values["n"])
 
     def __str__(self) -> str:
@@ -82,7 +89,12 @@ class Evaluation:
         return Score(int(right.sum()), len(right))
 
     def per_class(self, classes: list[str]) -> dict[str, Score]:
-        """Score of each class that occurs."""
+        """Score of each class that occurs.
+
+        Raises:
+            UserError: a class has the name of another, or the classes are one text.
+        """
+        classes = checked_names(classes, "The list of classes")
         scores = {name: self.score(self.labels == k) for k, name in enumerate(classes)}
         return {name: score for name, score in scores.items() if score.n}
 

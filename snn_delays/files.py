@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,17 @@ def replace_file(path: Path, content: bytes, keep: Path | None = None) -> None:
         file.write(content)
 
 
+def is_trusted(path: Path) -> bool:
+    """Whether a file or folder is not one that just any user of the machine can have put there.
+
+    It is one where it belongs to another user and lies in a folder that everybody can write to.
+    """
+    if not hasattr(os, "geteuid"):  # Windows keeps the user's folders from others
+        return True
+    everybody = path.parent.stat().st_mode & stat.S_IWOTH
+    return not everybody or path.lstat().st_uid in (os.geteuid(), 0)
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold a lock, which the system lets go of when the process ends, however it does.
@@ -77,9 +89,11 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
 
     Raises:
         Locked: another process holds it, and ``wait`` is off.
+        OSError: it cannot be written, or is a link, which may lead to a file that matters.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, 0o666), "a+", encoding="utf-8") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

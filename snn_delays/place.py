@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from snn_delays.errors import UserError
+
+ALONE = "unset RANK and WORLD_SIZE to train in one process"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -30,7 +34,44 @@ class Place:
 
 
 def place() -> Place:
-    """This process's place; alone where RANK or WORLD_SIZE is not set."""
+    """This process's place; alone where RANK or WORLD_SIZE is not set.
+
+    Raises:
+        UserError: RANK, WORLD_SIZE or LOCAL_RANK is no whole number, or RANK is too large.
+    """
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         return Place()
-    return Place(*(int(os.environ.get(n, 0)) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+    rank, processes = _number("RANK"), _number("WORLD_SIZE")
+    if rank >= processes:
+        raise UserError(
+            f"RANK={rank} must be less than WORLD_SIZE={processes}: let torchrun set both, or"
+            f" {ALONE}."
+        )
+    return Place(rank, processes, _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else 0)
+
+
+def _number(name: str) -> int:
+    text = os.environ[name]
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(
+            f"The environment variable {name}={text!r} must be a whole number: let torchrun set it,"
+            f" or {ALONE}."
+        )
+    return int(text)
+
+
+def meeting_point() -> str:
+    """Where the processes meet, as host:port; the first listens there.
+
+    Raises:
+        UserError: MASTER_ADDR or MASTER_PORT is missing, or is no port.
+    """
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise UserError(
+                f"RANK and WORLD_SIZE are set, but {name} is not: let torchrun set it, or {ALONE}."
+            )
+    port = _number("MASTER_PORT")
+    if not 0 < port < 2**16:
+        raise UserError(f"MASTER_PORT={port} is no port: choose one from 1024 to 65535.")
+    return f"{os.environ['MASTER_ADDR']}:{port}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,46 @@ def without_data(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(draws, "generator_there", lambda *_: None)
     patch.setattr(torch, "binomial", lambda count, kept, generator: count * kept)
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the Triton kernels that have run, in order, without the one that tries Triton."""
+    from snn_delays.ops import gpu
+
+    ran: list[str] = []
+
+    def launch(kernel: Any, *arguments: Any, real: Any = gpu.launch, **options: Any) -> None:
+        real(kernel, *arguments, **options)
+        if kernel is not gpu._fill:
+            ran.append(kernel.fn.__name__)
+
+    monkeypatch.setattr(gpu, "launch", launch)
+    return ran
+
+
+@pytest.fixture(autouse=True)
+def _kernels_run(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test marked ``gpu`` fails where no Triton kernel ran, and everything fell back to torch.
+
+    ``pytest.mark.gpu(kernels=False)`` is for what torch alone computes there.
+    """
+    marker = request.node.get_closest_marker("gpu")
+    if marker is None:
+        yield
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU here")
+    from snn_delays.device import pick_device
+    from snn_delays.ops import gpu
+
+    launches = request.getfixturevalue("launches")
+    reason = gpu.why_not(torch.ones(1, device=pick_device("cuda")))
+    assert reason is None, reason
+    yield
+    assert launches or not marker.kwargs.get("kernels", True), "no Triton kernel ran"
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
+
+import pytest
 
 PACKAGE = Path(__file__).parents[1] / "snn_delays"
 LAYERS = (
     "errors",
+    "output",
     "place",
     "files",
+    "documents",
     "config",
     "device",
     "runtime",
@@ -27,8 +32,8 @@ LAYERS = (
 ONLY_PLACE = {
     "tonic": {f"data/datasets/{name}.py" for name in ("download", "published", "spikes", "words")},
     "wandb": {"train/tracking.py"},
-    "hydra": {"cli/app.py", "cli/launch.py"},
-    "omegaconf": {"cli/app.py", "cli/launch.py"},
+    "hydra": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
+    "omegaconf": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
     "numba": {"ops/compiled.py", "runtime/kernel_cache.py", "ops/vectors.py"},
     "llvmlite": {"ops/compiled.py", "ops/vectors.py"},
     "triton": {"ops/gpu.py"},
@@ -37,7 +42,7 @@ ONLY_PLACE = {
 
 def imports(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -86,3 +91,51 @@ def test_options_import_the_standard_library_alone() -> None:
         for module in imports(PACKAGE / name):
             top = module.split(".")[0]
             assert top in sys.stdlib_module_names or module == "snn_delays.errors.UserError"
+
+
+TEXT_FILES = ("read_text", "write_text", "open", "fdopen", "NamedTemporaryFile", "TextIOWrapper")
+
+
+def opens_text_by_locale(call: ast.Call) -> bool:
+    """Whether a call reads or writes a text file in the encoding that the locale names."""
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    given = [n for a in [*call.args, *call.keywords] for n in ast.walk(a)]
+    texts = [n.value for n in given if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    says_encoding = "utf-8" in texts or any(word.arg == "encoding" for word in call.keywords)
+    if name not in TEXT_FILES or says_encoding:
+        return False
+    is_method = isinstance(function, ast.Attribute)
+    if name in ("read_text", "write_text"):
+        return is_method
+    if name == "NamedTemporaryFile" or (name == "open" and is_method):  # bytes, if nothing is said
+        return any(re.fullmatch("[rwax]t?[+]?", text) for text in texts)
+    return not any(re.fullmatch("[rwax]?[+]?b[+]?", text) for text in texts)
+
+
+def test_text_files_are_utf_8_everywhere() -> None:
+    folders = (PACKAGE.parent / name for name in ("snn_delays", "scripts", "tests"))
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            by_locale = isinstance(node, ast.Call) and opens_text_by_locale(node)
+            assert not by_locale, f"{path}:{node.lineno} names no encoding"
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong"),
+    [
+        ("path.read_text()", True),
+        ("path.read_text('utf-8')", False),
+        ("path.write_text(text)", True),
+        ("path.write_text(text, encoding='utf-8')", False),
+        ("open(path)", True),
+        ("open(path, 'w')", True),
+        ("open(path, 'rb')", False),
+        ("open(path, 'ab' if more else 'wb')", False),
+        ("path.open('a', buffering=1)", True),
+        ("Image.open(path)", False),
+        ("NamedTemporaryFile('w')", True),
+    ],
+)
+def test_what_opens_text_by_locale(call, wrong) -> None:
+    assert opens_text_by_locale(ast.parse(call, mode="eval").body) is wrong

@@ -40,6 +40,13 @@ def test_scores_by_class_and_speaker() -> None:
     assert result.per_speaker_group(None, ["7"], None) == {}
 
 
+@pytest.mark.parametrize("classes", [["a", "b", "a"], "abc"])
+def test_no_class_is_lost_among_names(classes) -> None:
+    result = Evaluation(np.array([0, 1, 2]), np.array([0, 1, 2]), 0.5, 1.0)
+    with pytest.raises(ValueError, match=r"list of classes (has the name a twice|must be a list)"):
+        result.per_class(classes)
+
+
 def test_evaluation_is_pure_and_counts_samples_not_batches(spike_files, small_config) -> None:
     config = small_config()
     samples = Samples.of(open_spikes(spike_files["test"], config))

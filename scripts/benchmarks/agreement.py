@@ -107,8 +107,7 @@ def _timed_backend(problem: Problem) -> str:
 def _our_numbers(problem: Problem, precision: str) -> Numbers:
     network = our_network(problem)
     try:
-        with tensor_cores(precision):
-            return _numbers(network, problem, precision)
+        return _numbers(network, problem, precision)
     except ValueError as error:  # the backend's own sentence
         raise UserError(str(error)) from error
 
@@ -118,8 +117,9 @@ def _numbers(
 ) -> Numbers:
     """Class scores less their mean, which cross-entropy ignores, and every gradient."""
     x, y = random_batch(problem)
-    logits = scores(network, x.to(next(network.parameters()).dtype), precision)
-    F.cross_entropy(logits, y).backward()
+    with tensor_cores(precision):
+        logits = scores(network, x.to(next(network.parameters()).dtype), precision)
+        F.cross_entropy(logits, y).backward()
     centred = logits.detach().double()
     centred -= centred.mean(1, keepdim=True)
     if isinstance(network, Network):

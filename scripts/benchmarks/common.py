@@ -129,8 +129,8 @@ def run(
     if options.out is not None:
         path = options.out / parser.prog.rpartition(".")[2]
         result = {"title": report.title, "rows": report.rows, "made": made}
-        path.with_suffix(".md").write_text(text)
-        path.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+        path.with_suffix(".md").write_text(text, encoding="utf-8")
+        path.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -2,10 +2,13 @@
 
 Steps are those of the package's loop (recorded as a CUDA graph) at the sizes of the paper's SHD and
 SSC networks, on random spikes. The reference is dcls, SpikingJelly (whose own GPU neuron serves it)
-and torch's Adam, in float32, with cuDNN switched off as its authors have it, and with cuDNN. Both
-run by turns on the same GPU. The whole run is the paper's on random recordings of SHD's number and
-length, through `train` as users call it, its frames prepared beforehand. Seeds of it are trained at
-once, as `snn-delays benchmark ... batched=true` trains them, and one after another.
+and torch's Adam, in the precision of ours, with cuDNN switched off as its authors have it, and with
+cuDNN. Both run by turns on the same GPU. The whole run is the paper's on random recordings of SHD's
+number and length, through `train` as users call it, its frames prepared beforehand. Seeds of it are
+trained at once, as `snn-delays benchmark ... batched=true` trains them, and one after another.
+
+Each part ends within some minutes, by default nine: a row or round that is not likely to fit is
+left out, and the table says so. The first one always runs.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ import copy
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -54,7 +57,7 @@ from scripts.benchmarks.networks import (
 from scripts.benchmarks.workers import alternate, peak_memory, started
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
-from snn_delays.device import autocast, tensor_cores
+from snn_delays.device import autocast, check_precision, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.ops import lif, norm_lif, taps
 from snn_delays.ops.delay import delay_kernel_OID
@@ -68,9 +71,13 @@ CASES = {"shd": SHD, "ssc": SSC}
 PRECISIONS = ("float32", "tf32", "mixed")
 PARTS = ("steps", "run", "seeds", "kernels")
 STEPS = 10  # in a call, so that the GPU is waited for once
+TITLE = (
+    "On one GPU, both in the precision that is named, kernels in float32; ratio = reference / ours,"
+    " round by round."
+)
 SIGMA = 3.0  # width of the Gaussian of the kernels' taps
 LIMIT = 1e-5  # deviation of a kernel from float64 that is always allowed
-Numbers = dict[str, Tensor]
+Piece = TypeVar("Piece")
 
 COLUMNS: Columns = {
     "what": lambda row: row["what"],
@@ -82,17 +89,18 @@ COLUMNS: Columns = {
     "peak memory, MB": lambda row: _number(row, "ours_mb"),
     "reference, MB": lambda row: _number(row, "reference_mb"),
     "error": lambda row: _error(row, ""),
-    "reference's": lambda row: _error(row, "plain_"),
+    "reference's, in float32": lambda row: _error(row, "plain_"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = make_parser("gpu", __doc__, rounds=5)
+    parser = make_parser("gpu", __doc__, rounds=3)
     add = parser.add_argument
     add("--part", choices=(*PARTS, "all"), default="all", help="what to measure (all)")
     add("--case", choices=(*CASES, "all"), default="all", help="network and batch of steps (all)")
-    add("--precision", choices=(*PRECISIONS, "all"), default="all", help="of our steps (all)")
+    add("--precision", choices=(*PRECISIONS, "all"), default="all", help="of the steps (all)")
+    add("--minutes", type=positive, default=9, help="that a part may take (9)")
     add("--samples", type=positive, default=8156, help="recordings of the whole run (8156)")
     add("--epochs", type=positive, default=150, help="of the whole run (150)")
     add("--seeds", type=positive, default=10, help="networks that are trained at once (10)")
@@ -106,8 +114,8 @@ def measure(options: argparse.Namespace) -> Report:
     device = _device()
     parts = {"steps": _steps, "run": _whole_run, "seeds": _seeds, "kernels": _kernels}
     chosen = PARTS if options.part == "all" else (options.part,)
-    rows = [row for part in chosen for row in parts[part](options, device)]
-    return Report("On one GPU; ratio = reference / ours, round by round.", COLUMNS, rows)
+    rows = [row for part in chosen for row in parts[part](options, device, _end(options))]
+    return Report(TITLE, COLUMNS, rows)
 
 
 def _device() -> str:
@@ -116,34 +124,57 @@ def _device() -> str:
     return "cuda"
 
 
-def _chosen(options: argparse.Namespace) -> tuple[dict[str, Problem], Sequence[str]]:
+def _chosen(options: argparse.Namespace, device: str) -> tuple[dict[str, Problem], Sequence[str]]:
     cases = CASES if options.case == "all" else {options.case: CASES[options.case]}
     precisions = PRECISIONS if options.precision == "all" else (options.precision,)
+    for precision in precisions:
+        check_precision(precision, torch.device(device))
     return {name: case.as_asked(options) for name, case in cases.items()}, precisions
+
+
+def _end(options: argparse.Namespace) -> float:
+    """When a part that starts now is to have ended."""
+    return time.monotonic() + 60 * options.minutes
+
+
+def _in_time(pieces: Iterable[Piece], end: float) -> Iterator[tuple[Piece, bool]]:
+    """Pieces of work, and whether each fits: it would if it took as long as the longest so far."""
+    longest = 0.0
+    for piece in pieces:
+        began = time.monotonic()
+        yield piece, began + longest <= end
+        longest = max(longest, time.monotonic() - began)
+
+
+def _left_out(what: str, options: argparse.Namespace) -> Row:
+    return {"what": f"{what}: left out, since {options.minutes} minutes are too few"}
 
 
 # ---- training steps ----------------------------------------------------------------------------
 
 
-def _steps(options: argparse.Namespace, device: str) -> list[Row]:
-    cases, precisions = _chosen(options)
-    return [
-        _step_row(name, replace(problem, device=device), precision, options.rounds)
+def _steps(options: argparse.Namespace, device: str, end: float) -> list[Row]:
+    cases, precisions = _chosen(options, device)
+    steps = {
+        f"{name}, training step, {precision}": (replace(problem, device=device), precision)
         for name, problem in cases.items()
         for precision in precisions
+    }
+    return [
+        _step_row(what, *steps[what], options.rounds) if fits else _left_out(what, options)
+        for what, fits in _in_time(steps, end)
     ]
 
 
-def _step_row(name: str, problem: Problem, precision: str, rounds: int) -> Row:
-    what = f"{name}, training step, {precision}"
+def _step_row(what: str, problem: Problem, precision: str, rounds: int) -> Row:
     say(f"{what}: comparing the numbers")
     errors = check_training(what, problem, precision)
     say(f"{what}: timing")
     backends = _backends(problem, precision)
     makes: dict[str, tuple[Any, ...]] = {
         "ours": (our_steps, problem, precision, backends),
-        "reference": (their_steps, problem, False),
-        "with_cudnn": (their_steps, problem, True),
+        "reference": (their_steps, problem, precision, False),
+        "with_cudnn": (their_steps, problem, precision, True),
     }
     with started(makes) as workers:
         seconds = {k: [s / STEPS for s in v] for k, v in alternate(workers, rounds).items()}
@@ -182,15 +213,13 @@ def our_steps(problem: Problem, precision: str, backends: list[str]) -> Callable
     return _repeated(lambda: step(batch), problem.device, precision)
 
 
-def their_steps(problem: Problem, cudnn: bool) -> Callable[[], None]:
+def their_steps(problem: Problem, precision: str, cudnn: bool) -> Callable[[], None]:
     """Steps of the reference, likewise."""
     torch.backends.cudnn.enabled = cudnn
-    return _repeated(reference_step(problem), problem.device)
+    return _repeated(reference_step(problem, precision), problem.device, precision)
 
 
-def _repeated(
-    step: Callable[[], object], device: str, precision: str = "float32"
-) -> Callable[[], None]:
+def _repeated(step: Callable[[], object], device: str, precision: str) -> Callable[[], None]:
     def call() -> None:
         with tensor_cores(precision):
             for _ in range(STEPS):
@@ -204,24 +233,29 @@ def _repeated(
 # ---- a whole run -------------------------------------------------------------------------------
 
 
-def _whole_run(options: argparse.Namespace, device: str) -> list[Row]:
-    _, precisions = _chosen(options)
+def _whole_run(options: argparse.Namespace, device: str, end: float) -> list[Row]:
+    _, precisions = _chosen(options, device)
     rows = []
     with _recordings(options) as template:
-        for precision in precisions:
-            config = _run_config(template, device, options.epochs, precision, 0, precision)
-            say(f"run, {precision}: {options.epochs} epochs")
+        for precision, fits in _in_time(precisions, end):
             what = f"whole run, {options.samples} samples, {options.epochs} epochs, {precision}"
+            if not fits:
+                rows.append(_left_out(what, options))
+                continue
+            config = _run_config(template, device, options.epochs, precision, 0, precision)
+            say(what)
             rows.append({"what": what, "ours_ms": milliseconds([_timed(train, config)])})
     return rows
 
 
-def _seeds(options: argparse.Namespace, device: str) -> list[Row]:
-    _, precisions = _chosen(options)
+def _seeds(options: argparse.Namespace, device: str, end: float) -> list[Row]:
+    _, precisions = _chosen(options, device)
     precision, epochs = precisions[0], options.seed_epochs
     at_once, in_turn = [], []
     with _recordings(options) as template:
-        for number in range(options.rounds):
+        for number, fits in _in_time(range(options.rounds), end):
+            if not fits:
+                break
             say(f"{options.seeds} seeds, round {number + 1} of {options.rounds}")
             runs = {
                 how: [
@@ -234,7 +268,8 @@ def _seeds(options: argparse.Namespace, device: str) -> list[Row]:
             in_turn.append(_timed(lambda configs: [train(c) for c in configs], runs["in_turn"]))
     return [
         {
-            "what": f"{options.seeds} seeds at once, {epochs} epochs, {precision}; one by one",
+            "what": f"{options.seeds} seeds at once, {epochs} epochs, {precision}; one by one;"
+            f" rounds: {len(at_once)} of {options.rounds}",
             "ours_ms": milliseconds(at_once),
             "reference_ms": milliseconds(in_turn),
             "ratio": ratios(in_turn, at_once),
@@ -260,7 +295,7 @@ def _run_config(
 ) -> Config:
     config = copy.deepcopy(template)
     config.device, config.train.epochs, config.seed = device, epochs, seed
-    config.precision = "float32" if device == "cpu" and precision == "tf32" else precision
+    config.precision = precision
     config.out = f"{template.out}/{folder}"
     return config
 
@@ -275,7 +310,7 @@ def _timed(work: Callable[[Any], object], of: Any) -> float:
 # ---- kernels -----------------------------------------------------------------------------------
 
 
-def _kernels(options: argparse.Namespace, device: str) -> list[Row]:
+def _kernels(options: argparse.Namespace, device: str, end: float) -> list[Row]:
     problem = replace(SHD.as_asked(options), device=device)
     kernels = {
         "LIF, forward and back": (our_lif, their_lif),
@@ -284,8 +319,10 @@ def _kernels(options: argparse.Namespace, device: str) -> list[Row]:
     }
     errors = {what: _kernel_errors(what, problem, *two) for what, two in kernels.items()}
     return [
-        {**_kernel_times(what, problem, *two, options.rounds), **errors[what]}
-        for what, two in kernels.items()
+        {**_kernel_times(what, problem, *kernels[what], options.rounds), **errors[what]}
+        if fits
+        else _left_out(what, options)
+        for what, fits in _in_time(kernels, end)
     ]
 
 
@@ -319,7 +356,7 @@ def _kernel_times(what: str, problem: Problem, ours: Any, theirs: Any, rounds: i
 
 def kernel_calls(make: Callable[..., Callable[[], object]], problem: Problem) -> Any:
     """Calls of a kernel in float32, and then the wait for the GPU."""
-    return _repeated(make(problem, torch.float32), problem.device)
+    return _repeated(make(problem, torch.float32), problem.device, "float32")
 
 
 def our_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:

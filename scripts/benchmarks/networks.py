@@ -171,7 +171,7 @@ def our_step(problem: Problem, precision: str = "float32") -> Callable[[], None]
     return step
 
 
-def reference_step(problem: Problem) -> Callable[[], None]:
+def reference_step(problem: Problem, precision: str = "float32") -> Callable[[], None]:
     """A training step of the reference."""
     network = reference_network(problem)
     optimizers, _ = reference_optimizers(network, configure(problem))
@@ -180,7 +180,7 @@ def reference_step(problem: Problem) -> Callable[[], None]:
     def step() -> None:
         for optimizer in optimizers:
             optimizer.zero_grad()
-        F.cross_entropy(network(x), y).backward()
+        F.cross_entropy(scores(network, x, precision), y).backward()
         for optimizer in optimizers:
             optimizer.step()
         network.clamp()

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from snn_delays.cli.app import compose, quiet_libraries
+from snn_delays.cli.app import quiet_libraries
+from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import groups
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not runs:
         print(f"{given[0]} holds no finished run.", file=sys.stderr)
         return 2
-    unselected = [path for path in runs if "valid" not in json.loads(path.read_text())]
+    unselected = [path for path in runs if "valid" not in json.loads(path.read_text("utf-8"))]
     if unselected:
         print(f"{unselected[0]} has no validation accuracy to rank by.", file=sys.stderr)
         return 2
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table(runs: list[Path]) -> str:
     """Markdown, the best first."""
-    results = [json.loads((run / RESULT_FILE).read_text()) for run in runs]
+    results = [json.loads((run / RESULT_FILE).read_text("utf-8")) for run in runs]
     values = [{name: value for name, value, _ in options(read_config(run))} for run in runs]
     names = [
         name

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from snn_delays.files import replacing
+
 # Colours apart for colour-blind readers and in print (Okabe and Ito).
 BEFORE, AFTER = "#999999", "#000000"
 EXCITATORY, INHIBITORY = "#0072B2", "#D55E00"
@@ -74,6 +76,17 @@ def legend_over_all(figure: Figure, axis: Axes) -> None:
     )
 
 
+def as_label(name: str) -> str:
+    """A name as matplotlib is to draw it, letter by letter.
+
+    Dollar signs would be read as mathematics, a legend leaves out labels that start with "_", and
+    SVG has no control characters.
+    """
+    drawn = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    drawn = drawn.replace("$", r"\$")
+    return f" {drawn}" if drawn.startswith("_") else drawn
+
+
 def run_style(number: int) -> dict[str, Any]:
     """Colour and dashes of the run of this number, from 0; all differ up to 28 runs."""
     dashes = ("-", "--", ":", "-.")
@@ -83,5 +96,5 @@ def run_style(number: int) -> dict[str, Any]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure; the suffix chooses the format. Text stays text in SVG."""
-    with mpl.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(path, dpi=DPI)
+    with mpl.rc_context({"svg.fonttype": "none"}), replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=DPI)

@@ -206,4 +206,10 @@ def _among(x: Tensor, *values: int) -> bool:
 
 
 def _footprint(module: nn.Module) -> int:
-    return sum(t.numel() * t.element_size() for t in module.state_dict().values())
+    """Bytes of parameters and buffers; the width of delays in training is no part of it."""
+    state = module.state_dict()
+    return sum(
+        t.numel() * t.element_size()
+        for name, t in state.items()
+        if not name.endswith("_extra_state")
+    )

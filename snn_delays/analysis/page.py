@@ -11,13 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from snn_delays.analysis.exhibit import DPI, Exhibit, save_figure
-from snn_delays.files import replace_file
+from snn_delays.files import replace_file, replacing
 
 PAGE_FILE = "report.html"
+FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]+$)(?!$)")  # a spreadsheet runs text that starts so
 DIGITS = 3  # that count, of the largest number of a quantity
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #111; margin: 2rem auto; max-width: 62rem;
@@ -108,19 +111,32 @@ def write_report(report: Report, out: Path) -> Path:
     _remove_old(out)
     for section in report.sections:
         for part in section.parts:
-            keep_index = isinstance(part, Table)
-            part.data.to_csv(out / f"{part.name}.csv", index=keep_index, float_format="%.6g")
+            _write_csv(part, out / f"{part.name}.csv")
             if isinstance(part, Exhibit):
                 for suffix in ("png", "svg"):
                     save_figure(part.figure, out / f"{part.name}.{suffix}")
-    replace_file(out / PAGE_FILE, page(report).encode())
+    replace_file(out / PAGE_FILE, page(report).encode("utf-8", "backslashreplace"))
     return out / PAGE_FILE
+
+
+def _write_csv(part: Exhibit | Table, path: Path) -> None:
+    """Write the numbers of a part."""
+    indexed = isinstance(part, Table)
+    data = part.data.apply(lambda cells: cells if is_numeric_dtype(cells) else cells.map(_inert))
+    data = data.rename(index=_inert) if indexed else data
+    with replacing(path) as file:
+        data.to_csv(file, index=indexed, float_format="%.6g", errors="backslashreplace")
+
+
+def _inert(cell: Any) -> Any:
+    """Text behind an apostrophe where a spreadsheet would run it as a formula."""
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def _remove_old(out: Path) -> None:
     """Remove the files that the page there names."""
     old = out / PAGE_FILE
-    named = re.findall(r"Numbers: (\w+)\.csv", old.read_text()) if old.is_file() else []
+    named = re.findall(r"Numbers: (\w+)\.csv", old.read_text("utf-8")) if old.is_file() else []
     for name in named:
         for suffix in ("csv", "png", "svg"):
             (out / f"{name}.{suffix}").unlink(missing_ok=True)

@@ -254,8 +254,9 @@ def _beside(subjects: Sequence[Subject]) -> Table:
         if "accuracy" in result:
             scores |= {"test": result, **_named("test, ", result["per_speaker_group"])}
         for group, values in scores.items():
-            low, high = values["interval"]
-            row[group] = f"{values['accuracy']:.1%} [{low:.1%}, {high:.1%}] n = {values['n']}"
+            score = Score.from_dict(values)
+            low, high = score.interval
+            row[group] = f"{score.accuracy:.1%} [{low:.1%}, {high:.1%}] n = {score.n}"
         rows[subject.name] = row
     note = (
         "Accuracy with Wilson's 95 % interval over recordings, as each run's result says;"

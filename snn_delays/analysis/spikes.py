@@ -16,6 +16,7 @@ from snn_delays.analysis.exhibit import (
     DENSITY,
     EXCITATORY,
     Exhibit,
+    as_label,
     legend_above,
     new_figure,
     whole_numbers,
@@ -52,7 +53,7 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
     rows = data[data["layer"] == "readout"]
     for name, colour in zip(_highest(subject, activity, sample), COLOURS, strict=False):
         shown = rows[rows["class"] == name]
-        axes[-1].plot(shown["time_ms"], shown["membrane"], color=colour, label=name)
+        axes[-1].plot(shown["time_ms"], shown["membrane"], color=colour, label=as_label(name))
     axes[-1].set_title("readout", loc="left", fontsize=10)
     axes[-1].set_ylabel("membrane (a. u.)")
     axes[-1].set_xlabel("time (ms)")

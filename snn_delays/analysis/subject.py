@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,7 @@ from snn_delays.device import pick_dtype
 from snn_delays.errors import UserError
 from snn_delays.nn import DelayedLinear, Network, draw_network
 from snn_delays.train.checkpoint import load_run
-from snn_delays.train.folder import read_result, read_split
-from snn_delays.train.loop import METRICS_FILE
+from snn_delays.train.folder import read_metrics, read_result, read_split
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class Subject:
         steps: length that samples are padded to, or None.
         metrics: lines of metrics.jsonl.
         result: result.json, or None where the run has not ended.
+        split_digest: SHA-256 of split.json as the run wrote it, or None where it is not known.
     """
 
     name: str
@@ -42,6 +41,7 @@ class Subject:
     steps: int | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] | None = None
+    split_digest: str | None = None
 
     @property
     def step_ms(self) -> float:
@@ -93,7 +93,7 @@ def open_run(folder: str | Path) -> Subject:
     """
     folder = Path(folder).expanduser()
     run = load_run(folder)
-    classes = run.meta.classes
+    classes, result = run.meta.classes, read_result(folder)
     drawn = draw_network(run.config, len(classes)).to(pick_dtype(run.config.precision))
     return Subject(
         str(folder),
@@ -102,21 +102,10 @@ def open_run(folder: str | Path) -> Subject:
         drawn.eval(),
         classes,
         run.meta.steps,
-        _read_metrics(folder / METRICS_FILE),
-        read_result(folder),
+        read_metrics(folder, result),
+        result,
+        run.split,
     )
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        for line in lines:
-            line["phase"], line["epoch"], line["sigma"], line["train_loss"], line["train_accuracy"]
-        return lines
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: resume=auto makes it anew.") from error
 
 
 def held_out_samples(subject: Subject, folder: str | Path) -> Samples:
@@ -127,7 +116,7 @@ def held_out_samples(subject: Subject, folder: str | Path) -> Samples:
     Raises:
         UserError: it keeps neither, they are not there any more, or they have changed.
     """
-    noted = read_split(Path(folder).expanduser())
+    noted = read_split(Path(folder).expanduser(), subject.split_digest)
     if subject.config.train.test:
         return stored_samples(subject.config, noted, "test")
     if "valid" not in noted or subject.config.train.protocol == "refit":  # which trains on it, too

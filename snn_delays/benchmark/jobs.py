@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -24,6 +25,7 @@ import torch
 from snn_delays.config import Config
 from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.files import replace_file
+from snn_delays.output import guarded, printable
 from snn_delays.train.folder import RESULT_FILE
 from snn_delays.train.loop import METRICS_FILE
 from snn_delays.train.run import train
@@ -99,11 +101,11 @@ class Job:
         """Why it failed, or None."""
         if self.is_done() or not self.failed.is_file():
             return None
-        return self.failed.read_text().strip()
+        return self.failed.read_text("utf-8").strip()
 
     def fail(self, why: str) -> None:
         """Note why it failed."""
-        replace_file(self.failed, f"{why}\n".encode())
+        replace_file(self.failed, f"{printable(why)}\n".encode())
 
     def is_open(self) -> bool:
         """Whether it has neither a result nor failed."""
@@ -158,7 +160,10 @@ class Seeds:
         """See ``Task``; what is of one seed goes to its log."""
         left = [job for job in self.jobs if job.is_open()]
         with contextlib.ExitStack() as opened:
-            files = [opened.enter_context(job.log.open("a", buffering=1)) for job in left]
+            files = [
+                opened.enter_context(job.log.open("a", buffering=1, encoding="utf-8"))
+                for job in left
+            ]
             within = [functools.partial(_printing_to, file) for file in files]
             try:
                 ends = train_together([job.config for job in left], within)
@@ -187,12 +192,12 @@ class Host:
     def ask_to_stop(self, number: int) -> None:
         """Let every run save and stop, because of the signal of this number; the first counts."""
         if not self.stop.exists():
-            self.stop.write_text(str(number))
+            self.stop.write_text(str(number), encoding="utf-8")
 
     def asked(self) -> int | None:
         """Number of the signal that asked so, or None."""
         try:
-            return int(self.stop.read_text() or signal.SIGTERM)
+            return int(self.stop.read_text("utf-8") or signal.SIGTERM)
         except OSError:
             return None
 
@@ -223,7 +228,7 @@ def run_task(task: Task, host: Host) -> None:
         task.running.parent.mkdir(parents=True, exist_ok=True)
         task.running.touch()
         with (
-            task.log.open("a", buffering=1) as file,
+            task.log.open("a", buffering=1, encoding="utf-8") as file,
             _printing_to(file),
             _threads(host.threads),
             _watching(host),
@@ -248,7 +253,7 @@ def _note(job: Job, error: Exception, host: Host) -> None:
 
 
 def _say(job: Job, line: str) -> None:
-    with job.log.open("a") as file:
+    with job.log.open("a", encoding="utf-8") as file:
         print(line, file=file)
 
 
@@ -266,8 +271,8 @@ def _train_when_free(task: Task) -> list[tuple[Job, Exception]]:
 def _printing_to(file: TextIO) -> Iterator[None]:
     """What is printed and warned of goes to a file."""
     root = logging.getLogger()
-    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        handlers, root.handlers = root.handlers, [logging.StreamHandler(file)]
+    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file), guarded():
+        handlers, root.handlers = root.handlers, [logging.StreamHandler(sys.stderr)]
         try:
             yield
         finally:

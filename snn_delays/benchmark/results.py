@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from snn_delays.benchmark.jobs import Job
-from snn_delays.benchmark.statistics import Comparison, Summary, compare, holm, summarise
+from snn_delays.benchmark.statistics import (
+    MIN_SEEDS,
+    PERCENT,
+    Comparison,
+    Summary,
+    compare,
+    holm,
+    summarise,
+)
 from snn_delays.benchmark.suite import Suite
 from snn_delays.config import shaping
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.train.checkpoint import read_config
-from snn_delays.train.folder import RESULT_FILE, read_result
+from snn_delays.train.folder import RESULT_FILE, read_metrics, read_result
 from snn_delays.train.loop import METRICS_FILE
 
 RESULTS_FILE = "results.jsonl"
@@ -39,7 +47,7 @@ def read_line(job: Job) -> Line | None:
         return None
     path = job.out / METRICS_FILE
     try:
-        epochs = [json.loads(line) for line in path.read_text().splitlines()]
+        epochs = read_metrics(job.out, result)
         for key in ("accuracy", "n", "per_speaker_group", "seconds", "commit", "data_hash"):
             result[key]
         result["machine"]["cpu"], result["machine"]["threads"], result["versions"].items()
@@ -62,7 +70,7 @@ def write_results(out: Path, lines: list[Line]) -> None:
 
 def read_results(path: Path) -> list[Line]:
     """The lines of a results.jsonl."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def numbers(line: Line) -> Line:
@@ -145,10 +153,17 @@ def _rows(
         shown = " to ".join(f"{n:,}" for n in dict.fromkeys([counts[0], counts[-1]]))
         cells = [member.label, shown, str(len(lines))]
         for group in groups:
-            cells.append(_percent(summarise([_accuracy(ln, group) for ln in lines])) + note)
+            cells.append(
+                _percent(summarise([_accuracy(ln, group) for ln in lines], PERCENT)) + note
+            )
         minutes = summarise([ln["seconds"] / 60 for ln in lines]).mean
         cells += [f"{minutes:.1f}", *([member.published] if published else [])]
-        yield f"| {' | '.join(cells)} |"
+        yield f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a table: in one line, and without the sign that ends a cell."""
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def _is_test_selected(lines: list[Line]) -> bool:
@@ -168,8 +183,8 @@ def _legend(lines: list[Line], groups: list[str]) -> str:
     left = f" Not shown, since they hold other recordings from row to row: {', '.join(others)}."
     return (
         "Test accuracy of the deployed networks (rounded delays): mean ± standard deviation over"
-        " seeds [95 % interval of the mean, Student's t]. The interval is over seeds: all see the"
-        f" same recordings. Epochs: {chosen}.{left if others else ''}"
+        " seeds [95 % interval of the mean, Student's t, cut at 0 and 100 %]. The interval is over"
+        f" seeds: all see the same recordings. Epochs: {chosen}.{left if others else ''}"
     )
 
 
@@ -187,7 +202,7 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
                 [_accuracy(ln, group) for s in seeds for ln in rows[k] if ln["seed"] == s]
                 for k in (base, key)
             )
-            compared[key] = compare(a, b)
+            compared[key] = compare(a, b, PERCENT)
     if not compared:
         return ""
     measured = {key: c.p for key, c in compared.items() if not math.isnan(c.p)}
@@ -202,6 +217,8 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
         selected = _is_test_selected([*rows[base], *rows[key]])
         note = " (test-selected)" if selected else ""
         lines.append(_pair(suite.members[key].label, c, corrected.get(key, math.nan), note))
+    if any(c.difference.n < MIN_SEEDS for c in compared.values()):
+        lines += ["", f"Effect and p need {MIN_SEEDS} seeds or more."]
     return "\n".join(lines)
 
 
@@ -209,7 +226,9 @@ def _pair(label: str, compared: Comparison, corrected: float, note: str) -> str:
     d = compared.difference
     interval = f"{d.mean:+.1f} [{d.low:+.1f}, {d.high:+.1f}]{note}"
     effect = "-" if math.isnan(compared.effect) else f"{compared.effect:.1f}"
-    return f"| {label} | {d.n} | {interval} | {effect} | {_p(compared.p)} | {_p(corrected)} |"
+    return (
+        f"| {_cell(label)} | {d.n} | {interval} | {effect} | {_p(compared.p)} | {_p(corrected)} |"
+    )
 
 
 def _p(value: float) -> str:

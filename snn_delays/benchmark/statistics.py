@@ -11,6 +11,8 @@ from scipy import stats
 
 LEVEL = 0.95
 NO_SPREAD = 1e-9  # the rounding of equal differences
+MIN_SEEDS = 3  # for a p-value: two differences say next to nothing about their spread
+PERCENT = (0.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Summary:
         n: how many.
         mean: their mean.
         std: their standard deviation, with n - 1; NaN for one value.
-        low: lower end of the mean's 95 % interval by Student's t; NaN for one value.
+        low: lower end of the mean's 95 % interval by Student's t, cut where the values' own range
+            ends; NaN for one value.
         high: upper end.
     """
 
@@ -39,7 +42,7 @@ class Comparison:
     Attributes:
         difference: mean and interval of (a - b).
         effect: the mean difference in its standard deviations (Cohen's d_z); NaN where they are 0,
-            or for n = 1.
+            or for fewer than three seeds.
         p: two-sided p of no difference; NaN as above.
     """
 
@@ -48,20 +51,36 @@ class Comparison:
     p: float
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean, spread and interval of values that seeds gave."""
+def summarise(
+    values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)
+) -> Summary:
+    """Mean, spread and interval of values that seeds gave.
+
+    Args:
+        values: one a seed.
+        within: the least and the greatest value that there can be.
+    """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Summary(n, mean, math.nan, math.nan, math.nan)
     std = float(np.std(values, ddof=1))
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / math.sqrt(n)
-    return Summary(n, mean, std, mean - half, mean + half)
+    return Summary(n, mean, std, max(mean - half, within[0]), min(mean + half, within[1]))
 
 
-def compare(a: Sequence[float], b: Sequence[float]) -> Comparison:
-    """Values of two networks, pair by pair of one seed."""
-    difference = summarise(np.subtract(a, b).tolist())
-    if difference.n < 2 or difference.std < NO_SPREAD:  # no spread to measure it in
+def compare(
+    a: Sequence[float], b: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)
+) -> Comparison:
+    """Values of two networks, pair by pair of one seed.
+
+    Args:
+        a: of one network, in the order of the seeds.
+        b: of the other.
+        within: the least and the greatest value that there can be.
+    """
+    span = within[1] - within[0]
+    difference = summarise(np.subtract(a, b).tolist(), (-span, span))
+    if difference.n < MIN_SEEDS or difference.std < NO_SPREAD:  # no spread to measure it in
         return Comparison(difference, math.nan, math.nan)
     t = difference.mean / (difference.std / math.sqrt(difference.n))
     p = 2 * float(stats.t.sf(abs(t), difference.n - 1))

@@ -64,10 +64,10 @@ def load_suite(folder: Path, name: str) -> Suite:
         raise UserError(f"suite={name} is not one of {', '.join(names)}.{nearest(name, names)}")
     path = folder / f"{name}.yaml"
     try:
-        values: dict[str, Any] = yaml.safe_load(path.read_text())
+        values: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
         members = {str(key): Member(**member) for key, member in values.pop("members").items()}
         suite = Suite(name, members=members, **values)
-    except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} does not describe a suite: {error}.") from error
     if suite.baseline not in (None, *members):
         raise UserError(f"{path}: baseline {suite.baseline} is not one of {', '.join(members)}.")

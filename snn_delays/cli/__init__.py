@@ -9,7 +9,7 @@ from importlib import metadata
 
 from snn_delays.cli.groups import complete
 from snn_delays.config import nearest
-from snn_delays.place import place
+from snn_delays.output import guarded, own_descriptors
 
 COMMANDS = {
     "train": "train a network and test it",
@@ -19,7 +19,6 @@ COMMANDS = {
     "data": "prepare, verify and describe data sets; encode audio as spikes",
     "demo": "train with learned, fixed and no delays on data made here, and compare",
 }
-ALONE = ("benchmark", "demo")  # these train several networks, each in one process
 DATA_ACTIONS = ("prepare", "verify", "info", "encode")
 
 USAGE = "usage: snn-delays <command> [option=value ...]\n\ncommands:\n{commands}\n\n{rest}"
@@ -29,14 +28,19 @@ Tab completion: eval "$(snn-delays -sc install=bash)"  (or zsh, fish)"""
 
 def main() -> None:
     """Run the command that the first argument names."""
-    arguments = sys.argv[1:]
+    own_descriptors()
+    with guarded():
+        _main(sys.argv[1:])
+
+
+def _main(arguments: list[str]) -> None:
     if arguments[:1] in (["-sc"], ["--shell-completion"]):
         _complete(arguments)
         return
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return
-    if arguments[0] == "--version":
+    if "--version" in arguments:
         print(metadata.version("snn_delays"))
         return
     command = arguments[0]
@@ -47,16 +51,24 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    if command in ALONE and place().processes > 1:
-        if place().is_first:
-            print(f"torchrun starts `snn-delays train`, not {command}.", file=sys.stderr)
-        sys.exit(2)
     _run(command, arguments[1:])
 
 
 def _run(command: str, arguments: list[str]) -> None:
+    if not _has_working_folder():
+        print("The working folder was removed; change to another one first.", file=sys.stderr)
+        sys.exit(2)
     sys.argv = [sys.argv[0], *arguments]
     importlib.import_module(f"snn_delays.cli.{command}").main()
+
+
+def _has_working_folder() -> bool:
+    """Whether the folder that this process started in is still there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _usage() -> str:

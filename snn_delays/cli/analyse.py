@@ -23,11 +23,13 @@ def main() -> None:
 
 def _analyse(options: AnalyseConfig) -> None:
     from snn_delays.analysis.page import write_report
+    from snn_delays.train.faults import explained
 
     if (options.run is None) == (options.runs is None):
         raise UserError("Give run=<folder>, or runs=[<folder>,<folder>] to compare.")
     out = _out(options)
-    report = _one(options, out) if options.run is not None else _several(options, out)
+    with explained("this machine is too small for the network and its recordings"):
+        report = _one(options, out) if options.run is not None else _several(options, out)
     with _written(out):
         path = write_report(report, out)
     print(f"written to {path}, with each figure as PNG and SVG and its numbers as CSV beside it")

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-import re
 import signal
 import sys
 import textwrap
 import threading
+import traceback
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
-from hydra.types import RunMode
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_delays.cli.groups import SCHEMAS, WRITTEN, Schema, config_folder, groups, option_names
-from snn_delays.config import (
-    PATHS,
-    AnalyseConfig,
-    BenchmarkConfig,
-    Config,
-    DataConfig,
-    EncodeConfig,
-    EvaluateConfig,
-    nearest,
-    options,
-    validate,
+from snn_delays.cli.compose import (
+    checked,
+    composed,
+    in_own_folder,
+    number_in_multirun,
+    register,
 )
+from snn_delays.cli.explain import explain, unforeseen
+from snn_delays.cli.groups import SCHEMAS, config_folder, groups
+from snn_delays.cli.overrides import HELP, read
+from snn_delays.cli.sweep import Failed, is_search, watch_sweeps
+from snn_delays.config import WRITTEN, options
 from snn_delays.errors import Elsewhere, Interrupted, UserError
+from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.place import place
 
 SIGNALLED = 128  # and the signal's number: the exit code of what a signal ended
@@ -44,103 +42,114 @@ HELP_END = """--cfg job shows the configuration, -m runs over comma-separated va
 --hydra-help tells Hydra's own flags."""
 
 
-def run_command(name: str, task: Callable[[Any], Any]) -> None:
+def run_command(
+    name: str,
+    task: Callable[[Any], Any],
+    check: Callable[[Any], None] | None = None,
+    *,
+    prints: bool = False,
+) -> None:
     """Run ``task`` with the configuration that the command line describes.
 
     Args:
         name: the command, and its primary configuration file.
         task: takes the validated configuration; what it returns is what a search maximises.
+        check: raises UserError where a valid configuration is not fit for ``task`` here.
+        prints: see ``report_errors``.
     """
-    quiet_libraries()
-    _register()
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(_help(name, list(filter(_is_override, sys.argv[1:])))))
-        return
+    report_errors(lambda: _run(name, task, check), alike=True, prints=prints)
 
+
+def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | None) -> None:
+    flags, overrides = read(name, sys.argv[1:])
+    if HELP in flags:
+        print(_help(name, overrides))
+        return
     started = False
+
+    def ready(config: DictConfig) -> Any:
+        made = in_own_folder(checked(name, config))
+        if check is not None:
+            check(made)
+        return made
 
     def job(config: DictConfig) -> Any:  # reports its own errors, or Hydra adds lines to them
         nonlocal started
         started = True
-        made = report_errors(lambda: _checked(config), alike=True)
-        return report_errors(lambda: task(made))
+        made = report_errors(lambda: ready(config), alike=True)
+        many = number_in_multirun() is not None
+        return report_errors(lambda: _one_of_many(made, task) if many else task(made))
 
-    def composed() -> None:
-        try:
-            hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
-        except ValueError as error:  # Hydra's own, for some overrides such as model=null
-            if started:
-                raise
-            raise UserError(f"The options cannot be read: {error}") from error
-
-    # argparse wants the flags together
-    sys.argv[1:] = sorted(map(_argument, sys.argv[1:]), key=_is_override)
+    register()
+    watch_sweeps(name)
+    sys.argv[1:] = [*flags, *overrides]
     folder = str(config_folder())
-    report_errors(composed, alike=True)
+    try:
+        hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, name)) from error
+    except UserError:
+        raise
+    except Exception as error:
+        if started:
+            raise
+        if not any(flag.startswith("--config") for flag in flags):
+            composed(name, overrides)  # which names the override, if that is what is wrong
+        raise UserError(unforeseen(error, [o for o in overrides if "hydra" in o], name)) from error
 
 
-def _is_override(argument: str) -> bool:
-    return "=" in argument and not argument.startswith("-")
-
-
-def _argument(argument: str) -> str:
-    """An argument as Hydra takes it.
-
-    ``option=~/folder``: many shells leave the ~ there, and Hydra's grammar does not know it.
-    """
-    option, equals, value = argument.partition("=")
-    fields = {written: field for field, written in WRITTEN.items()}
-    if not equals:
-        return argument
-    home = value == "~" or value.startswith("~/")
-    return f"{fields.get(option, option)}={Path(value).expanduser() if home else value}"
-
-
-def compose(name: str, overrides: list[str]) -> Any:
-    """The validated configuration of a command, from Python.
-
-    Args:
-        name: the command.
-        overrides: as on the command line.
-    """
-    quiet_libraries()
-    _register()
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return _checked(hydra.compose(name, [_argument(o) for o in overrides]))
-
-
-def check_launcher(overrides: list[str]) -> None:
-    """Let Hydra say now what it does not know of launchers and their options."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        hydra.compose("jobs", overrides, return_hydra_config=True)
+def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
+    """What a run of a multirun gives; where it fails, it says so and the others go on."""
+    try:
+        return task(config)
+    except Interrupted:
+        raise
+    except Exception as error:
+        if not isinstance(error, UserError):  # a fault of ours
+            traceback.print_exception(error)
+        if not isinstance(error, Elsewhere):
+            _say(f"snn-delays: run {number_in_multirun()} failed: {error}", alike=False)
+        if is_search():
+            raise Elsewhere("said above") from error
+        return Failed()
 
 
 def quiet_libraries() -> None:
-    """Keep remarks that help nobody off the screen: Triton is missing on every CPU build."""
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    """Keep remarks that help nobody off the screen.
+
+    Triton is missing on every CPU build; Matplotlib lists fonts at its first start.
+    """
+    for name in ("torch._library.triton", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def report_errors(action: Callable[[], Any], *, alike: bool = False) -> Any:
+def report_errors(action: Callable[[], Any], *, alike: bool = False, prints: bool = False) -> Any:
     """Run ``action``; a mistake of the user's ends in one sentence and exit code 2.
 
     Args:
         action: what to run.
         alike: where several processes train together, all find the same mistake; the first says it.
+        prints: what it prints is all that it makes: it ends where that cannot be written. What
+            makes files goes on.
     """
+    quiet_libraries()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not Hydra's printer
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
+    own_descriptors()
+    with guarded():
+        return _reported(action, alike, needed_output() if prints else contextlib.nullcontext())
+
+
+def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextManager[None]) -> Any:
     try:
-        return action()
+        with output:
+            _check_working_folder()
+            return action()
     except Elsewhere:
         sys.exit(2)
     except UserError as error:
         _fail(str(error), alike)
-    except (HydraException, OmegaConfBaseException) as error:
-        _fail(_explain(error), alike)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
         line = f"Stopped by {name} {stop}; all is saved in {stop.folder}, and resume=auto goes on."
@@ -149,6 +158,15 @@ def report_errors(action: Callable[[], Any], *, alike: bool = False) -> Any:
     except KeyboardInterrupt:
         print("\nInterrupted; what was saved before is kept.", file=sys.stderr)
         sys.exit(SIGNALLED + signal.SIGINT)
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"The working folder cannot be read ({error.strerror}): cd to one that is there."
+        ) from error
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
@@ -162,107 +180,29 @@ def _fail(sentence: str, alike: bool) -> None:
 
 
 def _say(line: str, alike: bool) -> None:
-    if not alike or place().is_first:
-        print(line, file=sys.stderr)
+    if not alike or _speaks():
+        print(" ".join(line.splitlines()), file=sys.stderr)
 
 
-def _register() -> None:
-    store = ConfigStore.instance()
-    store.store("schema", Config)
-    store.store("schema_evaluate", EvaluateConfig)
-    store.store("schema_encode", EncodeConfig)
-    store.store("schema_benchmark", BenchmarkConfig)
-    store.store("schema_analyse", AnalyseConfig)
-    OmegaConf.register_new_resolver("or", lambda first, other: first or other, replace=True)
+def _speaks() -> bool:
+    """Whether this process speaks for all that train together."""
+    try:
+        return place().is_first
+    except UserError:  # the launcher's variables are wrong: no process knows of others
+        return True
 
 
-def _checked(config: DictConfig) -> Schema:
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        name = WRITTEN.get(missing[0], missing[0])
-        raise UserError(f"{name}=... is missing; give it on the command line.")
-    _refuse_additions(config)
-    made: Any = OmegaConf.to_object(config)
-    validate(made)
-    if isinstance(made, Config):
-        made.out = _own_folder(made.out)
-        _make_absolute(made.data)
-    return made
+def refuse_company(command: str) -> None:
+    """End where torchrun starts a command that trains several networks, each in one process."""
 
+    def check() -> None:
+        if place().processes > 1:
+            raise UserError(f"torchrun starts `snn-delays train`, not {command}.")
 
-def _refuse_additions(config: DictConfig, prefix: str = "") -> None:
-    """``+key=value`` gets past Hydra; an option that nothing reads would mislead."""
-    kind: Any = OmegaConf.get_type(config)
-    known = [f.name for f in dataclasses.fields(kind)]
-    for key, value in ((str(k), v) for k, v in config.items()):
-        if key not in known:
-            raise UserError(f"There is no option {prefix}{key}.{nearest(key, known)}")
-        if isinstance(value, DictConfig):
-            _refuse_additions(value, f"{prefix}{key}.")
-
-
-def _make_absolute(data: DataConfig) -> None:
-    """Paths are the shell's; a run can then be read from any other folder."""
-    for name in PATHS:
-        path = getattr(data, name)
-        if path is not None:
-            setattr(data, name, str(Path(path).expanduser().absolute()))
-
-
-def _own_folder(out: str | None) -> str | None:
-    """In a multirun every job writes a folder of its own."""
-    if out is None or not HydraConfig.initialized():
-        return out
-    context = HydraConfig.get()
-    if context.mode != RunMode.MULTIRUN:
-        return out
-    return os.path.join(out, str(context.job.num))
-
-
-def is_search() -> bool:
-    """Whether a sweeper that chooses by results, such as optuna, started this job."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return False
-    return not str(HydraConfig.get().sweeper._target_).endswith("BasicSweeper")
+    report_errors(check, alike=True)
 
 
 # ---- errors ------------------------------------------------------------------------------------
-
-
-def _explain(error: Exception) -> str:
-    """Hydra's and OmegaConf's errors as one sentence with the nearest valid name."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    text = " ".join(str(error).split())
-    key = getattr(cause, "full_key", None) or ""
-    kinds = {kind.__name__: name for name, kind in SCHEMAS.items() if kind is not Config}
-    command = next((name for kind, name in kinds.items() if kind in str(cause)), "train")
-    names = option_names(command)
-    valid = [*names, *groups(command)]
-    if "not in '" in str(cause):
-        return f"There is no option {key}.{nearest(key, valid)}"
-    if key in names and "is not a ListConfig" in str(cause):
-        return f"{key} is a list; write '{key}=[a,b]'."
-    if key.partition("[")[0] in names and cause is not error:
-        return f"{key}: {str(cause).splitlines()[0].rstrip('.')}."
-    absent = re.search(r"Could not find '([^']+)'", text)
-    if absent:
-        return _no_such_value(absent[1])
-    absent = re.search(r"Could not override '([^']+)'. No match in the defaults list", text)
-    if absent:
-        return f"There is no option {absent[1]}.{nearest(absent[1], valid)}"
-    if isinstance(error, OverrideParseException):
-        hint = "" if "=" in str(error.override) else " Write option=value."
-        return f"The override {error.override} cannot be read.{hint}"
-    return text
-
-
-def _no_such_value(path: str) -> str:
-    """``path`` is group/value, and the group may itself have slashes."""
-    for group, values in groups("train").items():
-        if path.startswith(f"{group}/"):
-            value = path.removeprefix(f"{group}/")
-            return f"{group}={value} is not one of {', '.join(values)}.{nearest(value, values)}"
-    return f"There is no configuration {path}."
 
 
 # ---- help --------------------------------------------------------------------------------------
@@ -278,10 +218,7 @@ def _help(name: str, overrides: list[str]) -> str:
 
 def help_text(name: str, overrides: list[str]) -> str:
     """A command's groups and options, with their values as ``overrides`` make them."""
-    quiet_libraries()
-    _register()
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        composed = hydra.compose(name, overrides)
+    made = composed(name, overrides)
     command = "data encode" if name == "encode" else name
     lines = [f"usage: snn-delays {command} [option=value ...]", ""]
     if groups(name):
@@ -289,9 +226,9 @@ def help_text(name: str, overrides: list[str]) -> str:
         lines += [_group_line(group, values) for group, values in groups(name).items()]
         lines += [""]
     lines += ["options (with their values as given here):"]
-    required = OmegaConf.missing_keys(composed)
+    required = OmegaConf.missing_keys(made)
     for key, _, field in options(SCHEMAS[name]()):
-        value = "" if key in required else OmegaConf.select(composed, key)
+        value = "" if key in required else OmegaConf.select(made, key)
         lines += _option_lines(WRITTEN.get(key, key), value, field)
     return "\n".join(lines)
 

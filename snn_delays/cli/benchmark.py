@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
-from snn_delays.cli.app import SIGNALLED, check_launcher, compose, help_text, report_errors
+from snn_delays.cli.app import SIGNALLED, help_text, refuse_company, report_errors
+from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names
+from snn_delays.cli.overrides import refuse_words
 from snn_delays.config import BenchmarkConfig, Config, options, shapes_result
 from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
+from snn_delays.output import printable
 
 if TYPE_CHECKING:
     from snn_delays.benchmark.jobs import Host, Job, Task
@@ -35,6 +38,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         report_errors(lambda: print(_help()))
         return
+    refuse_company("benchmark")
     report_errors(lambda: benchmark(sys.argv[1:]))
 
 
@@ -183,11 +187,10 @@ def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
 
 def _sorted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Options of the suite, of Hydra and of the runs."""
+    refuse_words("benchmark", arguments)
     mine, hydras, theirs = [], [], []
     for argument in arguments:
         name = named(argument)
-        if "=" not in argument or argument.startswith("-"):
-            raise UserError(f"{argument} cannot be read. Write option=value.")
         if name in ("seed", "resume") or (name == "out" and not argument.startswith("out=")):
             raise UserError(f"{name}=... is the suite's to give; see seeds and out.")
         if name in option_names("benchmark"):
@@ -277,7 +280,7 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
     text = table(suite, lines, failures, given)
     with writing(out):
         write_results(out, lines)
-        replace_file(out / TABLE_FILE, text.encode())
+        replace_file(out / TABLE_FILE, printable(text).encode())
     print(f"\n{text}\nwritten to {out}/{TABLE_FILE} and {RESULTS_FILE}")
     seeds = {job.config.seed for job in jobs}
     further = {p.parent.name for p in out.glob("*/s*/result.json")} - {f"s{s}" for s in seeds}

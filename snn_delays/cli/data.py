@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_delays.cli import DATA_ACTIONS
-from snn_delays.cli.app import compose, report_errors, run_command
+from snn_delays.cli.app import report_errors, run_command
+from snn_delays.cli.compose import compose
 from snn_delays.config import Config, EncodeConfig, nearest
 from snn_delays.errors import UserError
 
@@ -23,7 +24,7 @@ USAGE = """usage: snn-delays data prepare [option=value ...]
 
   prepare  make the frames that a training with these options reads
   verify   take every checksum anew, of the published files and of the frames
-  info     samples, classes, speakers, spikes and frames of each split
+  info     samples, classes, speakers, spikes, channels and frames of each split; what is odd
   encode   spoken words (<word>/*.wav) to spikes in SHD's file format, by a model of the cochlea
 
 Options of the first three are those of `snn-delays train`, such as data=shd data.root=~/data;
@@ -34,9 +35,10 @@ def main() -> None:
     """Entry point."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
+        report_errors(lambda: print(USAGE))
         return
-    report_errors(lambda: _run(arguments[0], arguments[1:]))
+    prints = arguments[0] in ("verify", "info")
+    report_errors(lambda: _run(arguments[0], arguments[1:]), prints=prints)
 
 
 def _run(action: str, arguments: list[str]) -> None:
@@ -58,9 +60,6 @@ def _run(action: str, arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return
-    for argument in arguments:
-        if "=" not in argument:
-            raise UserError(f"{argument} cannot be read. Write option=value.")
     actions[action](compose("train", arguments))
 
 
@@ -74,16 +73,15 @@ def _prepare(config: Config) -> None:
 
 
 def _verify(config: Config) -> None:
-    from tqdm import tqdm
-
+    from snn_delays.data.progress import progress
     from snn_delays.data.store import Damaged
 
     for split, store, _ in _timed_stores(config, fresh=True):
-        numbers = range(len(store))
-        bar = tqdm(numbers, f"checking {split}", unit=" samples", disable=None, leave=False)
+        number = len(store)
+        numbers = progress(range(number), f"checking {split}", number, "samples")
         found = store.found
         try:
-            store.file.check(bar)
+            store.file.check(numbers)
         except Damaged as damage:
             store.file = store.remake()
             found = f"damaged ({damage}), made anew"
@@ -92,25 +90,39 @@ def _verify(config: Config) -> None:
 
 
 def _info(config: Config) -> None:
+    from snn_delays.data.loaders import Samples
+    from snn_delays.data.remarks import remarks
+
+    splits = {}
     for split, store, _ in _timed_stores(config):
         print(f"{split}: {store.source}")
         print(_describe(config, store))
+        splits[split] = Samples.of(store)
+    for sentence in remarks(splits, config.data):
+        print(sentence)
 
 
 def _describe(config: Config, store: FrameStore) -> str:
-    from snn_delays.data.splits import sort_names
+    import numpy as np
+
+    from snn_delays.data.remarks import ranges
+    from snn_delays.data.splits import first_names, sort_names
 
     steps, totals = store.steps, store.file.totals
     speakers = [] if store.speakers is None else sort_names(set(store.speakers))
     lines = [
         f"  samples   {len(store):,}",
-        f"  classes   {len(store.classes)}: {_some(store.classes)}",
-        f"  speakers  {f'{len(speakers)}: {_some(speakers)}' if speakers else 'not known'}",
+        f"  classes   {len(store.classes)}: {first_names(store.classes)}",
+        f"  speakers  {f'{len(speakers)}: {first_names(speakers)}' if speakers else 'not known'}",
     ]
     if not config.data.audio:
         lines.append(
             f"  spikes    {totals.sum():,.0f}; per sample {totals.mean():,.0f}"
             f" ({totals.min():,.0f} to {totals.max():,.0f})"
+        )
+        used = np.flatnonzero(store.file.used)
+        lines.append(
+            f"  channels  {len(used)} of {store.file.channels} hold spikes: {ranges(used)}"
         )
     lines.append(
         f"  frames    {steps.sum():,} of {config.data.step_ms:g} ms and {store.file.channels}"
@@ -147,11 +159,6 @@ def _encode(options: EncodeConfig) -> None:
         f"{len(words.files)} recordings, {seconds:.1f} s of audio, encoded in {took:.1f} s"
         f" ({seconds / took:.1f} s of audio per second): {options.out}"
     )
-
-
-def _some(names: list[str]) -> str:
-    most = 12
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _size(number: int) -> str:

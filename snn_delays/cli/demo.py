@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snn_delays.cli.app import compose, report_errors
+from snn_delays.benchmark.suite import named
+from snn_delays.cli.app import refuse_company, report_errors
+from snn_delays.cli.compose import compose
 from snn_delays.config import Config
 from snn_delays.errors import UserError
 
@@ -18,13 +20,18 @@ VARIANTS = {
     "none": "no delays",
 }
 
+USAGE = f"""usage: snn-delays demo [out=<folder>] [option=value ...]
+
+{__doc__}
+Options are those of `snn-delays train` and apply to all three networks."""
+
 
 def main() -> None:
     """Entry point; options of ``snn-delays train`` apply to all three networks."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(f"usage: snn-delays demo [out=<folder>] [option=value ...]\n\n{__doc__}")
-        print("Options are those of `snn-delays train` and apply to all three networks.")
+        report_errors(lambda: print(USAGE))
         return
+    refuse_company("demo")
     report_errors(lambda: demo(sys.argv[1:]))
 
 
@@ -38,7 +45,7 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
         Result of each variant: "learned", "fixed" and "none".
     """
     for override in overrides:
-        if "=" not in override or override.startswith("model.delays="):
+        if "=" not in override or named(override) in ("model.delays", "experiment"):
             raise UserError(f"The demo takes options of `snn-delays train`, but not {override}.")
     configs = {v: compose("train", [f"experiment=demo/{v}", *overrides]) for v in VARIANTS}
     out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from snn_delays.cli.app import run_command
 from snn_delays.config import EvaluateConfig
 from snn_delays.errors import UserError
+from snn_delays.output import one_line
 
 if TYPE_CHECKING:
     from snn_delays.data.loaders import Samples
@@ -17,10 +18,18 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry point."""
-    run_command("evaluate", _evaluate)
+    run_command("evaluate", _evaluate, prints=True)
 
 
 def _evaluate(options: EvaluateConfig) -> None:
+    from snn_delays.train.faults import explained
+
+    with explained("give a lower batch_size"):
+        report = _evaluated(options)
+    print(report)
+
+
+def _evaluated(options: EvaluateConfig) -> str:
     from snn_delays.data.loaders import Loader
     from snn_delays.device import pick_device, pick_dtype, tensor_cores
     from snn_delays.evaluate import evaluate
@@ -43,7 +52,7 @@ def _evaluate(options: EvaluateConfig) -> None:
     )
     with tensor_cores(run.config.precision):
         evaluation = evaluate(run.network, loader)
-    print(_report(run, options, samples, evaluation))
+    return _report(run, options, samples, evaluation)
 
 
 def _samples(run: Run, options: EvaluateConfig) -> Samples:
@@ -66,7 +75,7 @@ def _noted_samples(run: Run, folder: Path, split: str) -> Samples:
     from snn_delays.data.sources import stored_samples
     from snn_delays.train.folder import read_split
 
-    noted = read_split(folder)
+    noted = read_split(folder, run.split)
     if split not in noted:
         raise UserError(
             f"The run's protocol is {run.config.train.protocol}: no validation data was kept from"
@@ -81,7 +90,7 @@ def _report(run: Run, options: EvaluateConfig, samples: Samples, evaluation: Eva
     lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, deployed network (rounded delays)"]
     lines += [f"{what}", "", f"{'class':20} accuracy  [95 % interval]"]
     for name, score in evaluation.per_class(run.meta.classes).items():
-        lines.append(f"{name:20} {score}{note}")
+        lines.append(f"{one_line(name):20} {score}{note}")
     groups = evaluation.per_speaker_group(
         samples.speakers, run.meta.speakers, run.meta.valid_speakers
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from snn_delays.benchmark.suite import suites
 from snn_delays.config import (
+    WRITTEN,
     AnalyseConfig,
     BenchmarkConfig,
     Config,
@@ -24,7 +25,6 @@ SCHEMAS: dict[str, type[Schema]] = {
     "analyse": AnalyseConfig,
 }
 SUITES = "suites"  # a folder of configs/ that is no group: `snn-delays benchmark` reads it
-WRITTEN = {"source": "in"}  # options whose name on the command line is a keyword of Python
 
 
 def config_folder() -> Path:

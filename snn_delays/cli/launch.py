@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 
 import hydra
 import torch
@@ -14,6 +12,7 @@ from omegaconf import DictConfig
 
 from snn_delays.benchmark.jobs import Host, Task, run_task
 from snn_delays.cli.groups import config_folder
+from snn_delays.cli.overrides import quoted
 from snn_delays.errors import UserError
 
 JOBLIB = "joblib"
@@ -84,7 +83,7 @@ class Launcher:
             _pick_gpu(config.job)
             run_task(jobs[config.job], host)
 
-        settings = [f"hydra.sweep.dir={_quoted(host.stop.parent)}", *self.overrides]
+        settings = [f"hydra.sweep.dir={quoted(str(host.stop.parent))}", *self.overrides]
         if self._kind == JOBLIB:
             settings.insert(0, f"hydra.launcher.n_jobs={self.at_once}")
         before = sys.argv
@@ -107,9 +106,3 @@ def _pick_gpu(number: int) -> None:
     """Spread runs over the GPUs of this machine."""
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
-
-
-def _quoted(path: Path) -> str:
-    """A path as a value in Hydra's grammar, which knows commas, brackets and equals signs."""
-    text = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), str(path))
-    return f"'{text}'"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from snn_delays.cli.app import is_search, run_command
+from snn_delays.cli.app import run_command
+from snn_delays.cli.sweep import is_search
 from snn_delays.config import Config
 from snn_delays.errors import UserError
 from snn_delays.place import place
@@ -13,15 +14,13 @@ from snn_delays.place import place
 
 def main() -> None:
     """Entry point."""
-    run_command("train", _train)
+    run_command("train", _train, _check_search)
 
 
 def _train(config: Config) -> float | None:
     """Returns what a search maximises: the validation accuracy of the epoch that counts."""
     from snn_delays.train.run import train  # torch loads in seconds; --help need not wait
 
-    if is_search():
-        _check_search(config)
     result = train(config)
     if place().is_first:
         print(describe(result))
@@ -30,6 +29,8 @@ def _train(config: Config) -> float | None:
 
 def _check_search(config: Config) -> None:
     """Refuse what would let a search see the test set."""
+    if not is_search():
+        return
     if config.train.protocol not in ("validation", "refit"):
         raise UserError(
             "A search chooses on validation data, which train.protocol="

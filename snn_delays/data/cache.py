@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.config import DataConfig
+from snn_delays.data.names import checked_names
 from snn_delays.data.recordings import Source
 from snn_delays.data.store import MAGIC, Damaged, StoreFile, write_store
 from snn_delays.errors import UserError
-from snn_delays.files import user_cache
+from snn_delays.files import is_trusted, user_cache
+
+MOST_LETTERS = 50  # of a source's name; files' names end at 255 bytes, and 4 of them are a letter
 
 
 def cache_folder(data: DataConfig) -> Path:
@@ -116,10 +119,10 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
     digest = source.digest(folder, fresh=fresh)
     settings = {"format": MAGIC.decode(), "source": digest, **source.settings}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    path = folder / f"{source.name}-{key}.frames"
+    path = folder / f"{source.name[:MOST_LETTERS]}-{key}.frames"
     remake = partial(_make, source, path, digest)
     try:
-        file, found = StoreFile(path), "sound"
+        file, found = _opened(path), "sound"
     except FileNotFoundError:
         file, found = remake(), "made"
     except (Damaged, OSError) as damage:
@@ -127,13 +130,24 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
     return FrameStore(file, source, digest, remake, folder, found)
 
 
+def _opened(path: Path) -> StoreFile:
+    if not is_trusted(path):
+        raise Damaged("another user's, in a folder that everybody can write to")
+    return StoreFile(path)
+
+
 def _make(source: Source, path: Path, digest: str) -> StoreFile:
     def check() -> None:
-        if source.again().digest(path.parent) != digest:
+        try:
+            unchanged = source.again().digest(path.parent) == digest
+        except OSError:
+            unchanged = False
+        if not unchanged:
             raise UserError(f"{source.path} changed while it was read: start again.")
 
     try:
         with source.open() as recordings:
+            checked_names(recordings.classes, f"The list of classes of {source.path}")
             write_store(path, recordings, check)
     except OSError as error:
         raise UserError(

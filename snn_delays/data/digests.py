@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from snn_delays.data.progress import progress
+from snn_delays.documents import read_text
 from snn_delays.errors import UserError
-from snn_delays.files import replace_file
+from snn_delays.files import is_trusted, replace_file
 
 SETTLED = 2.0  # seconds after which a change would show in a file's time stamp
 CHUNK = 1 << 20
-MANY = 1000  # files from which on a bar is shown
+MANY = 1000  # files from which on progress is shown
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def content_digest(
     if time.time() - newest > SETTLED:
         for note, digest in zip(notes, digests, strict=True):
             with contextlib.suppress(OSError):  # the note spares time, nothing else
-                replace_file(note, digest.encode())
+                replace_file(note, _signed(digest).encode())
     return digests[0]
 
 
@@ -81,13 +81,19 @@ def _note(memo: Path, path: Path, state: str, algorithm: str) -> Path:
 
 
 def _noted(note: Path, algorithm: str) -> str | None:
-    """What a note says; nothing where it is not there, or no digest."""
+    """What a note says; nothing where it is not there, or damaged."""
     try:
-        text = note.read_text()
-    except (OSError, UnicodeDecodeError):
+        text = read_text(note) if is_trusted(note) else ""
+    except (OSError, ValueError):
         return None
-    length = 2 * hashlib.new(algorithm).digest_size
-    return text if re.fullmatch(f"[0-9a-f]{{{length}}}", text) else None
+    digest = text.partition(" ")[0]
+    whole = text == _signed(digest) and len(digest) == 2 * hashlib.new(algorithm).digest_size
+    return digest if whole else None
+
+
+def _signed(digest: str) -> str:
+    """A digest with a checksum, without which one wrong letter would be taken for another file."""
+    return f"{digest} {zlib.crc32(digest.encode()):08x}"
 
 
 def _state(path: Path) -> tuple[str, float]:
@@ -109,8 +115,9 @@ def _digest(path: Path, files: FileList | None, algorithms: Sequence[str]) -> li
                 for digest in whole:
                     digest.update(chunk)
         return [digest.hexdigest() for digest in whole]
-    quiet = True if len(files.names) < MANY else None
-    names = tqdm(files.names, f"reading {path.name}", unit=" files", disable=quiet, leave=False)
+    names, number = iter(files.names), len(files.names)
+    if number >= MANY:
+        names = progress(names, f"reading {path.name}", number, "files")
     for name in names:
         content = (path / name).read_bytes()
         for algorithm, digest in zip(algorithms, whole, strict=True):

@@ -7,24 +7,26 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from snn_delays.data.audio import read_audio
 from snn_delays.data.cochlea import check_audio, encode
 from snn_delays.data.datasets.spikes import write_spikes
 from snn_delays.data.datasets.words import WordList
-from snn_delays.data.speech import read_audio
+from snn_delays.data.progress import progress
 from snn_delays.data.splits import sort_names
 from snn_delays.errors import UserError
+
+HALF_S = 2.0  # seconds up to which float16 holds times to a millisecond, as SHD's files do
 
 
 def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int = 0) -> float:
     """Encode recordings and write them, with words and speakers, under a temporary name first.
 
-    A recording's spikes depend on its content, its name and ``seed`` alone.
+    A recording's spikes depend on its content, its name and ``seed`` alone. Times are float16, as
+    SHD's are, or float32 where a recording is longer than 2 s.
 
     Args:
         words: recordings.
@@ -42,6 +44,7 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
     if out.exists():
         raise UserError(f"out={out} is there already; choose another name or remove it.")
     seconds = _listen(words)
+    kind = np.float16 if max(seconds) <= HALF_S else np.float32
     names = None if words.speakers is None else sort_names(np.unique(words.speakers))
     number = {} if names is None else {name: k for k, name in enumerate(names)}
     speaker = None if words.speakers is None else np.array([number[s] for s in words.speakers])
@@ -50,22 +53,22 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".encoding-") as scratch:
             part = Path(scratch) / out.name
             spikes = _spikes(words, channels, seed)
-            write_spikes(part, spikes, words.labels, words.classes, speaker, names)
+            write_spikes(part, spikes, words.labels, words.classes, speaker, names, times=kind)
             os.replace(part, out)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
         reason = str(error).splitlines()[0]
         raise UserError(f"out={out} cannot be written: {reason}.") from error
-    return seconds
+    return sum(seconds)
 
 
-def _listen(words: WordList) -> float:
-    """Seconds of all recordings, each checked, so that mistakes are found before hours of work."""
-    seconds, wrong = 0.0, []
-    for name in tqdm(words.files, "reading", unit=" files", disable=None, leave=False):
+def _listen(words: WordList) -> list[float]:
+    """Seconds of each recording, all checked, so that mistakes are found before hours of work."""
+    seconds, wrong = [], []
+    for name in progress(words.files, "reading", len(words.files), "files"):
         try:
             audio, rate = read_audio(words.folder / name)
             check_audio(audio, rate)
-            seconds += len(audio) / rate
+            seconds.append(len(audio) / rate)
         except UserError as error:
             wrong.append(f"{name}: {str(error).removeprefix(f'{words.folder / name} ')}")
     if wrong:
@@ -79,14 +82,14 @@ def _listen(words: WordList) -> float:
 def _spikes(
     words: WordList, channels: int, seed: int
 ) -> Iterator[tuple[NDArray[np.floating], NDArray[np.integer]]]:
-    files: Any = tqdm(words.files, "encoding", unit=" files", disable=None, leave=False)
-    for name in files:
-        audio, rate = read_audio(words.folder / name)
+    files = zip(words.files, words.names, strict=True)
+    for file, name in progress(files, "encoding", len(words.files), "files"):
+        audio, rate = read_audio(words.folder / file)
         own = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         number = int.from_bytes(own[:7], "little")
         times, units = encode(audio, rate, channels=channels, seed=number)
         if not len(times):
             raise UserError(
-                f"{words.folder / name} gives no spike; leave it out by a list (only=<list>)."
+                f"{words.folder / file} gives no spike; leave it out by a list (only=<list>)."
             )
         yield times, units

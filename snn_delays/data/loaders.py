@@ -70,6 +70,11 @@ class Samples:
         known = [store.speakers for store in self.stores if store.speakers is not None]
         return None if len(known) < len(self.stores) else self._gather(known)
 
+    @property
+    def fingerprints(self) -> NDArray[np.int64]:
+        """[N] a number of each sample, by which equal frames are found again."""
+        return self._gather([store.file.fingerprints for store in self.stores])
+
     def _gather(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
         """Of the stores' columns, the entries of the samples."""
         first = np.cumsum([0, *map(len, columns)])

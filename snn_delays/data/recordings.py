@@ -11,21 +11,23 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from snn_delays.config import DataConfig
 from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.data.datasets.words import WordList, Words
 from snn_delays.data.digests import content_digest
-from snn_delays.data.frames import to_frames
+from snn_delays.data.frames import SECOND, to_frames
+from snn_delays.data.progress import progress
 from snn_delays.data.speech import RATE, fit_length, log_mel
 from snn_delays.data.store import Recordings
 from snn_delays.errors import UserError
 
 FRAMES_VERSION = 1  # counts up when other frames come of the same settings
 SPEECH_VERSION = 1
-MOST_STEPS = 100_000  # of a sample; longer ones are mistakes of unit
-FLOAT16_SECONDS = 65.5  # 1000 times this overflows
+MOST_STEPS = 100_000  # of a sample
+MOST_CELLS = 1 << 27  # steps times channels of a sample, of 8 bytes each while it is made
+MOST_SECONDS = 100.0  # of a sample, where nobody said in what unit its times are
+FLOAT16_MS = 65_500.0  # the greatest float16 is 65,504
 BATCH = 256  # waveforms that become frames at once
 
 
@@ -76,6 +78,7 @@ class SpikeSource:
         return {
             "spikes": FRAMES_VERSION,
             "step_ms": self.data.step_ms,
+            "time_unit": self.data.time_unit,
             "units": self.data.units,
             "units_per_channel": self.data.units_per_channel,
             "arithmetic": self.arithmetic,
@@ -92,10 +95,13 @@ class SpikeSource:
         """The file's samples."""
         dataset = SpikeFile(self.path, units=self.data.units)
         try:
-            frames = tqdm(
-                self._frames(dataset), f"frames of {self.path.name}", len(dataset),
-                unit=" samples", disable=None, leave=False,
-            )  # fmt: skip
+            if self.data.time_unit == "auto" and dataset.integer_times:
+                raise UserError(
+                    f"{self.path}: spikes/times are integers, which are seldom seconds: name their"
+                    " unit by data.time_unit=ms, us, ns or s."
+                )
+            title = f"frames of {self.path.name}"
+            frames = progress(self._frames(dataset), title, len(dataset), "samples")
             yield Recordings(frames, dataset.labels, dataset.speakers, dataset.classes)
         finally:
             dataset.close()
@@ -107,31 +113,59 @@ class SpikeSource:
     def waveforms(self) -> None:
         """Spikes have none."""
 
+    @property
+    def _time_unit(self) -> str:
+        return "s" if self.data.time_unit == "auto" else self.data.time_unit
+
     def _frames(self, dataset: SpikeFile) -> Iterator[NDArray[np.int64]]:
         for number, (times, units) in enumerate(dataset.spikes()):
-            self._check_times(number, times)
+            self._check_times(f"{self.path}: sample {number}", times)
             yield to_frames(
                 times,
                 units,
                 step_ms=self.data.step_ms,
                 channels=self.data.channels,
                 units_per_channel=self.data.units_per_channel,
+                time_unit=self._time_unit,
                 arithmetic=self.arithmetic,
             )
 
-    def _check_times(self, number: int, times: NDArray[np.floating]) -> None:
-        first, last = float(times.min()), float(times.max())
-        where, step_ms = f"{self.path}: sample {number}", self.data.step_ms
-        if (last - first) * 1000 / step_ms > MOST_STEPS:
+    def _check_times(self, where: str, times: NDArray[np.floating]) -> None:
+        second = SECOND[self._time_unit]
+        seconds, step_ms = float(times.max() - times.min()) / second, self.data.step_ms
+        if self.data.time_unit == "auto" and seconds > MOST_SECONDS:
             raise UserError(
-                f"{where} lasts {last - first:g} s, more than {MOST_STEPS} steps of {step_ms:g} ms:"
-                " times must be in seconds, and data.step_ms not as small."
+                f"{where} lasts {seconds:g} s: times must be in seconds, unless data.time_unit says"
+                f" otherwise.{_likely_unit(seconds)}"
             )
-        if self.arithmetic == "float16" and max(abs(first), abs(last)) > FLOAT16_SECONDS:
+        steps = max(1.0, seconds * 1000 / step_ms)
+        if steps > MOST_STEPS:
             raise UserError(
-                f"{where} has times beyond {FLOAT16_SECONDS:g} s, which the authors' float16"
+                f"{where} lasts {seconds:g} s, more than {MOST_STEPS:,} steps of {step_ms:g} ms:"
+                " give longer steps by data.step_ms, or the unit of the times by data.time_unit."
+            )
+        if steps * self.data.channels > MOST_CELLS:
+            raise UserError(
+                f"{where} has {steps:,.0f} steps of {self.data.channels:,} channels, more than"
+                f" {MOST_CELLS:,} numbers: give longer steps by data.step_ms, or fewer channels by"
+                " data.units_per_channel."
+            )
+        if self.arithmetic == "float16" and times.max() * 1000 / second > FLOAT16_MS:
+            raise UserError(
+                f"{where} has times beyond {FLOAT16_MS / 1000:g} s, which the authors' float16"
                 " arithmetic cannot hold; set data.frame_arithmetic=float64."
             )
+
+
+def _likely_unit(seconds: float) -> str:
+    """Ask about the unit in which a recording of so many "seconds" has a usual length."""
+    likely = [unit for unit, second in SECOND.items() if seconds <= MOST_SECONDS * second]
+    if not likely:
+        return ""
+    return (
+        f" Are they in {likely[0]}? Then give data.time_unit={likely[0]}. Are they in seconds? Then"
+        " give data.time_unit=s."
+    )
 
 
 @dataclass(frozen=True)
@@ -184,10 +218,8 @@ class WordSource:
     def open(self) -> Iterator[Recordings]:
         """The recordings."""
         dataset = Words(self.words)
-        frames = tqdm(
-            self._frames(dataset), f"frames of {self.name}", len(dataset),
-            unit=" samples", disable=None, leave=False,
-        )  # fmt: skip
+        title = f"frames of {self.name}"
+        frames = progress(self._frames(dataset), title, len(dataset), "samples")
         yield Recordings(frames, dataset.labels, self.words.speakers, self.words.classes)
 
     def again(self) -> WordSource:

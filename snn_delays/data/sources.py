@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,14 @@ from snn_delays.data.datasets.words import (
 )
 from snn_delays.data.loaders import Samples
 from snn_delays.data.recordings import Source, SpikeSource, WordSource
-from snn_delays.data.splits import Labelled, hold_out_test, hold_out_valid, sort_names
+from snn_delays.data.remarks import remarks
+from snn_delays.data.splits import (
+    Labelled,
+    first_names,
+    hold_out_test,
+    hold_out_valid,
+    sort_names,
+)
 from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
 
@@ -43,6 +51,7 @@ class Data:
         stores: the frames behind the splits: "train", and "valid" and "test" where they have their
             own.
         split: a sentence that says where valid comes from, and test where it has no file.
+        remarks: what is odd about the recordings, a sentence each.
     """
 
     train: Samples
@@ -51,6 +60,7 @@ class Data:
     test: Samples
     stores: dict[str, FrameStore]
     split: str
+    remarks: list[str]
 
     @property
     def classes(self) -> list[str]:
@@ -67,6 +77,7 @@ class Data:
                 for split, store in self.stores.items()
             },
             "split": self.split,
+            "remarks": self.remarks,
         }
 
     def describe_split(self) -> dict[str, Any]:
@@ -116,10 +127,26 @@ def _spike_files(data: DataConfig, fresh: bool) -> dict[str, Path]:
     named = {"train": data.train_file, "valid": data.valid_file, "test": data.test_file}
     paths = {split: Path(file).expanduser() for split, file in named.items() if file is not None}
     if data.name == "spikes":
+        for split, path in paths.items():
+            _check_there(path, f"data.{split}_file", Path(data.root).expanduser())
         return paths
     places = Places(Path(data.root).expanduser(), cache_folder(data), fresh)
     splits = ("train", "test") if data.name == "shd" else ("train", "valid", "test")
     return {split: spike_file(data.name, split, places, paths.get(split)) for split in splits}
+
+
+def _check_there(path: Path, option: str, root: Path) -> None:
+    """Refuse a missing file of spikes, with the ways to have one."""
+    if path.is_file():
+        return
+    below = ""
+    if path.is_relative_to(root):
+        below = f" set data.root to the folder that holds {path.relative_to(root)},"
+    raise UserError(
+        f"There is no file {path}:{below} name the file by {option}=<path>, or make it by"
+        " `snn-delays data encode in=<folder of <word>/*.wav> out=<path>` (datasets/README.md says"
+        " where each data set comes from)."
+    )
 
 
 def _speech_commands(data: DataConfig) -> dict[str, Source]:
@@ -152,7 +179,7 @@ def _audio_folder(data: DataConfig) -> dict[str, Source]:
         ("test", data.test_list, TEST_LIST),
     ):
         path = folder / usual if named is None else Path(named).expanduser()
-        if named is not None or path.is_file():
+        if named is not None or os.path.lexists(path):
             splits[split], lists[split] = words.listed(path), path
     _check_lists(data, lists)
     if len(splits) == 2 and (splits["valid"] & splits["test"]).any():
@@ -236,7 +263,10 @@ def load_data(config: Config) -> Data:
     valid, split = None, "no validation data"
     if config.train.protocol in ("validation", "refit"):
         rest, valid, split = _split(config, stores, rest)
-    return Data(rest, valid, everything, test, stores, "; ".join([split, *sentences]))
+    rule = "; ".join([split, *sentences])
+    splits = {"train": rest, "valid": valid, "test": test}
+    odd = remarks({name: samples for name, samples in splits.items() if samples}, config.data)
+    return Data(rest, valid, everything, test, stores, rule, odd)
 
 
 def _labelled(samples: Samples) -> Labelled:
@@ -265,8 +295,12 @@ def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
     Raises:
         UserError: the recordings are others now.
     """
-    noted = split[name]
-    store = open_frames(find_sources(config)[noted["file"]], cache_folder(config.data))
+    noted, sources = split[name], find_sources(config)
+    if noted["file"] not in list(sources):
+        raise UserError(
+            f"The run's {name} data are of a file that its options do not name: {noted['file']}."
+        )
+    store = open_frames(sources[noted["file"]], cache_folder(config.data))
     if store.digest != noted["sha256"]:
         raise UserError(
             f"{store.source} has changed since the run: which of its recordings were trained on is"
@@ -275,7 +309,12 @@ def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
     if noted["samples"] == "all":
         return Samples.of(store)
     mask = np.zeros(len(store), bool)
-    mask[noted["samples"]] = True
+    try:
+        mask[np.array(noted["samples"], np.int64)] = True
+    except (ValueError, TypeError, OverflowError, IndexError) as error:
+        raise UserError(
+            f"The run's {name} data are recordings that {store.source} does not have."
+        ) from error
     return Samples.of(store).where(mask)
 
 
@@ -288,6 +327,6 @@ def check_classes(store: FrameStore, classes: list[str]) -> None:
     known = len(classes)
     if store.classes[:known] != classes[: len(store.classes)] or np.max(store.labels) >= known:
         raise UserError(
-            f"{store.source} has the classes {', '.join(store.classes)}; the training file has"
-            f" {', '.join(classes)}."
+            f"{store.source} has the classes {first_names(store.classes)}; the training file has"
+            f" {first_names(classes)}."
         )

@@ -1,4 +1,4 @@
-"""Speech: wav files to samples, samples to log-mel frames, and augmentation of waveforms.
+"""Speech: waveforms to log-mel frames, and augmentation of waveforms.
 
 Shapes: B batch, N samples at 16 kHz, T frames, I bands.
 
@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +26,6 @@ from snn_delays.errors import UserError
 RATE = 16_000  # Hz, of waveforms
 FLOOR = 1e-10  # of energies, so -100 dB
 
-_FULL_SCALE = 32768  # int16 of 1.0
-_RATES = (4_000, 192_000)  # Hz, of files: others are damage or mistakes
-_AGAIN = "; fetch it again or remove it"
-_UNKNOWN = 0xFFFFFFFF  # size of a chunk that was written to a pipe
-
 _FFT = 256  # samples at 8 kHz
 _MEL_RANGE = (50.0, 14_000.0)  # Hz
 _REACH = 12  # samples at 16 kHz, either side, of the filter before halving
@@ -39,127 +33,12 @@ _BLOCK = 32  # samples at 8 kHz that one product yields; speed alone
 _FINER = 4  # how much denser the grid is on which a change of speed interpolates
 
 
-# ---- files --------------------------------------------------------------------------------------
-
-
-def read_wav(path: Path) -> NDArray[np.int16]:
-    """The samples of a wav file of one channel, at 16 kHz.
-
-    Those of a 16-bit file at 16 kHz are the file's own, so dividing by 32768 gives the very numbers
-    that soundfile and torchaudio read as floats. Everything else is scaled to [-1, 1] and clipped
-    to it (float files are taken to be in it), resampled where its rate is not 16 kHz
-    (``scipy.signal.resample_poly``), multiplied by 32768, rounded, and clipped to int16.
-
-    Args:
-        path: the file; PCM of 8 to 32 bits, float, or what else libsndfile decodes from wav.
-
-    Returns:
-        [N], as long as the file; N is rounded up where it is resampled.
-
-    Raises:
-        UserError: the file is missing, truncated, not a wav file, or empty; it has several
-            channels, a rate outside 4 to 192 kHz, or samples that are not finite.
-    """
-    samples, rate = read_audio(path)
-    if rate != RATE:
-        from scipy.signal import resample_poly  # slow to import, and seldom needed
-
-        samples = resample_poly(samples, RATE, rate)
-    scaled = np.rint(samples * _FULL_SCALE)
-    return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
-
-
-def read_audio(path: Path) -> tuple[NDArray[np.float64], int]:
-    """The samples of a wav file of one channel, [N] in [-1, 1], and its rate in Hz.
-
-    Raises:
-        UserError: as ``read_wav``.
-    """
-    _check_chunks(path)
-    return _decode(path)
+# ---- front end ----------------------------------------------------------------------------------
 
 
 def fit_length(wave: NDArray[Any], samples: int) -> NDArray[Any]:
     """A waveform [N] as [samples]: cut, or filled up with zeros, at its end."""
     return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
-
-
-def _check_chunks(path: Path) -> None:
-    """Refuse what is not a whole wav file; libsndfile reads half ones without a word."""
-    if not path.is_file():
-        raise UserError(
-            f"{path} is a folder; name a wav file."
-            if path.is_dir()
-            else f"There is no file {path}."
-        )
-    try:
-        with open(path, "rb") as file:
-            wrong = _wrong_chunks(file, path.stat().st_size)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}); check its permissions and the disk."
-        ) from error
-    if wrong is not None:
-        raise UserError(f"{path} {wrong}.")
-
-
-def _wrong_chunks(file: BinaryIO, size: int) -> str | None:
-    head = file.read(12)
-    if not head:
-        return "is empty" + _AGAIN
-    if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-        return "is not a wav file; convert it to one of one channel, 16 bits and 16 kHz"
-    while len(chunk := file.read(8)) == 8:
-        length = int.from_bytes(chunk[4:], "little")
-        if chunk[:4] == b"data":
-            missing = length - (size - file.tell())
-            if length == _UNKNOWN or missing <= 0:
-                return None
-            return f"is truncated: {missing} of its {length} bytes of sound are missing" + _AGAIN
-        file.seek(length + length % 2, 1)
-    return "is truncated: it ends before its sound" + _AGAIN
-
-
-def _decode(path: Path) -> tuple[NDArray[np.float64], int]:
-    """Samples in [-1, 1] and their rate in Hz."""
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            _check_format(path, file.channels, file.samplerate)
-            frames, rate = file.frames, file.samplerate
-            samples = file.read(frames, dtype="float64")
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: named *.raw
-        reason = str(getattr(error, "error_string", error)).strip(" .").replace(". ", ": ")
-        raise UserError(
-            f"{path} is damaged or of an unknown kind ({reason}); fetch it again or convert it to"
-            " 16-bit PCM."
-        ) from error
-    _check_samples(path, samples, frames)
-    return np.clip(samples, -1, 1), rate
-
-
-def _check_samples(path: Path, samples: NDArray[np.float64], frames: int) -> None:
-    if not len(samples):
-        raise UserError(f"{path} holds no sample{_AGAIN}.")
-    if len(samples) < frames:
-        raise UserError(f"{path} is damaged after sample {len(samples)} of {frames}{_AGAIN}.")
-    if not np.isfinite(samples).all():
-        wrong = np.flatnonzero(~np.isfinite(samples))[0]
-        raise UserError(f"{path}: sample {wrong} is {samples[wrong]}; repair or remove the file.")
-
-
-def _check_format(path: Path, channels: int, rate: int) -> None:
-    if channels != 1:
-        raise UserError(f"{path} has {channels} channels; mix them down to one.")
-    if not _RATES[0] <= rate <= _RATES[1]:
-        raise UserError(
-            f"{path} says that it has {rate} samples per second, outside {_RATES[0]} to"
-            f" {_RATES[1]}; convert it to {RATE}."
-        )
-
-
-# ---- front end ----------------------------------------------------------------------------------
 
 
 def log_mel(waves_BN: Tensor, *, step_ms: float = 10.0) -> Tensor:

@@ -37,6 +37,12 @@ def sort_names(names: Iterable[str] | NDArray[np.str_]) -> list[str]:
     return sorted(map(str, names), key=lambda n: (not n.isdigit(), int(n) if n.isdigit() else 0, n))
 
 
+def first_names(names: Sequence[str]) -> str:
+    """Names as a message tells them: a dozen at most."""
+    most = 12
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def hold_out_valid(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.bool_], str]:
     """The samples of the training data to hold out for validation, as ``data.split`` says.
 
@@ -106,7 +112,7 @@ def _named(
     shown = f"{option}=[{','.join(chosen)}]"
     if missing or not chosen:
         raise UserError(
-            f"{shown} must name speakers of {recordings.name}, which has [{', '.join(known)}]."
+            f"{shown} must name speakers of {recordings.name}, which has [{first_names(known)}]."
         )
     if set(chosen) == set(known):
         raise UserError(f"{shown} leaves no speaker of {recordings.name} to train on.")
@@ -118,8 +124,9 @@ def _stratified(
     recordings: Labelled, share: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], str]:
     mask = np.zeros(len(recordings.labels), bool)
-    for label in np.unique(recordings.labels):
-        members = rng.permutation(np.flatnonzero(recordings.labels == label))
+    labels, counts = np.unique(recordings.labels, return_counts=True)
+    by_label = np.split(np.argsort(recordings.labels, kind="stable"), np.cumsum(counts)[:-1])
+    for label, members in zip(labels, map(rng.permutation, by_label), strict=True):
         number = max(1, round(share * len(members)))
         if number == len(members):
             raise UserError(

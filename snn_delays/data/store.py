@@ -15,16 +15,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.files import replacing
 
-MAGIC = b"snn_delays frames 4\n"
+MAGIC = b"snn_delays frames 5\n"
 HEAD = struct.Struct("<20sQQI")  # magic, start of the index, its length, its checksum
 HEAD_BYTES = 64
 TYPES = [np.dtype(t) for t in ("u1", "<u2", "<u4", "<i2", "<f4")]
+BYTES = [t.itemsize for t in TYPES]
 
 
 class Damaged(Exception):
@@ -69,10 +71,10 @@ def write_store(
 
 
 def _write_frames(file: Any, recordings: Recordings) -> dict[str, NDArray[Any]]:
-    rows, channels = [], 0
+    rows, used = [], np.zeros(1, bool)
     for frames in recordings.frames:
         stored = np.ascontiguousarray(_smallest(frames))
-        channels = stored.shape[1]
+        used = used | stored.any(axis=0)
         kind, total = TYPES.index(stored.dtype), float(stored.sum())
         rows.append((stored.shape[0], stored.nbytes, kind, zlib.crc32(stored.data), total))
         file.write(stored)
@@ -83,7 +85,7 @@ def _write_frames(file: Any, recordings: Recordings) -> dict[str, NDArray[Any]]:
         "kind": kinds.astype(np.uint8),
         "crc": sums.astype(np.uint32),
         "total": totals,
-        "channels": np.array(channels),
+        "used": used,
     }
 
 
@@ -102,6 +104,35 @@ def _pack(recordings: Recordings, index: dict[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
+COLUMNS = (
+    "labels", "speakers", "classes", "steps", "offset", "kind", "crc", "total", "used",
+)  # fmt: skip
+
+
+def _unpack(data: bytes) -> dict[str, NDArray[Any]]:
+    """The index, whose parts fit each other.
+
+    Raises:
+        Damaged: they do not, though the checksum is right: something else wrote them.
+    """
+    try:
+        with np.load(io.BytesIO(data)) as file:
+            index = {name: file[name] for name in COLUMNS}
+        sizes = index["steps"] * len(index["used"]) * np.array(BYTES)[index["kind"]]
+        sound = (
+            index["offset"][0] == HEAD_BYTES
+            and np.array_equal(np.diff(index["offset"]), sizes)
+            and {len(index[name]) for name in ("labels", "steps", "crc", "total")} == {len(sizes)}
+            and len(index["speakers"]) in (0, len(sizes))
+            and 0 <= index["labels"].min() <= index["labels"].max() < len(index["classes"])
+        )
+    except (KeyError, ValueError, TypeError, IndexError, OSError, BadZipFile) as error:
+        raise Damaged("its index is damaged") from error
+    if not sound:
+        raise Damaged("its index is damaged")
+    return index
+
+
 class StoreFile:
     """An open file of frames.
 
@@ -110,6 +141,7 @@ class StoreFile:
         speakers: [N], or None.
         classes: class names, in order of their label.
         channels: of every frame.
+        used: [channels] whether any frame holds another number than 0 there.
         steps: [N] frames of each sample.
         totals: [N] sum of each sample's frames: its spikes.
         bytes: size of the file.
@@ -131,11 +163,12 @@ class StoreFile:
         index = self._data[start : start + length].tobytes()
         if len(index) != length or start + length != self.bytes or zlib.crc32(index) != crc:
             raise Damaged("its index is damaged")
-        read = np.load(io.BytesIO(index))
+        read = _unpack(index)
         self.labels, self.steps, self.totals = read["labels"], read["steps"], read["total"]
         self.speakers = read["speakers"] if len(read["speakers"]) else None
         self.classes = [str(name) for name in read["classes"]]
-        self.channels = int(read["channels"])
+        self.used = read["used"]
+        self.channels = len(self.used)
         self._offset, self._kind, self._crc = read["offset"], read["kind"], read["crc"]
         self._sound = np.zeros(len(self.labels), bool)
 
@@ -151,6 +184,12 @@ class StoreFile:
                 raise Damaged(f"sample {number} is damaged")
             self._sound[number] = True
         return np.ndarray((self.steps[number], self.channels), TYPES[self._kind[number]], data)
+
+    @property
+    def fingerprints(self) -> NDArray[np.int64]:
+        """[N] a number of each sample, by which equal frames are found again."""
+        size = (self.steps * 1_000_003 + self.totals.astype(np.int64)) & 0xFFFFFFFF
+        return self._crc.astype(np.int64) << 32 | size
 
     @property
     def dtype(self) -> np.dtype[Any]:

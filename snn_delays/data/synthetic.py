@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from snn_delays.config import SyntheticConfig
 from snn_delays.data.datasets.spikes import write_spikes
 from snn_delays.errors import UserError
+from snn_delays.files import is_trusted
 
 VERSION = 1
 UNITS = 700
@@ -57,6 +58,11 @@ def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
                 f"The synthetic words cannot be written to {folder} ({reason}); set data.cache to"
                 " another folder."
             ) from error
+    if not is_trusted(home):
+        raise UserError(
+            f"{home} is another user's, in a folder that everybody can write to; set data.cache to"
+            " a folder of your own."
+        )
     return {split: home / f"{split}.h5" for split in SPLITS}
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from snn_delays.ops.delay import delayed_linear
+from snn_delays.config import ModelConfig, check_options
+from snn_delays.ops.delay import check_backend, delayed_linear
+from snn_delays.ops.kept import constants
 from snn_delays.ops.taps import Sigma
+from snn_delays.ops.watched import watcher
 
 
 class DelayedLinear(nn.Module):
@@ -15,6 +20,10 @@ class DelayedLinear(nn.Module):
     In training mode learned delays act through Gaussian taps of width ``sigma``. In evaluation
     mode, and always for fixed delays, each acts through the one tap nearest to it: the deployed
     network, a function of the parameters that changes nothing in them.
+
+    An optimiser may move delays out of their range, and synapses that do not exist away from zero.
+    The next pass in training mode moves them back; evaluation uses the nearest tap of the range and
+    no synapse that does not exist.
 
     Shape: [T, B, inputs] -> [T + extra_steps, B, outputs].
 
@@ -32,10 +41,13 @@ class DelayedLinear(nn.Module):
         density: share of synapses that exist, by a fixed Bernoulli mask (one per synapse).
         backend: implementation of the map.
 
+    Raises:
+        ValueError: a value that cannot be.
+
     Attributes:
         weight: [O, I, C], Kaiming uniform for 'relu': bound sqrt(6 / (I C)).
         delay: [O, I, C], in steps.
-        sigma: width of the Gaussian in steps, set by the training schedule.
+        sigma: width of the Gaussian in steps, set by the training schedule; in ``state_dict``, too.
     """
 
     mask: Tensor | None
@@ -56,6 +68,21 @@ class DelayedLinear(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
+        check_options(
+            ModelConfig,
+            taps=taps,
+            kernel_count=kernel_count,
+            delays=delays,
+            delay_init=delay_init,
+            extra_steps=extra_steps,
+            density=density,
+        )
+        check_backend(backend)
+        if delays == "dense" and kernel_count > taps:
+            raise ValueError(
+                f"delays=dense has a copy at each of the {taps} taps: kernel_count={kernel_count}"
+                f" must be at most {taps}."
+            )
         self.taps = taps
         self.delays = delays
         self.extra_steps = extra_steps
@@ -80,13 +107,34 @@ class DelayedLinear(nn.Module):
         else:
             self.register_buffer("delay", delay)
 
-    @torch.no_grad()
     def constrain(self) -> None:
-        """Clamp delays to their range and silence missing synapses; after every optimiser step."""
-        if self.delays == "learned":
-            self.delay.clamp_(0, self.taps - 1)
-        if self.mask is not None:
-            self.weight.mul_(self.mask)
+        """Clamp delays to their range and silence missing synapses.
+
+        A pass in training mode does so first of all; after the last optimiser step it makes the
+        parameters themselves those of the deployed network.
+        """
+        _constrain(self.weight, self.delay, self.mask, self.taps)
+
+    def synapses(self) -> tuple[Tensor, Tensor]:
+        """Weights and delays that act, [O, I, C] each, within their bounds.
+
+        In training mode these are the parameters themselves, brought into their bounds.
+        """
+        weight, delay = self.weight, self.delay
+        if watcher() or not (weight.is_leaf and delay.is_leaf):
+            return self._bounded(weight, delay)
+        if self.training:
+            _constrain(weight, delay, self.mask, self.taps)
+            return weight, delay
+        if torch.is_grad_enabled() or weight.device.type != "cpu":
+            return self._bounded(weight, delay)
+        return constants(weight, delay, self._bounded)
+
+    def _bounded(self, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies within bounds; gradients pass a clamped delay as if it had not been clamped."""
+        fixed = delay.detach()
+        inside = fixed.clamp(0, self.taps - 1) + (delay - fixed)
+        return weight if self.mask is None else weight * self.mask, inside
 
     @property
     def exists(self) -> Tensor:
@@ -114,12 +162,26 @@ class DelayedLinear(nn.Module):
             return None
         return self.width if self.width.is_cuda else self._sigma
 
+    def get_extra_state(self) -> Tensor:
+        """What ``state_dict`` holds besides parameters and buffers: sigma."""
+        return torch.tensor(self.sigma, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor | None) -> None:
+        """Take sigma back; None, of an earlier version, leaves it as it is."""
+        if state is not None:
+            self.sigma = float(state)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        state_dict.setdefault(f"{prefix}_extra_state", None)  # earlier versions have none
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, I] -> [T + extra_steps, B, O]."""
+        weight, delay = self.synapses()
         y = delayed_linear(
             x,
-            self.weight,
-            self.delay,
+            weight,
+            delay,
             self.active_sigma,
             taps=self.taps,
             extra_steps=self.extra_steps,
@@ -131,6 +193,16 @@ class DelayedLinear(nn.Module):
         """Sizes and settings, for ``print(network)``."""
         outputs, inputs, count = self.weight.shape
         return f"{inputs}, {outputs}, taps={self.taps}, kernel_count={count}, delays={self.delays}"
+
+
+def _constrain(weight: Tensor, delay: Tensor, mask: Tensor | None, taps: int) -> None:
+    """In place and unseen by autograd: what lies within bounds keeps its bits.
+
+    So a second pass may come before the gradients of the first.
+    """
+    delay.data.clamp_(0, taps - 1)
+    if mask is not None:
+        weight.data.mul_(mask)
 
 
 def _draw_delay(shape: tuple[int, ...], taps: int, delays: str, init: str) -> Tensor:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from snn_delays.nn.block import Block
+from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import LIFNode
+from snn_delays.nn.readout import Readout
 from snn_delays.nn.shared import BatchNorm1d, Dropout
+from snn_delays.nn.stock import is_stock
 from snn_delays.ops import gpu
 from snn_delays.ops.block import BlockSettings, FusedBlock
 from snn_delays.ops.delay import BACKENDS, spectral_pays
@@ -22,10 +25,10 @@ from snn_delays.ops.kept import forget
 from snn_delays.ops.norm_lif import norm_lif
 from snn_delays.ops.spectral import Plan, SpectralLinear, ToSpectrum, make_plan
 from snn_delays.ops.sums import largest_part, whole_batch
+from snn_delays.ops.watched import watcher
 
 if TYPE_CHECKING:
-    from snn_delays.nn.delayed_linear import DelayedLinear
-    from snn_delays.nn.network import Block, Network
+    from snn_delays.nn.network import Network
 
 
 def why_not_block(block: Block) -> str | None:
@@ -34,13 +37,19 @@ def why_not_block(block: Block) -> str | None:
         return (
             "it has no BatchNorm of nn.shared that learns scale and shift and tracks its statistics"
         )
-    if type(block.dropout) not in (nn.Identity, Dropout) or not block.dropout.training:
+    if not is_stock(block.dropout, nn.Identity, Dropout) or not block.dropout.training:
         return "its dropout is not that of nn.shared, or does not train"
     return _why_not_neuron(block.neuron)
 
 
+def _is_plain(network: Network) -> bool:
+    layers: list[Any] = [*network.blocks, network.readout]
+    whole = all(is_stock(layer, Block, Readout) for layer in layers)
+    return whole and all(is_stock(layer.linear, DelayedLinear) for layer in layers)
+
+
 def _is_plain_norm(norm: Any) -> bool:
-    plain = type(norm) is BatchNorm1d and norm.momentum is not None
+    plain = is_stock(norm, BatchNorm1d) and norm.momentum is not None
     return plain and norm.training and norm.affine and norm.track_running_stats
 
 
@@ -52,7 +61,7 @@ def _is_watched(module: nn.Module) -> bool:
 
 
 def _why_not_neuron(node: Any) -> str | None:
-    if not isinstance(node, LIFNode) or not node.is_plain():
+    if not is_stock(node, LIFNode) or not node.is_plain():
         return "its neuron is not a LIF with hard reset and ATan surrogate"
     if node.step_mode != "m":
         return "its neuron runs step by step"
@@ -64,15 +73,17 @@ def why_not_fused(network: Network, x_TBI: Tensor) -> str | None:
     if not network.training:
         return "it is not training"
     blocks: list[Any] = list(network.blocks)
-    linears: list[DelayedLinear] = list(network.delayed_layers())
     if not blocks:
         return "there is no hidden layer"
+    if not _is_plain(network):
+        return "the class or a method of a block, a delayed linear layer or the readout is foreign"
+    linears: list[DelayedLinear] = list(network.delayed_layers())
     if x_TBI.shape[1] == 0 or x_TBI.shape[0] + linears[0].extra_steps < 2:
         return "there are too few numbers for BatchNorm"
     if any(p.dtype != x_TBI.dtype for p in network.parameters()):
         return "input and parameters differ in precision"
-    if _get_current_dispatch_mode() is not None:
-        return "an operation counter watches it"
+    if watched := watcher():
+        return watched
     if any(_is_watched(module) for module in (network.blocks, network.readout)):
         return "a hook or monitor watches it"
     reason = None if gpu.serves(x_TBI) else _why_not_spectra(blocks, linears, x_TBI)
@@ -91,7 +102,7 @@ def _why_not_spectra(blocks: list[Any], linears: list[DelayedLinear], x_TBI: Ten
     for block in blocks:
         if block.linear.bias is not None:
             return "it has a bias"
-        if not isinstance(block.filter, nn.Identity):
+        if not is_stock(block.filter, nn.Identity):
             return "it has a synaptic filter"
     return _why_not_worth(linears, x_TBI)
 
@@ -146,7 +157,7 @@ def _forward_spectra(blocks: list[Any], linears: list[DelayedLinear], x_TBI: Ten
     X = ToSpectrum.apply(x_TBI, plans[0])
     for block, plan, next_plan in zip(blocks, plans[:-1], plans[1:], strict=True):
         X = _block(block, X, plan, next_plan)
-    y = SpectralLinear.apply(X, last.weight, last.delay, last.active_sigma, last.taps, plans[-1])
+    y = SpectralLinear.apply(X, *last.synapses(), last.active_sigma, last.taps, plans[-1])
     return y if last.bias is None else y + last.bias
 
 
@@ -172,8 +183,7 @@ def _block(block: Block, X: Tensor, plan: Plan, next_plan: Plan) -> Tensor:
     )
     out, mean, var, node.v = FusedBlock.apply(
         X,
-        linear.weight,
-        linear.delay,
+        *linear.synapses(),
         norm.weight,
         norm.bias,
         dropout_mask(block.dropout, X.new_empty(X.shape[2], linear.weight.shape[0])),

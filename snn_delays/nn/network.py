@@ -4,72 +4,99 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional, layer
+from spikingjelly.activation_based import base, functional, layer, neuron
 from torch import Tensor, nn
 
 from snn_delays.config import Config, ModelConfig
+from snn_delays.errors import UserError
 from snn_delays.nn import fused
+from snn_delays.nn.block import Block
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.shared import BatchNorm1d, Dropout
 from snn_delays.ops.delay import BACKENDS, check_backend, choose_backend
 from snn_delays.ops.delay.timing import fastest_backend
-
-
-class Block(nn.Module):
-    """One hidden layer. Shape: [T, B, I] -> [T + extra_steps, B, O]."""
-
-    def __init__(
-        self,
-        linear: DelayedLinear,
-        norm: nn.Module,
-        neuron: nn.Module,
-        dropout: nn.Module,
-        filter: nn.Module,
-    ) -> None:
-        super().__init__()
-        self.linear = linear
-        self.norm = norm
-        self.neuron = neuron
-        self.dropout = dropout
-        self.filter = filter
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, B, I] -> [T + extra_steps, B, O]."""
-        return self.filter(self.dropout(self.neuron(self.norm(self.linear(x)))))
+from snn_delays.ops.sums import whole_batch
+from snn_delays.ops.watched import watcher
 
 
 class Network(nn.Module):
     """A feedforward spiking network with delays. Shape: [T, B, I] -> class scores [B, K].
 
     Every call starts from silence: state is reset first, so none leaks from batch to batch, and
-    what the neurons hold afterwards can be looked at.
+    what the neurons hold afterwards can be looked at; no gradient passes through it.
+
+    Threads may share a network: its calls run one after another. Copies run at the same time.
     """
 
     def __init__(self, blocks: list[Block], readout: Readout) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.readout = readout
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the lock, which can be neither copied nor saved."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The state, and a lock of its own."""
+        super().__setstate__(state)
+        self._lock = threading.RLock()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[T, B, I] -> [B, K]."""
-        functional.reset_net(self)
+        """[T, B, I] -> [B, K].
+
+        Raises:
+            ValueError: an input of another shape or precision, or without steps; in training, one
+                without samples or with too few numbers for BatchNorm.
+        """
+        self._check_input(x)
+        with self._lock:
+            functional.reset_net(self)
+            scores = self._scores(x)
+            if watcher():
+                functional.reset_net(self)  # or it would hold on to tensors of a trace
+            else:
+                _detach_state(self)
+        return scores
+
+    def _scores(self, x: Tensor) -> Tensor:
         if fused.why_not_fused(self, x) is None:
             return self.readout.scores(fused.forward(self, x))
         for block in self.blocks:
             x = block(x)
         return self.readout(x)
 
+    def _check_input(self, x: Tensor) -> None:
+        first = next(self.delayed_layers())
+        channels, shape = first.weight.shape[1], list(x.shape)
+        if len(shape) != 3 or shape[2] != channels:
+            raise ValueError(
+                f"x {shape} must be [T, B, {channels}]: time steps, samples, input channels."
+            )
+        steps, samples = shape[0], whole_batch(shape[1])
+        if steps < 1:
+            raise ValueError(f"x {shape} has no time steps.")
+        if not self.training:
+            return
+        if samples < 1:
+            raise ValueError(f"x {shape} has no samples to train on.")
+        if samples * (steps + first.extra_steps) < 2 and _normalises(self):
+            raise UserError(
+                f"A batch {shape} of one sample of one step cannot train, since BatchNorm needs two"
+                " numbers of a channel: change train.batch_size, or leave the sample out."
+            )
+
     def delayed_layers(self) -> Iterator[DelayedLinear]:
         """The delayed linear layers from input to output, the readout's last."""
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            yield block.linear
-        yield self.readout.linear
+        return (module for module in self.modules() if isinstance(module, DelayedLinear))
 
     def set_sigma(self, sigma: float) -> None:
         """Set the width of the Gaussian taps, in steps, in every layer."""
@@ -89,6 +116,7 @@ class Network(nn.Module):
     def set_backends(self, names: Sequence[str]) -> None:
         """Set that of every delayed layer, from input to output."""
         for linear, name in zip(self.delayed_layers(), names, strict=True):
+            check_backend(name)
             linear.backend = name
 
     def fastest_backends(self, x: Tensor) -> list[str]:
@@ -125,9 +153,24 @@ class Network(nn.Module):
         return ", ".join(dict.fromkeys(names)) + (" (blocks fused)" if whole else "")
 
     def constrain(self) -> None:
-        """Bring every layer's parameters back into their bounds; after every optimiser step."""
+        """Bring every layer's parameters into their bounds, as its next training pass would."""
         for linear in self.delayed_layers():
             linear.constrain()
+
+
+def _detach_state(network: nn.Module) -> None:
+    """Let go of a pass's graph, which would keep its memory and could not be copied."""
+    for module in network.modules():
+        if isinstance(module, base.MemoryModule):
+            for name, value in module.named_memories():
+                if isinstance(value, Tensor):
+                    setattr(module, name, value.detach())
+        if isinstance(module, neuron.BaseNode) and isinstance(module.v_seq, Tensor):
+            module.v_seq = module.v_seq.detach()
+
+
+def _normalises(network: nn.Module) -> bool:
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
 
 
 def build_network(config: Config, classes: int) -> Network:
@@ -152,6 +195,17 @@ def build_network(config: Config, classes: int) -> Network:
     )
     linear = _build_linear(model, config.backend, sizes[-1], classes)
     return Network(blocks, Readout(linear, node, model.readout))
+
+
+def weight_shapes(config: Config, classes: int) -> dict[str, tuple[int, int, int]]:
+    """Name and shape of each delayed layer's weight in what ``build_network`` builds, unbuilt."""
+    sizes = [config.data.channels, *config.model.hidden, classes]
+    names = [*(f"blocks.{n}" for n in range(len(config.model.hidden))), "readout"]
+    count = config.model.layer_kernel_count
+    return {
+        f"{name}.linear.weight": (outputs, inputs, count)
+        for name, (inputs, outputs) in zip(names, itertools.pairwise(sizes), strict=True)
+    }
 
 
 def draw_network(config: Config, classes: int) -> Network:

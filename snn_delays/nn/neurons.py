@@ -6,11 +6,13 @@ import math
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import neuron, surrogate
+from spikingjelly.activation_based import base, neuron, surrogate
 from torch import Tensor
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from snn_delays.config import ModelConfig, check_options
+from snn_delays.nn.stock import is_stock
 from snn_delays.ops import lif
+from snn_delays.ops.watched import transformed
 
 
 def build_neuron(
@@ -27,10 +29,16 @@ def build_neuron(
         v_threshold: firing threshold; infinity for a neuron that only integrates.
         surrogate_alpha: steepness of the surrogate gradient.
         store_membrane: keep the membrane of every step in ``v_seq``.
+
+    Raises:
+        ValueError: another kind, or tau that is not above one step.
     """
+    check_options(ModelConfig, neuron=kind)
+    if not tau > 1:
+        raise ValueError(f"tau={tau:g} must be above 1 step.")
     settings = {
         "decay_input": False,
-        "v_threshold": v_threshold,
+        "v_threshold": float(v_threshold),
         "v_reset": 0.0,
         "surrogate_function": surrogate.ATan(alpha=surrogate_alpha),
         "detach_reset": True,
@@ -38,14 +46,35 @@ def build_neuron(
         "store_v_seq": store_membrane,
     }
     if kind == "plif":
-        return ParametricLIFNode(init_tau=tau, **settings)
-    return LIFNode(tau=tau, **settings)
+        return ParametricLIFNode(init_tau=float(tau), **settings)
+    return LIFNode(tau=float(tau), **settings)
 
 
 class _CompiledScan(neuron.BaseNode):
-    """SpikingJelly's node; its sequences run through ``ops.lif`` where that computes the same."""
+    """SpikingJelly's node; its sequences run through ``ops.lif`` where that computes the same.
+
+    A subclass runs as SpikingJelly runs it. One that overrides ``single_step_functional_forward``
+    alone runs step by step.
+    """
 
     v: Tensor | float
+
+    def __init_subclass__(cls) -> None:
+        """Refuse methods of SpikingJelly's older nodes, which nothing calls.
+
+        Raises:
+            TypeError: the class has one of them.
+        """
+        super().__init_subclass__()
+        for name in ("neuronal_charge", "neuronal_fire", "neuronal_reset"):
+            if hasattr(cls, name) and not hasattr(neuron.BaseNode, name):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be called: override"
+                    " single_step_functional_forward, or subclass SpikingJelly's SimpleBaseNode."
+                )
+        own = vars(cls).keys() & {"single_step_functional_forward", "multi_step_functional_forward"}
+        if own == {"single_step_functional_forward"}:
+            cls.multi_step_functional_forward = base.MemoryModule.multi_step_functional_forward
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Spikes of a sequence, [T, B, N] -> [T, B, N]; the state goes on from where it was."""
@@ -66,22 +95,22 @@ class _CompiledScan(neuron.BaseNode):
         return spikes
 
     def is_plain(self) -> bool:
-        """Whether nothing was set that the scan does not do."""
+        """Whether nothing was set or overridden that the scan does not do."""
         return (
-            not self.decay_input
+            is_stock(self, LIFNode, ParametricLIFNode)
+            and is_stock(self.surrogate_function, surrogate.ATan)
+            and not self.decay_input
             and self.v_reset == 0
             and self.detach_reset
-            and type(self.surrogate_function) is surrogate.ATan
             and self.surrogate_function.spiking
             and self._neuron_precision is None
             and (not self.store_v_seq or self.v_threshold == math.inf)
         )
 
     def _serves(self, x_seq: Tensor) -> bool:
-        if _get_current_dispatch_mode() is not None:
-            return False  # an operation counter must see every operation
         same = all(p.dtype == x_seq.dtype for p in self.parameters())
-        return same and x_seq.numel() > 0 and lif.why_not(x_seq) is None
+        refused = x_seq.is_meta or transformed()  # by SpikingJelly's, in some of its settings
+        return same and x_seq.numel() > 0 and (refused or lif.why_not(x_seq) is None)
 
     def _leak(self) -> dict[str, Any]:
         raise NotImplementedError

@@ -6,6 +6,7 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
+from snn_delays.config import ModelConfig, check_options
 from snn_delays.nn.delayed_linear import DelayedLinear
 
 SCORES = {
@@ -26,10 +27,14 @@ class Readout(nn.Module):
         linear: the delayed linear layer.
         node: the output neurons; infinite threshold and stored membrane unless ``spike_count``.
         kind: a key of ``SCORES``.
+
+    Raises:
+        ValueError: another kind.
     """
 
     def __init__(self, linear: DelayedLinear, node: neuron.BaseNode, kind: str) -> None:
         super().__init__()
+        check_options(ModelConfig, readout=kind)
         self.linear = linear
         self.neuron = node
         self.kind = kind

@@ -70,10 +70,11 @@ def forward(networks: Sequence[Network], x_TBSI: Tensor, masks_BSN: Tensor) -> T
 
 def _linears(layers: Sequence[DelayedLinear], x_TBSI: Tensor) -> Tensor:
     first = layers[0]
+    weights, delays = zip(*(layer.synapses() for layer in layers), strict=True)
     y_TBSO = delayed_linears(
         x_TBSI,
-        [layer.weight for layer in layers],
-        [layer.delay for layer in layers],
+        weights,
+        delays,
         first.active_sigma,
         first.taps,
         first.extra_steps,

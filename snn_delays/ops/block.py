@@ -94,6 +94,7 @@ class FusedBlock(Function):
         ctx.settings, ctx.norm = settings, norm
         ctx.save_for_backward(X, weight, delay, mask, y)
         ctx.mark_non_differentiable(mean, var, v)
+        ctx.set_materialize_grads(False)  # or zeros would be made for these three at every step
         return out, mean, var, v
 
     @staticmethod

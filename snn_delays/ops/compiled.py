@@ -140,7 +140,10 @@ def _prepare() -> None:
 
 def _shares_openmp() -> bool:
     """Whether torch runs on the system's OpenMP, the one that numba would load."""
-    files = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    files = {
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
+    }
     loaded = [file for file in files if "libgomp" in Path(file).name]
     return len(loaded) == 1 and not Path(loaded[0]).is_relative_to(Path(torch.__file__).parent)
 

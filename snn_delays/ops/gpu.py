@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 # programs for the 132 processors of an H100. Chosen by that count; no size was measured.
 WARPS = 2
 LANES = 64 * WARPS
+WIDEST = 32  # bytes of one kind in a lane; with 64 the taps' gradient has no register left
 # A product fused with a sum would round once instead of twice and move spikes.
 OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}
 
@@ -58,8 +60,17 @@ def _why_not_there(device: torch.device) -> str | None:
     try:
         launch(_fill, 1, torch.empty(1, device=device))
     except Exception as error:  # of Triton, the compiler or the driver
-        return f"Triton cannot compile here ({type(error).__name__})"
+        return f"Triton cannot compile here ({_in_a_line(error)})"
     return None
+
+
+def _in_a_line(error: BaseException) -> str:
+    """The first line of the error that caused an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    words = getattr(error, "error_message", None) or error  # Triton's text starts with the source
+    line = next(iter(str(words).splitlines()), "")
+    return f"{type(error).__name__}: {textwrap.shorten(line, 120, placeholder=' ...')}"
 
 
 def serves(x: Tensor) -> bool:
@@ -72,18 +83,28 @@ def jit(function: Callable[..., Any]) -> Any:
     return function if triton is None else triton.jit(function)
 
 
-def launch(kernel: Any, lanes: int, *arguments: Any, parts: int = 1, **constants: Any) -> None:
-    """Run a kernel of so many lanes, and of parts of the sequences, where its first tensor is.
+def launch(
+    kernel: Any, lanes: int, *arguments: Any, parts: int = 1, width: int = 1, **constants: Any
+) -> None:
+    """Run a kernel where its first tensor is.
 
-    Contiguous tensors and sizes come in the kernel's order, its constants by name.
+    Args:
+        kernel: made by ``jit``.
+        lanes: how many there are.
+        arguments: contiguous tensors and sizes in the kernel's order.
+        parts: programs that share the time of each lane.
+        width: bytes that a lane holds of one kind, a power of two; beyond ``WIDEST`` a program has
+            fewer lanes, or its numbers would not fit the registers.
+        constants: by name.
     """
-    programs = -(-lanes // LANES), parts
+    each = max(LANES * WIDEST // max(width, WIDEST), 1)
+    programs = -(-lanes // each), parts
     with torch.cuda.device_of(arguments[0]):
-        kernel[programs](*arguments, LANES=LANES, **OPTIONS, **constants)
+        kernel[programs](*arguments, LANES=each, **OPTIONS, **constants)
 
 
-@jit
-def _fill(x: Any, LANES: tl.constexpr) -> None:
+@jit  # Triton runs annotations as code of the kernel, which knows no global such as Any
+def _fill(x, LANES: tl.constexpr):  # type: ignore[no-untyped-def]
     """The first number of ``x`` <- 1: to see whether a kernel runs."""
     at = tl.arange(0, LANES)
     tl.store(x + at, at + 1.0, at < 1)

@@ -1,9 +1,13 @@
-"""What a deployed layer prepares once from its weights and delays, for as long as they stay."""
+"""What a deployed layer prepares once from its weights and delays, for as long as they stay.
+
+Numbers are compared at every call, since torch's version counters miss fused optimisers, ``.data``
+and NumPy. On a GPU a comparison would have to be waited for, so nothing is kept there.
+"""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -11,26 +15,67 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 T = TypeVar("T")
 
-_store: Any = WeakIdKeyDictionary()  # weight -> (stamp, value); it does not keep weights alive
+# Weight -> what is kept for it; none keeps weights alive.
+_store: Any = WeakIdKeyDictionary()
+_copies: Any = WeakIdKeyDictionary()
+_constants: Any = WeakIdKeyDictionary()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A value, and the bytes of the weight and the delay that it was made from."""
+
+    kind: Hashable
+    bytes: tuple[bytearray, ...]
+    value: Any
+
+    @classmethod
+    def of(cls, kind: Hashable, numbers: tuple[Tensor, ...], value: Any) -> _Entry:
+        return cls(kind, tuple(bytearray(_memory(tensor)) for tensor in numbers), value)
+
+    def serves(self, kind: Hashable, numbers: tuple[Tensor, ...]) -> bool:
+        same = zip(self.bytes, numbers, strict=True)
+        return self.kind == kind and all(mine == _memory(tensor) for mine, tensor in same)
 
 
 def kept(weight: Tensor, delay: Tensor, kind: Hashable, make: Callable[[], T]) -> T:
-    """``make()``, or what it gave for the same ``kind`` since weight and delay last changed.
-
-    Changes are seen through torch's version counters: in-place operations count, torch's fused
-    optimisers and writing to ``.data`` or through NumPy do not. So training forgets, and counts
-    its own steps.
-    """
-    if weight.is_inference() or delay.is_inference():  # these have no version
+    """``make()``, or what it gave for the same ``kind`` and the same numbers of both tensors."""
+    if weight.device.type != "cpu":
         return make()
-    stamp = (kind, weight._version, weight.data_ptr(), delay._version, delay.data_ptr())
-    seen, of_delay, value = _store.get(weight, (None, None, None))
-    if seen != stamp or of_delay() is not delay:
-        value = make()
-        _store[weight] = stamp, weakref.ref(delay), value
-    return value
+    numbers = () if _constants.get(weight) is delay else (weight, delay)
+    return _look_up(_store, weight, kind, numbers, make)
+
+
+def constants(weight: Tensor, delay: Tensor, bound: Callable[..., Any]) -> tuple[Tensor, Tensor]:
+    """``bound(weight, delay)`` as tensors that nobody changes, the same ones while numbers stay.
+
+    What is kept for these is found without comparing them.
+    """
+
+    def make() -> tuple[Tensor, Tensor]:
+        one, other = (tensor.detach().clone() for tensor in bound(weight, delay))
+        _constants[one] = other
+        return one, other
+
+    return _look_up(_copies, weight, None, (weight, delay), make)
 
 
 def forget(weight: Tensor) -> None:
-    """Let go of what is kept for a weight, before training changes it."""
+    """Let go of what is kept for a weight that trains, as training needs the memory."""
     _store.pop(weight, None)
+    _copies.pop(weight, None)
+
+
+def _look_up(
+    store: Any, key: Tensor, kind: Hashable, numbers: tuple[Tensor, ...], make: Callable[[], T]
+) -> T:
+    kind = kind, key.dtype, key.shape, len(numbers)
+    entry = store.get(key)
+    if entry is None or not entry.serves(kind, numbers):
+        entry = store[key] = _Entry.of(kind, numbers, make())
+    value: T = entry.value
+    return value
+
+
+def _memory(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().numpy()

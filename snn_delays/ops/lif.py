@@ -20,6 +20,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import compiled, gpu, lif_compiled, lif_triton
+from snn_delays.ops.watched import watcher
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ def why_not(x: Tensor) -> str | None:
     """Why no scan in one kernel can serve, or None where one can."""
     if x.dtype not in (torch.float32, torch.float64):
         return "it needs float32 or float64"
-    if gpu.serves(x):
-        return None
+    watched = watcher()
+    if watched or gpu.serves(x):
+        return watched
     return compiled.why_not() if x.device.type == "cpu" else gpu.why_not(x)
 
 

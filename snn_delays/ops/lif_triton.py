@@ -14,18 +14,22 @@ from typing import Any
 
 from torch import Tensor
 
-from snn_delays.ops.gpu import jit, launch, tl
+from snn_delays.ops import gpu
+from snn_delays.ops.gpu import jit, tl
 
 
 @jit
 def charge(v, x, share, TAU: tl.constexpr):
     """``v - v * share / tau + x``, each operation rounded as IEEE says, as torch's on the CPU.
 
-    A plain division in float32 would be off by up to two units in the last place on the GPU.
+    A plain division in float32 would be off by up to two units in the last place on the GPU. An
+    exact one is slow for a zero, which every spike leaves; but a zero is its own quotient.
     """
     pull = v * share
-    leaked = tl.div_rn(pull, TAU) if pull.dtype == tl.float32 else pull / TAU
-    return v - leaked + x
+    zero = pull == 0.0
+    some = tl.where(zero, 1.0, pull)
+    leaked = tl.div_rn(some, TAU) if pull.dtype == tl.float32 else some / TAU
+    return v - tl.where(zero, pull, leaked) + x
 
 
 @jit
@@ -63,6 +67,7 @@ def _fire_gradient(
         v = tl.where(h >= V_THRESHOLD, 0.0, h)
         at += N
     tl.debug_barrier()
+    at = n.to(tl.int64) + tl.cast(T, tl.int64) * N  # anew: the first loop's has its own layout
     keep = 1.0 - leak / TAU
     g_v = tl.load(g_v_N + n, inside, other=0.0)
     of_share = tl.zeros_like(g_v)
@@ -122,7 +127,7 @@ def fire(
     """In place: the membrane v_N before the first step becomes that after the last."""
     T, N = x_TN.shape
     constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
-    launch(_fire, N, x_TN, v_N, share, s_TN, T, N, **constants)
+    gpu.launch(_fire, N, x_TN, v_N, share, s_TN, T, N, **constants)
 
 
 def fire_gradient(
@@ -136,13 +141,13 @@ def fire_gradient(
     T, N = x_TN.shape
     constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
     constants |= {"HALF_ALPHA": float(half_alpha), "SLOPE": float(slope)}
-    launch(_fire_gradient, N, x_TN, v_N, g_v_N, share, g_s_TN, g_x_TN, T, N, **constants)
+    gpu.launch(_fire_gradient, N, x_TN, v_N, g_v_N, share, g_s_TN, g_x_TN, T, N, **constants)
 
 
 def integrate(x_TN: Tensor, v_N: Tensor, share: Tensor, tau: float, v_TN: Tensor) -> None:
     """The membrane after every step, from v_N on."""
     T, N = x_TN.shape
-    launch(_integrate, N, x_TN, v_N, share, v_TN, T, N, TAU=float(tau))
+    gpu.launch(_integrate, N, x_TN, v_N, share, v_TN, T, N, TAU=float(tau))
 
 
 def integrate_gradient(
@@ -152,4 +157,4 @@ def integrate_gradient(
     """Gradients of input and first membrane, sums over time of gradient times membrane."""
     T, N = v_TN.shape
     tensors = v_TN, v_N, share, g_TN, g_x_TN, g_v_N, g_share_N
-    launch(_integrate_gradient, N, *tensors, T, N, TAU=float(tau))
+    gpu.launch(_integrate_gradient, N, *tensors, T, N, TAU=float(tau))

@@ -127,6 +127,7 @@ class _NormLif(Function):
         ctx.settings, ctx.norm = settings, norm
         ctx.save_for_backward(y, gamma, beta, mask)
         ctx.mark_non_differentiable(mean, var, v)
+        ctx.set_materialize_grads(False)  # or zeros would be made for these three at every step
         return out, mean, var, v
 
     @staticmethod

@@ -19,12 +19,26 @@ from torch.autograd.function import once_differentiable
 from snn_delays.ops import compiled, gpu, taps_triton
 from snn_delays.ops.memory import empty
 from snn_delays.ops.taps_compiled import weighted_gaussians, weighted_gaussians_gradient
+from snn_delays.ops.watched import watcher
 
 BLOCK = 1 << 19  # taps at a time
 
 # Width of the Gaussian in steps, or None: one tap at the rounded delay. A scalar tensor on a GPU,
 # for CUDA graphs, which would keep a number as it was when they were recorded.
 Sigma: TypeAlias = float | Tensor | None
+
+
+def whole_delay(delay: Tensor, taps: int) -> Tensor:
+    """Delays rounded to the nearest step, half to even.
+
+    Raises:
+        ValueError: a delay outside [0, taps - 1], or NaN, where looking at it costs no wait.
+    """
+    steps = delay.detach().round()
+    looked_at = steps.device.type == "cpu" and steps.numel() and not watcher()
+    if looked_at and not 0 <= steps.min() <= steps.max() < taps:
+        raise ValueError(f"delays must lie in [0, {taps - 1}], the taps.")
+    return steps
 
 
 def weighted_taps(
@@ -51,7 +65,7 @@ def weighted_taps(
     out_DN = empty((reach, weight_CN.shape[1]), weight_CN)
     if sigma is None:
         whole = weight_CN.new_zeros(taps, weight_CN.shape[1])
-        out_DN.copy_(whole.scatter_add_(0, delay_CN.round().long(), weight_CN)[:reach])
+        out_DN.copy_(whole.scatter_add_(0, whole_delay(delay_CN, taps).long(), weight_CN)[:reach])
     elif _compiled(weight_OIC):
         weighted_gaussians(
             weight_CN.numpy(), delay_CN.numpy(), np.float32(sigma), taps, out_DN.numpy()
@@ -78,7 +92,7 @@ def weighted_taps_gradient(
     reach, g_DN = g_taps_DOI.shape[0], g_taps_DOI.flatten(1)
     g_weight_CN = torch.empty_like(weight_CN)
     if sigma is None:
-        index = delay_CN.round().long()
+        index = whole_delay(delay_CN, taps).long()
         torch.mul(g_DN.gather(0, index.clamp(max=reach - 1)), index < reach, out=g_weight_CN)
         return _as_parameter(g_weight_CN, weight_OIC), None
     g_delay_CN = torch.empty_like(weight_CN)

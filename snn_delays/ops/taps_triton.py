@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_delays.ops.gpu import jit, launch, tl
+from snn_delays.ops import gpu
+from snn_delays.ops.gpu import jit, tl
 
 
 @jit
@@ -79,9 +80,9 @@ def weighted_gaussians(
     weight_OIC: Tensor, delay_OIC: Tensor, sigma: float | Tensor, taps: int, out_ROI: Tensor
 ) -> None:
     """Out <- ``sum_c w g_j(d)`` for its first taps; all tensors contiguous."""
-    N, C = weight_OIC[..., 0].numel(), weight_OIC.shape[-1]
+    N = weight_OIC[..., 0].numel()
     tensors = weight_OIC, delay_OIC, _inverse(sigma, weight_OIC), out_ROI
-    launch(_weighted, N, *tensors, N, taps, out_ROI.shape[0], C=C, COLUMNS=_columns(C))
+    gpu.launch(_weighted, N, *tensors, N, taps, out_ROI.shape[0], **_columns(weight_OIC))
 
 
 def weighted_gaussians_gradient(
@@ -89,10 +90,9 @@ def weighted_gaussians_gradient(
     g_weight_OIC: Tensor, g_delay_OIC: Tensor,
 ) -> None:  # fmt: skip
     """Gradients of weight and delay, from that of the first taps; all tensors contiguous."""
-    N, C = weight_OIC[..., 0].numel(), weight_OIC.shape[-1]
+    N = weight_OIC[..., 0].numel()
     tensors = weight_OIC, delay_OIC, _inverse(sigma, weight_OIC), g_ROI, g_weight_OIC, g_delay_OIC
-    sizes = N, taps, g_ROI.shape[0]
-    launch(_weighted_gradient, N, *tensors, *sizes, C=C, COLUMNS=_columns(C))
+    gpu.launch(_weighted_gradient, N, *tensors, N, taps, g_ROI.shape[0], **_columns(weight_OIC))
 
 
 def _inverse(sigma: float | Tensor, like: Tensor) -> Tensor:
@@ -102,6 +102,8 @@ def _inverse(sigma: float | Tensor, like: Tensor) -> Tensor:
     return torch.full((), 1 / sigma, dtype=like.dtype, device=like.device)
 
 
-def _columns(kernel_count: int) -> int:
-    """Triton's blocks have powers of two."""
-    return 1 << (kernel_count - 1).bit_length()
+def _columns(weight_OIC: Tensor) -> dict[str, int]:
+    """The kernel count and what follows from it; Triton's blocks have powers of two."""
+    count = weight_OIC.shape[-1]
+    columns = 1 << (count - 1).bit_length()
+    return {"C": count, "COLUMNS": columns, "width": columns * weight_OIC.element_size()}

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from torch import Tensor
 
-from snn_delays.config import Config, from_dict, shaping, validate
+from snn_delays.config import Config, check_types, from_dict, shaping, shown, validate
 from snn_delays.device import pick_dtype
+from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
-from snn_delays.nn import Network, build_network
+from snn_delays.nn import DelayedLinear, Network, build_network, weight_shapes
 
 log = logging.getLogger(__name__)
 
 FORMAT = 3
+MOST_SIGMA = 1e9  # steps
 CONFIG_FILE = "config.yaml"
 
 
@@ -44,6 +47,20 @@ class Meta:
     valid_speakers: list[str] | None
     epoch: int
     sigma: float
+
+    def check(self) -> None:
+        """Check what a file says.
+
+        Raises:
+            ValueError: a value that a network cannot be used with.
+        """
+        check_types(self)
+        if not self.classes:
+            raise ValueError("it names no classes")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"its recordings are of {self.steps} steps")
+        if not 0 < self.sigma < MOST_SIGMA:
+            raise ValueError(f"its sigma is {self.sigma}")
 
 
 @dataclass
@@ -98,11 +115,19 @@ class Position:
 
 @dataclass(frozen=True)
 class Run:
-    """A network read back from its run."""
+    """A network read back from its run.
+
+    Attributes:
+        config: its options.
+        network: in evaluation mode.
+        meta: what the network must know besides its parameters.
+        split: SHA-256 of split.json as the run wrote it, or None where it is not known.
+    """
 
     config: Config
     network: Network
     meta: Meta
+    split: str | None
 
 
 def checkpoint_path(folder: Path, which: str) -> Path:
@@ -141,7 +166,8 @@ def _digest(content: Any) -> str:
 
     def add(value: Any) -> None:
         """Take in a value and all that it holds, each with its kind and size."""
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, Tensor):
+            _check_plain(value)
             plain = value.detach().cpu().contiguous()
             digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
             digest.update(plain.view(-1).view(torch.uint8).numpy().data)
@@ -159,6 +185,13 @@ def _digest(content: Any) -> str:
 
     add(content)
     return digest.hexdigest()
+
+
+def _check_plain(value: Tensor) -> None:
+    """Refuse a tensor that is larger than what is stored of it, or stored in another way."""
+    plain = value.layout == torch.strided and not (value.is_nested or value.is_quantized)
+    if not plain or value.nbytes > value.untyped_storage().nbytes():
+        raise ValueError("a tensor in it is not stored in full")
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -183,25 +216,28 @@ def load_run(folder: str | Path, which: str = "best", device: str | torch.device
         path = checkpoint_path(folder, which)
         raise UserError(f"There is no checkpoint {path}: the run has not finished an epoch.")
     _check_config(folder, config, saved)
+    if config.data.cache is not None and not Path(config.data.cache).is_dir():
+        config.data.cache = None  # another machine's, or cleared: this user's own serves
     meta = Meta(**saved["meta"])
+    _check_shapes(folder, weight_shapes(config, len(meta.classes)), saved["model"])
     network = build_network(config, len(meta.classes)).to(pick_dtype(config.precision))
     load_parameters(network, saved["model"], folder)
     network.set_sigma(meta.sigma)
-    return Run(config, network.to(device).eval(), meta)
+    return Run(config, network.to(device).eval(), meta, saved.get("split"))
 
 
 def _check_config(folder: Path, config: Config, saved: dict[str, Any]) -> None:
     """Refuse a config.yaml that is not the checkpoint's, cut short or edited."""
     for name, mine, theirs in different(shaping(config), shaping(config_of(saved))):
         raise UserError(
-            f"{folder / CONFIG_FILE} says {name}={mine}, the checkpoint beside it {theirs}: the"
-            " file was changed or damaged; put it right."
+            f"{folder / CONFIG_FILE} says {name}={shown(mine)}, the checkpoint beside it"
+            f" {shown(theirs)}: the file was changed or damaged; put it right."
         )
 
 
 def config_of(saved: dict[str, Any]) -> Config:
-    """The configuration in a checkpoint."""
-    return from_dict(Config, _named_speakers(saved["config"]))
+    """The configuration in a checkpoint that was read (``read_checkpoint``)."""
+    return _config(saved["config"])
 
 
 def different(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -214,20 +250,56 @@ def different(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple[st
             yield key, value, theirs[key]
 
 
+def _check_shapes(
+    folder: Path, claimed: dict[str, tuple[int, int, int]], parameters: dict[str, Any]
+) -> None:
+    """Refuse sizes that are not the checkpoint's before a network of them takes memory."""
+    for name, shape in claimed.items():
+        there = parameters.get(name)
+        if not isinstance(there, Tensor):
+            raise _unfit(folder, f"{name} is missing")
+        if there.shape != shape:
+            raise _unfit(folder, f"{name} is of shape {[*there.shape]} there, {[*shape]} here")
+
+
 def load_parameters(network: Network, parameters: dict[str, Any], folder: Path) -> None:
     """Take the parameters of a checkpoint.
 
     Raises:
-        UserError: they are those of another network.
+        UserError: they are those of another network, or cannot be computed with.
     """
+    reason = _why_unusable(network, parameters)
     try:
         network.load_state_dict(parameters)
     except RuntimeError as error:
         reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
-        raise UserError(
-            f"The checkpoint in {folder} does not fit the network of {folder / CONFIG_FILE}:"
-            f" {reason}"
-        ) from error
+    if reason:
+        raise _unfit(folder, reason)
+
+
+def _unfit(folder: Path, reason: str) -> UserError:
+    return UserError(
+        f"The checkpoint in {folder} does not fit the network of {folder / CONFIG_FILE}:"
+        f" {shown(reason.rstrip('.'), 300)}."
+    )
+
+
+def _why_unusable(network: Network, parameters: dict[str, Any]) -> str | None:
+    """Why a network cannot compute with parameters that it would take, or None."""
+    expected = network.state_dict()
+    for name in expected.keys() & parameters.keys():
+        value = parameters[name]
+        if isinstance(value, Tensor) and value.dtype != expected[name].dtype:
+            return f"{name} is of {value.dtype}, not of {expected[name].dtype}"
+        if isinstance(value, Tensor) and not value.isfinite().all():
+            return f"{name} holds numbers that are infinite or NaN"
+    for name, layer in network.named_modules():
+        delay = parameters.get(f"{name}.delay")
+        if not isinstance(layer, DelayedLinear) or not isinstance(delay, Tensor):
+            continue
+        if not ((delay >= 0) & (delay <= layer.taps - 1)).all():
+            return f"{name}.delay lies outside [0, {layer.taps - 1}]"
+    return None
 
 
 def read_config(folder: Path) -> Config:
@@ -240,20 +312,23 @@ def read_config(folder: Path) -> Config:
     if not path.is_file():
         raise UserError(f"{folder} is not the folder of a run: it has no {CONFIG_FILE}.")
     try:
-        values = yaml.safe_load(path.read_text())
-        config = from_dict(Config, _named_speakers(values))
+        config = _config(read_yaml(path))
         validate(config)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a configuration of this version: {error}") from error
     return config
 
 
-def _named_speakers(values: dict[str, Any]) -> dict[str, Any]:
-    """Speakers were numbers once; they are names now."""
-    chosen = values["data"].get("valid_speakers")
-    if chosen is not None:
-        values["data"]["valid_speakers"] = [str(speaker) for speaker in chosen]
-    return values
+def _config(values: Any) -> Config:
+    """The configuration of plain values. Speakers were numbers once; they are names now."""
+    if not isinstance(values, dict) or "data" not in values:
+        raise UserError("it does not say which data the run is of")
+    config: Config = from_dict(Config, values)
+    named = config.data.valid_speakers
+    if isinstance(named, list):
+        config.data.valid_speakers = [str(s) if isinstance(s, int) else s for s in named]
+    check_types(config)
+    return config
 
 
 def read_last(folder: Path) -> dict[str, Any] | None:
@@ -295,6 +370,7 @@ def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
+        _check_size(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything
         raise UserError(f"{path} is damaged or not a checkpoint; it cannot be read.") from error
@@ -305,17 +381,27 @@ def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
     try:
         return _checked(_migrated(saved))
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}.") from error
-    except (KeyError, TypeError, AttributeError) as error:
+        reason = str(error).rstrip(".")
+        raise UserError(f"{path} is damaged: {reason}.") from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not a checkpoint of this package.") from error
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a file that unpacks to more than it holds: torch packs nothing."""
+    with zipfile.ZipFile(path) as file:
+        if sum(entry.file_size for entry in file.infolist()) > path.stat().st_size:
+            raise ValueError("it is packed")
 
 
 def _checked(saved: dict[str, Any]) -> dict[str, Any]:
     digest = saved.pop("digest", None)
     if digest is not None and digest != _digest(saved):
         raise ValueError("its checksum is wrong")
-    Meta(**saved["meta"])
-    saved["model"].keys()
+    Meta(**saved["meta"]).check()
+    if not isinstance(saved["model"], dict) or not all(isinstance(k, str) for k in saved["model"]):
+        raise TypeError("parameters without names")
+    _config(saved["config"])
     return saved
 
 

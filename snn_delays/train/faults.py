@@ -27,8 +27,13 @@ def writing(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def explained(
+    cure: str = "train with a lower train.batch_size or model.hidden in another out",
+) -> Iterator[None]:
     """Too little memory, and files that cannot be read, end in a sentence.
+
+    Args:
+        cure: what to do where memory runs out.
 
     Raises:
         UserError: one of these.
@@ -43,7 +48,4 @@ def explained() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         words = str(error).splitlines()[0] if str(error) else "of the host"
-        raise UserError(
-            f"Memory ran out ({words}); train with a lower train.batch_size or model.hidden in"
-            " another out."
-        ) from error
+        raise UserError(f"Memory ran out ({words}); {cure}.") from error

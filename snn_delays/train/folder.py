@@ -16,10 +16,12 @@ from typing import Any
 
 import yaml
 
-from snn_delays.config import Config, shaping
+from snn_delays.config import Config, shaping, shown
 from snn_delays.data.cache import cache_folder
 from snn_delays.data.sources import Data
+from snn_delays.documents import read_json, read_json_lines
 from snn_delays.errors import InUse, UserError
+from snn_delays.evaluate import Score
 from snn_delays.files import PART, Locked, locked, replace_file
 from snn_delays.train.checkpoint import (
     CONFIG_FILE,
@@ -31,7 +33,7 @@ from snn_delays.train.checkpoint import (
     read_last,
 )
 from snn_delays.train.faults import writing
-from snn_delays.train.loop import RunFolder
+from snn_delays.train.loop import METRICS_FILE, RunFolder
 from snn_delays.train.processes import from_first, is_first
 from snn_delays.train.signals import StopSignal
 from snn_delays.train.tracking import NoTracker, open_tracker
@@ -40,6 +42,10 @@ LOCK_FILE = ".lock"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.json"
 MOST_SHOWN = 3  # options that differ
+_RESULT_KINDS = {
+    "selection": str, "epoch": int, "parameters": int, "seconds": int | float, "loss": float,
+    "batch_accuracy": float, "versions": dict, "machine": dict,
+}  # fmt: skip
 CHANGEABLE = ("train.nonfinite", "train.deterministic")  # when a run goes on
 
 
@@ -96,7 +102,7 @@ def other_options(config: Config, out: Path) -> str:
     stored = read_config(out) if saved is None else config_of(saved)
     given = resolved(config, Path(str(config.out)), config.device)
     wrong = [
-        f"{name}={mine} ({theirs} there)"
+        f"{name}={shown(mine)} ({shown(theirs)} there)"
         for name, mine, theirs in different(shaping(given), shaping(stored))
         if name not in CHANGEABLE
     ]
@@ -119,32 +125,105 @@ def read_result(out: Path) -> dict[str, Any] | None:
     """The result of a run that has ended, or None.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is not what the run wrote.
     """
     path = out / RESULT_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
-        result = json.loads(path.read_text())
-        result["selection"], result["epoch"], result["parameters"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        result: dict[str, Any] = read_json(path)
+        _check_result(result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged: remove it, and resume=auto makes it anew.") from error
     return result
 
 
-def read_split(out: Path) -> dict[str, Any]:
-    """Which samples trained, selected and tested in a run (``Data.describe_split``).
+def write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Write a run's result, with the digests of itself and of its metrics; gives it with them."""
+    metrics = hashlib.sha256((out / METRICS_FILE).read_bytes()).hexdigest()
+    signed = {**result, "checksums": {"metrics": metrics, "result": _digest(result)}}
+    replace_file(out / RESULT_FILE, (json.dumps(signed, indent=2) + "\n").encode())
+    return signed
+
+
+def _digest(result: dict[str, Any]) -> str:
+    """SHA-256 of a result, but for the digests in it."""
+    rest = {key: value for key, value in result.items() if key != "checksums"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_result(result: dict[str, Any]) -> None:
+    """Refuse a result that no run wrote; earlier versions wrote no checksums."""
+    if "checksums" in result and result["checksums"]["result"] != _digest(result):
+        raise ValueError("its checksum is wrong")
+    for key, kind in _RESULT_KINDS.items():
+        if key in result and not isinstance(result[key], kind):
+            raise TypeError(f"{key} is of another kind")
+    result["selection"], result["epoch"], result["parameters"], result["seconds"]
+    scores = [result["valid"]] if "valid" in result else []
+    if "accuracy" in result:
+        scores += [result, *result["per_class"].values(), *result["per_speaker_group"].values()]
+    for score in scores:
+        Score.from_dict(score)
+
+
+def read_metrics(out: Path, result: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; none where a run that has not ended has none yet.
+
+    Args:
+        out: the run's folder.
+        result: what ``read_result`` gave.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it is missing, cannot be read, or is not what the run wrote.
     """
+    path = out / METRICS_FILE
+    if result is None and not os.path.lexists(path):
+        return []
     try:
-        noted = json.loads((out / SPLIT_FILE).read_text())
+        lines = read_json_lines(path)
+        _check_metrics(path, lines, result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged or missing: remove it and {RESULT_FILE} beside it, and resume=auto"
+            " makes both anew."
+        ) from error
+    return lines
+
+
+def _check_metrics(path: Path, lines: list[Any], result: dict[str, Any] | None) -> None:
+    """Refuse metrics that no run wrote."""
+    digest = (result or {}).get("checksums", {}).get("metrics")
+    if digest not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+        raise ValueError("its checksum is wrong")
+    for line in lines:
+        for key in ("epoch", "sigma", "train_loss", "train_accuracy"):
+            if not isinstance(line[key], int | float):
+                raise TypeError(f"{key} is no number")
+        if not isinstance(line["phase"], str):
+            raise TypeError("phase is no text")
+
+
+def read_split(out: Path, digest: str | None) -> dict[str, Any]:
+    """Which samples trained, selected and tested in a run (``Data.describe_split``).
+
+    Args:
+        out: the run's folder.
+        digest: SHA-256 of the file as its checkpoints have it (``Run.split``), or None.
+
+    Raises:
+        UserError: it cannot be read, or is not what the run wrote.
+    """
+    path = out / SPLIT_FILE
+    try:
+        noted: dict[str, Any] = read_json(path)
+        if digest not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+            raise ValueError("its checksum is wrong")
         for name in ("train", "test", *({"valid"} & noted.keys())):
             noted[name]["file"], noted[name]["sha256"], noted[name]["samples"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{out / SPLIT_FILE}, which says what the run tested on, is missing or damaged;"
+            f"{path}, which says what the run tested on, is missing or damaged;"
             " `snn-delays evaluate` takes recordings by file=<path>, too."
         ) from error
     return noted
@@ -171,7 +250,7 @@ def opened(
         def claim() -> dict[str, Any] | None:
             with writing(out):
                 out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(_alone(out))
+                held.enter_context(_alone(out))
             _check_free(config, out)  # again: another run may have been faster
             saved = _state(out, digest) if config.resume == "auto" else None
             with writing(out):

@@ -319,8 +319,8 @@ class Training:
             return
         meta = Meta(**self._best["meta"])
         with writing(self.folder.path):
-            model = {"model": self._best["model"]}
-            save_checkpoint(self.folder.path, "best", asdict(self.config), meta, model)
+            state = {"model": self._best["model"], "split": self.folder.split}
+            save_checkpoint(self.folder.path, "best", asdict(self.config), meta, state)
 
     @property
     def _meta(self) -> Meta:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +26,6 @@ class Optimizers:
             # what torch's gradient scaler tells fused optimisers, so that nobody need wait for it
             optimizer.found_inf = None if unless is None else unless.float()  # type: ignore[attr-defined]
             optimizer.step()
-        for parameter in self._parameters():  # torch's fused optimisers do not say so
-            torch.autograd.graph.increment_version(parameter)
-
-    def _parameters(self) -> Iterator[Tensor]:
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                yield from group["params"]
 
     def end_epoch(self) -> None:
         """Move the learning rates on; they change once per epoch."""

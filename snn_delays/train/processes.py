@@ -16,6 +16,8 @@ import contextlib
 import datetime
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -26,11 +28,13 @@ from torch import Tensor, nn
 from snn_delays.data.loaders import Batch
 from snn_delays.errors import Elsewhere, Interrupted, UserError
 from snn_delays.ops.sums import in_turns, processes, rank
-from snn_delays.place import Place, place
+from snn_delays.place import ALONE, Place, meeting_point, place
+from snn_delays.train.signals import ending_at_once
 
 T = TypeVar("T")
 
 GONE = "Another process of this training ended; resume=auto goes on from the last checkpoint."
+MEETING = datetime.timedelta(minutes=10)  # for all to be started
 WAIT = datetime.timedelta(hours=24)  # for the first process, which may have frames to make
 
 
@@ -58,14 +62,40 @@ def group(device: torch.device, options: str) -> Iterator[None]:
     if here.processes == 1:
         yield
         return
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=WAIT)
+    _meet(here, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         with _failing_in(here), _silent(not here.is_first):
             _check_alike(f"{device.type} {options}")
             yield
     finally:
         dist.destroy_process_group()
+
+
+def _meet(here: Place, backend: str) -> None:
+    """Wait until all processes are there."""
+    where = meeting_point()
+    minutes = MEETING.total_seconds() / 60
+    line = (
+        f"{str(here).capitalize()} waits at {where} for the others, {minutes:.3g} minutes at most."
+    )
+    patience = threading.Timer(1, print, [line], {"file": sys.stderr, "flush": True})
+    patience.start()
+    try:
+        with ending_at_once():
+            store, *_ = next(dist.rendezvous("env://", timeout=MEETING))
+            store.set_timeout(WAIT)
+            store = dist.PrefixStore("snn_delays", store)  # torchrun's has keys of its own
+            dist.init_process_group(
+                backend, store=store, rank=here.rank, world_size=here.processes, timeout=WAIT
+            )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"{str(here).capitalize()} has not met the others at {where}"
+            f" ({str(error).splitlines()[0]}): start all {here.processes} within"
+            f" {minutes:.3g} minutes, with the same MASTER_ADDR and a free MASTER_PORT, or {ALONE}."
+        ) from error
+    finally:
+        patience.cancel()
 
 
 def _check_alike(mine: str) -> None:
@@ -110,7 +140,7 @@ def _silent(on: bool) -> Iterator[None]:
     logging.disable(logging.WARNING)
     try:
         with (
-            open(os.devnull, "w") as nothing,
+            open(os.devnull, "w", encoding="utf-8") as nothing,
             contextlib.redirect_stdout(nothing),
             contextlib.redirect_stderr(nothing),
         ):
@@ -133,7 +163,8 @@ def from_first(make: Callable[[], T]) -> T:
     if processes() == 1:
         return made  # type: ignore[return-value]
     carried = [made]
-    dist.broadcast_object_list(carried)
+    with ending_at_once():
+        dist.broadcast_object_list(carried)
     return carried[0]  # type: ignore[return-value]
 
 
@@ -168,7 +199,8 @@ def said_once(error: UserError) -> UserError:
 
 def _refuse(error: Exception | None) -> None:
     """Where one process has an error, end all; the first that has one says it."""
-    failed = in_turns([error is not None])
+    with ending_at_once():
+        failed = in_turns([error is not None])
     if not any(failed):
         return
     if error is not None and failed.index(True) == rank():

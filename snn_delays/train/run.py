@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -16,23 +15,24 @@ from torch import Tensor
 
 from snn_delays.config import Config, config_hash, validate
 from snn_delays.data.sources import Data, load_data
-from snn_delays.device import autocast, deterministic, pick_device, pick_dtype, tensor_cores
+from snn_delays.device import (
+    autocast,
+    check_precision,
+    deterministic,
+    pick_device,
+    pick_dtype,
+    tensor_cores,
+)
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
-from snn_delays.files import replace_file
 from snn_delays.nn import Network, count_parameters, draw_network
 from snn_delays.ops import compiled, gpu
 from snn_delays.ops.sums import processes
+from snn_delays.output import guarded
 from snn_delays.train import record
 from snn_delays.train.checkpoint import Position, load_run
 from snn_delays.train.faults import explained, writing
-from snn_delays.train.folder import (
-    RESULT_FILE,
-    opened,
-    read_result,
-    resolved,
-    run_folder,
-)
+from snn_delays.train.folder import opened, read_result, resolved, run_folder, write_result
 from snn_delays.train.loop import Plan, Training, build_loader, speakers_of
 from snn_delays.train.processes import first_then_others, from_first, group, is_first
 from snn_delays.train.signals import StopSignal
@@ -75,6 +75,7 @@ def train(config: Config) -> dict[str, Any]:
     validate(config)
     device = pick_device(config.device)
     with (
+        guarded(),
         group(device, config_hash(config)),
         explained(),
         deterministic(config.train.deterministic),
@@ -206,8 +207,7 @@ class Run:
 
 def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | None]:
     """The folder to write, and the result that is there already, or None."""
-    if config.precision == "tf32" and device.type == "cpu":
-        raise UserError("precision=tf32 needs a GPU, and this run is on the CPU; use float32.")
+    check_precision(config.precision, device)
     out = run_folder(config)
     return out, read_result(out)
 
@@ -252,8 +252,7 @@ def _like_a_batch(config: Config, data: Data, network: Network) -> Tensor:
 
 def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
     with writing(out):
-        replace_file(out / RESULT_FILE, (json.dumps(result, indent=2) + "\n").encode())
-    return result
+        return write_result(out, result)
 
 
 def _refit_position(before: Position) -> Position:
@@ -338,10 +337,11 @@ def _describe_company(together: int) -> str:
 
 def _describe_data(config: Config, data: Data) -> str:
     valid = f", {len(data.valid)} validation ({data.split})" if data.valid else ""
-    return (
+    samples = (
         f"{len(data.train)} training{valid} and {len(data.test)} test samples;"
         f" protocol {config.train.protocol} ({config.selection})"
     )
+    return "\n".join([samples, *data.remarks])
 
 
 # ---- the result --------------------------------------------------------------------------------

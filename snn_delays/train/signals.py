@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -19,6 +19,23 @@ SIGNALS = tuple(
 
 
 _in_use: list[StopSignal] = []
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Within it SIGINT and SIGTERM end the process, also while it waits in code that is not Python.
+
+    Python's own handlers would be called after the wait. Nothing changes where a ``StopSignal`` is
+    in use, or in another thread than the main one.
+    """
+    on = not _in_use and threading.current_thread() is threading.main_thread()
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {n: signal.signal(n, signal.SIG_DFL) for n in heard if on}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ask_to_stop(number: int) -> None:

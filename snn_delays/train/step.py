@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snn_delays.data.loaders import Batch
 from snn_delays.device import autocast
 from snn_delays.nn import Network
+from snn_delays.ops.memory import keep_freed_memory
 from snn_delays.ops.recorded import Recorded
 from snn_delays.ops.sums import processes, sharing
 from snn_delays.train.guards import gradients_are_finite
@@ -77,11 +78,15 @@ def build_step(
 
     On a GPU that one process has to itself, forward and back are recorded as CUDA graphs. The
     optimisers are not: they are a few launches, and what their schedules change are plain numbers.
+    Several processes launch each operation on its own, since their sums are not recorded; networks
+    of the paper's sizes are likely slower on several GPUs than on one.
     """
 
     def step(batch: Batch) -> Outcome:
         return take_step(network, optimizers, batch, precision)
 
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type != "cuda" or processes() > 1:
         return step
     find = functools.partial(find_gradients, network, precision=precision)

@@ -10,6 +10,7 @@ import logging
 import netrc
 import os
 import queue
+import shlex
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -29,8 +30,8 @@ class Tracker(Protocol):
     def log(self, metrics: dict[str, Any]) -> None:
         """Report the metrics of an epoch."""
 
-    def finish(self, result: dict[str, Any]) -> None:
-        """Report the result, where there is one, and close."""
+    def finish(self, result: dict[str, Any]) -> str:
+        """Report the result, where there is one, and close; returns the command that shows all."""
 
 
 class NoTracker:
@@ -39,8 +40,9 @@ class NoTracker:
     def log(self, metrics: dict[str, Any]) -> None:
         """Do nothing."""
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: dict[str, Any]) -> str:
         """Do nothing."""
+        return ""
 
 
 class BackgroundTracker:
@@ -61,9 +63,10 @@ class BackgroundTracker:
         """Report the metrics of an epoch."""
         self._actions.put(lambda tracker: tracker.log(metrics))
 
-    def finish(self, result: dict[str, Any]) -> None:
-        """Report the result and close."""
-        self._actions.put(lambda tracker: tracker.finish(result))
+    def finish(self, result: dict[str, Any]) -> str:
+        """Report the result and close; print the command that shows all, and return it."""
+        commands: list[str] = []
+        self._actions.put(lambda tracker: commands.append(tracker.finish(result)))
         self._actions.put(None)
         self._thread.join(self._patience)
         if self._thread.is_alive():
@@ -71,6 +74,10 @@ class BackgroundTracker:
                 "The tracker has not answered for %g s and is left; metrics.jsonl is complete.",
                 self._patience,
             )
+        command = "".join(commands)
+        if command:
+            print(f"what was tracked: {command}", flush=True)
+        return command
 
     def _work(self, start: Callable[[], Tracker]) -> None:
         try:
@@ -82,12 +89,12 @@ class BackgroundTracker:
 
 
 class WandbTracker:
-    """Weights & Biases, offline where there is no key."""
+    """Weights & Biases, offline where there is no key, or no network."""
 
     def __init__(self, config: Config, out: Path) -> None:
         import wandb
 
-        mode: Any = os.environ.get("WANDB_MODE", "online" if _has_key() else "offline")
+        mode: Any = os.environ.get("WANDB_MODE") or _mode()
         settings: dict[str, Any] = {
             "project": config.tracking.project,
             "entity": config.tracking.entity,
@@ -103,17 +110,21 @@ class WandbTracker:
             if mode != "online":
                 raise
             log.warning("wandb is out of reach (%s); tracking goes on offline.", error)
-            self._run = wandb.init(mode="offline", settings=wandb.Settings(silent=True), **settings)
+            mode = "offline"
+            self._run = wandb.init(mode=mode, settings=wandb.Settings(silent=True), **settings)
+        self._is_offline = mode == "offline"
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Report the numbers of an epoch."""
         self._run.log({k: v for k, v in metrics.items() if isinstance(v, int | float | str)})
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: dict[str, Any]) -> str:
         """Report the result's numbers as the run's summary and close."""
         plain = {k: v for k, v in result.items() if isinstance(v, int | float | str)}
         self._run.summary.update(plain)
         self._run.finish()
+        folder = Path(self._run.dir).parent  # whose files/ it names
+        return f"wandb sync {shlex.quote(str(folder))}" if self._is_offline else ""
 
 
 class TensorBoardTracker:
@@ -122,7 +133,8 @@ class TensorBoardTracker:
     def __init__(self, out: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(out / "tensorboard"))
+        self._folder = str(out / "tensorboard")
+        self._writer: Any = SummaryWriter(self._folder)
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Report the numbers of an epoch."""
@@ -130,11 +142,20 @@ class TensorBoardTracker:
             if isinstance(value, int | float):
                 self._writer.add_scalar(f"{metrics['phase']}/{name}", value, metrics["epoch"])
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: dict[str, Any]) -> str:
         """Report the test accuracy and close."""
         if "accuracy" in result:
             self._writer.add_scalar("test/accuracy", result["accuracy"], result["epoch"])
         self._writer.close()
+        return f"tensorboard --logdir {shlex.quote(self._folder)}"
+
+
+def _mode() -> str:
+    """What wandb can do here, where WANDB_MODE does not say it."""
+    if _has_key():
+        return "online"
+    log.warning("wandb has no key (wandb login, or WANDB_API_KEY); it tracks offline.")
+    return "offline"
 
 
 def _has_key() -> bool:

@@ -585,7 +585,9 @@ def test_figures_of_a_run(small_config) -> None:
     config = small_config(protocol="paper")
     train(config)
     subject = open_run(config.out)
-    lines = [json.loads(one) for one in Path(config.out, "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(one) for one in Path(config.out, "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
     exhibit = curves.training_curves(subject)
     loss, accuracy, width = exhibit.figure.axes
     labels = {"train": "train", "test": "test (test-selected)"}
@@ -678,7 +680,7 @@ def check_saved(exhibit: Exhibit, folder: Path) -> None:
     with Image.open(folder / f"{exhibit.name}.png") as picture:
         assert (picture.format, picture.width) == ("PNG", WIDTH * DPI)
         assert len(set(picture.convert("L").tobytes())) > 2
-    drawn = (folder / f"{exhibit.name}.svg").read_text()
+    drawn = (folder / f"{exhibit.name}.svg").read_text("utf-8")
     assert "<svg" in drawn
     assert drawn.rstrip().endswith("</svg>")
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,13 @@ import pytest
 
 from snn_delays.analysis.activity import record
 from snn_delays.analysis.causal import count_evaluations
+from snn_delays.analysis.exhibit import (
+    Exhibit,
+    as_label,
+    legend_above,
+    new_figure,
+    save_figure,
+)
 from snn_delays.analysis.operations import count_operations
 from snn_delays.analysis.page import Report, Section, Table, page, write_report
 from snn_delays.analysis.report import comparison_report, run_report
@@ -72,7 +80,7 @@ def test_a_report_is_whole_and_its_files_say_the_same(trained, tmp_path) -> None
     report = run_report(subject, samples, repeats=2, step=steps.append)
     assert len(steps) == count_evaluations(subject.network, 2) + 1  # as the progress bar counts
     path = write_report(report, tmp_path / "report")
-    text = path.read_text()
+    text = path.read_text("utf-8")
     parts = Parts(text)
     assert parts.open == []
     assert not re.search(r'(src|href)="(?!data:)', text)  # nothing is fetched
@@ -188,7 +196,7 @@ def test_what_does_not_fit_into_memory_is_not_looked_at(trained, monkeypatch) ->
 
 def test_files_of_an_older_report_are_removed(tmp_path) -> None:
     one, two = (Table(name, name, "", pd.DataFrame({"a": [1]})) for name in ("one", "two"))
-    (tmp_path / "mine.csv").write_text("stays")
+    (tmp_path / "mine.csv").write_text("stays", encoding="utf-8")
     write_report(Report("", [], [Section("s", [one])]), tmp_path)
     write_report(Report("", [], [Section("s", [two])]), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.csv", "report.html", "two.csv"]
@@ -209,7 +217,7 @@ def test_runs_beside_one_another(trained, tmp_path) -> None:
     assert set(part(report, "delays").data["run"]) == {"run 1", "run 2", "run 3"}
     similar = part(report, "similarity").data
     assert len(similar) == 3 * 2  # three pairs, two layers
-    assert len(Parts(write_report(report, tmp_path / "both").read_text()).images) == 2
+    assert len(Parts(write_report(report, tmp_path / "both").read_text("utf-8")).images) == 2
 
 
 def test_runs_of_all_kinds_beside_one_another(trained) -> None:
@@ -250,3 +258,56 @@ def test_cells_are_read_easily_and_escaped() -> None:
     by_row = Table("t", "t", "n", data[["a", "b"]].T, by_row=True)
     turned = re.findall(r"<td>(.*?)</td>", page(Report("", [], [Section("s", [by_row])])))
     assert turned == [*cells[0::3], *cells[1::3]]
+
+
+def test_names_that_are_no_text_are_written_out(tmp_path) -> None:
+    table = Table("t", "t", "n", pd.DataFrame({"out": ["run\udcff"]}))
+    path = write_report(Report("run\udcff", [], [Section("s", [table])]), tmp_path)
+    assert r"run\udcff" in path.read_text("utf-8")
+    assert r"run\udcff" in (tmp_path / "t.csv").read_text("utf-8")
+
+
+# ---- names that mean something elsewhere -------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+NAMES = ["<script>alert(1)</script>", '=cmd|" /C calc"!A0', "$\\frac{a$ b", "_silence_", "a\x0bb"]
+
+
+def test_labels_are_drawn_letter_by_letter(tmp_path) -> None:
+    figure = new_figure(1)
+    axis = figure.subplots()
+    for name in NAMES:
+        axis.plot([0, 1], [0, 1], label=as_label(name))
+    legend_above(axis)
+    save_figure(figure, tmp_path / "a.svg")
+    texts = [node.text for node in ElementTree.parse(tmp_path / "a.svg").iter(f"{SVG}text")]
+    drawn = [str(text).strip() for text in texts][-len(NAMES) :]
+    assert drawn == [*NAMES[:-1], "a\ufffdb"]
+
+
+def test_names_are_text_on_the_page_and_in_spreadsheets(tmp_path) -> None:
+    data = pd.DataFrame(
+        {"name": NAMES, "n": [-1, 2, 3, 4, 5]}, index=["+1+1", "-5", "-", "@x", "="]
+    )
+    table = Table("words", NAMES[0], NAMES[0], data)
+    path = write_report(Report(NAMES[0], [NAMES[0]], [Section(NAMES[0], [table])]), tmp_path)
+    html = path.read_text(encoding="utf-8")
+    assert html.count("<script>") == 1  # ours
+    assert html.count("&lt;script&gt;alert(1)") >= 5
+    written = pd.read_csv(tmp_path / "words.csv", index_col=0)
+    assert written["name"].tolist() == [NAMES[0], f"'{NAMES[1]}", *NAMES[2:]]
+    assert written["n"].tolist() == [-1, 2, 3, 4, 5]
+    assert written.index.tolist() == ["'+1+1", "-5", "-", "'@x", "'="]
+
+
+def test_a_report_is_written_through_no_link(tmp_path) -> None:
+    precious, out = tmp_path / "precious", tmp_path / "out"
+    precious.write_text("a letter", "utf-8")
+    out.mkdir()
+    figure = new_figure(1)
+    exhibit = Exhibit("a", "A", "a", pd.DataFrame({"n": [1]}), figure)
+    for suffix in ("csv", "png", "svg"):
+        (out / f"a.{suffix}").symlink_to(precious)
+    write_report(Report("A", [], [Section("A", [exhibit])]), out)
+    assert precious.read_text("utf-8") == "a letter"
+    assert not any(path.is_symlink() for path in out.iterdir())

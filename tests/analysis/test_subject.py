@@ -85,7 +85,7 @@ def test_an_unread_test_set_stays_unread(small_config) -> None:
     subject = subjects.open_run(config.out)
     assert (subject.split, subject.accuracy_label) == ("validation", "validation accuracy")
     samples = subjects.held_out_samples(subject, config.out)
-    noted = json.loads(Path(config.out, "split.json").read_text())["valid"]["samples"]
+    noted = json.loads(Path(config.out, "split.json").read_text("utf-8"))["valid"]["samples"]
     there = open_spikes(Path(config.data.train_file), config)
     assert len(samples) == len(noted) == 12
     assert (samples.frames(0) == there.frames(noted[0])).all()
@@ -136,4 +136,4 @@ def test_a_run_with_missing_synapses_draws_the_same_ones(small_config) -> None:
     for _, drawn, trained in subjects.open_run(config.out).layers():
         assert torch.equal(drawn.mask, trained.mask)
         assert 0 < drawn.mask.float().mean() < 1
-    assert json.loads(Path(config.out, "split.json").read_text())["test"]["samples"] == "all"
+    assert json.loads(Path(config.out, "split.json").read_text("utf-8"))["test"]["samples"] == "all"

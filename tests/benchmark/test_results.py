@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,13 @@ LINES = [
 ]
 
 
+def test_a_label_stays_in_its_cell() -> None:
+    members = {**SUITE.members, "none": Member("no | delays\n| at all", [], "1 | 2")}
+    lines = table(replace(SUITE, members=members), LINES, {}).splitlines()
+    rows = [line for line in lines if "no \\| delays \\| at all" in line]
+    assert [re.sub(r"\\\|", "", row).count("|") for row in rows] == [8, 7, 7]
+
+
 def test_rows_pairs_and_how_it_was_made() -> None:
     text = table(SUITE, LINES, {"none, seed 3": "the disk is full."})
     assert "| learned delays | 71,680 | 3 | 82.0 ± 2.0 % [77.0, 87.0] |" in text
@@ -72,6 +81,17 @@ def test_only_seeds_of_both_are_paired() -> None:
     text = table(SUITE, [*LINES[:2], *LINES[3:]], {})
     assert "| no delays | 2 | +40.5" in text
     assert "less each other" not in table(SUITE, [LINES[0], *LINES[3:]], {})
+
+
+def test_no_accuracy_leaves_its_range_and_two_seeds_have_no_p() -> None:
+    high, low = ((0.91, 0.99), (0.01, 0.05))  # t(1) = 12.706; half an interval is 50.8, 25.4, 25.4
+    lines = [line(m, s, a) for m, v in (("learned", high), ("none", low)) for s, a in enumerate(v)]
+    text = table(SUITE, lines, {})
+    assert "| learned delays | 71,680 | 2 | 95.0 ± 5.7 % [44.2, 100.0] |" in text
+    assert "| no delays | 71,680 | 2 | 3.0 ± 2.8 % [0.0, 28.4] |" in text
+    assert "| no delays | 2 | +92.0 [+66.6, +100.0] | - | - | - |" in text
+    assert "Effect and p need 3 seeds or more." in text
+    assert "Effect and p need" not in table(SUITE, LINES, {})
 
 
 def test_test_selected_stands_beside_every_number() -> None:
@@ -144,7 +164,7 @@ def test_committed_tables_are_made_of_their_results(folder, suite) -> None:
     place = Path(__file__).parents[2] / "scripts/reproduce" / folder
     lines = read_results(place / "results.jsonl")
     found = load_suite(config_folder() / SUITES, suite)
-    assert (place / "table.md").read_text() == table(found, lines, {})
+    assert (place / "table.md").read_text("utf-8") == table(found, lines, {})
 
 
 def test_nothing_is_known_yet() -> None:
@@ -191,7 +211,7 @@ def test_later_options_count() -> None:
     ],
 )
 def test_a_wrong_suite_is_one_sentence(text, words, tmp_path) -> None:
-    (tmp_path / "mine.yaml").write_text(text)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=words):
         load_suite(tmp_path, "mine")
     with pytest.raises(UserError, match=r"suite=mien is not one of mine. Did you mean 'mine'\?"):

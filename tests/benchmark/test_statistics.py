@@ -41,6 +41,23 @@ def test_differences_without_spread() -> None:
         assert math.isnan(same.effect)
 
 
+def test_an_interval_ends_where_the_values_do() -> None:
+    for values in ([99.0, 100.0, 97.0], [0.0, 3.0, 1.0], [10.0, 90.0]):
+        free, cut = summarise(values), summarise(values, (0, 100))
+        assert free.low < 0 or free.high > 100
+        assert (cut.low, cut.high) == (max(free.low, 0), min(free.high, 100))
+        assert (cut.mean, cut.std) == (free.mean, free.std)
+    cut = compare([10.0, 100.0], [5.0, 5.0], (0, 100)).difference
+    assert (cut.low, cut.high) == (-100, 100)
+
+
+def test_two_seeds_have_no_p() -> None:
+    two, three = compare([5.0, 7.0], [1.0, 2.0]), compare([5.0, 7.0, 6.0], [1.0, 2.0, 3.0])
+    assert (math.isnan(two.p), math.isnan(two.effect)) == (True, True)
+    assert (two.difference.mean, two.difference.n) == (4.5, 2)
+    assert 0 < three.p < 1
+
+
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])

@@ -20,10 +20,10 @@ def test_one_run_and_several(folders, capsys, monkeypatch) -> None:
     code, printed, _ = run(capsys, monkeypatch, "analyse", "run=a", "repeats=1", "sample=3")
     assert code == 0
     assert "written to a/analysis/report.html" in printed
-    assert "Test recording 3" in Path("a/analysis/report.html").read_text()
+    assert "Test recording 3" in Path("a/analysis/report.html").read_text("utf-8")
     code, _, _ = run(capsys, monkeypatch, "analyse", "runs=[a,b]", "out=both")
     assert code == 0
-    assert "2 runs compared" in Path("both/report.html").read_text()
+    assert "2 runs compared" in Path("both/report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,9 @@ def words(spike_files, tmp_path, monkeypatch) -> Iterator[list[str]]:
     }
     suite = {"title": "Two networks", "seeds": 2, "options": SIZES, "baseline": "learned"}
     Path("suites").mkdir()
-    Path("suites/words.yaml").write_text(yaml.safe_dump({**suite, "members": members}))
+    Path("suites/words.yaml").write_text(
+        yaml.safe_dump({**suite, "members": members}), encoding="utf-8"
+    )
     monkeypatch.setattr(benchmark, "_folder", lambda: Path("suites"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     files = [f"data.{name}_file={path}" for name, path in spike_files.items()]
@@ -71,12 +73,14 @@ def test_a_suite_is_run_tabulated_and_skipped_when_done(words, capsys, monkeypat
         0
     ].keys()
     assert lines[1]["config"]["model"]["delays"] == "none"
-    table = (out / "table.md").read_text()
+    table = (out / "table.md").read_text("utf-8")
     assert table in printed
     for line in lines:
-        result = json.loads((out / line["member"] / f"s{line['seed']}/result.json").read_text())
+        result = json.loads(
+            (out / line["member"] / f"s{line['seed']}/result.json").read_text("utf-8")
+        )
         assert line["accuracy"] == result["accuracy"]
-    assert "train   3/3" in (out / "none/s1.log").read_text()
+    assert "train   3/3" in (out / "none/s1.log").read_text("utf-8")
     # again: nothing is trained; with a seed more: that one
     before = (out / "results.jsonl").read_bytes()
     code, printed, _ = run(capsys, monkeypatch, *words)
@@ -101,13 +105,15 @@ def test_it_repeats_bit_by_bit_whatever_runs_beside(words, capsys, monkeypatch) 
 
 
 def test_a_failed_member_is_reported_and_the_rest_goes_on(words, capsys, monkeypatch) -> None:
-    suite = yaml.safe_load(Path("suites/words.yaml").read_text())
+    suite = yaml.safe_load(Path("suites/words.yaml").read_text("utf-8"))
     suite["members"]["learned"]["options"].append("train.lr_weight=1e38")
-    Path("suites/words.yaml").write_text(yaml.safe_dump(suite))
+    Path("suites/words.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
     code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 1
     assert "learned, seed 0: FAILED: " in printed
-    assert "**Failed**: learned, seed 0: " in Path("runs/benchmark/words/table.md").read_text()
+    assert "**Failed**: learned, seed 0: " in Path("runs/benchmark/words/table.md").read_text(
+        "utf-8"
+    )
     assert "| no delays |" in printed
     assert errors.endswith("1 of 2 runs failed.\n")
 
@@ -120,7 +126,7 @@ def test_a_bug_of_ours_is_reported_too(words, capsys, monkeypatch) -> None:
     code, printed, _ = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 1
     assert "FAILED: ZeroDivisionError: oh" in printed
-    assert "Traceback" in Path("runs/benchmark/words/none/s0.log").read_text()
+    assert "Traceback" in Path("runs/benchmark/words/none/s0.log").read_text("utf-8")
 
 
 def test_seeds_at_once_give_the_same_table(words, capsys, monkeypatch) -> None:
@@ -136,10 +142,10 @@ def test_seeds_at_once_give_the_same_table(words, capsys, monkeypatch) -> None:
         assert (a["accuracy"], a["epoch"]) == (b["accuracy"], b["epoch"])
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-9)
         assert [part["together"] for part in b["parts"]] == [2]
-        log = Path("at_once", b["member"], f"s{b['seed']}.log").read_text()
+        log = Path("at_once", b["member"], f"s{b['seed']}.log").read_text("utf-8")
         assert log.count("train   3/3") == 1
         assert f"/{b['member']}/s{b['seed']}/" in log
-    tables = [Path(out, "table.md").read_text() for out in ("alone", "at_once")]
+    tables = [Path(out, "table.md").read_text("utf-8") for out in ("alone", "at_once")]
     minutes = re.compile(r"\| \d+\.\d \|$", re.MULTILINE)
     assert minutes.sub("", tables[0]) == minutes.sub("", tables[1])
     code, printed, _ = run(capsys, monkeypatch, *exact, "out=at_once", "seeds=3")
@@ -147,9 +153,9 @@ def test_seeds_at_once_give_the_same_table(words, capsys, monkeypatch) -> None:
 
 
 def test_a_member_that_fails_with_all_its_seeds(words, capsys, monkeypatch) -> None:
-    suite = yaml.safe_load(Path("suites/words.yaml").read_text())
+    suite = yaml.safe_load(Path("suites/words.yaml").read_text("utf-8"))
     suite["members"]["learned"]["options"].append("train.lr_weight=1e38")
-    Path("suites/words.yaml").write_text(yaml.safe_dump(suite))
+    Path("suites/words.yaml").write_text(yaml.safe_dump(suite), encoding="utf-8")
     code, printed, errors = run(capsys, monkeypatch, *words, "batched=true")
     assert code == 1
     assert all(f"learned, seed {seed}: FAILED: " in printed for seed in (0, 1))
@@ -177,7 +183,7 @@ def start(options: list[str]) -> subprocess.Popen[bytes]:
         "benchmark._folder = lambda: Path('suites'); sys.argv[0] = 'snn-delays'; main()"
     )
     root = str(Path(__file__).parents[2])
-    with Path("printed").open("w") as file:
+    with Path("printed").open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", script, *options],
             env={**os.environ, "PYTHONPATH": root},
@@ -190,7 +196,7 @@ def start(options: list[str]) -> subprocess.Popen[bytes]:
     metrics = [Path(f"runs/benchmark/words/{m}/s0/metrics.jsonl") for m in MEMBERS]
     deadline = time.monotonic() + 120
     while not all(m.is_file() and m.read_bytes().count(b"\n") > 0 for m in metrics):
-        assert time.monotonic() < deadline, Path("printed").read_text()
+        assert time.monotonic() < deadline, Path("printed").read_text("utf-8")
         time.sleep(0.1)
     return process
 
@@ -199,7 +205,7 @@ def positions() -> list[tuple[int, int]]:
     """Epochs and batches after which the runs went on, and how many runs did."""
     found = []
     for member in MEMBERS:
-        log = Path(f"runs/benchmark/words/{member}/s0.log").read_text()
+        log = Path(f"runs/benchmark/words/{member}/s0.log").read_text("utf-8")
         found += re.findall(r"going on after (\d+) epochs and (\d+) batches", log)
     return [(int(epochs), int(batches)) for epochs, batches in found]
 
@@ -228,7 +234,7 @@ def test_a_signal_lets_every_run_save(number, long_words, capsys, monkeypatch) -
     else:
         process.send_signal(number)
     assert process.wait(60) == 128 + number
-    printed = Path("printed").read_text()
+    printed = Path("printed").read_text("utf-8")
     assert f"Stopped by {signal.Signals(number).name}; all is saved" in printed
     assert "Traceback" not in printed
     assert printed.count("stopping at the next batch") == 1
@@ -243,11 +249,11 @@ def test_a_signal_lets_all_seeds_save(long_words, capsys, monkeypatch) -> None:
     process = start(options)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
-    assert "Stopped by SIGTERM; all is saved" in Path("printed").read_text()
+    assert "Stopped by SIGTERM; all is saved" in Path("printed").read_text("utf-8")
     logs = [Path(f"runs/benchmark/words/{m}/s{s}.log") for m in MEMBERS for s in range(2)]
-    assert all(log.read_text().endswith("Stopped by SIGTERM.\n") for log in logs)
+    assert all(log.read_text("utf-8").endswith("Stopped by SIGTERM.\n") for log in logs)
     assert run(capsys, monkeypatch, *options)[0] == 0
-    found = [re.findall(r"going on after (.*),", log.read_text()) for log in logs]
+    found = [re.findall(r"going on after (.*),", log.read_text("utf-8")) for log in logs]
     assert found[0] == found[1]
     assert found[2] == found[3]
     assert all(len(places) == 1 for places in found)
@@ -256,9 +262,9 @@ def test_a_signal_lets_all_seeds_save(long_words, capsys, monkeypatch) -> None:
 def test_a_worker_that_is_killed_does_not_end_the_suite(long_words) -> None:
     process = start(long_words)
     lock = Path("runs/benchmark/words/learned/s0/.lock")
-    os.kill(int(lock.read_text()), signal.SIGKILL)
-    assert process.wait(120) == 0, Path("printed").read_text()
-    assert "Traceback" not in Path("printed").read_text()
+    os.kill(int(lock.read_text("utf-8")), signal.SIGKILL)
+    assert process.wait(120) == 0, Path("printed").read_text("utf-8")
+    assert "Traceback" not in Path("printed").read_text("utf-8")
     assert len(positions()) == 2  # the other one fell with it
     assert [line["member"] for line in results("runs/benchmark/words")] == list(MEMBERS)
 
@@ -478,8 +484,8 @@ def test_a_search_sees_validation_data_alone(words, capsys, monkeypatch) -> None
     code, printed, errors = run(capsys, monkeypatch, *command, "train.test=false", "out=found")
     assert code == 0, errors
     assert "test accuracy" not in printed
-    best = yaml.safe_load(Path("found/optimization_results.yaml").read_text())
-    results = [json.loads(Path(f"found/{n}/result.json").read_text()) for n in range(3)]
+    best = yaml.safe_load(Path("found/optimization_results.yaml").read_text("utf-8"))
+    results = [json.loads(Path(f"found/{n}/result.json").read_text("utf-8")) for n in range(3)]
     assert all("accuracy" not in result for result in results)
     assert best["best_value"] == max(result["valid"]["accuracy"] for result in results)
     for options, said in (

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from snn_delays import cli
-from snn_delays.cli import app, demo
+from snn_delays.cli import demo
+from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import groups, option_names
 from snn_delays.nn import build_network, count_parameters
 from tests.conftest import FSDD, needs_fsdd, random_spikes, write_spikes
@@ -52,7 +53,7 @@ def test_train_then_evaluate(small, spike_files, tmp_path, capsys, monkeypatch) 
     small[2] = "data.test_file=test.h5"
     code, printed, _ = run(capsys, monkeypatch, "train", *small, "out=here")
     assert code == 0
-    result = json.loads(Path("here/result.json").read_text())
+    result = json.loads(Path("here/result.json").read_text("utf-8"))
     assert f"{result['accuracy']:6.1%}" in printed
     assert "unseen speakers" in printed
     assert "written to here/" in printed
@@ -93,7 +94,9 @@ def test_default_folder_is_under_runs(small, capsys, monkeypatch) -> None:
 def test_multirun_writes_a_folder_each(small, capsys, monkeypatch) -> None:
     code, _, error = run(capsys, monkeypatch, "train", *small, "-m", "seed=0,1", "out=many")
     assert code == 0, error
-    seeds = [yaml.safe_load(Path(f"many/{n}/config.yaml").read_text())["seed"] for n in (0, 1)]
+    seeds = [
+        yaml.safe_load(Path(f"many/{n}/config.yaml").read_text("utf-8"))["seed"] for n in (0, 1)
+    ]
     assert seeds == [0, 1]
     assert sorted(p.name for p in Path().iterdir()) == ["cache", "many", "test.h5", "train.h5"]
 
@@ -109,7 +112,7 @@ def test_the_papers_protocol_marks_every_number(small, capsys, monkeypatch) -> N
     numbers = [line for line in printed.splitlines() if "n = " in line or "loss" in line]
     assert len(numbers) == 7
     assert all("test-selected" in line for line in numbers)
-    result = json.loads(Path("here/result.json").read_text())
+    result = json.loads(Path("here/result.json").read_text("utf-8"))
     for score in (result, *result["per_class"].values(), *result["per_speaker_group"].values()):
         assert score["selection"] == "test-selected"
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here", "split=valid")
@@ -204,12 +207,12 @@ def test_bad_runs_are_one_sentence_and_exit_code_2(small, capsys, monkeypatch) -
         assert (code, len(error.splitlines())) == (2, 1), error
         assert words in error
     config = Path("here/config.yaml")
-    config.write_text(config.read_text().replace("- 8", "- 9"))
+    config.write_text(config.read_text("utf-8").replace("- 8", "- 9"), encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert (code, len(error.splitlines())) == (2, 1)
     assert "says model.hidden=[9], the checkpoint beside it [8]" in error
     Path("here/checkpoints/best.pt").unlink()
-    config.write_text(config.read_text().replace("- 9", "- 8"))
+    config.write_text(config.read_text("utf-8").replace("- 9", "- 8"), encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert code == 2
     assert "There is no checkpoint" in error
@@ -295,7 +298,7 @@ def experiments() -> list[str]:
 
 @pytest.mark.parametrize("experiment", experiments())
 def test_every_experiment_composes_and_builds(experiment) -> None:
-    config = app.compose("train", [f"experiment={experiment}"])
+    config = compose("train", [f"experiment={experiment}"])
     assert config.name == experiment.replace("/", "_")
     build_network(config, 20)
 
@@ -303,7 +306,7 @@ def test_every_experiment_composes_and_builds(experiment) -> None:
 def test_demo_networks_have_equal_parameter_counts() -> None:
     counts = {}
     for variant in demo.VARIANTS:
-        config = app.compose("train", [f"experiment=demo/{variant}"])
+        config = compose("train", [f"experiment=demo/{variant}"])
         counts[variant] = count_parameters(build_network(config, 16))
     assert max(counts.values()) / min(counts.values()) < 1.02
 
@@ -352,9 +355,11 @@ def test_the_papers_network_learns_from_real_speech(tmp_path, monkeypatch, capsy
         "train.sigma_schedule=constant", "data.cache=cache", "out=here",
     )  # fmt: skip
     assert code == 0, error
-    lines = [json.loads(line) for line in Path("here/metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in Path("here/metrics.jsonl").read_text("utf-8").splitlines()
+    ]
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
-    result = json.loads(Path("here/result.json").read_text())
+    result = json.loads(Path("here/result.json").read_text("utf-8"))
     assert set(result["per_speaker_group"]) == {"known speakers", "unseen speakers"}
     assert result["interval"][0] > 0.12  # chance is 0.1
     assert "unseen speakers" in printed
@@ -399,7 +404,7 @@ def test_the_wheel_carries_the_configs(tmp_path) -> None:
 
 
 def test_the_readme_is_whole_and_its_options_exist() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     assert not re.search(r"@[A-Z]+@", text)
     commands = ("train", "evaluate", "encode", "benchmark", "analyse")
     known = {name for command in commands for name in option_names(command)} | {*groups("train")}
@@ -422,6 +427,7 @@ def test_data_prepare_info_and_verify(small, spike_files, capsys, monkeypatch) -
     assert "samples   48\n" in printed
     assert "classes   3: class 0, class 1, class 2\n" in printed
     assert "speakers  4: 0, 1, 2, 3\n" in printed
+    assert "channels  14 of 14 hold spikes: 0 to 13\n" in printed
     with h5py.File(spike_files["train"]) as file:
         counts = [len(times) for times in file["spikes/times"]]
     assert f"spikes    {sum(counts):,}; per sample" in printed
@@ -445,6 +451,26 @@ def test_data_prepare_info_and_verify(small, spike_files, capsys, monkeypatch) -
     assert cached[1].stat().st_mtime_ns == stamp
 
 
+def test_what_is_odd_about_recordings_is_said(small, spike_files, capsys, monkeypatch) -> None:
+    odd = [*(option for option in small if "test_file" not in option), "data.units=800"]
+    odd += [f"data.test_file={spike_files['train']}", "train.protocol=last", "train.epochs=1"]
+    said = (
+        "2 of 16 channels hold no spike: 14 to 15; data.units=700 leaves out the 2 above channel"
+        " 13.\n48 of 48 test recordings have the same frames as training recordings: accuracy on"
+        " them says nothing about new recordings.\n"
+    )
+    _, printed, _ = run(capsys, monkeypatch, "data", "info", *filter(of_data, odd))
+    assert printed.endswith(said)
+    _, printed, _ = run(capsys, monkeypatch, "train", *odd, "out=here")
+    assert said in printed
+    result = json.loads(Path("here/result.json").read_text("utf-8"))
+    assert result["data"]["remarks"] == said.splitlines()
+
+
+def of_data(option: str) -> bool:
+    return option.startswith("data")
+
+
 def test_a_changed_test_file_is_not_tested_on(small, spike_files, capsys, monkeypatch) -> None:
     assert run(capsys, monkeypatch, "train", *small, "out=here")[0] == 0
     random_spikes(spike_files["test"], 30, 7, speakers=6)
@@ -452,7 +478,7 @@ def test_a_changed_test_file_is_not_tested_on(small, spike_files, capsys, monkey
     assert (code, printed, len(error.splitlines())) == (2, "", 1)
     assert "has changed since the run" in error
     assert run(capsys, monkeypatch, "evaluate", "run=here", f"file={spike_files['test']}")[0] == 0
-    Path("here/split.json").write_text("{")
+    Path("here/split.json").write_text("{", encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert (code, len(error.splitlines())) == (2, 1)
     assert "is missing or damaged; `snn-delays evaluate` takes recordings by file=" in error
@@ -469,7 +495,7 @@ def test_one_file_of_spikes_is_split_by_speakers(small, spike_files, capsys, mon
         code, printed, error = run(capsys, monkeypatch, "train", *one, more, out)
         assert code == 0, error
         assert words in printed
-        split = json.loads(Path(out[4:], "split.json").read_text())
+        split = json.loads(Path(out[4:], "split.json").read_text("utf-8"))
         held = [split[name]["samples"] for name in ("train", "valid", "test")]
         assert sorted(itertools.chain(*held)) == list(range(48))
         code, again, error = run(capsys, monkeypatch, "evaluate", f"run={out[4:]}")
@@ -483,6 +509,15 @@ def test_data_mistakes_are_one_sentence(small, capsys, monkeypatch) -> None:
         (["prepare", "here"], "Write option=value"),
         (["prepare", "data=shdd"], "data=shdd is not one of"),
         (["info", "data=shd", "data.root=none", "data.train_file=none.h5"], "There is no file"),
+        (["info", "data=shd", "data.train_file=none.h5"], "data.train_file must name shd_train.h5"),
+        (["info", "data=gsc", "data.folder=none"], "data.folder must name speech_commands_v0.02"),
+        (["prepare", "data=fsdd"], "set data.root to the folder that holds fsdd/fsdd_train.h5"),
+        (["prepare", "data=fsdd"], "or make it by `snn-delays data encode in="),
+        (
+            ["info", "data=spikes", "data.train_file=none.h5"],
+            "none.h5: name the file by data.train",
+        ),
+        (["info", "data.time_unit=ms"], "data.time_unit=ms has no use with data=synthetic"),
         (["info", "data=audio_folder"], "data=audio_folder needs data.folder="),
         (["info", "data=audio_folder", "data.folder=none"], "There is no folder"),
         (["info", "data.test_list=a.txt"], "data.test_list has no use with data=synthetic"),
@@ -510,3 +545,13 @@ def test_data_help(capsys, monkeypatch) -> None:
     assert printed.startswith("usage: snn-delays data encode")
     assert "\n  in=\n" in printed
     assert "channels=700" in printed
+
+
+@pytest.mark.parametrize("command", ["train", "data"])
+def test_a_working_folder_that_was_removed(command, tmp_path, capsys, monkeypatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, _, error = run(capsys, monkeypatch, command, "info")
+    assert (code, error) == (2, "The working folder was removed; change to another one first.\n")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from snn_delays.cli.app import compose
+from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import config_folder, groups
 from snn_delays.nn import count_parameters, draw_network
 from snn_delays.train.optim import build_optimizers
@@ -26,7 +26,7 @@ PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm
 
 
 def header(experiment: str) -> str:
-    text = (config_folder() / f"experiment/{experiment}.yaml").read_text()
+    text = (config_folder() / f"experiment/{experiment}.yaml").read_text("utf-8")
     return "".join(line for line in text.splitlines(True) if line.startswith("#"))
 
 
@@ -72,7 +72,6 @@ def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 @pytest.mark.parametrize("experiment", PAPER)
 def test_a_gpu_computes_what_the_cpu_does(experiment) -> None:
     config = compose("train", [f"experiment={experiment}", "model.dropout=0"])

@@ -35,7 +35,7 @@ EVERYTHING = {  # in the documented order
 REAL = ("cutmix", "time_shift", "channel_shift", "time_mask", "channel_mask")
 WAYS = ["on the CPU", "as on a GPU"]
 if torch.cuda.is_available():
-    WAYS.append(pytest.param("on a GPU", marks=pytest.mark.gpu))
+    WAYS.append(pytest.param("on a GPU", marks=pytest.mark.gpu(kernels=False)))
 PLACE = {}  # what the tests are made on
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 6))
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import multiprocessing
 import os
 import time
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
-from snn_delays.data import cache, digests
-from snn_delays.data.cache import cache_folder
+from snn_delays.config import DataConfig
+from snn_delays.data import cache, digests, store
+from snn_delays.data.cache import cache_folder, open_frames
 from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.datasets.words import list_words
 from snn_delays.data.digests import FileList, content_digest
 from snn_delays.data.loaders import Samples
+from snn_delays.data.recordings import WordSource
 from snn_delays.data.store import Damaged, Recordings, StoreFile, write_store
 from snn_delays.errors import UserError
 from tests.conftest import FSDD, needs_fsdd, open_spikes, random_spikes, write_spikes
@@ -107,6 +114,42 @@ def test_times_in_the_wrong_unit_are_named(tmp_path, small_config) -> None:
         open_spikes(path, small_config())
 
 
+def test_a_likely_unit_is_asked_about(tmp_path, small_config) -> None:
+    likely = {483: "ms", 480_000: "us", 5e8: "ns"}
+    for longest, unit in likely.items():
+        times = [[0.0], [0.0, longest]]
+        path = write_spikes(tmp_path / f"{unit}.h5", times, [[1], [1, 2]], [0, 0], times_dtype="f8")
+        config = small_config()
+        with pytest.raises(UserError, match=f"Are they in {unit}. Then give data.time_unit={unit}"):
+            open_spikes(path, config)
+        config.data.time_unit = unit
+        assert open_spikes(path, config).steps.max() == pytest.approx(49, abs=2)
+    config.data.time_unit = "s"  # taken at one's word, up to what can be kept
+    assert open_spikes(tmp_path / "ms.h5", config).steps.tolist() == [1, 48300]
+    with pytest.raises(UserError, match="sample 1 lasts 480000 s, more than 100,000 steps"):
+        open_spikes(tmp_path / "us.h5", config)
+
+
+def test_integer_times_need_their_unit(tmp_path, small_config) -> None:
+    seconds = write_spikes(tmp_path / "s.h5", [[0.0, 0.012, 0.25]], [[1, 2, 699]], [0])
+    path = write_spikes(tmp_path / "a.h5", [[0, 12, 250]], [[1, 2, 699]], [0], times_dtype="i4")
+    config = small_config()
+    with pytest.raises(UserError, match=r"spikes/times are integers.*by data\.time_unit=ms"):
+        open_spikes(path, config)
+    expected = all_frames(open_spikes(seconds, config))
+    config.data.time_unit = "ms"
+    assert same(all_frames(open_spikes(path, config)), expected)
+
+
+def test_frames_beyond_all_memory_are_refused(tmp_path, small_config) -> None:
+    config = small_config()
+    config.data.units, config.data.units_per_channel = 10**9, 1
+    for last, steps in ((1.0, 100), (0.0, 1)):
+        path = write_spikes(tmp_path / f"{steps}.h5", [[0.0, last]], [[1, 2]], [0])
+        with pytest.raises(UserError, match=rf"has {steps} steps of 1,000,000,000 channels, more"):
+            open_spikes(path, config)
+
+
 def test_float16_arithmetic_refuses_what_it_cannot_hold(tmp_path, small_config) -> None:
     path = write_spikes(tmp_path / "a.h5", [[0.0, 70.0]], [[1, 2]], [0])
     assert open_spikes(path, small_config()).steps.tolist() == [7000]
@@ -150,7 +193,7 @@ def test_damage_while_in_use_is_mended(spike_files, small_config) -> None:
 
 def test_an_unwritable_cache_is_named(spike_files, small_config, tmp_path) -> None:
     config = small_config()
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     config.data.cache = str(tmp_path / "file" / "cache")
     with pytest.raises(UserError, match=r"cannot be written.*set data.cache"):
         open_spikes(spike_files["train"], config)
@@ -162,6 +205,83 @@ def test_many_spikes_in_a_frame_are_all_counted(tmp_path, small_config) -> None:
     assert [store.frames(i)[0, 0] for i in (0, 1)] == [300, 1]
     assert [store.frames(i).dtype for i in (0, 1)] == [np.uint16, np.uint8]
     assert Samples.of(store).frames(0).sum() == 300
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e4", "\U0001f600"])
+def test_long_names_of_files_are_cut_in_the_cache(letter, tmp_path, small_config) -> None:
+    name = letter * (250 // len(letter.encode())) + ".h5"
+    path = random_spikes(tmp_path / name, 20, 0)
+    assert len(open_spikes(path, small_config())) == 20
+    assert not list(cache_folder(small_config().data).glob(".*"))
+
+
+def test_channels_with_a_spike_are_noted(tmp_path, small_config) -> None:
+    path = write_spikes(tmp_path / "a.h5", [[0.0, 0.1], [0.0]], [[0, 120], [399]], [0, 0])
+    used = open_spikes(path, small_config()).file.used
+    assert np.flatnonzero(used).tolist() == [0, 2, 7]
+    assert used.shape == (14,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index.pop("steps"),
+        lambda index: index.update(steps=index["steps"] * 100),
+        lambda index: index.update(offset=index["offset"] + 1),
+        lambda index: index.update(offset=index["offset"] * 1000),
+        lambda index: index.update(labels=index["labels"] + 3),
+        lambda index: index.update(labels=index["labels"][:5]),
+        lambda index: index.update(kind=index["kind"] + 200),
+        lambda index: index.update(classes=np.array([{}], object)),
+        lambda index: index.clear(),
+    ],
+)
+def test_an_index_that_something_else_wrote_is_damaged(change, spike_files, small_config) -> None:
+    config = small_config()
+    expected = all_frames(open_spikes(spike_files["train"], config))
+    (cached,) = made(config)
+    whole = cached.read_bytes()
+    _, start, length, _ = store.HEAD.unpack(whole[: store.HEAD.size])
+    with np.load(io.BytesIO(whole[start : start + length])) as read:
+        index = dict(read)
+    change(index)
+    buffer = io.BytesIO()
+    np.savez(buffer, **index)
+    data = buffer.getvalue()
+    head = store.HEAD.pack(store.MAGIC, start, len(data), zlib.crc32(data))
+    cached.write_bytes(head + whole[len(head) : start] + data)
+    opened = open_spikes(spike_files["train"], config)
+    assert opened.found == "damaged (its index is damaged), made anew"
+    assert same(all_frames(opened), expected)
+
+
+def test_a_source_that_vanishes_while_it_is_read_is_named(tmp_path) -> None:
+    words = tmp_path / "words"
+    (words / "yes").mkdir(parents=True)
+    for name in ("a", "b"):
+        wavfile.write(words / "yes" / f"{name}.wav", 16000, np.ones(1600, np.int16))
+
+    @dataclass(frozen=True)
+    class Vanishing(WordSource):
+        def again(self):
+            (words / "yes" / "b.wav").unlink()
+            return super().again()
+
+    source = Vanishing(list_words(words), "train", DataConfig(name="audio_folder"))
+    with pytest.raises(UserError, match="words changed while it was read"):
+        open_frames(source, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.frames"))
+
+
+def test_a_word_that_would_mislead_makes_no_frames(tmp_path) -> None:
+    word = tmp_path / "words" / "yes\x1b[31m"
+    word.mkdir(parents=True)
+    wavfile.write(word / "a.wav", 16000, np.ones(1600, np.int16))
+    data = DataConfig(name="audio_folder")
+    with pytest.raises(UserError) as refused:
+        open_frames(WordSource(list_words(tmp_path / "words"), "train", data), tmp_path / "cache")
+    assert str(refused.value).isprintable()
+    assert not list((tmp_path / "cache").glob("*.frames"))
 
 
 def _open_in_child(path, config, results) -> None:
@@ -220,7 +340,7 @@ def test_digests_are_noted_and_taken_anew_when_a_file_changes(tmp_path, monkeypa
     monkeypatch.setattr(
         digests, "_digest", lambda *a, real=digests._digest: (taken.append(a[0]), real(*a))[1]
     )
-    path.write_text("one")
+    path.write_text("one", encoding="utf-8")
     first = content_digest(path, memo)
     assert content_digest(path, memo) == first
     assert len(taken) == 2  # too new to be trusted to show another change
@@ -230,7 +350,7 @@ def test_digests_are_noted_and_taken_anew_when_a_file_changes(tmp_path, monkeypa
     assert content_digest(path, memo, fresh=True) == first
     assert content_digest(path, memo, algorithms=("md5",)) != first
     assert len(taken) == 5
-    path.write_text("two")
+    path.write_text("two", encoding="utf-8")
     age(path, 50)
     assert content_digest(path, memo) != first
     with pytest.raises(UserError, match="none cannot be read"):
@@ -239,7 +359,7 @@ def test_digests_are_noted_and_taken_anew_when_a_file_changes(tmp_path, monkeypa
 
 def test_a_folders_digest_covers_names_and_content(tmp_path) -> None:
     for name in ("a", "b", "c"):
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(name, encoding="utf-8")
     memo = tmp_path / "memo"
 
     def digest(*names: str) -> str:
@@ -248,22 +368,25 @@ def test_a_folders_digest_covers_names_and_content(tmp_path) -> None:
 
     whole = digest("a", "b")
     assert digest("a", "c") != whole
-    (tmp_path / "b").write_text("B")
+    (tmp_path / "b").write_text("B", encoding="utf-8")
     assert digest("a", "b") != whole
-    (tmp_path / "b").write_text("b")
+    (tmp_path / "b").write_text("b", encoding="utf-8")
     assert digest("a", "b") == whole
 
 
 def test_a_note_that_is_no_digest_is_not_believed(tmp_path) -> None:
     path, memo = tmp_path / "a", tmp_path / "memo"
-    path.write_text("one")
+    path.write_text("one", encoding="utf-8")
     age(path)
     digest = content_digest(path, memo)
     (note,) = (memo / "digests").iterdir()
-    for content in (b"", b"\xff\xfe", b"0" * 63, digest[:-1].encode() + b"x"):
+    written = note.read_text("utf-8")
+    other = written.translate(str.maketrans("0123", "1032"))
+    for content in (b"", b"\xff\xfe", b"0" * 63, digest[:-1].encode() + b"x", other.encode()):
         note.write_bytes(content)
         assert content_digest(path, memo) == digest
-        assert note.read_text() == digest
+        assert note.read_text("utf-8") == written
+    assert written.startswith(f"{digest} ")
 
 
 def test_two_digests_are_taken_in_one_reading(tmp_path) -> None:
@@ -299,7 +422,7 @@ def test_what_killed_processes_left_is_removed_in_time(spike_files, small_config
     (cached,) = made(config)
     old, new = (cached.with_name(f".{cached.name}-{n}.part") for n in ("old", "new"))
     for part in (old, new):
-        part.write_text("half")
+        part.write_text("half", encoding="utf-8")
     age(old, 2 * 24 * 3600)
     cached.unlink()
     open_spikes(spike_files["train"], config)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import h5py
 import numpy as np
 import pytest
-import soundfile
 
+from snn_delays.data.cochlea import STEP_RATE
 from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.data.datasets.words import list_words
 from snn_delays.data.encode import encode_words
 from snn_delays.errors import UserError
 from tests.cli.test_cli import run
+
+soundfile = pytest.importorskip("soundfile")
 
 RATE = 8000
 
@@ -61,6 +65,32 @@ def test_a_recording_is_encoded_alike_whatever_is_beside_it(words, tmp_path) -> 
     assert SpikeFile(tmp_path / "b.h5", units=40).classes == ["high", "low"]
 
 
+def test_times_of_long_recordings_keep_their_milliseconds(words, tmp_path) -> None:
+    t = np.arange(3 * RATE) / RATE
+    soundfile.write(words / "low" / "2-a.wav", np.sin(2 * np.pi * 800 * t), RATE)
+    encode_words(list_words(words), tmp_path / "a.h5", channels=4)
+    long = list(SpikeFile(tmp_path / "a.h5", units=4).spikes())[-1][0]
+    assert 2 < long.max() < 3.1
+    steps = long * STEP_RATE  # whole numbers, which float16 moves by up to 24 here
+    np.testing.assert_allclose(steps, steps.round(), atol=0.01)
+
+
+def test_recordings_longer_than_a_minute_are_refused(words, tmp_path) -> None:
+    soundfile.write(words / "low" / "3-a.wav", np.ones(61 * 4000), 4000)
+    with pytest.raises(UserError, match=r"low/3-a\.wav: lasts 61 s; a recording may last 60 s"):
+        encode_words(list_words(words), tmp_path / "a.h5")
+
+
+def test_spikes_do_not_depend_on_the_form_of_a_name(words, tmp_path) -> None:
+    found = []
+    for form in ("NFC", "NFD"):
+        (path,) = (words / "high").glob("[!1]*")
+        path.rename(path.with_name(unicodedata.normalize(form, "\u00e9.wav")))
+        encode_words(list_words(words), tmp_path / f"{form}.h5", channels=4)
+        found.append(list(SpikeFile(tmp_path / f"{form}.h5", units=4).spikes())[1][0])
+    np.testing.assert_array_equal(*found)
+
+
 def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> None:
     soundfile.write(words / "low" / "3-a.wav", np.zeros(1000), RATE)
     soundfile.write(words / "high" / "4-a.wav", np.ones(9), RATE)
@@ -72,7 +102,7 @@ def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> 
     (words / "low" / "3-a.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"low/3-a\.wav"):
         encode_words(list_words(words), tmp_path / "a.h5", channels=40)
-    (tmp_path / "b.h5").write_text("mine")
+    (tmp_path / "b.h5").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="is there already"):
         encode_words(list_words(words), tmp_path / "b.h5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.h5", "words"]
@@ -80,7 +110,7 @@ def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> 
 
 def test_encode_then_train(words, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "test.txt").write_text("high/2-a.wav\nlow/2-a.wav\n")
+    (tmp_path / "test.txt").write_text("high/2-a.wav\nlow/2-a.wav\n", encoding="utf-8")
     encode = ["data", "encode", "in=words", f"speaker_pattern={PATTERN!r}", "channels=80"]
     code, printed, error = run(capsys, monkeypatch, *encode, "out=train.h5")
     assert code == 0, error

@@ -53,6 +53,17 @@ def test_times_on_the_borders_of_steps(step_ms) -> None:
     np.testing.assert_array_equal(frames, plain_frames(times, units, step_ms, 1, 700))
 
 
+@pytest.mark.parametrize(("unit", "second"), [("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+@pytest.mark.parametrize("arithmetic", ["float64", "float16"])
+def test_whole_milliseconds_stay_whole_in_every_unit(unit, second, arithmetic) -> None:
+    times = np.arange(300)
+    frames = to_frames(
+        times * (second // 1000), np.zeros(300, int), step_ms=10, channels=1,
+        units_per_channel=1, time_unit=unit, arithmetic=arithmetic,
+    )  # fmt: skip
+    assert frames[:, 0].tolist() == [10] * 30
+
+
 def test_the_last_event_falls_into_the_last_frame() -> None:
     times, units = np.array([0.0, 0.02]), np.array([0, 0])
     frames = to_frames(times, units, step_ms=10, channels=1, units_per_channel=700)

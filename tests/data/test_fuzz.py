@@ -48,12 +48,29 @@ def read_in_child(cache: Path, paths: list[Path]) -> list[list]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def endless(folder: Path, whole: bytes) -> list[Path]:
+    """Files that libhdf5 reads for ever, or far beyond what they hold."""
+    heap = whole.rindex(b"GCOL")
+    at, end = heap + 16, heap + int.from_bytes(whole[heap + 8 : heap + 16], "little")
+    while index := int.from_bytes(whole[at : at + 2], "little"):
+        last, at = index, at + 16 + -(-int.from_bytes(whole[at + 8 : at + 16], "little") // 8) * 8
+    assert at + int.from_bytes(whole[at + 8 : at + 16], "little") == end  # the free space
+    reference = heap.to_bytes(8, "little") + last.to_bytes(4, "little")
+    changes = {at + 8: bytes(8), at + 9: b"\xff", whole.index(reference) - 1: b"\x80"}
+    paths = []
+    for place, change in changes.items():
+        paths.append(folder / f"endless{place}.h5")
+        paths[-1].write_bytes(whole[:place] + change + whole[place + len(change) :])
+    return paths
+
+
 def test_truncated_files_are_refused(tmp_path) -> None:
     whole = random_spikes(tmp_path / "whole.h5", 20, 0).read_bytes()
     paths = []
     for k, share in enumerate(np.linspace(0, 0.99, 24)):
         paths.append(tmp_path / f"cut{k}.h5")
         paths[-1].write_bytes(whole[: int(share * len(whole))])
+    paths += endless(tmp_path, whole)
     answers = read_in_child(tmp_path / "cache", paths)
     assert len(answers) == len(paths)
     for name, outcome, words in answers:

@@ -261,8 +261,7 @@ def test_counts_beyond_a_byte_are_augmented_as_numbers(spike_files, small_config
     assert_equal_batches(resident.epoch(), plain.epoch())
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+@pytest.mark.gpu(kernels=False)
 def test_augmentation_on_a_gpu(samples) -> None:
     plain = both_ways(samples, SAMPLES)[0]
     on_gpu = ResidentLoader.of(replace(plain, device=torch.device("cuda")))
@@ -376,6 +375,16 @@ def test_without_speakers_a_share_of_every_class() -> None:
     assert words == "20% of every class"
 
 
+def test_random_splits_are_drawn_class_by_class() -> None:
+    labels, rng = np.random.default_rng(0).integers(0, 7, 2000), np.random.default_rng(0)
+    expected = np.zeros(2000, bool)
+    for label in range(7):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        expected[members[: round(0.2 * len(members))]] = True
+    mask, _ = hold_out_valid(Labelled("file", labels, None), settings(split="random"))
+    np.testing.assert_array_equal(mask, expected)
+
+
 def test_random_splits_mix_speakers() -> None:
     these = recordings(["a", "b", "c"])
     mask, words = hold_out_valid(these, settings(split="random", valid_share=0.5))
@@ -470,7 +479,7 @@ def test_synthetic_files_are_written_once_and_seeded(tmp_path) -> None:
 
 
 def test_an_unwritable_folder_for_synthetic_files_is_named(tmp_path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot be written to .*set data.cache"):
         synthetic_files(SMALL, tmp_path / "file" / "cache")
 

@@ -162,6 +162,16 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path) -> None:
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["file"]
 
 
+def test_a_failed_download_leaves_no_folder(server, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    for cut, wanted in ((0, server.md5), (None, "of another file")):
+        server.cut = cut
+        for folder in ("mine", "mine/a/b", "c/d"):
+            with pytest.raises(UserError):
+                fetch(server.url, tmp_path / folder / "file", wanted)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "mine"]
+
+
 def test_what_an_earlier_attempt_left_is_kept(server, tmp_path) -> None:
     server.cut = 0
     (tmp_path / "file.part").write_bytes(server.content[:5000])
@@ -212,7 +222,7 @@ def test_speech_commands_is_unpacked_or_found(tmp_path, monkeypatch, closed) -> 
     tree = tmp_path / "tree"
     (tree / "yes").mkdir(parents=True)
     for name in ("yes/a.wav", "testing_list.txt", "validation_list.txt"):
-        (tree / name).write_text("")
+        (tree / name).write_text("", encoding="utf-8")
     root = tmp_path / "root"
     root.mkdir()
     archive = root / "speech_commands_v0.02.tar.gz"

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
-import wave
-from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
-import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.signal import upfirdn
 
-from snn_delays.data.speech import RATE, augment_waves, fit_length, log_mel, read_wav
+from snn_delays.data.speech import RATE, augment_waves, fit_length, log_mel
 from snn_delays.errors import UserError
 
-Factory = pytest.TempPathFactory
+librosa = pytest.importorskip("librosa")
+
 SECOND = np.arange(RATE) / RATE
 
 
@@ -143,187 +137,6 @@ def test_steps_between_samples_are_refused(step_ms: float) -> None:
 def test_waveforms_too_short_for_a_frame_are_refused() -> None:
     with pytest.raises(UserError, match=r"256 samples are too short.*at least 257"):
         log_mel(torch.zeros(1, 256))
-
-
-# ---- files --------------------------------------------------------------------------------------
-
-
-def write_pcm(path: Path, samples: np.ndarray, rate: int = RATE, channels: int = 1) -> Path:
-    """Write with Python's own module."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(samples.dtype.itemsize)
-        file.setframerate(rate)
-        file.writeframes(samples.tobytes())
-    return path
-
-
-EVERY = np.arange(-32768, 32768).astype(np.int16)
-
-
-def test_16_bits_at_16_khz_are_read_exactly(tmp_path: Path) -> None:
-    for path in (write_pcm(tmp_path / "a.wav", EVERY), tmp_path / "b.wav"):
-        soundfile.write(tmp_path / "b.wav", EVERY, RATE, subtype="PCM_16")
-        samples = read_wav(path)
-        assert samples.dtype == np.int16
-        np.testing.assert_array_equal(samples, EVERY)
-        as_float, _ = soundfile.read(path, dtype="float32")
-        np.testing.assert_array_equal(samples.astype(np.float32) / 32768, as_float)
-
-
-def test_8_bits_are_scaled(tmp_path: Path) -> None:
-    path = write_pcm(tmp_path / "a.wav", np.array([0, 1, 128, 255], np.uint8))
-    assert read_wav(path).tolist() == [-32768, -32512, 0, 32512]
-
-
-def test_24_bits_are_rounded_and_clipped(tmp_path: Path) -> None:
-    values = np.array([256, 100, 200, -(2**23), 2**23 - 1]) * 256  # soundfile wants 32 bits
-    soundfile.write(tmp_path / "a.wav", values.astype(np.int32), RATE, subtype="PCM_24")
-    assert read_wav(tmp_path / "a.wav").tolist() == [1, 0, 1, -32768, 32767]
-
-
-@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
-def test_floats_are_scaled_and_clipped(tmp_path: Path, subtype: str) -> None:
-    values = np.array([0.0, 0.5, -1.0, 1.0, 3.0, -1e38])
-    soundfile.write(tmp_path / "a.wav", values, RATE, subtype=subtype)
-    assert read_wav(tmp_path / "a.wav").tolist() == [0, 16384, -32768, 32767, 32767, -32768]
-
-
-@pytest.mark.parametrize("subtype", ["ULAW", "IMA_ADPCM", "GSM610"])
-def test_telephones_codings_are_decoded(tmp_path: Path, subtype: str) -> None:
-    soundfile.write(tmp_path / "a.wav", tone(440), RATE, subtype=subtype)
-    found = read_wav(tmp_path / "a.wav")
-    assert RATE <= len(found) < RATE + 1100  # whole blocks
-    assert frequency(found) == pytest.approx(440, rel=0.001)
-
-
-@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 48_000])
-def test_other_rates_are_resampled(tmp_path: Path, rate: int) -> None:
-    written = tone(1000, 1.0, rate)
-    path = write_pcm(tmp_path / "a.wav", np.rint(written * 32767).astype(np.int16), rate)
-    found = read_wav(path) / 32768
-    assert len(found) == RATE
-    assert frequency(found) == pytest.approx(1000, abs=0.1)
-    inner = slice(RATE // 10, -RATE // 10)
-    np.testing.assert_allclose(found[inner], tone(1000)[inner], atol=0.005)
-
-
-def test_a_recording_without_its_length_is_read_to_its_end(tmp_path: Path) -> None:
-    path = write_pcm(tmp_path / "a.wav", EVERY)
-    content = bytearray(path.read_bytes())
-    content[4:8] = content[40:44] = b"\xff" * 4  # as programs write that stream it
-    path.write_bytes(content)
-    np.testing.assert_array_equal(read_wav(path), EVERY)
-
-
-def test_other_chunks_are_passed_over(tmp_path: Path) -> None:
-    content = write_pcm(tmp_path / "a.wav", EVERY).read_bytes()
-    odd = b"LIST" + (5).to_bytes(4, "little") + b"hello\0"
-    (tmp_path / "b.wav").write_bytes(content[:36] + odd + content[36:] + odd)
-    np.testing.assert_array_equal(read_wav(tmp_path / "b.wav"), EVERY)
-
-
-WAV = io.BytesIO()
-soundfile.write(WAV, np.rint(tone(440, 0.02) * 32767).astype(np.int16), RATE, format="WAV")
-WHOLE = WAV.getvalue()
-assert len(WHOLE) == 44 + 2 * 320
-
-
-def changed(place: int, value: bytes) -> bytes:
-    return WHOLE[:place] + value + WHOLE[place + len(value) :]
-
-
-BAD = {
-    "empty": (b"", "is empty"),
-    "text": (b"house\t3\n" * 20, "is not a wav file"),
-    "flac": (b"fLaC" + bytes(100), "is not a wav file"),
-    "header cut": (WHOLE[:20], "is truncated: it ends before its sound"),
-    "header alone": (WHOLE[:44], "is truncated: 640 of its 640 bytes"),
-    "sound cut": (WHOLE[:-100], "is truncated: 100 of its 640 bytes"),
-    "no sample": (changed(40, bytes(4))[:44], "holds no sample"),
-    "rate 0": (changed(24, bytes(4)), "damaged|outside 4000 to 192000"),
-    "rate 1": (changed(24, b"\1\0\0\0"), "outside 4000 to 192000"),
-    "rate of 2 GHz": (changed(24, b"\xff\xff\xff\x7f"), "outside 4000 to 192000"),
-    "no such coding": (changed(20, b"\xee\xee"), "is damaged or of an unknown kind"),
-}
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(UserError) as refused:
-        read_wav(path)
-    sentence = str(refused.value)
-    assert str(path) in sentence
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
-    assert ". " not in sentence  # one sentence
-    return sentence
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_files_are_refused(tmp_path: Path, name: str) -> None:
-    content, message = BAD[name]
-    path = tmp_path / "word.wav"
-    path.write_bytes(content)
-    sentence = refusal(path)
-    assert any(part in sentence for part in message.split("|"))
-
-
-def test_several_channels_are_refused(tmp_path: Path) -> None:
-    path = write_pcm(tmp_path / "a.wav", EVERY, channels=2)
-    assert "has 2 channels" in refusal(path)
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_samples_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
-    soundfile.write(tmp_path / "a.wav", np.array([0.0, value]), RATE, subtype="FLOAT")
-    assert f"sample 1 is {value}" in refusal(tmp_path / "a.wav")
-
-
-def test_places_without_a_file_are_refused(tmp_path: Path) -> None:
-    assert "is a folder" in refusal(tmp_path)
-    assert "There is no file" in refusal(tmp_path / "absent.wav")
-
-
-def test_a_file_named_raw_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.raw").write_bytes(WHOLE)
-    refusal(tmp_path / "a.raw")
-
-
-def samples_or_refusal(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    try:
-        samples = read_wav(path)
-    except UserError:
-        return
-    assert samples.dtype == np.int16
-    assert samples.ndim == 1
-    assert len(samples)
-
-
-@given(length=st.integers(0, len(WHOLE) - 1))
-@settings(derandomize=True, deadline=None, max_examples=40)
-def test_any_truncation_is_refused(length: int, tmp_path_factory: Factory) -> None:
-    path = tmp_path_factory.getbasetemp() / "truncated.wav"
-    path.write_bytes(WHOLE[:length])
-    refusal(path)
-
-
-@given(flips=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 7)), min_size=1, max_size=4))
-@settings(derandomize=True, deadline=None, max_examples=150)
-def test_flipped_bits_give_samples_or_a_refusal(
-    flips: list[tuple[int, int]], tmp_path_factory: Factory
-) -> None:
-    content = bytearray(WHOLE)
-    for place, bit in flips:
-        content[place] ^= 1 << bit
-    samples_or_refusal(tmp_path_factory.getbasetemp() / "flipped.wav", bytes(content))
-
-
-@given(header=st.binary(min_size=0, max_size=60))
-@settings(derandomize=True, deadline=None, max_examples=60)
-def test_any_bytes_give_samples_or_a_refusal(header: bytes, tmp_path_factory: Factory) -> None:
-    content = WHOLE[:12] + header + WHOLE[12 + len(header) :]
-    samples_or_refusal(tmp_path_factory.getbasetemp() / "random.wav", content)
 
 
 # ---- lengths ------------------------------------------------------------------------------------

@@ -71,7 +71,64 @@ BAD_HEADERS = {
         "spikes/units must be one variable",
     ),
     "labels a group": (lambda f: (f.__delitem__("labels"), f.create_group("labels")), "SHD's form"),
+    "label beyond int64": (
+        replace("labels", np.full(48, 2**64 - 1, np.uint64)),
+        "label 18446744073709551615, outside the 3 classes",
+    ),
+    "labels of another file": (lambda f: link(f, "labels"), "labels lies in another file"),
+    "spikes of another file": (lambda f: link(f, "spikes"), "spikes/times lies in another file"),
+    "classes of another file": (lambda f: link(f, "extra"), "extra/keys lies in another file"),
+    "virtual labels": (lambda f: virtual(f, "labels"), "labels lies in another file"),
+    "raw labels": (lambda f: raw(f, "labels"), "labels lies in another file"),
+    "classes nowhere": (
+        replace("extra/keys", h5py.ExternalLink("none.h5", "keys")),
+        "there is no extra/keys",
+    ),
+    "speakers nowhere": (
+        replace("extra", h5py.SoftLink("/none")),
+        "there is no extra/keys",
+    ),
+    "too many classes": (
+        lambda f: declare(f, "extra/keys", h5py.string_dtype()),
+        "declares 10,000",
+    ),
+    "too many speakers": (lambda f: declare(f, "extra/speaker_names", "S9"), "declares 10,000,000"),
 }
+
+
+def link(file, name):
+    """Move something to another file, and leave a link behind."""
+    other = Path(file.filename).with_name("other.h5")
+    with h5py.File(other, "w") as part:
+        file.copy(name, part)
+    replace(name, h5py.ExternalLink(other.name, name))(file)
+
+
+def virtual(file, name):
+    """The same by a virtual data set."""
+    values, other = file[name][()], Path(file.filename).with_name("other.h5")
+    with h5py.File(other, "w") as part:
+        part["x"] = values
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:] = h5py.VirtualSource(str(other), "x", values.shape)
+    del file[name]
+    file.create_virtual_dataset(name, layout)
+
+
+def raw(file, name):
+    """The same by external storage."""
+    values, other = file[name][()], Path(file.filename).with_name("other.raw")
+    values.tofile(other)
+    del file[name]
+    external = [(str(other), 0, values.nbytes)]
+    file.create_dataset(name, values.shape, values.dtype, external=external)
+
+
+def declare(file, name, dtype):
+    """A data set of ten thousand million entries, none of which is written."""
+    if name in file:
+        del file[name]
+    file.create_dataset(name, (10**10,), dtype, chunks=(1000,))
 
 
 @pytest.mark.parametrize("name", BAD_HEADERS)
@@ -81,12 +138,105 @@ def test_malformed_files_are_refused(name, spike_files) -> None:
         SpikeFile(spoil(spike_files["train"], change))
 
 
+BAD_NAMES = {
+    "one text": ("abc", "must be a list of texts"),
+    "numbers with a fraction": ([0.5, 1.5, 2.5], "must be a list of texts"),
+    "records": (np.zeros(3, [("a", int)]), "must be a list of texts"),
+    "a table": ([["a", "b", "c"]], "must be a list of texts"),
+    "nothing": (h5py.Empty("S3"), "must be a list of texts"),
+    "twice": (["a", "b", "a"], "has the name a twice, as number 0 and number 2"),
+    "twice in Unicode": (["\u00e9", "e\u0301", "b"], "has the name \u00e9 twice"),
+    "twice without zeros": (np.array([b"a", b"b", b"a\0"], "S2"), "has the name a twice"),
+    "empty": (["a", " ", "b"], "has an empty name, number 1"),
+    "an escape": (["a", "b\x1b[31m", "c"], r"a control character, 'b\\x1b\[31m'"),
+    "a line end": (["a", "b\u2028", "c"], "a control character"),
+    "Latin 1": (np.array([b"\xe4", b"b", b"c"]), r"a name that is not UTF-8, b'\\xe4'"),
+}
+
+
+@pytest.mark.parametrize("key", ["extra/keys", "extra/speaker_names"])
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_names_that_would_mislead_are_refused(name, key, tmp_path) -> None:
+    path = write_spikes(tmp_path / "a.h5", [[0.0]] * 3, [[1]] * 3, [0, 1, 2], speakers=[0, 1, 2])
+    value, words = BAD_NAMES[name]
+    with h5py.File(path, "r+") as file:
+        file[key] = value
+    with pytest.raises(UserError, match=words) as refused:
+        SpikeFile(path)
+    assert f"{path}: {key} " in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+def test_names_are_composed(tmp_path) -> None:
+    path = write_spikes(tmp_path / "a.h5", [[0.0]] * 3, [[1]] * 3, [0, 1, 2])
+    with h5py.File(path, "r+") as file:
+        file["extra/keys"] = ["e\u0301", "gr\u00f6\u00dfe", "\u96f6"]
+    assert SpikeFile(path).classes == ["\u00e9", "gr\u00f6\u00dfe", "\u96f6"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"), [("ab", "not the one text 'ab'"), (["a", "a"], "the name a twice")]
+)
+def test_no_file_is_written_with_names_that_would_mislead(classes, words, tmp_path) -> None:
+    spikes = [(np.array([0.0]), np.array([3]))] * 2
+    with pytest.raises(ValueError, match=words):
+        write_spike_file(tmp_path / "a.h5", spikes, np.arange(2), classes, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_order_of_bytes_does_not_matter(tmp_path) -> None:
+    times, units = np.array([0.0, 0.3, 1.5], np.float32), np.array([3, 699, 40], np.uint16)
+    path = write_spikes(tmp_path / "a.h5", [times], [units], [0])
+    with h5py.File(path, "r+") as file:
+        for name, values in (("spikes/times", times), ("spikes/units", units)):
+            del file[name]
+            swapped = h5py.vlen_dtype(values.dtype.newbyteorder())
+            file.create_dataset(name, (1,), swapped)[0] = values
+        replace("labels", np.array([0], ">i8"))(file)
+    assert units.byteswap().tobytes() in path.read_bytes()
+    (spikes, label), (pair,) = SpikeFile(path)[0], SpikeFile(path).spikes()
+    assert spikes["t"].tolist() == pair[0].tolist() == times.tolist()
+    assert spikes["x"].tolist() == pair[1].tolist() == units.tolist()
+    assert label == 0
+
+
+def test_a_file_that_is_written_to_is_named(tmp_path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    path = write_spikes(tmp_path / "a.h5", [[0.0]], [[1]], [0])
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as HDF5 does while it writes
+        with pytest.raises(UserError, match=r"a\.h5 is locked, because another program"):
+            SpikeFile(path)
+    assert len(SpikeFile(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(37, "unable to lock file, errno = 37"), "set HDF5_USE_FILE_LOCKING=FALSE"),
+        (PermissionError(13, "unable to open file"), "cannot be read: permission denied"),
+    ],
+)
+def test_a_file_that_the_system_keeps_is_not_called_truncated(
+    error, words, tmp_path, monkeypatch
+) -> None:
+    def fails(*arguments):
+        raise error
+
+    path = write_spikes(tmp_path / "a.h5", [[0.0]], [[1]], [0])
+    monkeypatch.setattr(h5py, "File", fails)
+    with pytest.raises(UserError, match=words) as refused:
+        SpikeFile(path)
+    assert "truncated" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("times", "units", "words"),
     [
         ([0.0, np.inf], [1, 2], "sample 1 has the spike time inf"),
         ([0.0, np.nan], [1, 2], "sample 1 has the spike time nan"),
         ([0.0, 0.1], [1, 700], r"sample 1 has unit 700, outside 0\.\.699"),
+        ([0.0, -0.5], [1, 2], r"sample 1 has the spike time -0\.5; times must not be below 0"),
         ([], [], "sample 1 holds no spike"),
         ([0.0, 0.1], [1], "sample 1 has 2 times but 1 units"),
     ],
@@ -103,7 +253,7 @@ def test_foreign_and_truncated_files_are_refused(tmp_path, spike_files) -> None:
     with pytest.raises(UserError, match="There is no file"):
         SpikeFile(tmp_path / "none.h5")
     text = tmp_path / "text.h5"
-    text.write_text("no HDF5")
+    text.write_text("no HDF5", encoding="utf-8")
     with pytest.raises(UserError, match="not a readable HDF5 file"):
         SpikeFile(text)
     whole = spike_files["train"].read_bytes()
@@ -151,3 +301,13 @@ def test_speakers_have_names_where_the_file_knows_them(tmp_path: Path) -> None:
     write_spike_file(tmp_path / "c.h5", spikes, np.zeros(3, int), ["word"], numbers, ["ann"])
     with pytest.raises(UserError, match="must name every speaker"):
         SpikeFile(tmp_path / "c.h5")
+
+
+def test_numbers_beyond_16_bits_are_written(tmp_path) -> None:
+    labels = np.array([0, 70_000])
+    spikes = [(np.array([0.1]), np.array([0]))] * 2
+    classes = [str(k) for k in range(70_001)]
+    write_spike_file(tmp_path / "a.h5", spikes, labels, classes, labels, classes)
+    dataset = SpikeFile(tmp_path / "a.h5")
+    assert dataset.labels.tolist() == [0, 70_000]
+    assert dataset.speakers.tolist() == ["0", "70000"]

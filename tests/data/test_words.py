@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
-import soundfile
 import tonic
 import torch
 
 from snn_delays.config import Config
 from snn_delays.data import sources
+from snn_delays.data.audio import read_waveform
+from snn_delays.data.datasets import speakers
 from snn_delays.data.datasets.words import GSC_SPEAKER, Words, list_words
 from snn_delays.data.loaders import Loader
 from snn_delays.data.sources import find_sources, load_data
-from snn_delays.data.speech import fit_length, log_mel, read_wav
+from snn_delays.data.speech import fit_length, log_mel
 from snn_delays.errors import UserError
 from snn_delays.train.loop import build_loader
 from tests.cli.test_cli import run
+
+soundfile = pytest.importorskip("soundfile")
 
 SPEAKERS = ("0a1b", "77ff", "c3d4", "e5f6")
 
@@ -46,10 +51,12 @@ def tree(tmp_path: Path) -> Path:
     for other in ("_background_noise_", "_silence_", "_unknown_", "empty"):
         (folder / other).mkdir()
     soundfile.write(folder / "_background_noise_" / "hum.wav", np.zeros(50000), 16000)
-    (folder / "README.md").write_text("what this is")
+    (folder / "README.md").write_text("what this is", encoding="utf-8")
     for name, speaker in (("testing_list.txt", "c3d4"), ("validation_list.txt", "e5f6")):
         lines = [f"{w}/{speaker}_nohash_{t}.wav" for w in ("no", "yes", "go") for t in (0, 1)]
-        (folder / name).write_text("\n".join([*lines, "", "_silence_/x.wav"]) + "\n")
+        (folder / name).write_text(
+            "\n".join([*lines, "", "_silence_/x.wav"]) + "\n", encoding="utf-8"
+        )
     return folder
 
 
@@ -96,7 +103,7 @@ def test_speech_commands_by_its_own_lists(words_config, monkeypatch) -> None:
     for split, store in data.stores.items():
         source = find_sources(config)[split]
         for i, name in enumerate(source.words.files):
-            wave = fit_length(read_wav(source.path / name), 16000)
+            wave = fit_length(read_waveform(source.path / name), 16000)
             expected = log_mel(torch.from_numpy(wave)[None].float() / 32768)[0].numpy()
             np.testing.assert_allclose(store.frames(i), expected, atol=1e-3)
             assert store.frames(i).shape == (101, 140)
@@ -117,13 +124,13 @@ def test_own_words_by_lists(words_config, tree, tmp_path) -> None:
     data = load_data(words_config())  # the lists in the folder
     assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 6)
     mine = tmp_path / "mine.txt"
-    mine.write_text("no/77ff_nohash_0.wav\nyes/77ff_nohash_0.wav\n")
+    mine.write_text("no/77ff_nohash_0.wav\nyes/77ff_nohash_0.wav\n", encoding="utf-8")
     data = load_data(words_config(test_list=str(mine)))
     assert (len(data.train), len(data.valid), len(data.test)) == (16, 6, 2)
     for void in ({"split": "fold"}, {"valid_speakers": ["0a1b"]}, {"test_speakers": ["0a1b"]}):
         with pytest.raises(UserError, match="has no use beside the list"):
             load_data(words_config(**void))
-    mine.write_text("no/e5f6_nohash_0.wav\n")
+    mine.write_text("no/e5f6_nohash_0.wav\n", encoding="utf-8")
     with pytest.raises(UserError, match="name the same recordings"):
         load_data(words_config(test_list=str(mine)))
     with pytest.raises(UserError, match=r"The list .*none.txt cannot be read"):
@@ -152,6 +159,13 @@ def test_own_words_by_speakers(words_config, listless) -> None:
         load_data(words_config(test_speakers=["anna"]))
 
 
+def test_of_many_speakers_a_message_names_a_dozen(words_config, listless, tree) -> None:
+    for number in range(20):
+        copy(tree / "yes" / "0a1b_nohash_0.wav", tree / "yes" / f"{number}_nohash_0.wav")
+    with pytest.raises(UserError, match=r"which has \[0, 1, 2, .*, 10, 11, \.\.\.\]\."):
+        load_data(words_config(test_speakers=["anna"]))
+
+
 def test_own_words_by_chance(words_config, listless) -> None:
     data = load_data(words_config(speaker_pattern=None, test_share=0.25, valid_share=0.34))
     assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 6)
@@ -170,6 +184,20 @@ def test_own_words_by_chance(words_config, listless) -> None:
 )
 def test_patterns_that_find_no_speaker_are_refused(pattern, words, tree) -> None:
     with pytest.raises(UserError, match=words):
+        list_words(tree, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(a{99999999999})", "(?:" * 2000 + "(a)" + ")" * 2000])
+def test_patterns_beyond_what_python_compiles_are_refused(pattern, tree) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        list_words(tree, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["/((?:a+)+)-", "/(.*.*.*.*.*.*-)"])
+def test_patterns_that_take_for_ever_are_refused(pattern, tree, monkeypatch) -> None:
+    monkeypatch.setattr(speakers, "PATIENCE", 1)
+    copy(tree / "yes" / "0a1b_nohash_0.wav", tree / "yes" / f"{'a' * 200}.wav")
+    with pytest.raises(UserError, match="takes longer than 1 s for 25 names"):
         list_words(tree, pattern)
 
 
@@ -298,12 +326,154 @@ def test_waveforms_are_prepared_with_the_frames(tree, tmp_path, capsys, monkeypa
     assert "train waveforms" in printed
 
 
-def test_names_that_are_no_text_are_refused(tree) -> None:
-    bad = bytes(tree / "yes") + b"/\xff.wav"
+# ---- recordings that cannot be read, or lie where none belong -----------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", [b"yes/\xff.wav", b"\xff/a.wav", b"yes/a\n.wav", b"y\x1b[31m/a.wav"]
+)
+def test_names_that_are_no_text_are_refused(name, tree) -> None:
+    bad = bytes(tree) + b"/" + name
+    os.makedirs(os.path.dirname(bad), exist_ok=True)
     with open(bad, "wb") as file:
         file.write(b"RIFF")
-    with pytest.raises(UserError, match="whose name is not UTF-8"):
+    with pytest.raises(UserError, match="whose name is not UTF-8") as refused:
         list_words(tree)
+    assert str(refused.value).isascii()
+
+
+def large(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(1 << 32)
+
+
+REFUSED = {
+    "dangling link": ("yes/x.wav", lambda p: p.symlink_to("/none"), "a link that leads nowhere"),
+    "circular link": ("yes/x.wav", lambda p: p.symlink_to(p.name), "a link that leads nowhere"),
+    "word that dangles": ("maybe", lambda p: p.symlink_to("/none"), "a link that leads nowhere"),
+    "word in a circle": ("maybe", lambda p: p.symlink_to(p.name), "a link that leads nowhere"),
+    "tree within itself": ("maybe", lambda p: p.symlink_to("."), "lies too deep"),
+    "pipe": ("yes/x.wav", os.mkfifo, "is a folder, a pipe or a device"),
+    "device": ("yes/x.wav", lambda p: p.symlink_to("/dev/zero"), "is a folder, a pipe or a device"),
+    "folder": ("yes/x.wav", Path.mkdir, "is a folder, a pipe or a device"),
+    "gigabytes": ("yes/x.wav", large, "has 4,294,967,296 bytes, more than 60 s of sound fill"),
+    "other kind": ("yes/x.m4a", Path.touch, r"none of the kinds that are read \(.wav, .flac,"),
+    "speakers' folder": ("yes/anna/deeper/x.wav", Path.touch, r"deeper/x.wav lies too deep: rec"),
+    "no word": ("x.wav", Path.touch, r"x.wav lies beside the words: recordings belong into"),
+    "same name": ("yes/0a1b_nohash_0.flac", Path.touch, "which are one name"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_no_recording_is_left_out_in_silence(name, tree) -> None:
+    place, make, message = REFUSED[name]
+    (tree / place).parent.mkdir(parents=True, exist_ok=True)
+    make(tree / place)
+    with pytest.raises(UserError, match=message):
+        list_words(tree)
+
+
+def test_folders_that_cannot_be_read_are_refused(tree, monkeypatch) -> None:
+    def scandir(path):
+        if Path(path).name == "yes":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"yes cannot be read \(Permission denied\): mend"):
+        list_words(tree)
+
+
+def test_files_that_are_no_recordings_are_passed_over(tree) -> None:
+    before = list_words(tree).files
+    for name in ("._0a1b_nohash_0.wav", ".hidden.flac", "notes.txt", "labels.TextGrid"):
+        (tree / "yes" / name).write_bytes(b"\0\5\x16\7")
+    (tree / "yes" / "notes").mkdir()
+    (tree / "yes" / "notes" / "a.txt").touch()
+    assert list_words(tree).files == before
+
+
+def test_recordings_are_in_order_of_their_whole_names(tree) -> None:
+    for name in ("a.wav", "a-1.wav", "B.WAV", "a 2.wav"):
+        copy(tree / "yes" / "0a1b_nohash_0.wav", tree / "yes" / name)
+    found = [f for f in list_words(tree).files if "nohash" not in f]
+    assert found == ["yes/B.WAV", "yes/a 2.wav", "yes/a-1.wav", "yes/a.wav"]
+
+
+def test_a_recording_that_vanishes_is_named(tree) -> None:
+    words = list_words(tree)
+    (tree / "yes" / "0a1b_nohash_0.wav").unlink()
+    with pytest.raises(UserError, match=r"yes/0a1b_nohash_0.wav cannot be read \(No such file"):
+        words.again()
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp3", "ogg"])
+def test_other_kinds_of_files_are_words_too(kind, words_config, tree) -> None:
+    for path in tree.glob("*/0a1b_nohash_*.wav"):
+        wave, rate = soundfile.read(path)
+        soundfile.write(path.with_suffix(f".{kind}"), wave, rate)
+        path.unlink()
+    data = load_data(words_config())
+    assert (len(data.train), len(data.valid), len(data.test)) == (12, 6, 6)
+    assert set(data.train.speakers) == {"0a1b", "77ff"}
+    number = data.train.speakers.tolist().index("0a1b")
+    assert data.train.frames(number).max() > -20  # dB
+
+
+# ---- names and lists ----------------------------------------------------------------------------
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_names_are_one_in_every_form_of_unicode(words_config, tree, listless) -> None:
+    (tree / "yes").rename(tree / DECOMPOSED)
+    for take in (0, 1):
+        (tree / "no" / f"c3d4_nohash_{take}.wav").rename(
+            tree / "no" / f"{COMPOSED}_nohash_{take}.wav"
+        )
+        path = tree / DECOMPOSED / f"c3d4_nohash_{take}.wav"
+        path.rename(tree / DECOMPOSED / f"{DECOMPOSED}_nohash_{take}.wav")
+    words = list_words(tree, GSC_SPEAKER)
+    assert words.classes == [COMPOSED, "go", "no"]
+    assert set(words.speakers) == {COMPOSED, "0a1b", "77ff", "c3d4", "e5f6"}
+    assert np.bincount(words.labels).tolist() == [8, 8, 8]
+    mine = tree / "mine.txt"
+    mine.write_text(
+        f"{COMPOSED}/{DECOMPOSED}_nohash_0.wav\nno/{DECOMPOSED}_nohash_1.wav\n", "utf-8"
+    )
+    data = load_data(words_config(test_list=str(mine)))
+    assert sorted(data.classes[k] for k in data.test.labels) == [COMPOSED, "no"]
+    copy(tree / "no" / "0a1b_nohash_0.wav", tree / "go" / f"{COMPOSED}.wav")
+    copy(tree / "no" / "0a1b_nohash_0.wav", tree / "go" / f"{DECOMPOSED}.wav")
+    with pytest.raises(UserError, match="which are one name: rename or remove one"):
+        list_words(tree)
+    (tree / COMPOSED).mkdir()
+    with pytest.raises(UserError, match="which are one name: rename or remove one"):
+        list_words(tree)
+
+
+def test_lists_as_other_systems_write_them(words_config, tree) -> None:
+    text = b"\xef\xbb\xbfno/77ff_nohash_0.wav\r\nyes/77ff_nohash_0.wav\r\nno/77ff_nohash_0.wav\r\n"
+    (tree / "testing_list.txt").write_bytes(text)
+    assert len(load_data(words_config()).test) == 2
+
+
+@pytest.mark.parametrize(
+    "line", ["{0}/no/77ff_nohash_0.wav", "../words/no/77ff_nohash_0.wav", "no\\x"]
+)
+def test_lists_of_other_paths_are_refused(line, words_config, tree) -> None:
+    (tree / "testing_list.txt").write_text(line.format(tree), "utf-8")
+    with pytest.raises(UserError, match=r"; a line must be <word>/<name>\.wav"):
+        load_data(words_config())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/none")])
+def test_lists_that_are_no_files_are_refused(make, words_config, tree) -> None:
+    (tree / "testing_list.txt").unlink()
+    make(tree / "testing_list.txt")
+    with pytest.raises(UserError, match=r"testing_list.txt (cannot be read|is a link that leads)"):
+        load_data(words_config())
 
 
 def test_a_list_that_is_no_text_is_refused(words_config, tmp_path) -> None:

@@ -217,6 +217,49 @@ def test_an_empty_batch_is_not_fused() -> None:
     assert "too few" in fused.why_not_fused(ours, spikes(30, 0))
 
 
+PARTS = {
+    "block": lambda network: network.blocks[1],
+    "linear": lambda network: network.blocks[0].linear,
+    "norm": lambda network: network.blocks[1].norm,
+    "neuron": lambda network: network.blocks[0].neuron,
+    "dropout": lambda network: network.blocks[1].dropout,
+    "filter": lambda network: network.blocks[0].filter,
+    "surrogate": lambda network: network.blocks[1].neuron.surrogate_function,
+    "readout": lambda network: network.readout,
+    "its linear": lambda network: network.readout.linear,
+    "its neuron": lambda network: network.readout.neuron,
+}
+
+
+@pytest.mark.parametrize("on_instance", [True, False])
+@pytest.mark.parametrize("part", PARTS)
+def test_an_overridden_method_is_called_in_training(part, on_instance) -> None:
+    network, _ = networks(configure())
+    module, calls = PARTS[part](network), []
+    forward = module.forward
+
+    def loud(*arguments):
+        calls.append(1)
+        return forward(*arguments[not on_instance :])
+
+    if on_instance:
+        module.forward = loud
+    else:
+        module.__class__ = type("Loud", (type(module),), {"forward": loud})
+    for training in (True, False):
+        network.train(training)(spikes(30, 3))
+        assert calls, training
+        calls.clear()
+
+
+def test_a_block_of_another_kind_takes_part() -> None:
+    network, _ = networks(configure())
+    network.blocks.insert(1, torch.nn.Identity())
+    network.train()(spikes(30, 3)).sum().backward()
+    assert network.readout.linear.delay.grad is not None
+    assert len(list(network.delayed_layers())) == 3
+
+
 def test_a_monitor_sees_the_modules() -> None:
     ours, _ = networks(configure())
     x = spikes(30, 4)

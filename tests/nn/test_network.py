@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -281,3 +283,113 @@ def test_switching_the_backend_changes_no_state() -> None:
     with pytest.raises(ValueError, match="not one of"):
         network.set_backend("magic")
     assert isinstance(network, Network)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "plif"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((12, 3, 9), r"x \[12, 3, 9\] must be \[T, B, 10\]"),
+        ((12, 3, 20), r"x \[12, 3, 20\] must be \[T, B, 10\]"),
+        ((12, 10), r"x \[12, 10\] must be \[T, B, 10\]"),
+        ((12, 3, 10, 1), r"must be \[T, B, 10\]"),
+        ((0, 3, 10), "has no time steps"),
+    ],
+)
+def test_inputs_of_another_shape_are_named(shape, words, training, neuron) -> None:
+    network = build_network(small(neuron=neuron), 4).train(training)
+    with pytest.raises(ValueError, match=words):
+        network(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((12, 0, 10), "has no samples to train on"),
+        ((1, 1, 10), r"\[1, 1, 10\] of one sample of one step cannot train, since BatchNorm"),
+    ],
+)
+def test_batches_that_cannot_train_are_named(shape, words) -> None:
+    network = build_network(small(extra_steps=0), 4)
+    with pytest.raises(ValueError, match=words):
+        network.train()(torch.zeros(shape))
+    assert network.eval()(torch.zeros(shape)).shape == (shape[1], 4)
+
+
+def test_one_sample_of_one_step_trains_without_batch_norm() -> None:
+    build_network(small(extra_steps=0, batch_norm=False), 4).train()(spikes(1, 1)).sum().backward()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{}, {"filter_tau_ms": 20.0, "neuron": "plif", "bias": True}, {"readout": "spike_count"}],
+)
+def test_a_network_is_copied_and_saved_after_a_training_pass(model) -> None:
+    network = build_network(small(**model), 4).train()
+    scores = network(spikes())
+    scores.sum().backward()  # what is let go of afterwards is no part of the gradients
+    assert all(p.grad is not None for p in network.parameters())
+    for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(twin.eval()(spikes()), network.eval()(spikes()))
+
+
+def test_threads_share_a_network_in_evaluation() -> None:
+    network = build_network(small(v_threshold=0.2), 4).eval()
+    inputs = [spikes(T=60, B=16, seed=seed) for seed in range(16)]
+
+    @torch.no_grad()
+    def answer(x: torch.Tensor) -> torch.Tensor:
+        return network(x)
+
+    expected = [answer(x) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for got, wanted in zip(pool.map(answer, inputs), expected, strict=True):
+                assert torch.equal(got, wanted)
+
+
+def traced(network, x):
+    return torch.jit.trace(network, x, check_trace=False)
+
+
+def exported(network, x):
+    with torch.no_grad():
+        return torch.export.export(network, (x,)).module()
+
+
+def mapped(network, x):
+    every = torch.vmap(lambda sample: network(sample[:, None])[0], in_dims=1)
+    return lambda x: every(x)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("way", [traced, exported, mapped])
+def test_traces_and_maps_of_a_network_compute_what_it_does(way) -> None:
+    network, x = build_network(small(v_threshold=0.2), 4).double().eval(), spikes().double()
+    with torch.no_grad():
+        expected = network(x)
+        torch.testing.assert_close(way(network, x)(x), expected)
+        assert torch.equal(network(x), expected)  # nothing of the trace was kept
+    copy.deepcopy(network)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("way", [traced, exported, mapped])
+@pytest.mark.parametrize("backend", ["fft", "matmul", "numba", "event"])
+def test_what_cannot_be_traced_says_so(backend, way) -> None:
+    network = build_network(small(), 4).eval()
+    network.set_backend(backend)
+    with pytest.raises(ValueError, match=rf"backend={backend} cannot serve: .* (traces|runs) it"):
+        way(network, spikes())(spikes())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_shapes_are_found_without_numbers(training) -> None:
+    network = build_network(small(), 4).to("meta").train(training)
+    assert network(spikes().to("meta")).shape == (3, 4)
+
+
+def test_backends_of_single_layers_are_held_to_the_table() -> None:
+    with pytest.raises(ValueError, match="backend=magic is not one of"):
+        build_network(small(), 4).set_backends(["dense", "magic", "dense"])

@@ -108,6 +108,28 @@ def test_other_settings_are_left_to_spikingjelly(kind, change, monkeypatch) -> N
     assert_alike(ours, theirs, current())
 
 
+@KINDS
+def test_a_subclass_that_overrides_the_step_is_left_to_spikingjelly(kind, monkeypatch) -> None:
+    monkeypatch.setattr(lif, "fire", None)
+    ours = pair(kind)[0]
+
+    class Silent(type(ours)):
+        def single_step_functional_forward(self, inputs, states, **settings):
+            (spikes,), states = super().single_step_functional_forward(inputs, states, **settings)
+            return (0 * spikes,), states
+
+    ours.__class__ = Silent
+    x = current()
+    assert torch.equal(ours(x), torch.zeros_like(x))
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["neuronal_charge", "neuronal_fire", "neuronal_reset"])
+def test_methods_that_nothing_calls_are_refused(kind, name) -> None:
+    with pytest.raises(TypeError, match=rf"Loud\.{name} would never be called: override single"):
+        type("Loud", (type(pair(kind)[0]),), {name: lambda self, x: None})
+
+
 def test_half_precision_is_left_to_spikingjelly() -> None:
     ours, theirs = pair("lif")
     x = current().bfloat16()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
-from scripts.strip_notebooks import main, stripped
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+strip_notebooks = pytest.importorskip("scripts.strip_notebooks")
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -45,7 +45,7 @@ def test_valid_with_a_switch_cell_on_top(path: Path) -> None:
 @each
 def test_stripped(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    clean = stripped(text) == text
+    clean = strip_notebooks.stripped(text) == text
     assert clean, f"{path.name} holds outputs, or metadata of a machine: strip with make strip."
 
 
@@ -58,7 +58,9 @@ def test_executes(path: Path, home: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = read(path)
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=CELL_S, kernel_name="python3", resources=resources).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=CELL_S, kernel_name="python3", resources=resources
+    ).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     outputs = [output for cell in code for output in cell.outputs]
@@ -77,6 +79,6 @@ def test_strip_takes_away_what_an_execution_leaves(
     cell.metadata["execution"] = {"iopub.status.busy": "2026-01-01T00:00:00Z"}
     cell.outputs = [nbformat.v4.new_output("stream", text="a\n")]
     path.write_text(nbformat.writes(notebook), encoding="utf-8")
-    main([str(path)])
+    strip_notebooks.main([str(path)])
     assert path.read_text(encoding="utf-8") == clean
     assert capsys.readouterr().out == f"stripped {path}\n"

@@ -1,59 +1,133 @@
 """Compile every kernel for a GPU, which needs none: a line each, with what the code is made of.
 
-Run where TRITON_INTERPRET is off, with the compute capability, 90 for an H100.
+Run where TRITON_INTERPRET is off, with the compute capability, 90 for an H100. The package's own
+functions ask for the kernels and Triton compiles them as it does on a GPU; only the launch is left
+out. A line holds the kernel, T, B, C or the kernel count, precision, registers, bytes of stack (for
+what registers do not hold), barriers, fused products, and copies that run ahead.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from snn_delays import ops
 from snn_delays.ops import gpu, lif_triton, norm_lif_triton, taps_triton
 
-KERNELS = {
-    lif_triton: "_fire _fire_gradient _integrate _integrate_gradient",
-    norm_lif_triton: "_sums _fire _fire_gradient _norm_gradient",
-    taps_triton: "_weighted _weighted_gradient",
-}
-CONSTANTS = {
-    "TAU": 1.005,
-    "V_THRESHOLD": 1.0,
-    "HALF_ALPHA": 2.5,
-    "SLOPE": 7.85,
-    "LANES": gpu.LANES,
-    "PART": norm_lif_triton.PART,
-    "C": 2,
-    "COLUMNS": 2,
-}
-SIZES = ("T", "N", "C", "D", "R")
-INPUTS_AND_OUTPUTS = ("y_TN", "s_TN", "g_s_TN", "out_TN")
+CAPABILITY = int(sys.argv[1])
+STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
+NUMBERS = {"tau": 1.005, "v_threshold": 1.0}
+SURROGATE = {"half_alpha": 2.5, "slope": 7.85}
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
-def compile_kernel(kernel: Any, state: str, narrow: str) -> str:
-    """PTX; every size and address can be divided by 16."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource, compile
+class Gpu:
+    """Stands in for Triton's driver, of which compiling wants the kind of GPU alone."""
 
-    types, constants, divisible = {}, {}, {}
-    for p in kernel.params:
-        if p.is_constexpr:
-            types[p.name], constants[p.num,] = "constexpr", CONSTANTS[p.name]
-            continue
-        wide = state if p.name not in INPUTS_AND_OUTPUTS else narrow
-        types[p.name] = "i32" if p.name in SIZES else f"*{wide}"
-        divisible[p.num,] = [["tt.divisibility", 16]]
-    source = ASTSource(kernel, types, constants, divisible)
-    return compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options=gpu.OPTIONS).asm[
-        "ptx"
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", CAPABILITY, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def watch() -> list[Any]:
+    """Let Triton compile and not launch; what it compiles is added to the list."""
+    compiled: list[Any] = []
+
+    def run(self: Any, *arguments: Any, real: Any = JITFunction.run, **options: Any) -> None:
+        compiled.append(real(self, *arguments, **{**options, "warmup": True}))
+
+    driver.set_active(Gpu())
+    JITFunction.run = run
+    return compiled
+
+
+def sequences(T: int, B: int, C: int, dtype: torch.dtype) -> None:
+    """All kernels of norm, neuron and dropout."""
+    y, state = torch.empty(T, B, C, dtype=dtype), STATE[dtype]
+    factors, mask = torch.empty(4, C, dtype=state), torch.empty(B, C, dtype=dtype)
+    norm, v, g = factors[:3], torch.empty(B, C, dtype=state), torch.empty(T, B, C, dtype=state)
+    norm_lif_triton.sums(y, norm[0])
+    norm_lif_triton.fire(y, norm, mask, **NUMBERS, s_TBC=y, v_BC=v)
+    norm_lif_triton.fire_gradient(y, y, norm, mask, **NUMBERS, **SURROGATE, g_TBC=g)
+    norm_lif_triton.norm_gradient(g, y, factors, y)
+    if dtype != state:
+        return
+    x, v, share = y.view(T, -1), v.view(-1), y.new_empty(())
+    lif_triton.fire(x, v, share, **NUMBERS, s_TN=x)
+    lif_triton.fire_gradient(x, v, v, share, **NUMBERS, **SURROGATE, g_s_TN=x, g_x_TN=x)
+    lif_triton.integrate(x, v, share, 1.005, x)
+    lif_triton.integrate_gradient(x, v, share, 1.005, x, x, v, v)
+
+
+def synapses(count: int, dtype: torch.dtype) -> None:
+    """All kernels of the taps."""
+    weight, taps = torch.empty(16, 16, count, dtype=dtype), torch.empty(25, 16, 16, dtype=dtype)
+    taps_triton.weighted_gaussians(weight, weight, 2.0, 25, taps)
+    taps_triton.weighted_gaussians_gradient(weight, weight, 2.0, 25, taps, weight, weight)
+
+
+def made(code: Any) -> list[int]:
+    """Registers, bytes of stack, barriers, fused products, copies that run ahead."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code.asm["cubin"])
+        file.flush()
+        said = subprocess.check_output([CUOBJDUMP, "-res-usage", file.name], text=True)
+    used = re.search(r"REG:(\d+) STACK:(\d+)", said)
+    assert used, said
+    counts = [
+        len(re.findall(pattern, code.asm["ptx"]))
+        for pattern in (r"bar\.sync", r"\bfma\.", r"cp\.async\.")
     ]
+    return [*map(int, used.groups()), *counts]
 
 
-for module, names in KERNELS.items():
-    for name in names.split():
-        for state, narrow in (("fp32", "fp32"), ("fp64", "fp64"), ("fp32", "bf16")):
-            if narrow == "bf16" and module is not norm_lif_triton:
-                continue
-            ptx = compile_kernel(getattr(module, name), state, narrow)
-            fused, ahead = (len(re.findall(what, ptx)) for what in (r"\bfma\.", r"cp\.async\."))
-            print(f"{module.__name__.split('.')[-1]}.{name}", narrow, fused, ahead)
+def jitted() -> Iterator[Any]:
+    """Every jitted function of the package."""
+    for found in pkgutil.walk_packages(ops.__path__, f"{ops.__name__}."):
+        members = vars(importlib.import_module(found.name)).values()
+        yield from (m for m in members if isinstance(m, JITFunction))
+
+
+def main() -> None:
+    compiled = watch()
+    gpu.launch(gpu._fill, 1, torch.empty(1))
+    seen = 0
+
+    def show(*of: Any) -> None:
+        nonlocal seen
+        for code in compiled[seen:]:
+            print(code.metadata.name, *of, *made(code), flush=True)
+        seen = len(compiled)
+
+    show("1", torch.float32)
+    # Triton compiles apart for sizes that are 1, and for those that 16 divides
+    odd = [(sizes, torch.float32) for sizes in ((1, 3, 7), (63, 1, 1))]
+    for sizes, dtype in [*(((112, 256, 256), dtype) for dtype in STATE), *odd]:
+        sequences(*sizes, dtype)
+        show(",".join(map(str, sizes)), dtype)
+    for count, dtype in [*((n, torch.float32) for n in (1, 2, 8, 64)), (8, torch.float64)]:
+        synapses(count, dtype)
+        show(count, dtype)
+    left = {f"{f.fn.__module__}.{f.fn.__name__}" for f in jitted() if f.hash is None}
+    assert not left, f"no kernel was asked for that needs {left}"
+
+
+main()

@@ -228,15 +228,16 @@ def test_awkward_sizes(backend, sigma, T, B, inputs, outputs, taps, count, extra
     assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+@pytest.mark.gpu(kernels=False)
 @pytest.mark.parametrize("backend", ["reference", "dense", "fft", "matmul", "auto"])
 @pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
 @pytest.mark.parametrize("T", [1, 63, 127])
-def test_on_a_gpu(backend, sigma, T) -> None:
+def test_on_a_gpu(backend, sigma, T, launches) -> None:
     x, weight, delay = case(T, 3, 140, 57, 25, 2)
     with tensor_cores("float32"):
         assert_backend_is_right(backend, x, weight, delay, sigma, 25, 12, "cuda")
+    if backend in ("fft", "matmul") and sigma is not None:
+        assert {"_weighted", "_weighted_gradient"} <= {*launches}
 
 
 @pytest.mark.parametrize("backend", FAST)

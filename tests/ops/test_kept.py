@@ -12,7 +12,7 @@ from snn_delays.config import Config
 from snn_delays.nn import Network, build_network
 from snn_delays.ops import kept as module
 from snn_delays.ops.delay import BACKENDS
-from snn_delays.ops.kept import forget, kept
+from snn_delays.ops.kept import constants, forget, kept
 from snn_delays.train.optim import build_optimizers
 
 
@@ -31,22 +31,55 @@ def synapses() -> tuple[torch.Tensor, torch.Tensor]:
     return weight, delay
 
 
-@pytest.mark.parametrize("changed", ["weight", "delay", "weight.data", "delay object", "kind"])
-def test_changes_are_noticed(synapses, changed) -> None:
+def step(parameter, fused) -> None:
+    parameter.requires_grad_().grad = torch.ones_like(parameter)
+    torch.optim.Adam([parameter], fused=fused).step()
+
+
+CHANGES = {
+    "weight": lambda w, d: w.mul_(2),
+    "delay": lambda w, d: d.add_(1),
+    "weight.data": lambda w, d: setattr(w, "data", w * 2),
+    "in place of .data": lambda w, d: d.data.add_(1),
+    "one number": lambda w, d: w.data[1:2].mul_(2),
+    "NumPy": lambda w, d: d.numpy().fill(1),
+    "NaN": lambda w, d: d.data.fill_(torch.nan),
+    "the sign of zero": lambda w, d: d.data.neg_(),
+    "an optimiser": lambda w, d: step(d, fused=False),
+    "a fused optimiser": lambda w, d: step(d, fused=True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changes_are_noticed(synapses, change) -> None:
     weight, delay = synapses
-    kind = "a"
-    if changed == "weight":
-        weight.mul_(2)
-    elif changed == "delay":
-        delay.add_(1)
-    elif changed == "weight.data":
-        weight.data = weight * 2
-    elif changed == "delay object":
-        delay = delay.clone()
-    else:
-        kind = "b"
-    assert made_anew(weight, delay, kind)
-    assert not made_anew(weight, delay, kind)
+    change(weight, delay)
+    assert made_anew(weight, delay)
+    assert not made_anew(weight, delay)
+
+
+def test_another_kind_and_another_delay_are_made_anew(synapses) -> None:
+    weight, delay = synapses
+    assert made_anew(weight, delay, "b")
+    assert made_anew(weight, delay + 1, "b")
+    assert not made_anew(weight, delay + 1, "b")
+
+
+def test_constants_stay_the_same_tensors_until_their_numbers_change() -> None:
+    weight, delay = torch.ones(3), torch.arange(3.0)
+
+    def find() -> tuple[torch.Tensor, torch.Tensor]:
+        return constants(weight, delay, lambda w, d: (w, d.clamp(0, 1)))
+
+    first = find()
+    assert all(now is before for now, before in zip(find(), first, strict=True))
+    assert made_anew(*first)
+    assert not made_anew(*first)
+    assert made_anew(first[0], delay)  # which is another tensor, so its numbers count
+    delay.data[0] = 1
+    assert find()[1].tolist() == [1, 1, 1]
+    assert first[1].tolist() == [0, 1, 1]
+    assert made_anew(*find())
 
 
 def test_forgetting(synapses) -> None:
@@ -65,10 +98,12 @@ def test_nothing_keeps_a_weight_alive() -> None:
     assert len(module._store) == before
 
 
-def test_tensors_without_versions_are_not_kept() -> None:
+def test_changes_of_tensors_without_versions_are_noticed() -> None:
     with torch.inference_mode():
         weight, delay = torch.ones(3), torch.zeros(3)
-    assert made_anew(weight, delay)
+        assert made_anew(weight, delay)
+        assert not made_anew(weight, delay)
+        delay.add_(1)
     assert made_anew(weight, delay)
 
 
@@ -90,7 +125,7 @@ def test_evaluation_between_steps_sees_every_step(backend) -> None:
     for _ in range(3):
         network.train()(x).square().sum().backward()
         before = deployed(network, x)
-        optimizers.step()  # fused Adam, which does not count as an in-place operation
+        optimizers.step()  # fused Adam, which no version counter sees
         after = deployed(network, x)
         assert not torch.equal(before, after)
         torch.testing.assert_close(after, deployed(copy.deepcopy(network), x))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 import sys
 import threading
 
 import pytest
 import torch
 
-from snn_delays.ops.memory import SMALL, WASTE, WINDOW, Pool
+from snn_delays.ops.memory import SMALL, WASTE, WINDOW, Pool, keep_freed_memory
 
 LIKE = torch.empty(0, dtype=torch.uint8)
 
@@ -88,3 +90,14 @@ def test_several_threads_at_once(request) -> None:
         thread.join()
     assert not failures
     assert pool._lent == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's allocator")
+def test_memory_that_torch_frees_keeps_its_pages() -> None:
+    keep_freed_memory()
+    pages = []
+    for _ in range(8):
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        torch.zeros(12 * SMALL)  # 48 MB, above what glibc would ever keep by itself
+        pages.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+    assert min(pages) < 48 * SMALL / resource.getpagesize() / 10

@@ -12,11 +12,13 @@ import pytest
 import torch
 from spikingjelly.activation_based import neuron
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.ops import gpu, lif, norm_lif_triton, sums, taps
 from snn_delays.ops.delay import delay_kernel_OID
 from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
+from snn_delays.ops.pooled_norm import PooledNorm
 from tests.ops.test_lif import current, gradients, spikingjelly
 
 ROOT = Path(__file__).parents[2]
@@ -29,27 +31,28 @@ DEVICES = [
             reason="Triton is not installed, or does not interpret where there is a GPU",
         ),
     ),
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
-        ],
-    ),
+    pytest.param("cuda", marks=pytest.mark.gpu(kernels=False)),  # the fixture "device" wants them
 ]
 SINGLE_AND_DOUBLE = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 SETTINGS = NormLifSettings(eps=1e-5, tau=1.005, v_threshold=1.0, alpha=5.0)
 
 
 @pytest.fixture(params=DEVICES)
-def device(request, monkeypatch):
-    """Where kernels run; they are taken on the CPU, too. Unwritten memory is NaN."""
+def place(request, monkeypatch):
+    """Where kernels may run; they are taken on the CPU, too. Unwritten memory is NaN."""
     monkeypatch.setattr(gpu, "serves", lambda x: gpu.why_not(x) is None)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     assert torch.empty(3).isnan().all()
     yield request.param
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture
+def device(place, launches):
+    """Where kernels run; a test in which none did has failed."""
+    yield place
+    assert launches, "no Triton kernel ran"
 
 
 def assert_as_near(ours, theirs, true) -> None:
@@ -259,6 +262,18 @@ def test_a_constant_channel_and_one_far_from_zero(device) -> None:
         assert (a.cpu() - b).norm() <= 1e-6 * b.norm()
 
 
+def pooled(y, gamma, beta, mask):
+    return PooledNorm.apply(y, gamma, beta, SETTINGS.eps)
+
+
+@pytest.mark.parametrize("compute", [by_kernels, pooled])
+def test_no_gradients_are_made_for_outputs_that_have_none(place, compute) -> None:
+    out, *_ = compute(*(a.to(place).requires_grad_() for a in layer(5, 3, 7)))
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        out.backward(torch.ones_like(out))
+    assert "aten::zeros" not in {event.name for event in seen.events()}
+
+
 def test_memory_order_does_not_matter(device) -> None:
     parts = [a.to(device) for a in layer(20, 3, 7)]
     turned = [parts[0].permute(1, 2, 0).contiguous().permute(2, 0, 1), *parts[1:3]]
@@ -302,12 +317,13 @@ def in_two_processes(device, compute, parts) -> list[list[torch.Tensor]]:
 
 
 @pytest.mark.parametrize("compute", [by_kernels, by_torch])
-def test_two_processes_norm_as_one(device, compute) -> None:
+def test_two_processes_norm_as_one(place, compute, launches) -> None:
     y, gamma, beta, mask = layer(20, 5, 7)
     pull = a_pull(20, 5, 7)
     parts = slice(0, 2), slice(2, 5)
     halves = [(y[:, part], gamma, beta, mask[part], pull[:, part]) for part in parts]
-    one, two = in_two_processes(device, compute, halves)
+    one, two = in_two_processes(place, compute, halves)
+    assert bool(launches) == (compute is by_kernels)
     ours = [torch.cat((one[0], two[0]), 1), one[1], one[2], torch.cat((one[3], two[3]))]
     ours += [torch.cat((one[4], two[4]), 1), one[5] + two[5], one[6] + two[6]]
     whole = results(by_torch, y, gamma, beta, mask, pull)
@@ -341,18 +357,22 @@ def defined(weight, delay, sigma, taps, reach):
     return delay_kernel_OID(weight, delay, sigma, taps).permute(2, 0, 1)[:reach]
 
 
-TAPS = [((1, 1, 1), 1, 1), ((7, 20, 1), 25, 25), ((13, 30, 2), 9, 9), ((2, 3, 3), 31, 5)]
+TAPS = [
+    *[((1, 1, 1), 1, 1), ((7, 20, 1), 25, 25), ((13, 30, 2), 9, 9), ((2, 3, 3), 31, 5)],
+    *[((5, 9, 17), 5, 5), ((1, 2, 300), 3, 3)],  # more than a program of all lanes can hold
+]
 
 
 @pytest.mark.parametrize(("shape", "count", "reach"), TAPS)
 @pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
-def test_taps(device, shape, count, reach, sigma) -> None:
+def test_taps(place, shape, count, reach, sigma, launches) -> None:
     parts = synapses(shape, count)
     expected = taps_and_gradients(defined, *parts, sigma, count, reach)
-    on = [a.to(device) for a in parts]
+    on = [a.to(place) for a in parts]
     ours = taps_and_gradients(taps.delay_taps, *on, sigma, count, reach)
     for a, b in zip(ours, expected, strict=True):
         assert a is b is None or torch.allclose(a.cpu(), b, rtol=1e-10, atol=1e-12)
+    assert bool(launches) == (sigma is not None)
 
 
 @pytest.mark.parametrize(("shape", "count", "reach"), TAPS)
@@ -395,13 +415,28 @@ def test_tensors_of_the_cpu_are_left_to_its_own_kernels() -> None:
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
-def test_what_cannot_be_served_says_why(device, name, monkeypatch) -> None:
-    x = torch.ones(1, dtype=getattr(torch, name), device=device)
+def test_what_cannot_be_served_says_why(place, name, monkeypatch) -> None:
+    x = torch.ones(1, dtype=getattr(torch, name), device=place)
     assert gpu.why_not(x) is None
     assert gpu.why_not(x.half()) == "it needs float32, float64 or bfloat16"
     assert "GPUs" in gpu.why_not(x.to("meta"))
     monkeypatch.setattr(gpu, "triton", None)
     assert gpu.why_not(x) == gpu.MISSING
+
+
+def test_why_triton_cannot_compile_is_said(monkeypatch) -> None:
+    class CompilationError(Exception):
+        """As Triton's."""
+
+        error_message = "NameError: no such global\nin a kernel"
+
+    def launch(*arguments, **options):
+        raise RuntimeError("no kernel") from CompilationError("at 1:13:\ndef _fill(x: Any")
+
+    monkeypatch.setattr(gpu, "launch", launch)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    said = gpu._why_not_there.__wrapped__(torch.device("cpu"))
+    assert said == "Triton cannot compile here (CompilationError: NameError: no such global)"
 
 
 def run(code: str, *arguments: str, **environment: str) -> str:
@@ -438,11 +473,16 @@ assert taps.delay_taps(torch.ones(2, 3, 1), torch.ones(2, 3, 1), 0.5, 9, 9).shap
 @pytest.mark.skipif(gpu.triton is None, reason="Triton is not installed")
 def test_kernels_compile_for_an_h100(tmp_path) -> None:
     """The code made for it, without one: what steps read comes ahead, and no product is fused."""
-    code = (ROOT / "tests" / "ops" / "compile_kernels.py").read_text()
-    lines = run(code, "90", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
-    assert len(lines) == 24
-    for line in lines:
-        name, _, fused, ahead = line.split()
-        scans = "taps" not in name
-        assert fused == "0" or not scans, line  # an exponential in double precision is made of them
-        assert (ahead != "0") == scans, line
+    code = (ROOT / "tests" / "ops" / "compile_kernels.py").read_text("utf-8")
+    printed = run(code, "90", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+    found = [(name, of, *map(int, n)) for name, of, _, *n in map(str.split, printed.splitlines())]
+    assert {name for name, *_ in found} == {
+        *("_fill", "_fire", "_fire_gradient", "_integrate", "_integrate_gradient"),
+        *("_sums", "_norm_gradient", "_weighted", "_weighted_gradient"),
+    }
+    for name, of, _, stack, barriers, fused, ahead in found:
+        scans = "weighted" not in name  # there an exponential in double precision is made of them
+        assert (stack, fused * scans) == (0, 0), (name, of)
+        if of == "112,256,256" or not scans:
+            assert (ahead > 0) == scans, (name, of)
+        assert barriers < 30, (name, of)  # 58 where a second loop's addresses are the first one's

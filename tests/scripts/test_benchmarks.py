@@ -19,6 +19,7 @@ from scripts.benchmarks import (
     train_step,
     workers,
 )
+from scripts.benchmarks.networks import SHD
 from snn_delays.nn import delayed_linear as layers
 from snn_delays.nn import fused
 from snn_delays.ops import compiled
@@ -48,8 +49,8 @@ def test_table_and_json(name, tmp_path, capsys) -> None:
     script, arguments = COMMANDS[name]
     assert script.main([*arguments, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    result = json.loads((tmp_path / f"{name}.json").read_text())
-    assert (tmp_path / f"{name}.md").read_text() == printed
+    result = json.loads((tmp_path / f"{name}.json").read_text("utf-8"))
+    assert (tmp_path / f"{name}.md").read_text("utf-8") == printed
     assert len(tables(printed)) == 2 + len(result["rows"])
     assert result["made"]["command"].startswith(f"python -m scripts.benchmarks.{name} --hidden 16")
     assert {"commit", "versions", "machine", "environment"} <= result["made"].keys()
@@ -73,7 +74,7 @@ def test_the_gpu_benchmark(part, what, tmp_path, monkeypatch, capsys) -> None:
     arguments += ["--seeds", "2", "--seed-epochs", "1"]
     assert gpu.main(arguments) == 0
     assert len(tables(capsys.readouterr().out)) == 2 + 1
-    (row,) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    (row,) = json.loads((tmp_path / "gpu.json").read_text("utf-8"))["rows"]
     assert row["what"].startswith(what)
     assert row["ours_ms"]["median"] > 0
     if part == "steps":
@@ -91,6 +92,66 @@ def test_steps_are_timed_in_the_precision_that_is_named(precision, rounds) -> No
         precision,
     )()
     assert set(flags) == {(rounds, rounds)}
+
+
+def test_the_reference_has_the_precision_of_ours(monkeypatch) -> None:
+    """So a ratio says nothing of number formats."""
+    timed, seen = [], []
+
+    def started(makes):
+        timed.extend(makes.values())
+        raise InterruptedError
+
+    monkeypatch.setattr(gpu, "started", started)
+    monkeypatch.setattr(gpu, "check_training", lambda *arguments: {})
+    problem = SHD.resized(hidden=4, steps=6, taps=3, batch=2)
+    with pytest.raises(InterruptedError):
+        gpu._step_row("", problem, "mixed", 1)
+    real = torch.nn.functional.conv1d
+
+    def conv1d(x, *arguments):
+        seen.append((torch.is_autocast_enabled("cpu"), torch.backends.cuda.matmul.allow_tf32))
+        return real(x, *arguments)
+
+    monkeypatch.setattr(torch.nn.functional, "conv1d", conv1d)
+    monkeypatch.setattr(gpu, "STEPS", 1)
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    for make, *arguments in timed[1:]:
+        make(*arguments)()
+    assert seen == 2 * 3 * [(True, True)]
+
+
+def test_what_ours_is_held_to_is_float32_and_not_tf32(monkeypatch) -> None:
+    """By itself torch lets cuDNN round, and twice the reference's error is allowed."""
+    seen = []
+    real = agreement.scores
+
+    def watched(network, x, precision):
+        seen.append((precision, torch.backends.cudnn.allow_tf32))
+        return real(network, x, precision)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(agreement, "scores", watched)
+    agreement.check_training("", SHD.resized(hidden=4, steps=6, taps=3, batch=2))
+    assert set(seen) == {("float32", False)}
+
+
+def test_a_part_of_the_gpu_benchmark_ends_in_time(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+    fit = []
+    for seconds, fits in gpu._in_time([20, 30, 1, 9], 60.0):
+        fit.append(fits)
+        now[0] += seconds if fits else 0
+    assert fit == [True, True, False, False]  # after 50 s, of a minute, none of 30 s would
+
+
+def test_what_does_not_fit_is_named(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(gpu, "_device", lambda: "cpu")
+    monkeypatch.setattr(gpu, "_in_time", lambda pieces, end: [(p, False) for p in pieces])
+    assert gpu.main([*GPU_SIZES, "--precision", "mixed", "--part", "steps"]) == 0
+    row = tables(capsys.readouterr().out)[-1]
+    assert "shd, training step, mixed: left out, since 9 minutes are too few" in row
 
 
 def test_a_wrong_kernel_gets_no_speed(monkeypatch, capsys) -> None:

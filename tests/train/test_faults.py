@@ -155,7 +155,7 @@ def test_files_beside_the_checkpoints_may_be_lost(small_config, monkeypatch) -> 
         train_for(1, config, monkeypatch)
     train(config)
     assert [m["epoch"] for m in metrics(out)] == [1, 2, 3, 4, 5]
-    assert "model:" in (out / "config.yaml").read_text()
+    assert "model:" in (out / "config.yaml").read_text("utf-8")
     for content in (b"{}", b"[]", b"3", b"\xff", b""):
         (out / "result.json").write_bytes(content)
         with pytest.raises(UserError, match=r"result\.json is damaged: remove it"):
@@ -164,11 +164,11 @@ def test_files_beside_the_checkpoints_may_be_lost(small_config, monkeypatch) -> 
 
 def test_a_configuration_that_is_not_the_checkpoints_is_refused(finished) -> None:
     path = Path(finished.out, "config.yaml")
-    text = path.read_text()
-    path.write_text(text[: text.index("  tau_ms")])
+    text = path.read_text("utf-8")
+    path.write_text(text[: text.index("  tau_ms")], encoding="utf-8")
     with pytest.raises(UserError, match=r"says .*, the checkpoint beside it .*: the file was"):
         load_run(finished.out)
-    path.write_text("name: run\n")
+    path.write_text("name: run\n", encoding="utf-8")
     with pytest.raises(UserError, match="not a configuration of this version"):
         load_run(finished.out)
 
@@ -208,7 +208,7 @@ def test_a_run_that_was_faster_is_not_overwritten(small_config, monkeypatch) -> 
     monkeypatch.setattr(run, "load_data", load)
     with pytest.raises(UserError, match="is not an empty folder"):
         train(config)
-    assert json.loads(Path(config.out, "result.json").read_text())["seed"] == 5
+    assert json.loads(Path(config.out, "result.json").read_text("utf-8"))["seed"] == 5
 
 
 def test_checkpoints_of_earlier_formats_are_read(finished) -> None:
@@ -293,15 +293,15 @@ def test_a_full_disk_keeps_the_last_checkpoint(room, small_config, tmp_path, mon
 
 def test_a_file_is_whole_or_as_it_was(tmp_path) -> None:
     path = tmp_path / "a"
-    path.write_text("before")
+    path.write_text("before", encoding="utf-8")
     with contextlib.suppress(ZeroDivisionError), replacing(path) as file:
         file.write(b"half")
         raise ZeroDivisionError
-    assert path.read_text() == "before"
+    assert path.read_text("utf-8") == "before"
     with replacing(path, tmp_path / "kept") as file:
         file.write(b"after")
-        assert path.read_text() == "before"
-    assert (path.read_text(), (tmp_path / "kept").read_text()) == ("after", "before")
+        assert path.read_text("utf-8") == "before"
+    assert (path.read_text("utf-8"), (tmp_path / "kept").read_text("utf-8")) == ("after", "before")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "kept"]
 
 
@@ -371,7 +371,7 @@ def test_a_nan_stops_the_run_and_names_the_samples(backend, small_config, monkey
     config.backend = backend
     with pytest.raises(UserError, match=r" became .* in epoch 1, batch 3, whose samples"):
         train(config)
-    noted = json.loads(Path(config.out, "nonfinite.json").read_text())
+    noted = json.loads(Path(config.out, "nonfinite.json").read_text("utf-8"))
     assert (noted["epoch"], noted["batch"]) == (1, 3)
     assert [s["sample"] for s in noted["samples"]] == seen[-1].numbers.tolist()
     assert {s["file"] for s in noted["samples"]} == {config.data.train_file}
@@ -461,13 +461,14 @@ def test_a_tracker_that_hangs_stops_nothing(small_config, monkeypatch, caplog) -
     assert "has not answered for 0.2 s" in caplog.text
 
 
-def test_tensorboard_gets_the_numbers(small_config) -> None:
+def test_tensorboard_gets_the_numbers(small_config, capsys) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = small_config()
     config.tracking.name = "tensorboard"
     train(config)
+    assert f"tensorboard --logdir {config.out}/tensorboard\n" in capsys.readouterr().out
     events = EventAccumulator(str(Path(config.out, "tensorboard"))).Reload()
     values = [event.value for event in events.Scalars("train/train_loss")]
     assert values == pytest.approx([m["train_loss"] for m in metrics(config.out)])

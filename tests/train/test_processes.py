@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,8 +21,10 @@ import torch
 from snn_delays import cli
 from snn_delays.config import Config
 from snn_delays.data.loaders import Loader, Samples
+from snn_delays.errors import UserError
 from snn_delays.ops import compiled
 from snn_delays.place import Place, place
+from snn_delays.train import processes as together
 from snn_delays.train.checkpoint import Position, read_checkpoint, read_last
 from snn_delays.train.run import _note_part, train
 from tests.conftest import open_spikes
@@ -80,7 +84,7 @@ def assert_near(left, right) -> None:
         for key, value in mine.items():
             if key != "delays":
                 assert value == (pytest.approx(other[key], abs=NEAR)), key
-    a, b = (json.loads(Path(out, "result.json").read_text()) for out in (left, right))
+    a, b = (json.loads(Path(out, "result.json").read_text("utf-8")) for out in (left, right))
     for key in ("accuracy", "epoch", "per_class"):
         assert a[key] == b[key], key
     assert a["loss"] == pytest.approx(b["loss"], abs=NEAR)
@@ -248,7 +252,7 @@ def test_a_nan_in_one_process_stops_all(team, double) -> None:
     first, other = team.train(config, 2, rank=1, nan_at=2)
     assert re.search(r"became .* in epoch 1, batch 3, whose samples .*nonfinite", first["words"])
     assert other["error"] == "Elsewhere"
-    noted = json.loads(Path(config.out, "nonfinite.json").read_text())
+    noted = json.loads(Path(config.out, "nonfinite.json").read_text("utf-8"))
     assert len(noted["samples"]) == 11
 
 
@@ -295,7 +299,7 @@ def test_torchrun_trains(command, tmp_path) -> None:
     assert process.returncode == 0, f"{printed}\n{error}"
     assert len(re.findall(r"^train +\d/2 ", printed, re.MULTILINE)) == 2
     assert printed.count("test accuracy of epoch") == 1
-    assert json.loads((out / "result.json").read_text())["parts"][0]["processes"] == 2
+    assert json.loads((out / "result.json").read_text("utf-8"))["parts"][0]["processes"] == 2
     assert len(metrics(out)) == 2
 
 
@@ -354,3 +358,69 @@ def test_places(monkeypatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert place() == Place(3, 4, 1)
     assert str(place()) == "process 4 of 4"
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"RANK": "", "WORLD_SIZE": "2"}, "RANK='' must be a whole number"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE='two' must be a whole number"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK='-1' must be a whole number"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 must be less than WORLD_SIZE=2"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": ""}, "LOCAL_RANK='' must be"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "RANK and WORLD_SIZE are set, but MASTER_ADDR is not"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here"}, "but MASTER_PORT is not"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "65536"},
+            "MASTER_PORT=65536 is no port",
+        ),
+    ],
+)
+def test_a_launchers_variables_that_are_wrong(variables, words, monkeypatch, capsys) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["snn-delays", "train", "device=cpu"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_the_wait_for_others_is_said_and_ends(monkeypatch, capsys) -> None:
+    here = places(2)[0]
+    for name, value in here.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(together, "MEETING", datetime.timedelta(seconds=2))
+    where = f"127.0.0.1:{here['MASTER_PORT']}"
+    with (
+        pytest.raises(UserError, match=f"Process 1 of 2 has not met the others at {where}"),
+        together.group(torch.device("cpu"), ""),
+    ):
+        pass
+    assert f"Process 1 of 2 waits at {where} for the others" in capsys.readouterr().err
+
+
+def test_a_wait_for_others_heeds_signals() -> None:
+    process = start(["snn_delays.cli.train", "device=cpu"], **places(2)[0])
+    assert "waits at" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=5)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_a_taken_port_is_said(monkeypatch) -> None:
+    here = places(2)[0]
+    for name, value in here.items():
+        monkeypatch.setenv(name, value)
+    with socket.socket() as taken:
+        taken.bind(("", int(here["MASTER_PORT"])))
+        taken.listen()
+        with (
+            pytest.raises(UserError, match="and a free MASTER_PORT"),
+            together.group(torch.device("cpu"), ""),
+        ):
+            pass

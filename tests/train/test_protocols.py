@@ -51,7 +51,7 @@ def configs(tmp_path, small_config):
 
 
 def metrics(out) -> list[dict]:
-    return [json.loads(line) for line in Path(out, "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in Path(out, "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def parameters(out) -> dict:

@@ -209,11 +209,8 @@ def test_a_step_that_is_not_finite_changes_nothing(what) -> None:
 
 # ---- on a GPU ----------------------------------------------------------------------------------
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
-
 
 @pytest.mark.gpu
-@needs_gpu
 @pytest.mark.parametrize("backend", ["matmul", "dense", "fft"])
 @pytest.mark.parametrize("precision", ["float32", "tf32", "mixed"])
 def test_cuda_graphs_train_as_single_launches_do(backend, precision, monkeypatch) -> None:
@@ -235,7 +232,6 @@ def test_cuda_graphs_train_as_single_launches_do(backend, precision, monkeypatch
 
 
 @pytest.mark.gpu
-@needs_gpu
 @pytest.mark.parametrize("precision", ["float32", "tf32", "mixed"])
 def test_runs_on_a_gpu_repeat(precision, small_config, tmp_path) -> None:
     config = small_config()

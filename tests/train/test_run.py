@@ -26,14 +26,14 @@ from tests.train.test_resume import train_for
 
 
 def metrics(out) -> list[dict]:
-    return [json.loads(line) for line in Path(out, "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in Path(out, "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def test_a_run_leaves_everything_behind(small_config, capsys) -> None:
     config = small_config(weight_schedule="constant", lr_weight=0.03)
     result = train(config)
     out = Path(config.out)
-    assert json.loads((out / "result.json").read_text()) == {
+    assert json.loads((out / "result.json").read_text("utf-8")) == {
         k: v for k, v in result.items() if k != "out"
     }
     assert {
@@ -50,7 +50,7 @@ def test_a_run_leaves_everything_behind(small_config, capsys) -> None:
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert {"train_loss", "valid_accuracy", "sigma", "lr_weight", "lr_delay"} <= lines[0].keys()
     assert lines[0]["selection"] == "selected on validation data"
-    assert yaml.safe_load((out / "config.yaml").read_text())["model"]["hidden"] == [12]
+    assert yaml.safe_load((out / "config.yaml").read_text("utf-8"))["model"]["hidden"] == [12]
     assert checkpoint_path(out, "last").is_file()
     assert "protocol validation" in capsys.readouterr().out
 
@@ -246,7 +246,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(small_config) -> None:
 
 
 def test_unwritable_folders_are_named(small_config, tmp_path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     config = small_config()
     config.out = str(tmp_path / "file" / "run")
     with pytest.raises(UserError, match="cannot be written: Not a directory"):
@@ -258,7 +258,7 @@ def test_unwritable_folders_are_named(small_config, tmp_path) -> None:
 
 def spoil_config(out: Path, old: str, new: str) -> None:
     path = out / "config.yaml"
-    path.write_text(path.read_text().replace(old, new))
+    path.write_text(path.read_text("utf-8").replace(old, new), encoding="utf-8")
 
 
 def test_the_best_epoch_is_the_first_of_equals() -> None:
@@ -274,7 +274,7 @@ def test_the_stored_configuration_says_what_was_done(small_config) -> None:
     config = small_config(protocol="paper")
     config.device = "auto"
     train(config)
-    stored = yaml.safe_load(Path(config.out, "config.yaml").read_text())
+    stored = yaml.safe_load(Path(config.out, "config.yaml").read_text("utf-8"))
     assert stored["out"] == config.out
     assert stored["device"] in ("cpu", "cuda")
     assert stored["data"]["frame_arithmetic"] == "float16"
@@ -332,14 +332,19 @@ def test_a_checkpoint_cannot_run_code(small_config, tmp_path) -> None:
 # ---- tracking ----------------------------------------------------------------------------------
 
 
-def test_wandb_works_offline_without_a_key(small_config, tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+def test_wandb_works_offline_without_a_key(
+    small_config, tmp_path, monkeypatch, capsys, caplog
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     config = small_config()
     config.tracking.name = "wandb"
     train(config)
     written = list(Path(config.out, "wandb").glob("offline-run-*/*.wandb"))
     assert len(written) == 1
+    assert "wandb has no key (wandb login, or WANDB_API_KEY); it tracks offline" in caplog.text
+    assert f"wandb sync {written[0].parent}\n" in capsys.readouterr().out
     deadline = time.monotonic() + 30  # wandb's own process closes the file after it has answered
     while b"train_loss" not in written[0].read_bytes() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -402,7 +407,7 @@ def test_the_test_set_is_read_once_after_training(protocol, small_config, monkey
 def test_the_split_stands_beside_the_run(small_config) -> None:
     config = small_config()
     train(config)
-    noted = json.loads(Path(config.out, "split.json").read_text())
+    noted = json.loads(Path(config.out, "split.json").read_text("utf-8"))
     assert noted["rule"] == "held-out speakers 2"
     assert noted["valid"]["speakers"] == ["2"]
     numbers = noted["train"]["samples"] + noted["valid"]["samples"]

@@ -76,7 +76,9 @@ def assert_near_runs(left: Config, right: Config) -> None:
         for key, value in a.items():
             near = pytest.approx(b[key], rel=1e-9) if isinstance(value, float) else b[key]
             assert value == near, key
-    results = [json.loads(Path(str(c.out), "result.json").read_text()) for c in (left, right)]
+    results = [
+        json.loads(Path(str(c.out), "result.json").read_text("utf-8")) for c in (left, right)
+    ]
     for key in ("accuracy", "epoch", "seed", "config_hash", "parameters"):
         assert results[0][key] == results[1][key]
 
@@ -150,7 +152,6 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 def test_seeds_at_once_on_a_gpu(seed) -> None:
     lone, joint = seeds(seed, "alone"), seeds(seed, "at_once")
     for config in (*lone, *joint):

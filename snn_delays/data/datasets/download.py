@@ -37,6 +37,7 @@ def fetch(url: str, path: Path, md5: str) -> None:
         UserError: it cannot be had, or is not what it should be.
     """
     partial, lock = path.with_name(f"{path.name}.part"), path.with_name(f".{path.name}.lock")
+    made = [folder for folder in path.parents if not folder.exists()]  # the innermost first
     try:
         with locked(lock, wait=True):
             if path.is_file():  # another process was faster
@@ -50,7 +51,10 @@ def fetch(url: str, path: Path, md5: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             lock.unlink()
-            path.parent.rmdir()  # if it is empty, it was made for this
+            if not _size(partial):
+                partial.unlink(missing_ok=True)
+            for folder in made:  # they stay where something lies in them
+                folder.rmdir()
 
 
 def _accept(url: str, partial: Path, path: Path, md5: str) -> None:

@@ -60,6 +60,12 @@ def spike_file(name: str, split: str, places: Places, named: Path | None = None)
     filename = f"{name}_{split}.h5"
     home = places.root / name.upper()
     if named is not None:
+        if not named.is_file():
+            raise UserError(
+                f"There is no file {named}: data.{split}_file must name {filename} or"
+                f" {filename}.zip; without data.{split}_file the file is looked for in {home}/ and"
+                " downloaded."
+            )
         return _named(named, filename, places, _archive_md5(name, split))
     folders = (home, places.root / name, places.root)
     for folder in folders:
@@ -73,8 +79,6 @@ def spike_file(name: str, split: str, places: Places, named: Path | None = None)
 
 
 def _named(path: Path, filename: str, places: Places, md5: str) -> Path:
-    if not path.is_file():
-        raise UserError(f"There is no file {path}.")
     if path.suffix != ".zip":
         return _checked(path, filename, places)
     _unpack(path, filename, md5)
@@ -153,7 +157,11 @@ def speech_commands_folder(root: Path, named: Path | None = None) -> Path:
         if named.is_dir():
             return named
         if not named.is_file():
-            raise UserError(f"There is no folder or archive {named}.")
+            raise UserError(
+                f"There is no folder or archive {named}: data.folder must name {archive} or the"
+                f" folder of what it holds; without data.folder it is looked for in {home}/ and"
+                " downloaded."
+            )
         return _unpack_tree(named)
     for folder in (root / name for name in GSC_FOLDERS):
         if (folder / TEST_LIST).is_file() and (folder / VALID_LIST).is_file():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Callable, Sequence
+import stat
+import unicodedata
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,21 @@ import numpy as np
 import tonic
 from numpy.typing import NDArray
 
+from snn_delays.config import LONGEST_S
+from snn_delays.data.audio import LARGEST, SUFFIXES, read_waveform
+from snn_delays.data.datasets.speakers import find_speakers
 from snn_delays.data.digests import FileList, stamp
-from snn_delays.data.speech import read_wav
 from snn_delays.errors import UserError
 
 TEST_LIST, VALID_LIST = "testing_list.txt", "validation_list.txt"  # of Speech Commands
 GSC_SPEAKER = r"/([^/]+)_nohash_"
+AUDIO = {
+    *SUFFIXES, ".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".m4a",
+    ".mka", ".mp2", ".mp4", ".ra", ".rf64", ".snd", ".sph", ".w64", ".wave", ".weba", ".webm",
+    ".wma", ".wv",
+}  # fmt: skip
+
+_NO_TEXT = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, stray bytes
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,8 @@ class WordList:
     Attributes:
         folder: the folder.
         files: [N] ``<word>/<name>.wav``, sorted.
-        classes: all words of the folder, sorted, whether they occur in ``files`` or not.
+        classes: all words of the folder in composed form, sorted, whether they occur in ``files``
+            or not.
         speakers: [N], or None.
         stamps: [N] what changes when a file does.
         newest: newest time of a file of the folder, in seconds.
@@ -42,10 +55,15 @@ class WordList:
     newest: float
 
     @property
+    def names(self) -> list[str]:
+        """[N] ``files`` in Unicode's composed form, alike on every system."""
+        return [_normal(name) for name in self.files]
+
+    @property
     def labels(self) -> NDArray[np.int64]:
         """[N]."""
         number = {word: k for k, word in enumerate(self.classes)}
-        return np.array([number[f.partition("/")[0]] for f in self.files], np.int64)
+        return np.array([number[name.partition("/")[0]] for name in self.names], np.int64)
 
     def where(self, mask: NDArray[np.bool_]) -> WordList:
         """The recordings where ``mask`` is True."""
@@ -59,9 +77,12 @@ class WordList:
 
     def again(self) -> WordList:
         """The same recordings as they are now."""
-        stats = [os.stat(self.folder / name) for name in self.files]
-        newest = max(stat.st_mtime for stat in stats)
-        return replace(self, stamps=[stamp(stat) for stat in stats], newest=newest)
+        try:
+            states = [os.stat(self.folder / name) for name in self.files]
+        except OSError as error:
+            raise _unreadable(error) from error
+        newest = max(state.st_mtime for state in states)
+        return replace(self, stamps=list(map(stamp, states)), newest=newest)
 
     def as_files(self) -> FileList:
         """For their digest."""
@@ -74,29 +95,37 @@ class WordList:
         Raises:
             UserError: the list cannot be read, or names a file that is not there.
         """
-        try:
-            lines = [line.strip() for line in path.read_text().splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise UserError(
-                f"The list {path} cannot be read ({reason}); it must name a recording a line,"
-                " <word>/<name>.wav."
-            ) from error
-        wanted = {line for line in lines if line and not line.startswith("_")}
-        missing = sorted(wanted - set(self.files))
+        wanted = {_normal(line) for line in _lines(path) if line and not line.startswith("_")}
+        missing = sorted(wanted - set(self.names))
         if missing:
             raise UserError(
                 f"{path} names {missing[0]}, which is not in {self.folder}"
-                + (f" (and {len(missing) - 1} more)." if len(missing) > 1 else ".")
+                + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else "")
+                + "; a line must be <word>/<name>.wav."
             )
-        return np.array([name in wanted for name in self.files])
+        return np.array([name in wanted for name in self.names])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UserError(
+            f"The list {path} cannot be read ({reason}); it must be UTF-8 text that names a"
+            " recording a line, <word>/<name>.wav."
+        ) from error
+    return [line.strip() for line in text.splitlines()]
 
 
 def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
-    """The recordings of a folder of ``<word>/*.wav``.
+    """The recordings of a folder of ``<word>/*.wav``, or of another kind that is read (SUFFIXES).
 
     Folders whose name starts with "_" or "." (background noise, silence, unknown words) are passed
-    over, as are empty ones.
+    over, as are empty ones and files that are no audio. No recording is: what lies in another
+    place, cannot be read, or occurs twice is refused.
 
     Args:
         folder: the folder.
@@ -104,63 +133,128 @@ def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
             ``<word>/<name>.wav``; None: speakers are not known.
 
     Raises:
-        UserError: no folder, no recording in it, a name that is no text, or one in which the
-            pattern is not found.
+        UserError: no folder, no recording in it, a recording that is refused, a name that is no
+            text, or one in which the pattern is not found.
     """
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}.")
-    with os.scandir(folder) as entries:
-        words = sorted(e.name for e in entries if e.is_dir() and e.name[0] not in "_.")
-    files, stamps, newest = [], [], 0
-    for word in words:
-        for name, stat in _recordings(folder, word):
-            files.append(f"{word}/{name}")
-            stamps.append(stamp(stat))
-            newest = max(newest, stat.st_mtime_ns)
-    if not files:
+    try:
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}: name one that holds <word>/*.wav.")
+        _check_text(str(folder))
+        found = [pair for word in _words(folder) for pair in _recordings(folder, word)]
+    except OSError as error:
+        raise _unreadable(error) from error
+    if not found:
         raise UserError(f"{folder} holds no recording; they belong into {folder}/<word>/*.wav.")
-    classes = list(dict.fromkeys(name.partition("/")[0] for name in files))
-    speakers = None if speaker_pattern is None else _speakers(files, speaker_pattern)
-    return WordList(folder, files, classes, speakers, stamps, newest / 1e9)
+    files, states = zip(*found, strict=True)
+    words = WordList(
+        folder=folder,
+        files=list(files),
+        classes=list(dict.fromkeys(_normal(name.partition("/")[0]) for name in files)),
+        speakers=None,
+        stamps=list(map(stamp, states)),
+        newest=max(state.st_mtime for state in states),
+    )
+    if speaker_pattern is None:
+        return words
+    return replace(words, speakers=find_speakers(words.names, speaker_pattern))
+
+
+def _unreadable(error: OSError) -> UserError:
+    wrong = "is a link that leads nowhere" if os.path.islink(error.filename) else "cannot be read"
+    return UserError(f"{error.filename} {wrong} ({error.strerror}): mend or remove it.")
+
+
+def _words(folder: Path) -> list[str]:
+    """The names of the folders that are words, in order."""
+    words = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] in "_.":
+                continue
+            if stat.S_ISDIR(entry.stat().st_mode):
+                words.append(entry.name)
+            elif _suffix(entry.name) in AUDIO:
+                raise UserError(f"{entry.path} lies beside the words: {_belong(folder)}.")
+    return _distinct(folder, words, _normal)
 
 
 def _recordings(folder: Path, word: str) -> list[tuple[str, os.stat_result]]:
-    """Names and states of a word's files, in order of name."""
+    """``<word>/<name>`` and state of a word's recordings, in order of name."""
+    found = {}
     with os.scandir(folder / word) as entries:
-        found = [(e.name, e.stat()) for e in entries if e.name[-4:].lower() == ".wav"]
-    found = sorted(pair for pair in found if pair[0][0] != ".")
-    if not "".join(name for name, _ in found).isascii():
-        for name, _ in found:
-            _check_text(folder, f"{word}/{name}")
-    return found
+        for entry in entries:
+            if entry.name[0] == ".":
+                continue
+            suffix = _suffix(entry.name)
+            if suffix in AUDIO:
+                found[entry.name] = _checked(entry, suffix)
+            elif entry.is_dir():
+                _check_depth(folder, Path(entry.path))
+    names = _distinct(folder / word, found, lambda name: _normal(os.path.splitext(name)[0]))
+    return [(f"{word}/{name}", found[name]) for name in names]
 
 
-def _check_text(folder: Path, name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
+def _checked(entry: os.DirEntry[str], suffix: str) -> os.stat_result:
+    """The state of a recording that can be read."""
+    state = entry.stat()
+    if suffix not in SUFFIXES:
+        wrong = f"is none of the kinds that are read ({', '.join(SUFFIXES)}): convert or remove it"
+    elif not stat.S_ISREG(state.st_mode):
+        wrong = "is a folder, a pipe or a device: remove it"
+    elif state.st_size > LARGEST:
+        wrong = f"has {state.st_size:,} bytes, more than {LONGEST_S} s of sound fill: remove it"
+    else:
+        return state
+    raise UserError(f"{entry.path} {wrong}.")
+
+
+def _check_depth(folder: Path, inner: Path) -> None:
+    """Refuse recordings in a folder within a word's."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, _, names in os.walk(inner, onerror=fail):
+        for name in names:
+            if name[0] != "." and _suffix(name) in AUDIO:
+                raise UserError(f"{place}/{name} lies too deep: {_belong(folder)}.")
+
+
+def _belong(folder: Path) -> str:
+    return (
+        f"recordings belong into {folder}/<word>/, and a speaker into their names"
+        " (<word>/<speaker>_<n>.wav)"
+    )
+
+
+def _distinct(folder: Path, names: Iterable[str], key: Callable[[str], str]) -> list[str]:
+    """Names in order, no two of which may have one key, or data would be there twice."""
+    known: dict[str, str] = {}
+    for name in names:
+        _check_text(name, folder)
+        other = known.setdefault(key(name), name)
+        if other != name:
+            raise UserError(
+                f"{folder} has {other!a} and {name!a}, which are one name: rename or remove one."
+            )
+    return sorted(known.values(), key=_normal)
+
+
+def _normal(name: str) -> str:
+    """The one form of a name that Unicode writes in several (macOS and Linux differ)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _check_text(name: str, folder: Path = Path()) -> None:
+    if _NO_TEXT.search(name):
         raise UserError(
-            f"{folder} has a file whose name is not UTF-8, {name!a}: rename it."
-        ) from error
-
-
-def _speakers(files: Sequence[str], pattern: str) -> NDArray[np.str_]:
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"speaker_pattern={pattern} cannot be read: {error}.") from error
-    if compiled.groups != 1:
-        raise UserError(
-            f"speaker_pattern={pattern} must have one group (in parentheses), the speaker."
+            f"There is a path whose name is not UTF-8 text, or has control characters,"
+            f" {str(folder / name)!a}: rename it."
         )
-    try:
-        found = [compiled.search(name)[1] for name in files]  # type: ignore[index]
-    except TypeError:
-        found = [match and match[1] for match in map(compiled.search, files)]
-    if not all(found):
-        name = next(name for name, speaker in zip(files, found, strict=True) if not speaker)
-        raise UserError(f"speaker_pattern={pattern} finds no speaker in {name}.")
-    return np.array(found)
 
 
 class Words(tonic.Dataset):
@@ -197,7 +291,7 @@ class Words(tonic.Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        waveform: Any = read_wav(self.words.folder / self.words.files[index])
+        waveform: Any = read_waveform(self.words.folder / self.words.files[index])
         target = self.labels[index]
         if self.transform is not None:
             waveform = self.transform(waveform)

@@ -18,6 +18,7 @@ from snn_delays.ops.delay.kernel import delay_kernel_OID, gaussian_taps_OICD
 from snn_delays.ops.kept import forget
 from snn_delays.ops.spectral import make_plan
 from snn_delays.ops.taps import Sigma
+from snn_delays.ops.watched import watcher
 
 __all__ = [
     "BACKENDS",
@@ -55,17 +56,24 @@ def _why_not_spectral(x: Tensor, sigma: Sigma) -> str | None:
     return None if x.dtype in (torch.float32, torch.float64) else "it needs float32 or float64"
 
 
+def _why_not_beyond_torch(x: Tensor, sigma: Sigma) -> str | None:
+    """Why none but torch's own functions, with torch's own gradients, can serve."""
+    if x.is_meta:
+        return "a tensor on the device meta has no numbers"
+    return watcher() or _why_not_spectral(x, sigma)
+
+
 def _why_not_compiled(x: Tensor, sigma: Sigma) -> str | None:
     if x.device.type != "cpu":
         return "it runs on the CPU only"
-    return compiled.why_not() or _why_not_spectral(x, sigma)
+    return compiled.why_not() or _why_not_beyond_torch(x, sigma)
 
 
 BACKENDS: dict[str, Backend] = {
     "reference": Backend(reference.delayed_linear, _serves_all),
     "dense": Backend(dense.delayed_linear, _serves_all),
-    "fft": Backend(fft.delayed_linear, _why_not_spectral),
-    "matmul": Backend(matmul.delayed_linear, _why_not_spectral),
+    "fft": Backend(fft.delayed_linear, _why_not_beyond_torch),
+    "matmul": Backend(matmul.delayed_linear, _why_not_beyond_torch),
     "numba": Backend(tiled.delayed_linear, _why_not_compiled),
     "event": Backend(event.delayed_linear, event.why_not),
 }
@@ -84,16 +92,19 @@ def check_backend(name: str) -> None:
 def choose_backend(x: Tensor, weight: Tensor, sigma: Sigma, taps: int, extra_steps: int) -> str:
     """What "auto" stands for, by device and sizes alone.
 
-    Small batches of a deployed network go event by event; else the one of "dense" and the spectral
-    maps that needs fewer operations. Of these, "numba" where it serves, or "matmul", or "fft" for
+    Where torch must see every operation, "dense", which is torch's own. Small batches of a deployed
+    network go event by event; else the one of "dense" and the spectral maps that needs fewer
+    operations. Of these, "numba" where it serves, or "matmul", or "fft" for
     long sequences.
     """
     T, B, _ = x.shape
     deployed = sigma is None and not torch.is_grad_enabled()
+    if _why_not_beyond_torch(x, sigma):
+        return "dense"
     if deployed and B <= EVENT_BATCH and BACKENDS["event"].why_not(x, sigma) is None:
         return "event"
     pays = _matrices_pay if x.device.type == "cuda" else spectral_pays
-    if _why_not_spectral(x, sigma) or not pays(T, B, weight, taps, extra_steps):
+    if not pays(T, B, weight, taps, extra_steps):
         return "dense"
     if _why_not_compiled(x, sigma) is None:
         return "numba"
@@ -181,6 +192,6 @@ def delayed_linear(
             f"x is {x.dtype}, weight {weight.dtype}, delay {delay.dtype}: make them one."
         )
     if torch.is_grad_enabled() and weight.requires_grad:
-        forget(weight)  # it is about to change, and a fused optimiser does not tell
+        forget(weight)
     y = chosen.run(x, weight, delay, sigma, taps, extra_steps)
     return y.to(x.dtype)  # inside torch.autocast, products alone are rounded

@@ -18,7 +18,8 @@ from torch.nn import functional
 from snn_delays.ops import compiled
 from snn_delays.ops.delay import event_compiled
 from snn_delays.ops.kept import kept
-from snn_delays.ops.taps import Sigma
+from snn_delays.ops.taps import Sigma, whole_delay
+from snn_delays.ops.watched import watcher
 
 
 def why_not(x: Tensor, sigma: Sigma) -> str | None:
@@ -29,7 +30,7 @@ def why_not(x: Tensor, sigma: Sigma) -> str | None:
         return "it runs on the CPU only"
     if x.dtype not in (torch.float32, torch.float64):
         return "it needs float32 or float64"
-    return compiled.why_not()
+    return compiled.why_not() or watcher()
 
 
 def delayed_linear(
@@ -74,16 +75,8 @@ class _Synapses:
 
 def _synapses(weight: Tensor, delay: Tensor, taps: int) -> _Synapses:
     outputs, _, count = weight.shape
-    steps = _steps(delay, taps)
-    offset = _offsets(steps, outputs, 1)
+    offset = _offsets(whole_delay(delay, taps).int(), outputs, 1)
     return _Synapses(_by_input(weight.detach()).numpy(), offset, count, outputs)
-
-
-def _steps(delay: Tensor, taps: int) -> Tensor:
-    steps = delay.detach().round()
-    if steps.numel() and not 0 <= steps.min() <= steps.max() < taps:  # nor NaN
-        raise ValueError(f"delays must lie in [0, {taps - 1}], the taps.")
-    return steps.int()
 
 
 def _offsets(steps_OIC: Tensor, per_step: int, per_output: int) -> Any:
@@ -125,7 +118,7 @@ class _Map(Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         x, weight, delay = ctx.saved_tensors
-        steps = _steps(delay, ctx.taps)
+        steps = whole_delay(delay, ctx.taps).int()
         late = max(x.shape[0] + ctx.taps - 1 - g.shape[0], 0)
         g_SBO = functional.pad(g, (0, 0, 0, 0, 0, late))
         g_x = _input_gradient(g_SBO, weight, steps, x.shape[0]) if ctx.needs_input_grad[0] else None

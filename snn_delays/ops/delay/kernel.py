@@ -6,7 +6,7 @@ Shapes: O outputs, I inputs, C kernel count, D taps.
 import torch
 from torch import Tensor
 
-from snn_delays.ops.taps import Sigma
+from snn_delays.ops.taps import Sigma, whole_delay
 
 
 def gaussian_taps_OICD(delay: Tensor, sigma: float | Tensor, taps: int) -> Tensor:
@@ -44,5 +44,5 @@ def delay_kernel_OID(weight: Tensor, delay: Tensor, sigma: Sigma, taps: int) -> 
     """
     if sigma is not None:
         return torch.einsum("oic,oicd->oid", weight, gaussian_taps_OICD(delay, sigma, taps))
-    index = delay.detach().round().long()
+    index = whole_delay(delay, taps).long()
     return weight.new_zeros(*weight.shape[:2], taps).scatter_add(2, index, weight)

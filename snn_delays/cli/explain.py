@@ -1,0 +1,103 @@
+"""Errors of Hydra and OmegaConf as one sentence each, with the nearest valid name."""
+
+from __future__ import annotations
+
+import re
+
+from hydra.errors import OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from snn_delays.cli.groups import groups, option_names
+from snn_delays.cli.overrides import brief
+from snn_delays.config import WRITTEN, nearest
+
+SEVERAL = "gives several values; add -m to run with each of them"
+# Hydra's wordings, and ours for what they name.
+WORDINGS = {
+    r"Ambiguous value for argument '(.+?)' 1\. ": rf"\1 {SEVERAL}, or write [a,b] for a list.",
+    r"Sweep parameters '(.+)' requires --multirun": rf"\1 {SEVERAL}.",
+    r"Could not append to config\. An item is already at '(.+?)'": (
+        r"There is an option \1 already; leave the + in front of it out."
+    ),
+    r"Multiple values for (\S+?)\. ": r"\1 has a value already; leave the + in front of it out.",
+}
+
+
+def explain(error: Exception, command: str) -> str:
+    """A sentence about ``error``.
+
+    Args:
+        error: of Hydra or OmegaConf, while they read the options of ``command``.
+        command: a key of ``SCHEMAS``.
+    """
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    within = re.match(r"In '(.+?)': .*\n", str(cause))
+    place = f"{within[1]}.yaml: " if within else ""
+    sentence = _of_option(str(cause)[within.end() if within else 0 :], cause, command)
+    return f"{place}{sentence}" if sentence else _of_override(error, command)
+
+
+def _of_option(text: str, cause: Exception, command: str) -> str | None:
+    """A sentence about the option that OmegaConf names, or None: it names none."""
+    named = re.search(r"full_key: (\S+)", text)
+    key = getattr(cause, "full_key", None) or (named[1] if named else "")
+    written, known = WRITTEN.get(key, key), key.partition("[")[0] in option_names(command)
+    if "not in '" in text:
+        return _no_option(key, command)
+    if known and "is not a ListConfig" in text:
+        return f"{written} is a list; write '{written}=[a,b]'."
+    if known and "is not Optional" in text:
+        return f"{written}=null is not allowed; give a value."
+    return f"{written}: {text.partition(chr(10))[0].rstrip('.')}." if known else None
+
+
+def _of_override(error: Exception, command: str) -> str:
+    """A sentence about an override that Hydra does not take."""
+    text = " ".join(str(error).split())
+    absent = re.search(r"Could not find '([^']+)'", text)
+    if absent:
+        return _no_such_value(absent[1], command)
+    absent = re.search(r"Could not override '([^']+)'", text)
+    if absent:
+        return _no_option(absent[1], command)
+    if isinstance(error, OverrideParseException):
+        return (
+            f"The override {brief(error.override or '')} cannot be read; a text is quoted:"
+            " option=\"'text'\"."
+        )
+    for theirs, ours in WORDINGS.items():
+        found = re.search(theirs, text)
+        if found:
+            return found.expand(ours)
+    return text
+
+
+def _no_option(key: str, command: str) -> str:
+    return f"There is no option {key}.{nearest(key, [*option_names(command), *groups(command)])}"
+
+
+def _no_such_value(path: str, command: str) -> str:
+    """``path`` is group/value, and the group may itself have slashes."""
+    for group, values in groups(command).items():
+        if path.startswith(f"{group}/"):
+            value = path.removeprefix(f"{group}/")
+            return f"{group}={value} is not one of {', '.join(values)}.{nearest(value, values)}"
+    return f"There is no configuration {path}."
+
+
+def unforeseen(error: Exception, overrides: list[str], command: str) -> str:
+    """A sentence about an error that is not one of Hydra's own.
+
+    Args:
+        error: any.
+        overrides: what it came of, as far as it is known.
+        command: as above.
+    """
+    given = " ".join(map(brief, overrides)) or "Hydra"
+    group = overrides[0].partition("=")[0].lstrip("+") if overrides else ""
+    if group in groups(command):
+        names = ", ".join(groups(command)[group])
+        choice = f"leave it out, or choose one of {names}"
+        return f"The options cannot be read: {given} names no file; {choice}."
+    reason = " ".join(str(error).partition("full_key")[0].split()) or type(error).__name__
+    return f"The options cannot be read: {given}: {reason.rstrip('.')}."

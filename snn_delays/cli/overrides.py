@@ -1,0 +1,194 @@
+"""The words of a command line, as Hydra takes them: flags, and ``option=value``.
+
+Hydra reads every value by a grammar of its own, in which ``2026_11_27`` is a number and ``a=b`` or
+``müller`` is an error. Where the schema says text, the value is what was written, and is quoted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from snn_delays.cli.groups import SCHEMAS, groups, option_names
+from snn_delays.config import WRITTEN, BenchmarkConfig, Config, close_match, options
+from snn_delays.errors import UserError
+
+HELP = "--help"
+MULTIRUN = "--multirun"
+# Hydra's flags, without those that replace what it runs: by their values, where they have some.
+FLAGS: dict[str, tuple[str, ...]] = {
+    HELP: (),
+    "--hydra-help": (),
+    "--resolve": (),
+    "--run": (),
+    "--shell-completion": (),
+    MULTIRUN: (),
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--package": ("PACKAGE",),
+    "--config-dir": ("FOLDER",),
+    "--config-path": ("FOLDER",),
+    "--config-name": ("NAME",),
+}
+SHORT = {
+    "-h": HELP, "-r": "--run", "-m": MULTIRUN, "-c": "--cfg", "-i": "--info", "-p": "--package",
+    "-sc": "--shell-completion",
+    "-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name",
+}  # fmt: skip
+SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
+QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+# an entry of a list: quoted, or up to a comma that is not within brackets
+ENTRY = re.compile(rf"\s*({QUOTED.pattern}|(?:\[[^][]*\]|[^,])*?)\s*(?:,|$)", re.DOTALL)
+
+
+def read(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags and overrides of a command line, as Hydra takes them.
+
+    Args:
+        command: a key of ``SCHEMAS``.
+        arguments: what stands behind the command.
+
+    Returns:
+        Flags in their long form, with their value behind ``=``; overrides.
+
+    Raises:
+        UserError: a word that is neither.
+    """
+    flags, overrides, words = [], [], list(arguments)
+    while words:
+        word = words.pop(0)
+        if word.startswith("-"):
+            flags.append(_flag(command, word, words))
+        else:
+            overrides.append(word)
+    sweep = MULTIRUN in flags or "hydra.mode=multirun" in map(str.lower, overrides)
+    return flags, as_hydra(command, overrides, sweep=sweep)
+
+
+def _flag(command: str, word: str, following: list[str]) -> str:
+    """A flag in its long form; its value is taken from ``following`` where it stands there."""
+    short, equals, value = word.partition("=")
+    name = SHORT.get(short, short)
+    if name not in FLAGS:
+        raise UserError(_no_flag(command, word, following))
+    values = FLAGS[name]
+    if not values:
+        if equals:
+            raise UserError(f"{word} cannot be read: {short} takes no value.")
+        return name
+    if not equals and name == "--info" and (not following or following[0] not in values):
+        return name
+    if not equals and not following:
+        raise UserError(f"{short} needs a value: write {short} {'|'.join(values)}.")
+    value = value if equals else following.pop(0)
+    if len(values) > 1 and value not in values:
+        raise UserError(f"{name}={value} is not one of {', '.join(values)}.")
+    return f"{name}={value}"
+
+
+def _no_flag(command: str, word: str, following: Sequence[str]) -> str:
+    """``--epochs 3``: the flag is not there, the option is."""
+    flag, equals, value = brief(word).partition("=")
+    if flag in FLAGS or flag in SHORT:
+        return f"{flag} has no use with this command."
+    if not equals:
+        value = next((v for v in following[:1] if not v.startswith("-") and "=" not in v), "...")
+    name = flag.lstrip("-").replace("-", "_")
+    names = [*_fields(command), *(group for group in groups(command) if group == name)]
+    option = close_match(name, names)
+    close = close_match(flag, [*FLAGS, "--version"], cutoff=0.7)
+    if option and option.endswith(name):
+        return f"There is no flag {flag}. Write {WRITTEN.get(option, option)}={value}."
+    if close or option:
+        meant = close or f"{WRITTEN.get(str(option), option)}={value}"
+        return f"There is no flag {flag}. Did you mean {meant!r}?"
+    return f"There is no flag {flag}; write option=value. --help lists the options."
+
+
+def as_hydra(command: str, overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
+    """Overrides in Hydra's grammar.
+
+    Args:
+        command: a key of ``SCHEMAS``.
+        overrides: as a person writes them.
+        sweep: whether commas separate the values of several runs.
+
+    Raises:
+        UserError: see ``refuse_words``.
+    """
+    refuse_words(command, overrides)
+    fields = _fields(command)
+    return [_as_hydra(fields, override, sweep) for override in overrides]
+
+
+def refuse_words(command: str, words: Sequence[str]) -> None:
+    """Refuse what is no ``option=value``, and what would delete an option.
+
+    Raises:
+        UserError: says what to write instead.
+    """
+    for number, word in enumerate(words):
+        key, equals, _ = word.partition("=")
+        if word.startswith("-"):
+            raise UserError(_no_flag(command, word, words[number + 1 :]))
+        if key.startswith("~") and not key.startswith("~hydra"):
+            raise UserError(
+                f"{brief(word)} would delete an option; give it a value (null, where its help says"
+                " so)."
+            )
+        if not key.strip("+") or not (equals or key.startswith("~")):
+            raise UserError(f"{brief(word)} cannot be read. Write {_first(command, brief(word))}.")
+
+
+def _as_hydra(fields: dict[str, Any], override: str, sweep: bool) -> str:
+    key, equals, value = override.partition("=")
+    plus = key[: len(key) - len(key.lstrip("+"))]
+    name = key.removeprefix(plus)
+    name = next((field for field, written in WRITTEN.items() if written == name), name)
+    field = fields.get(name)
+    if field is None or "str" not in field.type or (sweep and SWEEP.fullmatch(value)):
+        return f"{plus}{name}={value}" if equals else override
+    values = _entries(value) if sweep else [value]
+    text = _list if "list" in field.type else _text
+    return f"{plus}{name}={','.join(map(text, values))}"
+
+
+def _first(command: str, value: str) -> str:
+    """How a lone value is written: as that of the first option, which is the input."""
+    if SCHEMAS[command] in (Config, BenchmarkConfig):
+        return "option=value"
+    first = option_names(command)[0]
+    return f"{WRITTEN.get(first, first)}={value}"
+
+
+def _fields(command: str) -> dict[str, dataclasses.Field[Any]]:
+    return {name: field for name, _, field in options(SCHEMAS[command]())}
+
+
+def _entries(text: str) -> list[str]:
+    """What commas separate, outside of quotes and brackets."""
+    return ENTRY.findall(text)[:-1]  # the last is the empty one behind all
+
+
+def _list(value: str) -> str:
+    if not (value.startswith("[") and value.endswith("]")):
+        return _text(value)  # the schema will refuse it
+    return f"[{','.join(map(_text, _entries(value[1:-1])))}]"
+
+
+def _text(value: str) -> str:
+    return value if value in ("", "null") or QUOTED.fullmatch(value) else quoted(value)
+
+
+def quoted(text: str) -> str:
+    """Text as a value in Hydra's grammar, which knows commas, brackets and equals signs."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
+    return f"'{escaped}'"
+
+
+def brief(word: str, most: int = 100) -> str:
+    """A word of the command line as a message shows it: short, and without control characters."""
+    text = "".join(c if c.isprintable() else " " for c in word)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,219 @@
+"""Audio files to samples: wav, FLAC, MP3, Ogg Vorbis and Opus, through libsndfile.
+
+libsndfile reads the part that is there of some truncated files, clips floats of another scale, and
+allocates what a header claims; such files are refused here, each in a sentence.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_delays.config import LONGEST_S
+from snn_delays.data.speech import RATE
+from snn_delays.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # of the files that are read
+
+_FULL_SCALE = 32768  # int16 of 1.0
+_RATES = (4_000, 192_000)  # Hz, of files: others are damage or mistakes
+LARGEST = LONGEST_S * _RATES[1] * 8 + (1 << 24)  # bytes of a file: float64 samples, and its tags
+_AGAIN = "; fetch it again or remove it"
+_UNKNOWN = 2**63 - 1  # libsndfile's number of samples where a header tells none
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_MP3_FRAME = 2048  # bytes, more than the first one has
+
+
+def read_waveform(path: Path) -> NDArray[np.int16]:
+    """The samples of an audio file of one channel, at 16 kHz.
+
+    Those of a 16-bit file at 16 kHz are the file's own, so dividing by 32768 gives the very numbers
+    that soundfile and torchaudio read as floats. Everything else is scaled to [-1, 1] and clipped
+    to it, resampled where its rate is not 16 kHz (``scipy.signal.resample_poly``), multiplied by
+    32768, rounded, and clipped to int16.
+
+    Args:
+        path: the file; wav (PCM of 8 to 32 bits, float in [-1, 1], or what else libsndfile decodes
+            from wav), FLAC, MP3, Ogg Vorbis or Opus.
+
+    Returns:
+        [N], as long as the file; N is rounded up where it is resampled.
+
+    Raises:
+        UserError: the file is missing, truncated, of another kind, empty, or longer than 60 s; it
+            has several channels, a rate outside 4 to 192 kHz, samples that are not finite, or
+            samples of another scale.
+    """
+    samples, rate = read_audio(path)
+    if rate != RATE:
+        from scipy.signal import resample_poly  # slow to import, and seldom needed
+
+        samples = resample_poly(samples, RATE, rate)
+    scaled = np.rint(samples * _FULL_SCALE)
+    if samples.any() and not scaled.any():
+        raise UserError(
+            f"{path} would become silence, since its largest sample is {np.abs(samples).max():.1g}"
+            " of full scale (32-bit integers of 16-bit scale?): multiply its samples by 65536."
+        )
+    return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
+
+
+def read_audio(path: Path) -> tuple[NDArray[np.float64], int]:
+    """The samples of an audio file of one channel, [N] in [-1, 1], and its rate in Hz.
+
+    Raises:
+        UserError: as ``read_waveform``, except for samples too small for 16 bits.
+    """
+    _check_whole(path)
+    return _decode(path)
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse an incomplete file where libsndfile would read a part of it without a word."""
+    if not path.is_file():
+        raise UserError(_no_file(path))
+    try:
+        with open(path, "rb") as file:
+            wrong = _wrong_head(file, path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); check its permissions and the disk."
+        ) from error
+    if wrong is not None:
+        raise UserError(f"{path} {wrong}.")
+
+
+def _no_file(path: Path) -> str:
+    if path.is_dir():
+        return f"{path} is a folder; name an audio file."
+    if path.exists():
+        return f"{path} is a pipe or a device; name an audio file."
+    return f"There is no file {path}."
+
+
+def _wrong_head(file: BinaryIO, path: Path) -> str | None:
+    """What is wrong with a file by its first bytes and its size; None: nothing."""
+    head, size = file.read(12), path.stat().st_size
+    if not head:
+        return "is empty" + _AGAIN
+    if size > LARGEST:
+        return f"has {size:,} bytes, more than {LONGEST_S} s of sound fill: cut it into words"
+    if head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE":
+        return _wrong_chunks(file, size)
+    kind = path.suffix.lower()
+    if kind == ".wav" or kind not in SUFFIXES:
+        return "is not a wav file; convert it to one of one channel, 16 bits and 16 kHz"
+    if head[:4] == b"OggS":
+        return _wrong_pages(head + file.read())
+    return _wrong_mp3(file, head) if kind == ".mp3" else None
+
+
+def _wrong_chunks(file: BinaryIO, size: int) -> str | None:
+    wide = None  # size of the sound in RF64, where a chunk's own 32 bits are too few
+    while len(chunk := file.read(8)) == 8:
+        start, length = file.tell(), int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            return _wrong_size(length if wide is None else wide, size - start)
+        if chunk[:4] == b"ds64":
+            wide = int.from_bytes(file.read(16)[8:], "little")
+        file.seek(start + length + length % 2)
+    return "is truncated: it ends before its sound" + _AGAIN
+
+
+def _wrong_size(length: int, behind: int) -> str | None:
+    """What is wrong with the size of the sound, where ``behind`` bytes follow it."""
+    if not length and behind:
+        return (
+            f"says that it holds no sound, though {behind} bytes follow (was writing cut short?):"
+            " repair it (sox --ignore-length) or remove it"
+        )
+    # programs that write to a pipe put a size there that no file reaches
+    if length > LARGEST or length <= behind:
+        return None
+    return f"is truncated: {length - behind} of its {length} bytes of sound are missing" + _AGAIN
+
+
+def _wrong_pages(content: bytes) -> str | None:
+    """Ogg: pages with their checksums, the last of which has the flag of the stream's end, 4."""
+    start, flags = 0, 0
+    while start < len(content):
+        page = content[start : start + 27 + 255]
+        head = 27 + page[26] if len(page) > 26 else len(page)
+        page = content[start : start + head + sum(page[27:head])]
+        if page[:4] != b"OggS" or _ogg_checksum(page) != page[22:26]:
+            return f"is truncated or damaged behind byte {start} of {len(content)}" + _AGAIN
+        start, flags = start + len(page), page[5]
+    return None if flags & 4 else "is truncated: the end of its stream is missing" + _AGAIN
+
+
+def _ogg_checksum(page: bytes) -> bytes:
+    """Of a page without its own. Ogg's polynomial is zlib's with bits in the other order."""
+    bare = (page[:22] + bytes(4) + page[26:]).translate(_MIRRORED)
+    crc = zlib.crc32(bare, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return crc.to_bytes(4, "big").translate(_MIRRORED)
+
+
+def _wrong_mp3(file: BinaryIO, head: bytes) -> str | None:
+    """MP3: without a header that gives the number of frames, the length is a guess."""
+    tag = sum((byte & 127) << 7 * n for n, byte in enumerate(reversed(head[6:10])))
+    file.seek(10 + tag if head[:3] == b"ID3" else 0)
+    first = file.read(_MP3_FRAME)
+    if any(name in first for name in (b"Xing", b"Info", b"VBRI")):
+        return None
+    return "has no Xing header, which says how long an MP3 file is: convert it to wav or FLAC"
+
+
+def _decode(path: Path) -> tuple[NDArray[np.float64], int]:
+    """Samples in [-1, 1] and their rate in Hz."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            _check_format(path, file.channels, file.samplerate, file.frames)
+            frames, rate = file.frames, file.samplerate
+            samples = file.read(frames, dtype="float64")
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: named *.raw
+        reason = str(getattr(error, "error_string", error)).strip(" .").replace(". ", ": ")
+        raise UserError(
+            f"{path} is damaged or of an unknown kind ({reason}); fetch it again or convert it to"
+            " 16-bit PCM."
+        ) from error
+    _check_samples(path, samples, frames)
+    return np.clip(samples, -1, 1), rate
+
+
+def _check_samples(path: Path, samples: NDArray[np.float64], frames: int) -> None:
+    if not len(samples):
+        raise UserError(f"{path} holds no sample{_AGAIN}.")
+    if len(samples) < frames:
+        raise UserError(f"{path} is damaged after sample {len(samples)} of {frames}{_AGAIN}.")
+    if not np.isfinite(samples).all():
+        wrong = np.flatnonzero(~np.isfinite(samples))[0]
+        raise UserError(f"{path}: sample {wrong} is {samples[wrong]}; repair or remove the file.")
+    # a few peaks beyond 1 are clipped; of a sound in another scale, nearly all samples are beyond
+    if 2 * np.count_nonzero(np.abs(samples) > 1) > np.count_nonzero(samples):
+        raise UserError(
+            f"{path} has samples up to {np.abs(samples).max():g}, and most lie beyond 1, where"
+            " floats must be in [-1, 1]: divide them by their full scale, 32768 for 16 bits."
+        )
+
+
+def _check_format(path: Path, channels: int, rate: int, frames: int) -> None:
+    if channels != 1:
+        raise UserError(f"{path} has {channels} channels; mix them down to one.")
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise UserError(
+            f"{path} says that it has {rate} samples per second, outside {_RATES[0]} to"
+            f" {_RATES[1]}; convert it to {RATE}."
+        )
+    if frames >= _UNKNOWN:
+        raise UserError(f"{path} does not say how long it is; convert it to wav.")
+    if frames > LONGEST_S * rate:
+        raise UserError(
+            f"{path} lasts {frames / rate:g} s; a recording may last {LONGEST_S} s: cut it into"
+            " words."
+        )

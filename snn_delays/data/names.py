@@ -1,0 +1,38 @@
+"""Names of classes and speakers, as files and callers give them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from snn_delays.errors import UserError
+
+UNSHOWABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, surrogates and line ends
+
+
+def checked_names(names: Iterable[str], where: str) -> list[str]:
+    """Names in Unicode's composed form, each of which can be shown and occurs once.
+
+    Args:
+        names: the names, in order of their number.
+        where: what messages call the list.
+
+    Raises:
+        UserError: one text instead of a list, a name that is empty or has a control character, or
+            a name that occurs twice.
+    """
+    if isinstance(names, str):
+        raise UserError(f"{where} must be a list of names, not the one text {names!a}.")
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(unicodedata.normalize("NFC", name) for name in names):
+        if not name.strip():
+            raise UserError(f"{where} has an empty name, number {number}.")
+        if any(unicodedata.category(letter) in UNSHOWABLE for letter in name):
+            raise UserError(f"{where} has a name with a control character, {name!a}: rename it.")
+        first = numbers.setdefault(name, number)
+        if first != number:
+            raise UserError(
+                f"{where} has the name {name} twice, as number {first} and number {number}: give"
+                " each a name of its own."
+            )
+    return list(numbers)

@@ -1,0 +1,40 @@
+"""How far work on many recordings is: a bar on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+INTERVAL = 15.0  # seconds from line to line
+
+
+def progress(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+    """The items, while standard error shows how many of them are done.
+
+    Args:
+        items: what is worked on.
+        title: what is done with them.
+        total: their number.
+        unit: what they are called.
+    """
+    bar = tqdm(items, title, total, unit=f" {unit}", disable=None, leave=False)
+    return _with_lines(items, title, total, unit) if bar.disable else iter(bar)
+
+
+def _with_lines(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+    started = said = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - said > INTERVAL:
+            said, left = now, (now - started) / done * (total - done)
+            with contextlib.suppress(OSError, ValueError):  # standard error is closed
+                line = f"{title}: {done:,} of {total:,} {unit}, {left:,.0f} s left"
+                print(line, file=sys.stderr, flush=True)
+        yield item
