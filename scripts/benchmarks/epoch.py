@@ -8,6 +8,7 @@ is compiled, is not counted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -45,10 +46,10 @@ from snn_delays.data.cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.datasets.spikes import write_spikes
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.recordings import SpikeSource
-from snn_delays.train.loop import build_loader, train_epoch
+from snn_delays.train.loop import Epoch, build_loader
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.progress import Progress
-from snn_delays.train.step import alone, build_step
+from snn_delays.train.step import build_step
 
 UNITS = 700
 SPIKES = 7000  # per second of a recording, about SHD's
@@ -151,12 +152,14 @@ def _train(problem: Problem, config: Config, rounds: int) -> Row:
     optimizers = build_optimizers(network, config.train)
     step = build_step(network, optimizers, config.precision, loader.device)
     seconds, shares = [], []
-    with Progress(rounds + 1, len(loader), "epoch") as progress:
+    with contextlib.closing(Progress(rounds + 1, len(loader), "epoch")) as progress:
         for epoch in range(rounds + 1):
             say(f"  epoch {epoch} of {rounds}" if epoch else "  warming up")
             loader.waits.clear()
             started = time.perf_counter()
-            alone(train_epoch(network, optimizers, loader, epoch, progress, step=step))
+            current = Epoch(network, loader, epoch, progress)
+            while (batch := current.next_batch()) is not None:
+                current.add(step(batch))
             seconds.append(time.perf_counter() - started)
             shares.append(100 * sum(loader.waits) / seconds[-1])
     return {

@@ -6,9 +6,10 @@ the checkpoint, so a training that was stopped anywhere ends as if it had not be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,12 @@ from snn_delays.train.guards import (
     describe_activity,
     layer_activity,
 )
-from snn_delays.train.optim import Optimizers, build_optimizers
+from snn_delays.train.optim import build_optimizers
 from snn_delays.train.processes import agreed, is_first, said_once
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import Outcome, Turn, Turns, build_step
+from snn_delays.train.step import Outcome, PendingStep, build_step
 from snn_delays.train.tally import Sums, Tally
 from snn_delays.train.trace import delay_trace, drawn_delays
 from snn_delays.train.tracking import NoTracker, Tracker
@@ -135,7 +136,7 @@ class Training:
             self.network.set_backends(position.backends)
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
-        self._step = build_step(self.network, self.optimizers, config.precision, device)
+        self.step = build_step(self.network, self.optimizers, config.precision, device)
         self.steps = padded_steps(config, plan.train)
         training = build_loader(config, plan.train, self.steps, device, training=True)
         self.loader = on_device(training, position.resident.get(plan.title))
@@ -146,92 +147,123 @@ class Training:
         self.sigma = sigma_at(position.epoch, config.train, config.model.layer_taps)
         self._best: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
+        self._epoch: Epoch | None = None
         if saved is not None:
             self._restore(saved)
+        batches = len(self.loader)
+        done = position.epoch * batches + position.batch
+        self._progress = Progress(plan.epochs, batches, plan.title, done)
 
-    def run(self) -> Turns[int]:
+    def close(self) -> None:
+        """Remove the progress bar."""
+        self._progress.close()
+
+    def run(self) -> None:
         """Train to the end.
 
         Leaves the checkpoints "last" and "best", and a line of metrics per epoch.
-
-        Returns:
-            The best epoch, from 1.
 
         Raises:
             UserError: the loss or a gradient became infinite or NaN.
             Interrupted: a signal came; all is saved.
         """
-        position, batches = self.position, len(self.loader)
-        done = position.epoch * batches + position.batch
-        with Progress(self.plan.epochs, batches, self.plan.title, done) as progress:
-            for epoch in range(position.epoch, self.plan.epochs):
-                yield from self._epoch(epoch, progress)
-                self._stop_if(self._asked()[1])
-        return position.best_epoch
+        while not self.done:
+            while (pending := self.next_step()) is not None:
+                self.add(self.step(pending.batch))
+            self.end_epoch()
 
-    def _epoch(self, epoch: int, progress: Progress) -> Turns[None]:
+    @property
+    def done(self) -> bool:
+        """Whether every epoch is trained."""
+        return self.position.epoch >= self.plan.epochs
+
+    def next_step(self) -> PendingStep | None:
+        """The epoch's next step, or None at its end, when ``end_epoch`` is due."""
+        if self._epoch is None:
+            self._begin_epoch()
+        assert self._epoch is not None
+        batch = self._epoch.next_batch()
+        if batch is None:
+            return None
+        place = self.position.epoch, self._epoch.number
+        return PendingStep(self.network, self.optimizers, batch, place)
+
+    def _begin_epoch(self) -> None:
+        """Set up the next epoch, or the rest of the one that the training was stopped in."""
         position = self.position
-        self.sigma = sigma_at(epoch, self.config.train, self.config.model.layer_taps)
+        self.sigma = sigma_at(position.epoch, self.config.train, self.config.model.layer_taps)
         self.network.set_sigma(self.sigma)
-        metrics = {"phase": self.plan.title, "epoch": epoch + 1, "sigma": self.sigma}
-        metrics |= {"selection": self.config.selection}
-        metrics |= {f"lr_{name}": lr for name, lr in self.optimizers.learning_rates().items()}
-        sums = Sums(**position.sums)  # type: ignore[arg-type]
-        metrics |= yield from self._train(epoch, sums, progress)
+        self._rates = self.optimizers.learning_rates()
+        self._epoch = Epoch(
+            self.network,
+            self.loader,
+            position.epoch,
+            self._progress,
+            skip_nonfinite=self.config.train.nonfinite == "skip",
+            first=position.batch,
+            sums=Sums(**position.sums),  # type: ignore[arg-type]
+        )
+
+    def add(self, result: Outcome) -> None:
+        """Note the result of the step that ``next_step`` gave; save where it is time to."""
+        assert self._epoch is not None
+        with self._noting_nonfinite():
+            self._epoch.add(result)
+            self._after_batch(self._epoch)
+
+    def end_epoch(self) -> None:
+        """Choose the best epoch, save, write the metrics, report."""
+        assert self._epoch is not None
+        position, plan = self.position, self.plan
+        metrics: dict[str, Any] = {"phase": plan.title, "epoch": position.epoch + 1}
+        metrics |= {"sigma": self.sigma, "selection": self.config.selection}
+        metrics |= {f"lr_{name}": lr for name, lr in self._rates.items()}
+        with self._noting_nonfinite():
+            metrics |= self._epoch.metrics()
+        self._epoch = None
         self.optimizers.end_epoch()
         metrics |= layer_activity(self.network, self._looked_at)
         if self._drawn:
             metrics["delays"] = delay_trace(self.network, self._drawn)
-        rank = (float(epoch), 0.0)  # nothing to select on: the last is the best
+        rank = (float(position.epoch), 0.0)  # nothing to select on: the last is the best
         if self.selector:
             evaluation = evaluate(self.network, self.selector)
             rank = _rank(self.config, evaluation)
-            name = self.plan.select_name
-            metrics |= {f"{name}_accuracy": rank[0], f"{name}_loss": evaluation.loss}
-        position.epoch, position.batch, position.sums = epoch + 1, 0, {}
+            metrics[f"{plan.select_name}_accuracy"] = rank[0]
+            metrics[f"{plan.select_name}_loss"] = evaluation.loss
+        position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         position.metrics.append(metrics)
-        if position.update_best(epoch + 1, rank):
+        if position.update_best(position.epoch, rank):
             self._keep_best()
         self.save()
         self.folder.write_metrics(position.metrics)
         self.folder.tracker.log(metrics)
-        progress.epoch(metrics, describe_activity(metrics))
+        self._progress.epoch(metrics, describe_activity(metrics))
+        self._stop_if(self._asked()[1])
 
-    def _train(self, epoch: int, sums: Sums, progress: Progress) -> Turns[dict[str, float]]:
+    @contextlib.contextmanager
+    def _noting_nonfinite(self) -> Iterator[None]:
+        """Let the folder and a sentence name the samples of a batch that is not finite."""
         try:
-            return (
-                yield from train_epoch(
-                    self.network,
-                    self.optimizers,
-                    self.loader,
-                    epoch,
-                    progress,
-                    step=self._step,
-                    skip_nonfinite=self.config.train.nonfinite == "skip",
-                    first=self.position.batch,
-                    sums=sums,
-                    after_batch=self._after_batch,
-                )
-            )
+            yield
         except NonFinite as error:
-            path = self.folder.path / NONFINITE_FILE
+            path, epoch = self.folder.path / NONFINITE_FILE, self.position.epoch + 1
             if is_first():
                 with writing(self.folder.path):
-                    error.note(path, self.plan.train, epoch + 1)
+                    error.note(path, self.plan.train, epoch)
             sentence = (
-                f"{error.what} in epoch {epoch + 1}, batch {error.number + 1}, whose samples"
+                f"{error.what} in epoch {epoch}, batch {error.number + 1}, whose samples"
                 f" {path} names; lower train.lr_weight or train.lr_delay, try another seed, or"
                 " leave such batches out (train.nonfinite=skip)."
             )
             raise said_once(UserError(sentence)) from error
 
-    def _after_batch(self, number: int, tally: Tally) -> None:
-        """Save where it is time to, or where a signal came; ``number`` batches are done."""
+    def _after_batch(self, epoch: Epoch) -> None:
+        """Save where it is time to, or where a signal came."""
         late, signal = self._asked()
-        if (late or signal) and number < len(self.loader):
-            if self.config.train.nonfinite == "stop":
-                check(tally, self.loader, self.position.epoch)
-            self.position.batch, self.position.sums = number, asdict(tally.read())
+        if (late or signal) and epoch.number < len(self.loader):
+            epoch.check()
+            self.position.batch, self.position.sums = epoch.number, asdict(epoch.tally.read())
             self.save()
             self._stop_if(signal)
 
@@ -314,63 +346,83 @@ class Training:
             self._write_best()
 
 
-def train_epoch(
-    network: Network,
-    optimizers: Optimizers,
-    loader: Batches,
-    epoch: int,
-    progress: Progress,
-    *,
-    step: Callable[[Batch], Outcome],
-    skip_nonfinite: bool = False,
-    first: int = 0,
-    sums: Sums | None = None,
-    after_batch: Callable[[int, Tally], None] | None = None,
-) -> Turns[dict[str, float]]:
-    """One pass over the training data; its mean loss, accuracy and speed.
+class Epoch:
+    """One pass over the training data: its batches, what came of them, its metrics.
 
     Args:
         network: in any mode; left in training mode.
-        optimizers: of its parameters.
         loader: of the training data.
         epoch: from 0.
         progress: told of every batch.
-        step: of a batch, as ``build_step`` gives it.
         skip_nonfinite: leave out a batch whose loss or gradient is infinite or NaN.
         first: batch to begin with, from 0.
         sums: of the batches before it.
-        after_batch: called with the number of batches done and their tally.
 
-    Raises:
-        NonFinite: a loss or gradient became infinite or NaN.
-        UserError: no batch was left.
+    Attributes:
+        number: batches that were added.
+        tally: what came of them.
     """
-    network.train()
-    tally = Tally(sums or Sums(), len(loader), loader.device)
-    waits = loader.device.type != "cuda"  # or who looks at results stops the GPU
-    for number, batch in enumerate(loader.epoch(epoch, first), first):
-        together = yield Turn(network, optimizers, batch, (epoch, number))
-        tally.add(number, len(batch.numbers), together or step(batch))
-        if waits and not skip_nonfinite:
-            check(tally, loader, epoch)
-        progress.batch(epoch + 1, tally.glance)
-        if after_batch is not None:
-            after_batch(number + 1, tally)
-    if not skip_nonfinite:
-        check(tally, loader, epoch)
-    found = tally.read()
-    if not found.seen:
-        sentence = f"Every batch of epoch {epoch + 1} was infinite or NaN; lower the rates."
-        raise said_once(UserError(sentence))
-    return found.metrics()
 
+    def __init__(
+        self,
+        network: Network,
+        loader: Batches,
+        epoch: int,
+        progress: Progress,
+        *,
+        skip_nonfinite: bool = False,
+        first: int = 0,
+        sums: Sums | None = None,
+    ) -> None:
+        network.train()
+        self.number = first
+        self.tally = Tally(sums or Sums(), len(loader), loader.device)
+        self._loader, self._epoch, self._progress = loader, epoch, progress
+        self._batches = iter(loader.epoch(epoch, first))
+        self._size = 0
+        self._skips = skip_nonfinite
 
-def check(tally: Tally, loader: Batches, epoch: int) -> None:
-    """Raise ``NonFinite`` for the first batch of an epoch, from 0, that was so."""
-    bad = tally.first_bad()
-    if bad is not None:
-        number, loss = bad
-        raise NonFinite(loss, number, loader.places(epoch, number))
+    def next_batch(self) -> Batch | None:
+        """The next batch, or None at the end."""
+        batch = next(self._batches, None)
+        self._size = 0 if batch is None else len(batch.numbers)
+        return batch
+
+    def add(self, result: Outcome) -> None:
+        """Note what came of the batch that ``next_batch`` gave.
+
+        Raises:
+            NonFinite: a loss or gradient became infinite or NaN; seen at once on the CPU, while a
+                GPU is not waited for.
+        """
+        self.tally.add(self.number, self._size, result)
+        if self._loader.device.type != "cuda":
+            self.check()
+        self.number += 1
+        self._progress.batch(self._epoch + 1, self.tally.glance)
+
+    def check(self) -> None:
+        """Raise ``NonFinite`` for the first batch that was so, unless such batches are left out."""
+        bad = None if self._skips else self.tally.first_bad()
+        if bad is not None:
+            number, loss = bad
+            raise NonFinite(loss, number, self._loader.places(self._epoch, number))
+
+    def metrics(self) -> dict[str, float]:
+        """Mean loss, accuracy and speed.
+
+        Raises:
+            NonFinite: see ``add``.
+            UserError: no batch was left.
+        """
+        self.check()
+        found = self.tally.read()
+        if not found.seen:
+            sentence = (
+                f"Every batch of epoch {self._epoch + 1} was infinite or NaN; lower the rates."
+            )
+            raise said_once(UserError(sentence))
+        return found.metrics()
 
 
 def _rank(config: Config, evaluation: Evaluation) -> tuple[float, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -32,10 +33,9 @@ from snn_delays.train import record
 from snn_delays.train.checkpoint import Position, load_run
 from snn_delays.train.faults import explained, writing
 from snn_delays.train.folder import opened, read_result, resolved, run_folder, write_result
-from snn_delays.train.loop import Plan, RunFolder, Training, build_loader, speakers_of
+from snn_delays.train.loop import Plan, Training, build_loader, speakers_of
 from snn_delays.train.processes import first_then_others, from_first, group, is_first
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import Turns, alone
 
 log = logging.getLogger(__name__)
 
@@ -80,49 +80,113 @@ def train(config: Config) -> dict[str, Any]:
         explained(),
         deterministic(config.train.deterministic),
         tensor_cores(config.precision),
+        Run(config, device, StopSignal(heard=is_first())) as run,
     ):
-        return alone(turns(config, device, StopSignal(heard=is_first())))
+        while (training := run.next_training()) is not None:
+            training.run()
+        return run.finish()
 
 
-def turns(
-    config: Config,
-    device: torch.device,
-    stop: AbstractContextManager[StopSignal],
-    together: int = 1,
-) -> Turns[dict[str, Any]]:
-    """``train``, turn by turn.
+class Run:
+    """One run, from its options to result.json; the folder is locked inside the ``with``.
+
+    ``next_training`` gives the trainings one after the other, each to be driven to its end.
 
     Args:
         config: options, validated.
         device: where.
         stop: the signal that may stop it, in use while the folder is written.
-        together: how many networks may train at once.
+        batched: how many runs train in one pass.
     """
-    started = time.perf_counter()
-    out, found = from_first(lambda: _find(config, device))
-    if found is not None:
-        print(f"{out}/ holds a finished run; this is its result.", flush=True)
-        return {**found, "out": str(out)}
-    config = resolved(config, out, device.type)
-    data, network = first_then_others(lambda: _prepare(config, device, together))
-    with opened(config, data, out, stop) as (folder, saved):
-        position = Position(**saved["position"]) if saved else Position()
-        backends = _timed_backends(config, data, network, position, together)
-        _note_part(position, config, device, together, backends)
+
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device,
+        stop: AbstractContextManager[StopSignal],
+        batched: int = 1,
+    ) -> None:
+        self.config, self.device, self._stop, self._batched = config, device, stop, batched
+        self._held = contextlib.ExitStack()
+        self._training: Training | None = None
+
+    def __enter__(self) -> Self:
+        """Find the folder or the result in it; read the data, lock, say what begins."""
+        started = time.perf_counter()
+        self.out, self._found = from_first(lambda: _find(self.config, self.device))
+        if self._found is not None:
+            print(f"{self.out}/ holds a finished run; this is its result.", flush=True)
+            return self
+        config = self.config = resolved(self.config, self.out, self.device.type)
+        data, network = first_then_others(lambda: _prepare(config, self.device, self._batched))
+        self.data, self._parameters = data, count_parameters(network)
+        with contextlib.ExitStack() as held:
+            self.folder, self._saved = held.enter_context(
+                opened(config, data, self.out, self._stop)
+            )
+            self._begin(network, started)
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Remove the progress bar; unlock the folder."""
+        if self._training is not None:
+            self._training.close()
+        self._held.__exit__(*error)
+
+    def _begin(self, network: Network, started: float) -> None:
+        config, data, batched = self.config, self.data, self._batched
+        position = Position(**self._saved["position"]) if self._saved else Position()
+        backends = _timed_backends(config, data, network, position, batched)
+        _note_part(position, config, self.device, batched, backends)
         if backends:
             network.set_backends(backends)
         print(
-            f"{config.name}: {count_parameters(network):,} parameters, delays"
-            f" {config.model.delays}; {_describe_backend(config, data, network, together)}"
-            f"{_describe_company(together)}\n"
+            f"{config.name}: {self._parameters:,} parameters, delays"
+            f" {config.model.delays}; {_describe_backend(config, data, network, batched)}"
+            f"{_describe_company(batched)}\n"
             f"{_describe_data(config, data)}\n"
-            f"{_describe_position(position)} {out}/",
+            f"{_describe_position(position)} {self.out}/",
             flush=True,
         )
-        folder.started = started - position.seconds
-        folder.write_metrics(position.metrics)
-        plan, epoch = yield from _fit(config, data, device, folder, saved, position)
-        tested = _outcome(config, plan, data, _test(out, data, device)) if config.train.test else {}
+        self.folder.started = started - position.seconds
+        self.folder.write_metrics(position.metrics)
+        self.position = position
+
+    def next_training(self) -> Training | None:
+        """The training to be driven to its end now, or None where all are done."""
+        if self._found is not None:
+            return None
+        if self._training is not None:
+            self._training.close()
+            self._training = None  # lets go of its frames on the GPU
+            if self.position.phase == "train":
+                self.position.chosen, self._saved = self.position.best_epoch, None
+            if self.position.phase == "refit" or self.config.train.protocol != "refit":
+                return None
+            self.position = _refit_position(self.position)
+        self._plan = _plan(self.config, self.data)
+        if self.position.phase == "refit":
+            self._plan = Plan("refit", self.data.everything, None, "", self.position.chosen)
+        self._training = Training(
+            self.config, self._plan, self.data.classes, self.device, self.folder, self._saved,
+            self.position,
+        )  # fmt: skip
+        return self._training
+
+    def finish(self) -> dict[str, Any]:
+        """Test, and write result.json.
+
+        Returns:
+            Its content, and the folder as "out".
+        """
+        if self._found is not None:
+            return {**self._found, "out": str(self.out)}
+        config, data, position = self.config, self.data, self.position
+        tested: dict[str, Any] = {}
+        if config.train.test:
+            tested = _outcome(config, self._plan, data, _test(self.out, data, self.device))
+        epoch = position.best_epoch if position.phase == "refit" else position.chosen
         result = {
             "name": config.name,
             "protocol": config.train.protocol,
@@ -130,15 +194,15 @@ def turns(
             **tested,
             **_selected(_plan(config, data), position.metrics, epoch),
             "epoch": epoch,
-            "parameters": count_parameters(network),
-            "trained_on": len(plan.train),
-            **_provenance(config, data, device),
+            "parameters": self._parameters,
+            "trained_on": len(self._plan.train),
+            **_provenance(config, data, self.device),
             "parts": position.parts,
-            "seconds": round(folder.seconds, 1),
+            "seconds": round(self.folder.seconds, 1),
         }
-        written = from_first(lambda: _write_result(out, result))
-        folder.tracker.finish(written)
-    return {**written, "out": str(out)}
+        written = from_first(lambda: _write_result(self.out, result))
+        self.folder.tracker.finish(written)
+        return {**written, "out": str(self.out)}
 
 
 def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | None]:
@@ -191,28 +255,9 @@ def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
         return write_result(out, result)
 
 
-def _fit(
-    config: Config,
-    data: Data,
-    device: torch.device,
-    folder: RunFolder,
-    saved: dict[str, Any] | None,
-    position: Position,
-) -> Turns[tuple[Plan, int]]:
-    """Train, or go on; the plan of the training that counts, and the epoch it chose."""
-    plan = _plan(config, data)
-    if position.phase == "train":
-        training = Training(config, plan, data.classes, device, folder, saved, position)
-        position.chosen, saved = (yield from training.run()), None
-        del training  # and its frames on the GPU
-        if config.train.protocol != "refit":
-            return plan, position.chosen
-        position = Position(
-            "refit", position.chosen, metrics=position.metrics, parts=position.parts
-        )
-    plan = Plan("refit", data.everything, None, "", position.chosen)
-    training = Training(config, plan, data.classes, device, folder, saved, position)
-    return plan, (yield from training.run())
+def _refit_position(before: Position) -> Position:
+    """Where the training on all data begins, with the epoch that the first one chose."""
+    return Position("refit", before.chosen, metrics=before.metrics, parts=before.parts)
 
 
 def _note_part(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,6 @@ from snn_delays.ops.sums import processes, sharing
 from snn_delays.train.guards import gradients_are_finite
 from snn_delays.train.optim import Optimizers
 from snn_delays.train.processes import add_up
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,9 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What a training that is about to take a step shows, so that it may be taken with others'.
+class PendingStep:
+    """Everything needed to compute a training step from outside, so that steps of several runs can
+    be batched.
 
     Attributes:
         network: in training mode.
@@ -70,20 +69,6 @@ class Turn:
     optimizers: Optimizers
     batch: Batch
     place: tuple[int, int]
-
-
-# Gives its turns; takes the outcome of each, or None: then it takes that step itself.
-Turns: TypeAlias = Generator[Turn, Outcome | None, T]
-
-
-def alone(turns: Turns[T]) -> T:
-    """What a training gives that takes every step itself."""
-    try:
-        while True:
-            next(turns)
-    except StopIteration as end:
-        value: T = end.value
-        return value
 
 
 def build_step(

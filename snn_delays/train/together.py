@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +24,10 @@ from snn_delays.errors import UserError
 from snn_delays.nn import Network, build_network, together
 from snn_delays.ops.recorded import Recorded
 from snn_delays.train.faults import explained
-from snn_delays.train.run import turns
+from snn_delays.train.loop import Training
+from snn_delays.train.run import Run
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import Outcome, Turn, Turns, move, settle, statistics
+from snn_delays.train.step import Outcome, PendingStep, move, settle, statistics
 
 Result = dict[str, Any]
 Within = Callable[[], AbstractContextManager[object]]
@@ -72,7 +73,7 @@ def train_together(
     stop = contextlib.nullcontext(signal)
     within = within or [contextlib.nullcontext for _ in configs]
     runs = [
-        _Run(turns(config, device, stop, len(configs)), device, context)
+        _Member(Run(config, device, stop, len(configs)), device, context)
         for config, context in zip(configs, within, strict=True)
     ]
     with (
@@ -83,9 +84,8 @@ def train_together(
     ):
         for run in runs:
             opened.callback(run.close)
-            run.go_on(None)
-        with StopSignal() as heard:
-            steps = _Steps(first.precision, device)
+            run.begin()
+        with StopSignal() as heard, contextlib.closing(_Steps(first.precision, device)) as steps:
             while abreast := _last_ones(runs):
                 signal.received = heard.received
                 outcomes = steps.take(abreast)
@@ -94,50 +94,85 @@ def train_together(
     return [run.end for run in runs]
 
 
-class _Run:
-    """One of the runs, waiting at its turn, or at its end.
+class _Member:
+    """One of the runs, waiting for the result of a step, or at its end.
 
     Args:
-        turns: of its training.
+        run: it.
         device: where it draws.
         within: makes the context in which it works.
 
     Attributes:
-        turn: what it waits at, or None at its end.
+        pending: the step that it waits for, or None at its end.
         end: its result, or what it raised.
     """
 
-    def __init__(self, turns: Turns[Result], device: torch.device, within: Within) -> None:
-        self._turns, self._within = turns, within
+    def __init__(self, run: Run, device: torch.device, within: Within) -> None:
+        self._run: Run | None = run  # until its end; its network and data go with it
+        self._within = within
         self._device, self._random = device, _random_state(device)
-        self.turn: Turn | None = None
+        self._held = contextlib.ExitStack()
+        self._training: Training | None = None
+        self.pending: PendingStep | None = None
         self.end: Result | Exception = {}
 
+    def begin(self) -> None:
+        """Up to the first step."""
+        self._work(self._enter)
+
     def go_on(self, outcome: Outcome | None) -> None:
-        """To its next turn, with the outcome of this one, or None: it takes the step itself."""
-        turn = None
+        """To the next step, with the outcome of this one, or None: it takes the step itself."""
+        self._work(functools.partial(self._add, outcome))
+
+    def _work(self, first: Callable[[], None]) -> None:
+        """Do the first thing, then go to the next step; an error is the run's end."""
         with self._within(), self._drawing():
             try:
                 with explained():
-                    turn = self._turns.send(outcome)
-            except StopIteration as stop:
-                self.end = stop.value
+                    first()
+                    self.pending = self._next_step()
             except Exception as error:
+                self._held.__exit__(type(error), error, error.__traceback__)
+                self.pending = self._training = self._run = None
                 self.end = _without_frames(error)
-        self.turn = turn
+
+    def _enter(self) -> None:
+        assert self._run is not None
+        self._held.enter_context(self._run)
+        self._training = self._run.next_training()
+
+    def _add(self, outcome: Outcome | None) -> None:
+        assert self.pending is not None
+        assert self._training is not None
+        self._training.add(outcome or self._training.step(self.pending.batch))
+
+    def _next_step(self) -> PendingStep | None:
+        """The next step of this training or of the next one; None: the run has its result."""
+        assert self._run is not None
+        while self._training is not None:
+            if self._training.done:
+                self._training = self._run.next_training()
+            elif (pending := self._training.next_step()) is not None:
+                return pending
+            else:
+                self._training.end_epoch()
+        self.end = self._run.finish()
+        self.close()
+        self._run = None
+        return None
 
     def draw_masks(self) -> Tensor:
         """Dropout's, [B, N]."""
-        assert self.turn is not None
+        assert self.pending is not None
         with self._drawing():
-            return together.draw_masks(self.turn.network, len(self.turn.batch.y))
+            return together.draw_masks(self.pending.network, len(self.pending.batch.y))
 
     def close(self) -> None:
         """Let go of its folder, where something keeps it from its end."""
-        self._turns.close()
+        self._held.close()
 
     @contextlib.contextmanager
-    def _drawing(self) -> Any:
+    def _drawing(self) -> Iterator[None]:
         """Within it torch's random state is this run's."""
         torch.set_rng_state(self._random[0])
         if len(self._random) > 1:
@@ -168,17 +203,17 @@ def _random_state(device: torch.device) -> list[Tensor]:
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if on_gpu else [])]
 
 
-def _last_ones(runs: Sequence[_Run]) -> list[_Run]:
+def _last_ones(runs: Sequence[_Member]) -> list[_Member]:
     """The runs that are the furthest behind, at one place and with batches of one shape."""
-    waiting = [(run, run.turn) for run in runs if run.turn is not None]
+    waiting = [(run, run.pending) for run in runs if run.pending is not None]
     if not waiting:
         return []
 
-    def where(turn: Turn) -> tuple[Any, ...]:
-        return turn.place, tuple(turn.batch.x.shape), tuple(turn.batch.target.shape)
+    def where(step: PendingStep) -> tuple[Any, ...]:
+        return step.place, tuple(step.batch.x.shape), tuple(step.batch.target.shape)
 
-    last = min(where(turn) for _, turn in waiting)
-    return [run for run, turn in waiting if where(turn) == last]
+    last = min(where(step) for _, step in waiting)
+    return [run for run, step in waiting if where(step) == last]
 
 
 # ---- the step ----------------------------------------------------------------------------------
@@ -208,15 +243,19 @@ class _Steps:
         self._precision, self._device = precision, device
         self._known: tuple[list[Network], Step | None] = [], None
 
-    def take(self, runs: list[_Run]) -> list[Outcome | None]:
+    def close(self) -> None:
+        """Let go of the networks: the frames of an error that a run ended with lead to this."""
+        self._known = [], None
+
+    def take(self, runs: list[_Member]) -> list[Outcome | None]:
         """One step of all; None for one that is alone, as it steps faster itself."""
-        turns = [run.turn for run in runs if run.turn is not None]
-        if len(turns) == 1:
+        pending = [run.pending for run in runs if run.pending is not None]
+        if len(pending) == 1:
             return [None]
-        networks = [turn.network for turn in turns]
+        networks = [step.network for step in pending]
         if self._known[0] != networks:
-            self._known = networks, self._build(turns)
-        batches = [turn.batch for turn in turns]
+            self._known = networks, self._build(pending)
+        batches = [step.batch for step in pending]
         masks = [run.draw_masks() for run in runs]
         joint = JointBatch(
             torch.stack([batch.x for batch in batches], 2),
@@ -228,9 +267,9 @@ class _Steps:
         assert step is not None
         return [*step(joint)]
 
-    def _build(self, turns: Sequence[Turn]) -> Step:
-        networks = [turn.network for turn in turns]
-        optimizers = [turn.optimizers for turn in turns]
+    def _build(self, pending: Sequence[PendingStep]) -> Step:
+        networks = [step.network for step in pending]
+        optimizers = [step.optimizers for step in pending]
         find: Step = functools.partial(find_joint_gradients, networks, precision=self._precision)
         if self._device.type == "cuda":
             find = Recorded(find, [p for network in networks for p in network.parameters()])

@@ -148,11 +148,10 @@ def watch(patch: Any) -> list[str]:
     real, digests = loop.Training.run, []
 
     def run(training):
-        epoch = yield from real(training)
+        real(training)
         state = training.network.state_dict().values()
         content = b"".join(t.numpy().tobytes() for t in state)
         digests.append(hashlib.sha256(content).hexdigest())
-        return epoch
 
     patch.setattr(loop.Training, "run", run)
     return digests

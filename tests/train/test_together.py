@@ -24,7 +24,7 @@ from snn_delays.train import loop, together
 from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
-from snn_delays.train.step import Turn, move, take_step
+from snn_delays.train.step import PendingStep, move, take_step
 from snn_delays.train.together import JointBatch, find_joint_gradients, train_together
 from tests.train.test_resume import assert_same_run, metrics, train_for
 
@@ -119,14 +119,16 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
     config.model.hidden, config.model.taps, config.backend = [5, 6], 5, "matmul"
     config.data.units, config.data.units_per_channel, config.model.bias = 4, 1, True
 
-    def turns(count: int = 2) -> list[Turn]:
+    def turns(count: int = 2) -> list[PendingStep]:
         made = []
         for number in range(count):
             torch.manual_seed(number)
             network = build_network(config, 3).double().train()
             y = torch.arange(4) % 3
             batch = Batch((torch.rand(7, 4, 4) < 0.4).double(), y, y, np.arange(4))
-            made.append(Turn(network, build_optimizers(network, config.train), batch, (0, 0)))
+            made.append(
+                PendingStep(network, build_optimizers(network, config.train), batch, (0, 0))
+            )
         return made
 
     lone, joint = turns(), turns()
@@ -198,7 +200,7 @@ def test_who_is_behind_catches_up_and_who_is_done_is_left_out(seed, monkeypatch)
     sizes = []
 
     def take(steps, runs, real=together._Steps.take):
-        sizes.append((runs[0].turn.place, len(runs)))
+        sizes.append((runs[0].pending.place, len(runs)))
         return real(steps, runs)
 
     monkeypatch.setattr(together._Steps, "take", take)
