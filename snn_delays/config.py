@@ -18,11 +18,12 @@ from typing import Any
 
 from snn_delays.errors import UserError
 
-SIGMA_OFFSET = 0.27  # DCLS stores SIG and uses s = |SIG| + 0.27; "sigma" here is always s.
+# DCLS stores SIG and uses the width s = |SIG| + an offset of the kernel; "sigma" here is always s.
+SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
+SIG_END = 0.23  # the narrowest of the paper.
 BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
 MEL_BANDS = 140  # of the log-mel frames of audio.
 LONGEST_S = 60  # of a recording of audio, in seconds: no word is longer, and memory is bounded.
-SIGMA_END = 0.5  # SIG = 0.23, the narrowest Gaussian of the paper.
 
 # Upper bounds of numbers that nothing else bounds. Every one fits the arithmetic that uses it.
 MOST = 1_000_000  # of what is counted: epochs, samples, steps, channels, neurons.
@@ -280,6 +281,11 @@ class ModelConfig:
         25, "delay taps D of each synapse, odd; delays reach D-1 steps", at_least=1, at_most=MOST
     )
     kernel_count: int = option(1, "delayed copies of each synapse", at_least=1, at_most=MOST)
+    delay_kernel: str = option(
+        "gauss",
+        "shape of the taps around a learned delay in training: gauss, or triangle (DCLS's max)",
+        choices=tuple(SIGMA_OFFSETS),
+    )
     delay_init: str = option(
         "uniform",
         "uniform over the range; uniform_clamped: the authors' draw, 1/D start at the largest",
@@ -374,16 +380,23 @@ class TrainConfig:
     )
     sigma_schedule: str = option(
         "exponential",
-        "width of the Gaussian: exponential from sigma_start to sigma_end, or constant sigma_end",
+        "width of the taps: exponential from sigma_start to sigma_end, or constant sigma_end",
         choices=("exponential", "constant"),
     )
     sigma_start: float | None = option(
         None,
-        f"initial width, steps; null: taps//2 + {SIGMA_OFFSET}",
-        above=SIGMA_OFFSET,
+        "initial width, steps; null: taps//2 + "
+        + ", ".join(f"{offset:g} ({name})" for name, offset in SIGMA_OFFSETS.items()),
+        above=min(SIGMA_OFFSETS.values()),
         at_most=LARGEST,
     )
-    sigma_end: float = option(SIGMA_END, "final width, steps", above=SIGMA_OFFSET, at_most=LARGEST)
+    sigma_end: float | None = option(
+        None,
+        "final width, steps; null: "
+        + ", ".join(f"{SIG_END + offset:g} ({name})" for name, offset in SIGMA_OFFSETS.items()),
+        above=min(SIGMA_OFFSETS.values()),
+        at_most=LARGEST,
+    )
     sigma_epochs: int | None = option(
         None,
         "epochs until sigma_end; null: epochs//4; 0: sigma never shrinks",
@@ -459,6 +472,12 @@ class Config:
     def tau(self) -> float:
         """Membrane time constant in steps."""
         return self.model.tau_ms / self.data.step_ms
+
+    @property
+    def sigma_end(self) -> float:
+        """Final width of a delay's taps in steps."""
+        given = self.train.sigma_end
+        return SIG_END + SIGMA_OFFSETS[self.model.delay_kernel] if given is None else given
 
     @property
     def filter_tau(self) -> float | None:
@@ -790,10 +809,17 @@ def _check_rules(config: Config) -> None:
             f"model.filter_tau_ms={model.filter_tau_ms:g} must be longer than one time step"
             f" (data.step_ms={data.step_ms:g})."
         )
-    if train.sigma_start is not None and train.sigma_start < train.sigma_end:
+    for key in ("sigma_start", "sigma_end"):
+        width, offset = getattr(train, key), SIGMA_OFFSETS[model.delay_kernel]
+        if width is not None and width <= offset:
+            raise UserError(
+                f"train.{key}={width:g} must be above {offset:g} with"
+                f" model.delay_kernel={model.delay_kernel}."
+            )
+    if train.sigma_start is not None and train.sigma_start < config.sigma_end:
         raise UserError(
             f"train.sigma_start={train.sigma_start:g} must not be below"
-            f" train.sigma_end={train.sigma_end:g}."
+            f" train.sigma_end={config.sigma_end:g}."
         )
     if model.filter_learnable and model.filter_tau_ms is None:
         raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from scripts.benchmarks.networks import Problem, our_network, random_batch, reference_of
 from snn_delays.nn import DelayedLinear, Network
-from snn_delays.ops.delay import delay_kernel_OID, delayed_linear
+from snn_delays.ops.delay import delayed_linear
+from snn_delays.ops.taps import Synapses
 from tests.reference_network import ReferenceNetwork
 
 RATE = 0.05  # spikes per channel and step of a layer's input
@@ -78,10 +79,7 @@ def layer_function(sizes: Layer, backend: str) -> Call:
     return torch.no_grad()(
         lambda: delayed_linear(
             x,
-            layer.weight,
-            layer.delay,
-            None,
-            taps=sizes.taps,
+            Synapses(layer.weight, layer.delay, sizes.taps),
             extra_steps=sizes.extra_steps,
             backend=backend,
         )
@@ -97,8 +95,8 @@ def layer_convolution(sizes: Layer) -> Call:
 
 @torch.no_grad()
 def _convolution_kernel(layer: DelayedLinear) -> Tensor:
-    kernel = delay_kernel_OID(layer.weight, layer.delay, None, layer.taps)
-    return kernel.flip(-1).contiguous()
+    kernel_DOI = Synapses(layer.weight, layer.delay, layer.taps).kernel()
+    return kernel_DOI.permute(1, 2, 0).flip(-1).contiguous()
 
 
 # ---- a network ---------------------------------------------------------------------------------

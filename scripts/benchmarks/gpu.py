@@ -60,7 +60,6 @@ from snn_delays.data.loaders import Batch
 from snn_delays.device import autocast, check_precision, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.ops import lif, norm_lif, taps
-from snn_delays.ops.delay import delay_kernel_OID
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import build_step
@@ -400,16 +399,19 @@ def our_taps(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]
     """Our Gaussian taps."""
     D = problem.taps
     return _with_gradients(
-        lambda w, d: taps.delay_taps(w, d, SIGMA, D, D), *_synapses(problem, dtype)
+        lambda w, d: taps.delay_taps(_gaussian(w, d, D), D), *_synapses(problem, dtype)
     )
 
 
 def plain_taps(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
     """The same from torch's operations."""
     return _with_gradients(
-        lambda w, d: delay_kernel_OID(w, d, SIGMA, problem.taps).permute(2, 0, 1),
-        *_synapses(problem, dtype),
+        lambda w, d: _gaussian(w, d, problem.taps).kernel(), *_synapses(problem, dtype)
     )
+
+
+def _gaussian(weight: Tensor, delay: Tensor, D: int) -> taps.Synapses:
+    return taps.Synapses(weight, delay, D, taps.SHAPES["gauss"], weight.new_tensor(SIGMA))
 
 
 def _block(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scripts.benchmarks.common import positive
-from snn_delays.config import SIGMA_END, SIGMA_OFFSET, Config, validate
+from snn_delays.config import SIG_END, SIGMA_OFFSETS, Config, validate
 from snn_delays.device import autocast
 from snn_delays.nn import Network, build_network
 from snn_delays.train.optim import build_optimizers
@@ -69,7 +69,7 @@ class Problem:
     @property
     def width(self) -> float:
         """Width of the Gaussian taps, steps."""
-        return SIGMA_END if self.sigma == "narrow" else self.taps // 2 + SIGMA_OFFSET
+        return (SIG_END if self.sigma == "narrow" else self.taps // 2) + SIGMA_OFFSETS["gauss"]
 
     def resized(self, **sizes: int | None) -> Problem:
         """With other sizes, "hidden" being the neurons of every hidden layer; None keeps one."""

@@ -64,7 +64,7 @@ def step_seconds(config: Config, rounds: int) -> float:
     _, steps, classes = TRAINING[config.data.name]
     device = pick_device(config.device)
     network = draw_network(config, classes).to(device)
-    network.set_sigma(sigma_at(0, config.train, config.model.layer_taps))
+    network.set_sigma(sigma_at(0, config))
     optimizers = build_optimizers(network, config.train)
     step = build_step(network, optimizers, config.precision, device)
     size = config.train.batch_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from snn_delays.config import ModelConfig, check_options
 from snn_delays.ops.delay import check_backend, delayed_linear
 from snn_delays.ops.kept import constants
-from snn_delays.ops.taps import Sigma
+from snn_delays.ops.taps import SHAPES, Synapses
 from snn_delays.ops.watched import watcher
 
 
 class DelayedLinear(nn.Module):
     """A linear layer whose every synapse has ``kernel_count`` weights and delays.
 
-    In training mode learned delays act through Gaussian taps of width ``sigma``. In evaluation
+    In training mode learned delays act through taps of width ``sigma`` around them. In evaluation
     mode, and always for fixed delays, each acts through the one tap nearest to it: the deployed
     network, a function of the parameters that changes nothing in them.
 
@@ -36,6 +36,8 @@ class DelayedLinear(nn.Module):
             "dense" (the c-th copy at delay c: with C = D, an ordinary temporal convolution).
         delay_init: "uniform" over [0, D - 1], or "uniform_clamped": over [0, D], cut at D - 1,
             which is the authors' draw.
+        delay_kernel: shape of the taps around a learned delay in training mode, "gauss" or
+            "triangle".
         extra_steps: steps added behind the sequence.
         bias: add a bias, drawn as torch's convolutions draw it.
         density: share of synapses that exist, by a fixed Bernoulli mask (one per synapse).
@@ -47,7 +49,7 @@ class DelayedLinear(nn.Module):
     Attributes:
         weight: [O, I, C], Kaiming uniform for 'relu': bound sqrt(6 / (I C)).
         delay: [O, I, C], in steps.
-        sigma: width of the Gaussian in steps, set by the training schedule; in ``state_dict``, too.
+        sigma: width of the taps in steps, set by the training schedule; in ``state_dict``, too.
     """
 
     mask: Tensor | None
@@ -62,6 +64,7 @@ class DelayedLinear(nn.Module):
         kernel_count: int = 1,
         delays: str = "learned",
         delay_init: str = "uniform",
+        delay_kernel: str = "gauss",
         extra_steps: int = 0,
         bias: bool = False,
         density: float = 1.0,
@@ -74,6 +77,7 @@ class DelayedLinear(nn.Module):
             kernel_count=kernel_count,
             delays=delays,
             delay_init=delay_init,
+            delay_kernel=delay_kernel,
             extra_steps=extra_steps,
             density=density,
         )
@@ -85,6 +89,7 @@ class DelayedLinear(nn.Module):
             )
         self.taps = taps
         self.delays = delays
+        self.delay_kernel = delay_kernel
         self.extra_steps = extra_steps
         self.backend = backend
         shape = (outputs, inputs, kernel_count)
@@ -115,11 +120,17 @@ class DelayedLinear(nn.Module):
         """
         _constrain(self.weight, self.delay, self.mask, self.taps)
 
-    def synapses(self) -> tuple[Tensor, Tensor]:
-        """Weights and delays that act, [O, I, C] each, within their bounds.
+    def synapses(self) -> Synapses:
+        """The synapses that act in this mode, their weights and delays within their bounds.
 
-        In training mode these are the parameters themselves, brought into their bounds.
+        In training mode these hold the parameters themselves, brought into their bounds.
         """
+        weight, delay = self._acting()
+        if self.deployed:
+            return Synapses(weight, delay, self.taps)
+        return Synapses(weight, delay, self.taps, SHAPES[self.delay_kernel], self.width)
+
+    def _acting(self) -> tuple[Tensor, Tensor]:
         weight, delay = self.weight, self.delay
         if watcher() or not (weight.is_leaf and delay.is_leaf):
             return self._bounded(weight, delay)
@@ -144,23 +155,25 @@ class DelayedLinear(nn.Module):
 
     @property
     def sigma(self) -> float:
-        """Width of the Gaussian in steps."""
+        """Width of the taps around a learned delay, in steps."""
         return self._sigma
 
     @sigma.setter
     def sigma(self, sigma: float) -> None:
+        if not sigma > 0:
+            raise ValueError(f"sigma={sigma} must be positive.")
         self._sigma = sigma
         self.width.fill_(sigma)
 
     @property
-    def active_sigma(self) -> Sigma:
-        """Width of the Gaussian that acts now, or None: one tap at the rounded delay.
+    def deployed(self) -> bool:
+        """Whether each synapse acts through one tap at its rounded delay in this mode."""
+        return not self.training or self.delays != "learned"
 
-        On a GPU it is a scalar there, which a recorded CUDA graph reads anew.
-        """
-        if not self.training or self.delays != "learned":
-            return None
-        return self.width if self.width.is_cuda else self._sigma
+    def _apply(self, *arguments: Any, **more: Any) -> Self:
+        super()._apply(*arguments, **more)
+        self.width.fill_(self._sigma)  # which is not rounded on the way to a higher precision
+        return self
 
     def get_extra_state(self) -> Tensor:
         """What ``state_dict`` holds besides parameters and buffers: sigma."""
@@ -177,16 +190,7 @@ class DelayedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, I] -> [T + extra_steps, B, O]."""
-        weight, delay = self.synapses()
-        y = delayed_linear(
-            x,
-            weight,
-            delay,
-            self.active_sigma,
-            taps=self.taps,
-            extra_steps=self.extra_steps,
-            backend=self.backend,
-        )
+        y = delayed_linear(x, self.synapses(), extra_steps=self.extra_steps, backend=self.backend)
         return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:

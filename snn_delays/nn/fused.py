@@ -96,7 +96,7 @@ def _why_not_spectra(blocks: list[Any], linears: list[DelayedLinear], x_TBI: Ten
     """Why spectra cannot travel from block to block, or None where they can."""
     if any(linear.backend not in ("auto", "numba") for linear in linears):
         return f"backend={linears[0].backend}"
-    reason = BACKENDS["numba"].why_not(x_TBI, 1.0)
+    reason = BACKENDS["numba"].why_not(x_TBI, False)
     if reason:
         return reason
     for block in blocks:
@@ -157,7 +157,8 @@ def _forward_spectra(blocks: list[Any], linears: list[DelayedLinear], x_TBI: Ten
     X = ToSpectrum.apply(x_TBI, plans[0])
     for block, plan, next_plan in zip(blocks, plans[:-1], plans[1:], strict=True):
         X = _block(block, X, plan, next_plan)
-    y = SpectralLinear.apply(X, *last.synapses(), last.active_sigma, last.taps, plans[-1])
+    synapses = last.synapses()
+    y = SpectralLinear.apply(X, synapses.weight, synapses.delay, synapses, plans[-1])
     return y if last.bias is None else y + last.bias
 
 
@@ -168,12 +169,11 @@ def _plans(linears: list[DelayedLinear], steps: int) -> Iterator[Plan]:
 
 
 def _block(block: Block, X: Tensor, plan: Plan, next_plan: Plan) -> Tensor:
-    linear = block.linear
+    synapses = block.linear.synapses()
     norm: Any = block.norm
     node: Any = block.neuron
     settings = BlockSettings(
-        sigma=linear.active_sigma,
-        taps=linear.taps,
+        synapses=synapses,
         plan=plan,
         next_plan=next_plan,
         tau=node.tau,
@@ -183,10 +183,11 @@ def _block(block: Block, X: Tensor, plan: Plan, next_plan: Plan) -> Tensor:
     )
     out, mean, var, node.v = FusedBlock.apply(
         X,
-        *linear.synapses(),
+        synapses.weight,
+        synapses.delay,
         norm.weight,
         norm.bias,
-        dropout_mask(block.dropout, X.new_empty(X.shape[2], linear.weight.shape[0])),
+        dropout_mask(block.dropout, X.new_empty(X.shape[2], len(synapses.weight))),
         settings,
     )
     norm.track(mean, var, plan.out_steps * whole_batch(X.shape[2]))

@@ -127,8 +127,7 @@ class Network(nn.Module):
         names, steps = [], x.shape[0]
         for number, m in enumerate(self.delayed_layers()):
             part = x.new_ones(steps, x.shape[1], m.weight.shape[1], requires_grad=number > 0)
-            sizes = {"taps": m.taps, "extra_steps": m.extra_steps}
-            names.append(fastest_backend(part, m.weight, m.delay, m.active_sigma, **sizes))
+            names.append(fastest_backend(part, m.synapses(), m.extra_steps))
             steps += m.extra_steps
         return names
 
@@ -136,7 +135,7 @@ class Network(nn.Module):
         """Why a backend cannot serve this network, in its mode, for such an input; or None."""
         if backend == "auto":
             return None
-        reasons = (BACKENDS[backend].why_not(x, m.active_sigma) for m in self.delayed_layers())
+        reasons = (BACKENDS[backend].why_not(x, m.deployed) for m in self.delayed_layers())
         return next((reason for reason in reasons if reason), None)
 
     def describe_backend(self, x: Tensor) -> str:
@@ -147,8 +146,8 @@ class Network(nn.Module):
         names, steps = [], x.shape[0]
         for m in self.delayed_layers():
             part = x.new_empty(1).expand(steps, x.shape[1], m.weight.shape[1])
-            sizes = (part, m.weight, m.active_sigma, m.taps, m.extra_steps)
-            names.append(choose_backend(*sizes) if m.backend == "auto" else m.backend)
+            chosen = choose_backend(part, m.synapses(), m.extra_steps)
+            names.append(chosen if m.backend == "auto" else m.backend)
             steps += m.extra_steps
         return ", ".join(dict.fromkeys(names)) + (" (blocks fused)" if whole else "")
 
@@ -242,6 +241,7 @@ def _build_linear(model: ModelConfig, backend: str, inputs: int, outputs: int) -
         kernel_count=model.layer_kernel_count,
         delays=model.delays,
         delay_init=model.delay_init,
+        delay_kernel=model.delay_kernel,
         extra_steps=model.layer_extra_steps,
         bias=model.bias,
         density=model.density,

@@ -70,15 +70,7 @@ def forward(networks: Sequence[Network], x_TBSI: Tensor, masks_BSN: Tensor) -> T
 
 def _linears(layers: Sequence[DelayedLinear], x_TBSI: Tensor) -> Tensor:
     first = layers[0]
-    weights, delays = zip(*(layer.synapses() for layer in layers), strict=True)
-    y_TBSO = delayed_linears(
-        x_TBSI,
-        weights,
-        delays,
-        first.active_sigma,
-        first.taps,
-        first.extra_steps,
-    )
+    y_TBSO = delayed_linears(x_TBSI, [layer.synapses() for layer in layers], first.extra_steps)
     if first.bias is None:
         return y_TBSO
     return y_TBSO + torch.stack([layer.bias for layer in layers if layer.bias is not None])

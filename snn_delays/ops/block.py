@@ -7,7 +7,7 @@ so that spikes never travel to memory and back. Shapes as in ``ops.spectral``; C
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from snn_delays.ops.spectral import (
     take_kernel,
 )
 from snn_delays.ops.sums import over_processes, pooled, whole_batch
-from snn_delays.ops.taps import Sigma
+from snn_delays.ops.taps import Synapses
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class BlockSettings:
     """What a block is besides its parameters.
 
     Attributes:
-        sigma: width of the Gaussian taps in steps, or None for rounded delays.
-        taps: D.
+        synapses: weights, delays, and the taps that a delay becomes.
         plan: how its input was transformed.
         next_plan: how the next layer wants its input.
         tau: membrane time constant in steps.
@@ -46,8 +45,7 @@ class BlockSettings:
         eps: BatchNorm's.
     """
 
-    sigma: Sigma
-    taps: int
+    synapses: Synapses
     plan: Plan
     next_plan: Plan
     tau: float
@@ -87,7 +85,7 @@ class FusedBlock(Function):
         """See the class."""
         plan = settings.plan
         ctx.half = half_products(X)
-        ctx.kernel = kernel_spectrum(weight, delay, settings.sigma, settings.taps, plan)
+        ctx.kernel = kernel_spectrum(settings.synapses, plan)
         y, mean, var = _to_time(linear(X, ctx.kernel, plan, ctx.half), plan)
         norm = _Norm.of(y, gamma, beta, mean, (var + settings.eps).rsqrt())
         out, v = _spikes(y, norm, mask, settings)
@@ -103,12 +101,12 @@ class FusedBlock(Function):
         """Of the spectrum; the other results have no gradient."""
         X, weight, delay, mask, y = ctx.saved_tensors
         settings, norm = ctx.settings, ctx.norm
-        of_kernel = settings.sigma, settings.taps, settings.plan
-        kernel = take_kernel(ctx, weight, delay, *of_kernel)
+        synapses = replace(settings.synapses, weight=weight, delay=delay)
+        kernel = take_kernel(ctx, synapses, settings.plan)
         G, g_gamma, g_beta = _block_gradient(g_out.contiguous(), y, norm, mask, settings)
         g_X = linear_gradient(G, X, kernel, settings.plan, ctx.needs_input_grad[0], ctx.half)
         del G
-        of_parameters = parameter_gradients(kernel, weight, delay, *of_kernel)
+        of_parameters = parameter_gradients(kernel, synapses, settings.plan)
         return g_X, *of_parameters, g_gamma.to(y.dtype), g_beta.to(y.dtype), None, None
 
 

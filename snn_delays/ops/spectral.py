@@ -8,7 +8,7 @@ of the sequence's gradient: what every frequency weighs cancels between the two 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import spectral_compiled
 from snn_delays.ops.memory import empty
-from snn_delays.ops.taps import Sigma, weighted_taps, weighted_taps_gradient
+from snn_delays.ops.taps import Synapses, gradients, weighted_taps
 from snn_delays.ops.tiles import good_length, make_transform
 
 HALF_CHUNK = 8  # frequencies whose factors exist in bfloat16 at a time
@@ -81,9 +81,9 @@ def to_time(X: Tensor, plan: Plan, steps: int) -> Tensor:
     return x
 
 
-def kernel_spectrum(weight: Tensor, delay: Tensor, sigma: Sigma, taps: int, plan: Plan) -> Tensor:
+def kernel_spectrum(synapses: Synapses, plan: Plan) -> Tensor:
     """Of the taps of all synapses, [F, 2, O, I]."""
-    return to_spectrum(weighted_taps(weight, delay, sigma, taps, plan.taps), plan)
+    return to_spectrum(weighted_taps(synapses, plan.taps), plan)
 
 
 def linear(X: Tensor, kernel: Tensor, plan: Plan, half: bool) -> Tensor:
@@ -123,11 +123,10 @@ def linear_gradient(
 
 
 def parameter_gradients(
-    g_kernel: Tensor, weight: Tensor, delay: Tensor, sigma: Sigma, taps: int, plan: Plan
+    g_kernel: Tensor, synapses: Synapses, plan: Plan
 ) -> tuple[Tensor, Tensor | None]:
-    """Of weight and delay; rounded delays have none."""
-    g_taps = to_time(g_kernel, plan, plan.taps)
-    return weighted_taps_gradient(weight, delay, sigma, taps, g_taps)
+    """Of weight and delay; deployed delays have none."""
+    return gradients(synapses, to_time(g_kernel, plan, plan.taps))
 
 
 def _chunks(spectrum: Tensor) -> list[slice]:
@@ -145,12 +144,10 @@ def _half_product(a: Tensor, b: Tensor, conjugate: bool, out: Tensor) -> None:
 # ---- autograd ----------------------------------------------------------------------------------
 
 
-def take_kernel(
-    ctx: Any, weight: Tensor, delay: Tensor, sigma: Sigma, taps: int, plan: Plan
-) -> Tensor:
+def take_kernel(ctx: Any, synapses: Synapses, plan: Plan) -> Tensor:
     """The kernel's spectrum of the forward pass, to be written over; made anew the second time."""
     kernel, ctx.kernel = ctx.kernel, None
-    return kernel_spectrum(weight, delay, sigma, taps, plan) if kernel is None else kernel
+    return kernel_spectrum(synapses, plan) if kernel is None else kernel
 
 
 def half_products(x: Tensor) -> bool:
@@ -179,17 +176,11 @@ class SpectralLinear(Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        X: Tensor,
-        weight: Tensor,
-        delay: Tensor,
-        sigma: Sigma,
-        taps: int,
-        plan: Plan,
+        ctx: Any, X: Tensor, weight: Tensor, delay: Tensor, synapses: Synapses, plan: Plan
     ) -> Tensor:
         """See the class."""
-        ctx.settings, ctx.half = (sigma, taps, plan), half_products(X)
-        ctx.kernel = kernel_spectrum(weight, delay, *ctx.settings)
+        ctx.synapses, ctx.plan, ctx.half = synapses, plan, half_products(X)
+        ctx.kernel = kernel_spectrum(synapses, plan)
         ctx.save_for_backward(X, weight, delay)
         return to_time(linear(X, ctx.kernel, plan, ctx.half), plan, plan.out_steps)
 
@@ -198,10 +189,9 @@ class SpectralLinear(Function):
     def backward(ctx: Any, g_y: Tensor) -> Any:
         """Of the spectrum, weight and delay."""
         X, weight, delay = ctx.saved_tensors
-        kernel = take_kernel(ctx, weight, delay, *ctx.settings)
-        plan = ctx.settings[2]
+        synapses, plan = replace(ctx.synapses, weight=weight, delay=delay), ctx.plan
+        kernel = take_kernel(ctx, synapses, plan)
         G = to_spectrum(g_y, plan)
         g_X = linear_gradient(G, X, kernel, plan, ctx.needs_input_grad[0], ctx.half)
         del G
-        gradients = parameter_gradients(kernel, weight, delay, *ctx.settings)
-        return g_X, *gradients, None, None, None
+        return g_X, *parameter_gradients(kernel, synapses, plan), None, None

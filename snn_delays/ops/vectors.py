@@ -43,6 +43,16 @@ def _shape() -> tuple[int, int, int]:
     return 16, 6 if triple.startswith("x86") else 12, 2
 
 
+@intrinsic
+def float_of_bits(context, bits):
+    """The float32 whose bits an int32 holds."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), emit
+
+
 VECTOR, ROWS, VECTORS = _shape() if compiled.available() else (16, 6, 2)
 UNROLL = 2  # steps of k between two fetches
 

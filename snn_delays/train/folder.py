@@ -118,7 +118,8 @@ def resolved(config: Config, out: Path, device: str) -> Config:
         frame_arithmetic=config.frame_arithmetic,
     )
     model = replace(config.model, extra_steps=config.model.layer_extra_steps)
-    return replace(config, out=str(out), device=device, data=data, model=model)
+    train = replace(config.train, sigma_end=config.sigma_end)
+    return replace(config, out=str(out), device=device, data=data, model=model, train=train)
 
 
 def read_result(out: Path) -> dict[str, Any] | None:

@@ -144,7 +144,7 @@ class Training:
         self.selector = plan.select and on_device(
             build_loader(config, plan.select, self.steps, device)
         )
-        self.sigma = sigma_at(position.epoch, config.train, config.model.layer_taps)
+        self.sigma = sigma_at(position.epoch, config)
         self._best: dict[str, Any] | None = None
         self._saved_at = time.monotonic()
         self._epoch: Epoch | None = None
@@ -191,7 +191,7 @@ class Training:
     def _begin_epoch(self) -> None:
         """Set up the next epoch, or the rest of the one that the training was stopped in."""
         position = self.position
-        self.sigma = sigma_at(position.epoch, self.config.train, self.config.model.layer_taps)
+        self.sigma = sigma_at(position.epoch, self.config)
         self.network.set_sigma(self.sigma)
         self._rates = self.optimizers.learning_rates()
         self._epoch = Epoch(

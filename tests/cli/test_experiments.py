@@ -57,7 +57,7 @@ def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
     assert said is not None
     assert count_parameters(network) == int(said[1].replace(",", ""))
 
-    network.set_sigma(sigma_at(0, config.train, config.model.layer_taps))
+    network.set_sigma(sigma_at(0, config))
     optimizers = build_optimizers(network, config.train)
     torch.manual_seed(0)
     x, y = (torch.rand(6, 3, 140) < 0.3).float(), torch.tensor([0, 1, 2])
@@ -76,7 +76,7 @@ def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
 def test_a_gpu_computes_what_the_cpu_does(experiment) -> None:
     config = compose("train", [f"experiment={experiment}", "model.dropout=0"])
     network = draw_network(config, classes(experiment)).double().train()
-    network.set_sigma(sigma_at(0, config.train, config.model.layer_taps))
+    network.set_sigma(sigma_at(0, config))
     g = torch.Generator().manual_seed(0)
     x, y = (torch.rand(12, 4, 140, generator=g) < 0.3).double(), torch.arange(4)
     numbers = []

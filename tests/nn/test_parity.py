@@ -79,7 +79,7 @@ def test_twenty_steps_of_training() -> None:
     sig = 15 // 2  # DCLS's SIG, shrunk after every epoch as the method states it
     for epoch in range(20):  # an epoch of one step
         x, y = batch(epoch)
-        ours.set_sigma(sigma_at(epoch, config.train, 15))
+        ours.set_sigma(sigma_at(epoch, config))
         for m in theirs.maps:
             torch.nn.init.constant_(m.SIG, sig)
         losses = []

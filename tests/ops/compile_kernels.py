@@ -25,7 +25,9 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from snn_delays import ops
-from snn_delays.ops import gpu, lif_triton, norm_lif_triton, taps_triton
+from snn_delays.ops import gpu, lif_triton, norm_lif_triton
+from snn_delays.ops.taps import SHAPES
+from snn_delays.ops.taps import triton as taps_triton
 
 CAPABILITY = int(sys.argv[1])
 STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
@@ -80,8 +82,10 @@ def sequences(T: int, B: int, C: int, dtype: torch.dtype) -> None:
 def synapses(count: int, dtype: torch.dtype) -> None:
     """All kernels of the taps."""
     weight, taps = torch.empty(16, 16, count, dtype=dtype), torch.empty(25, 16, 16, dtype=dtype)
-    taps_triton.weighted_gaussians(weight, weight, 2.0, 25, taps)
-    taps_triton.weighted_gaussians_gradient(weight, weight, 2.0, 25, taps, weight, weight)
+    width = torch.empty((), dtype=dtype)
+    for shape in SHAPES.values():
+        taps_triton.weighted(shape, weight, weight, width, 25, taps)
+        taps_triton.gradient(shape, weight, weight, width, 25, taps, weight, weight)
 
 
 def made(code: Any) -> list[int]:

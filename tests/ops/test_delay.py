@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,16 +13,12 @@ from DCLS.construct.modules import Dcls1d
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from snn_delays.config import SIGMA_OFFSETS
 from snn_delays.device import tensor_cores
 from snn_delays.ops import compiled, kept
-from snn_delays.ops.delay import (
-    BACKENDS,
-    _matrices_pay,
-    choose_backend,
-    delay_kernel_OID,
-    delayed_linear,
-    gaussian_taps_OICD,
-)
+from snn_delays.ops.delay import BACKENDS, _matrices_pay, choose_backend, delayed_linear
+from snn_delays.ops.taps import SHAPES, Synapses, tap_values
+from tests.ops.synapses import synapses
 
 
 def case(T, B, inputs, outputs, taps, count, seed=0, dtype=torch.float64):
@@ -34,7 +31,7 @@ def case(T, B, inputs, outputs, taps, count, seed=0, dtype=torch.float64):
 
 
 def skip_if_unable(backend, sigma, dtype=torch.float64) -> None:
-    reason = BACKENDS[backend].why_not(torch.empty(1, 1, 1, dtype=dtype), sigma)
+    reason = BACKENDS[backend].why_not(torch.empty(1, 1, 1, dtype=dtype), sigma is None)
     if reason:
         pytest.skip(reason)
 
@@ -69,30 +66,49 @@ def test_equals_its_definition(
 ) -> None:
     skip_if_unable(backend, sigma)
     x, weight, delay = case(T, B, inputs, outputs, taps, count)
-    y = delayed_linear(x, weight, delay, sigma, taps=taps, extra_steps=extra_steps, backend=backend)
+    y = delayed_linear(
+        x, synapses(weight, delay, sigma, taps), extra_steps=extra_steps, backend=backend
+    )
     expected = by_definition(x, weight, delay, sigma, taps, extra_steps)
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("sigma", [0.5, 2.0, 12.27])
+@pytest.mark.parametrize(
+    ("shape", "version", "sigma"),
+    [("gauss", "gauss", s) for s in (0.5, 2.0, 12.27)]
+    + [("triangle", "max", s) for s in (1.0, 1.23, 12.0)],
+)
 @pytest.mark.parametrize(("taps", "count"), [(1, 1), (25, 1), (31, 2)])
-def test_kernel_and_its_gradients_equal_dcls(sigma, taps, count) -> None:
+def test_kernel_and_its_gradients_equal_dcls(shape, version, sigma, taps, count) -> None:
     _, weight, delay = case(1, 1, 5, 4, taps, count)
     weight.requires_grad_()
     delay.requires_grad_()
-    dcls = Dcls1d(5, 4, kernel_count=count, dilated_kernel_size=taps, bias=False).double()
+    dcls = Dcls1d(
+        5, 4, kernel_count=count, dilated_kernel_size=taps, bias=False, version=version
+    ).double()
     with torch.no_grad():
         dcls.weight.copy_(weight)
         dcls.P[0].copy_(taps // 2 - delay)
-        dcls.SIG.fill_(sigma - 0.27)
+        dcls.SIG.fill_(sigma - SIGMA_OFFSETS[shape])
     theirs = dcls.DCK(dcls.weight, dcls.P, dcls.SIG).flip(-1)
-    ours = delay_kernel_OID(weight, delay, sigma, taps)
+    mine = synapses(weight, delay, sigma, taps, shape)
+    if shape == "triangle":  # DCLS adds its 1e-7 to sums that are the width times ours
+        mine = replace(mine, weight=weight * _other_epsilon(mine))
+    ours = mine.kernel().permute(1, 2, 0)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
     pull = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=ours.dtype)
     (ours * pull).sum().backward()
     (theirs * pull).sum().backward()
     torch.testing.assert_close(weight.grad, dcls.weight.grad, rtol=1e-8, atol=1e-12)
     torch.testing.assert_close(delay.grad, -dcls.P.grad[0], rtol=1e-8, atol=1e-12)
+
+
+def _other_epsilon(mine: Synapses) -> torch.Tensor:
+    """``sum + 1e-7`` over ``sum + 1e-7 / width``, of the taps of every delay."""
+    assert mine.width is not None
+    total = tap_values(mine).sum(-1)  # sum / (sum + 1e-7)
+    plain = 1e-7 * total / (1 - total)
+    return (plain + 1e-7) / (plain + 1e-7 / mine.width)
 
 
 def test_deployed_kernel_equals_dcls_max() -> None:
@@ -103,17 +119,18 @@ def test_deployed_kernel_equals_dcls_max() -> None:
         dcls.P[0].copy_((25 // 2 - delay).round())
         dcls.SIG.zero_()
     theirs = dcls.DCK(dcls.weight, dcls.P, dcls.SIG).flip(-1) * (1 + 1e-7)
-    torch.testing.assert_close(delay_kernel_OID(weight, delay, None, 25), theirs)
+    torch.testing.assert_close(synapses(weight, delay, None, 25).kernel().permute(1, 2, 0), theirs)
 
 
 def test_ties_round_half_to_even() -> None:
     delay = torch.tensor([0.5, 1.5, 2.5, 3.5]).view(1, 4, 1)
-    kernel = delay_kernel_OID(torch.ones(1, 4, 1), delay, None, 5)
-    assert kernel[0].argmax(1).tolist() == [0, 2, 2, 4]
+    kernel_DOI = synapses(torch.ones(1, 4, 1), delay, None, 5).kernel()
+    assert kernel_DOI[:, 0].argmax(0).tolist() == [0, 2, 2, 4]
 
 
 def test_taps_sum_to_one_at_both_ends() -> None:
-    taps = gaussian_taps_OICD(torch.tensor([[[0.0], [24.0], [11.3]]]), 4.0, 25)
+    delay = torch.tensor([[[0.0], [24.0], [11.3]]])
+    taps = tap_values(synapses(torch.ones(1, 3, 1), delay, 4.0, 25))
     torch.testing.assert_close(taps.sum(-1), torch.ones(1, 3, 1), rtol=1e-6, atol=0)
 
 
@@ -123,10 +140,8 @@ def test_an_impulse_arrives_when_the_delay_says(backend, late) -> None:
     skip_if_unable(backend, None, torch.float32)
     x = torch.zeros(3, 1, 1)
     x[1] = 1
-    y = delayed_linear(
-        x, torch.full((1, 1, 1), 2.0), torch.full((1, 1, 1), float(late)), None,
-        taps=25, extra_steps=30, backend=backend,
-    )  # fmt: skip
+    one = synapses(torch.full((1, 1, 1), 2.0), torch.full((1, 1, 1), float(late)), None, 25)
+    y = delayed_linear(x, one, extra_steps=30, backend=backend)
     expected = torch.zeros(33, 1, 1)
     expected[1 + late] = 2
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-6)
@@ -140,15 +155,20 @@ def test_gradients_of_the_reference_are_right(sigma) -> None:
     delay.requires_grad_(sigma is not None)
 
     def function(x, weight, delay):
-        return delayed_linear(x, weight, delay, sigma, taps=5, extra_steps=2, backend="reference")
+        mine = synapses(weight, delay, sigma, 5)
+        return delayed_linear(x, mine, extra_steps=2, backend="reference")
 
     assert torch.autograd.gradcheck(function, (x, weight, delay))
 
 
-def outputs_and_gradients(backend, dtype, x, weight, delay, sigma, taps, extra_steps, device="cpu"):
+def outputs_and_gradients(
+    backend, dtype, x, weight, delay, sigma, taps, extra_steps, device="cpu", shape="gauss"
+):
     """y, and the gradients of x, weight and (where there are Gaussians) delay, on the CPU."""
     leaves = [tensor.detach().to(device, dtype).requires_grad_() for tensor in (x, weight, delay)]
-    y = delayed_linear(*leaves, sigma, taps=taps, extra_steps=extra_steps, backend=backend)
+    x, weight, delay = leaves
+    mine = synapses(weight, delay, sigma, taps, shape)
+    y = delayed_linear(x, mine, extra_steps=extra_steps, backend=backend)
     pull = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     wanted = leaves if sigma is not None else leaves[:2]
     gradients = torch.autograd.grad((y * pull.to(y)).sum(), wanted)
@@ -156,14 +176,14 @@ def outputs_and_gradients(backend, dtype, x, weight, delay, sigma, taps, extra_s
 
 
 def assert_backend_is_right(
-    backend, x, weight, delay, sigma, taps, extra_steps, device="cpu"
+    backend, x, weight, delay, sigma, taps, extra_steps, device="cpu", shape="gauss"
 ) -> None:
     """Against the reference in float64: 1e-10 in float64, 1e-5 in float32, relative."""
     arguments = (x, weight, delay, sigma, taps, extra_steps)
-    exact = outputs_and_gradients("reference", torch.float64, *arguments)
+    exact = outputs_and_gradients("reference", torch.float64, *arguments, shape=shape)
     for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
         for ours, expected in zip(
-            outputs_and_gradients(backend, dtype, *arguments, device), exact, strict=True
+            outputs_and_gradients(backend, dtype, *arguments, device, shape), exact, strict=True
         ):
             scale = 1e-30 + expected.norm()
             assert (ours - expected).norm() <= tolerance * scale, (backend, dtype)
@@ -189,7 +209,7 @@ FAST = [name for name in BACKENDS if name != "reference"]
 def test_backends_equal_the_reference(
     T, B, inputs, outputs, taps, count, extra_steps, sigma, backend, seed
 ) -> None:
-    assume(BACKENDS[backend].why_not(torch.empty(1, 1, 1), sigma) is None)
+    assume(BACKENDS[backend].why_not(torch.empty(1, 1, 1), sigma is None) is None)
     x, weight, delay = case(T, B, inputs, outputs, taps, count, seed)
     assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps)
 
@@ -228,6 +248,20 @@ def test_awkward_sizes(backend, sigma, T, B, inputs, outputs, taps, count, extra
     assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps)
 
 
+@pytest.mark.parametrize("backend", [name for name in FAST if name != "event"])
+@pytest.mark.parametrize("sigma", [1.0, 1.23, 12.0])
+@pytest.mark.parametrize("shared", [(1, 9, 2), (7, 1, 1), (7, 9, 1), (7, 9, 2)], ids=str)
+def test_other_shapes_and_shared_delays(backend, sigma, shared) -> None:
+    skip_if_unable(backend, sigma)
+    x, weight, delay = case(63, 2, 9, 7, 25, 2)
+    delay = delay[tuple(map(slice, shared))].contiguous()
+    assert_backend_is_right(backend, x, weight, delay, sigma, 25, 12, shape="triangle")
+
+
+def test_options_name_every_shape() -> None:
+    assert SHAPES.keys() == SIGMA_OFFSETS.keys()
+
+
 @pytest.mark.gpu(kernels=False)
 @pytest.mark.parametrize("backend", ["reference", "dense", "fft", "matmul", "auto"])
 @pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
@@ -237,7 +271,7 @@ def test_on_a_gpu(backend, sigma, T, launches) -> None:
     with tensor_cores("float32"):
         assert_backend_is_right(backend, x, weight, delay, sigma, 25, 12, "cuda")
     if backend in ("fft", "matmul") and sigma is not None:
-        assert {"_weighted", "_weighted_gradient"} <= {*launches}
+        assert {"_weighted", "_gradient"} <= {*launches}
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -269,11 +303,12 @@ def test_masked_synapses(backend) -> None:
 )
 def test_auto_takes_the_cheaper(T, B, taps, expected, monkeypatch) -> None:
     x, weight = torch.zeros(1).expand(T, B, 256), torch.empty(256, 256, 1)
+    mine = synapses(weight, weight, 3.0, taps)
     if compiled.available():
-        assert choose_backend(x, weight, 3.0, taps, 0) == expected
+        assert choose_backend(x, mine, 0) == expected
     monkeypatch.setattr(compiled, "available", lambda: False)
     portable = {"numba": "fft" if T > 1024 else "matmul"}.get(expected, expected)
-    assert choose_backend(x, weight, 3.0, taps, 0) == portable
+    assert choose_backend(x, mine, 0) == portable
 
 
 @pytest.mark.parametrize(
@@ -289,7 +324,7 @@ def test_auto_sends_small_deployed_batches_event_by_event(B, expected) -> None:
     x, weight = torch.zeros(1).expand(100, B, 256), torch.empty(256, 256, 1)
     skip_if_unable("event", None, torch.float32)
     with torch.no_grad():
-        assert choose_backend(x, weight, None, 25, 0) == expected
+        assert choose_backend(x, synapses(weight, weight, None, 25), 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -304,7 +339,7 @@ def test_auto_sends_small_deployed_batches_event_by_event(B, expected) -> None:
 def test_a_backend_that_cannot_serve_says_why(backend, x, sigma, words) -> None:
     weight = torch.zeros(2, 3, 1)
     with pytest.raises(ValueError, match=words):
-        delayed_linear(x, weight, weight, sigma, taps=5, backend=backend)
+        delayed_linear(x, synapses(weight, weight, sigma, 5), backend=backend)
 
 
 def test_without_numba_its_backends_say_how_to_get_it(monkeypatch) -> None:
@@ -312,7 +347,7 @@ def test_without_numba_its_backends_say_how_to_get_it(monkeypatch) -> None:
     weight = torch.zeros(2, 3, 1)
     for backend in ("numba", "event"):
         with pytest.raises(ValueError, match=r"pip install numba"):
-            delayed_linear(torch.zeros(5, 2, 3), weight, weight, None, taps=5, backend=backend)
+            delayed_linear(torch.zeros(5, 2, 3), synapses(weight, weight, None, 5), backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["fft", "matmul", "numba", "event"])
@@ -325,15 +360,14 @@ def test_a_deployed_map_is_prepared_once(backend, monkeypatch) -> None:
     def count(weight, delay, kind, make):
         return kept.kept(weight, delay, kind, lambda: (prepared.append(kind), make())[1])
 
-    module = {"numba": "tiled"}.get(backend, backend)
-    monkeypatch.setattr(f"snn_delays.ops.delay.{module}.kept", count)
+    monkeypatch.setattr("snn_delays.ops.taps.synapses.kept", count)
     with torch.no_grad():
         for _ in range(3):
-            delayed_linear(x, weight, delay, None, taps=5, backend=backend)
+            delayed_linear(x, synapses(weight, delay, None, 5), backend=backend)
     assert len(prepared) == 1
-    delayed_linear(x, weight, delay, None, taps=5, backend=backend).sum().backward()  # trains
+    delayed_linear(x, synapses(weight, delay, None, 5), backend=backend).sum().backward()  # trains
     with torch.no_grad():
-        delayed_linear(x, weight, delay, None, taps=5, backend=backend)
+        delayed_linear(x, synapses(weight, delay, None, 5), backend=backend)
     assert len(prepared) == 2
 
 
@@ -346,7 +380,7 @@ def test_what_a_deployed_map_keeps_follows_its_parameters(backend) -> None:
 
     def difference() -> float:
         results = [
-            delayed_linear(x, weight, delay, None, taps=5, backend=b)
+            delayed_linear(x, synapses(weight, delay, None, 5), backend=b)
             for b in (backend, "reference")
         ]
         return float((results[0] - results[1]).abs().max())
@@ -364,7 +398,7 @@ def test_deployed_map_has_no_gradient_for_delays() -> None:
     x, weight, delay = case(4, 1, 2, 2, 5, 1)
     weight.requires_grad_()
     delay.requires_grad_()
-    delayed_linear(x, weight, delay, None, taps=5).sum().backward()
+    delayed_linear(x, synapses(weight, delay, None, 5)).sum().backward()
     assert weight.grad is not None
     assert delay.grad is None
 
@@ -378,8 +412,9 @@ def test_deployed_map_has_no_gradient_for_delays() -> None:
         ({"x": torch.zeros(3, 2)}, r"must be \[T, B, I\]"),
         ({"weight": torch.zeros(2, 4, 1)}, "must be"),
         ({"delay": torch.zeros(2, 3, 2)}, "must be as weight"),
-        ({"sigma": 0.0}, "sigma=0.0 must be positive"),
+        ({"delay": torch.zeros(2, 3)}, "must be as weight"),
         ({"taps": 0}, "taps=0"),
+        ({"extra_steps": -1}, "extra_steps=-1"),
         (
             {"backend": "magic"},
             "backend=magic is not one of auto, reference, dense, fft, matmul, numba, event",
@@ -391,9 +426,13 @@ def test_wrong_arguments_are_named(change, words) -> None:
         "x": torch.zeros(5, 2, 3),
         "weight": torch.zeros(2, 3, 1),
         "delay": torch.zeros(2, 3, 1),
-        "sigma": 1.0,
         "taps": 5,
         **change,
     }
+    weight, delay, taps = (arguments.pop(name) for name in ("weight", "delay", "taps"))
+
+    def call() -> None:
+        delayed_linear(synapses=synapses(weight, delay, 1.0, taps), **arguments)
+
     with pytest.raises(ValueError, match=words):
-        delayed_linear(**arguments)
+        call()

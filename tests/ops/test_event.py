@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from snn_delays.ops import compiled
 from snn_delays.ops.delay import event, reference
+from tests.ops.synapses import synapses
 
 pytestmark = pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
 
@@ -28,7 +29,7 @@ def case(T, B, inputs, outputs, taps, count, rate=SPARSE, seed=0):
 
 def outputs_and_gradients(backend, x, weight, delay, taps, extra_steps):
     x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
-    y = backend.delayed_linear(x, weight, delay, None, taps, extra_steps)
+    y = backend.delayed_linear(x, synapses(weight, delay, None, taps), extra_steps)
     pull = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return [y.detach(), *torch.autograd.grad((y * pull.to(y.dtype)).sum(), (x, weight))]
 
@@ -66,9 +67,8 @@ def test_single_precision_stays_near_the_reference(rate, B, count) -> None:
 def test_an_impulse_arrives_when_the_delay_says(late) -> None:
     x = torch.zeros(3, 1, 1)
     x[1] = -0.5
-    y = event.delayed_linear(
-        x, torch.full((1, 1, 1), 2.0), torch.full((1, 1, 1), late), None, 25, 9
-    )
+    one = synapses(torch.full((1, 1, 1), 2.0), torch.full((1, 1, 1), late), None, 25)
+    y = event.delayed_linear(x, one, 9)
     expected = torch.zeros(12, 1, 1)
     if 1 + round(late) < 12:  # Python rounds half to even too
         expected[1 + round(late)] = -1
@@ -81,9 +81,9 @@ def test_a_sample_depends_neither_on_its_batch_nor_on_the_number_of_threads() ->
     try:
         for n in (1, 2):
             torch.set_num_threads(n)
-            y = event.delayed_linear(x, weight, delay, None, 9, 4)
+            y = event.delayed_linear(x, synapses(weight, delay, None, 9), 4)
             for b in range(5):
-                alone = event.delayed_linear(x[:, b : b + 1], weight, delay, None, 9, 4)
+                alone = event.delayed_linear(x[:, b : b + 1], synapses(weight, delay, None, 9), 4)
                 assert torch.equal(y[:, b : b + 1], alone)
     finally:
         torch.set_num_threads(threads)
@@ -92,7 +92,7 @@ def test_a_sample_depends_neither_on_its_batch_nor_on_the_number_of_threads() ->
 @pytest.mark.parametrize("changed", ["weight", "delay", "data", "taps"])
 def test_a_change_of_the_synapses_is_noticed(changed) -> None:
     x, weight, delay = case(20, 1, 7, 5, 9, 1)
-    event.delayed_linear(x, weight, delay, None, 9, 0)
+    event.delayed_linear(x, synapses(weight, delay, None, 9), 0)
     taps = 9
     if changed == "weight":
         weight.mul_(2)
@@ -102,15 +102,17 @@ def test_a_change_of_the_synapses_is_noticed(changed) -> None:
         weight.data = weight * 3
     else:
         taps = 11
-    y = event.delayed_linear(x, weight, delay, None, taps, 0)
-    torch.testing.assert_close(y, reference.delayed_linear(x, weight, delay, None, taps, 0))
+    mine = synapses(weight, delay, None, taps)
+    y = event.delayed_linear(x, mine, 0)
+    torch.testing.assert_close(y, reference.delayed_linear(x, mine, 0))
 
 
 def test_serves_in_inference_mode() -> None:
     with torch.inference_mode():
         x, weight, delay = case(20, 2, 7, 5, 9, 1)
-        y = event.delayed_linear(x, weight, delay, None, 9, 0)
-        torch.testing.assert_close(y, reference.delayed_linear(x, weight, delay, None, 9, 0))
+        mine = synapses(weight, delay, None, 9)
+        y = event.delayed_linear(x, mine, 0)
+        torch.testing.assert_close(y, reference.delayed_linear(x, mine, 0))
 
 
 def test_inputs_in_any_memory_order() -> None:
@@ -126,7 +128,7 @@ def test_inputs_in_any_memory_order() -> None:
 def test_delays_get_no_gradient() -> None:
     x, weight, delay = case(4, 1, 2, 2, 5, 1)
     delay.requires_grad_()
-    event.delayed_linear(x, weight.requires_grad_(), delay, None, 5, 0).sum().backward()
+    event.delayed_linear(x, synapses(weight.requires_grad_(), delay, None, 5), 0).sum().backward()
     assert weight.grad is not None
     assert delay.grad is None
 
@@ -137,26 +139,26 @@ def test_delays_get_no_gradient() -> None:
         ({"sigma": 1.0}, "needs rounded delays"),
         ({"x_TBI": torch.zeros(4, 1, 2, device="meta")}, "on the CPU only"),
         ({"x_TBI": torch.zeros(4, 1, 2, dtype=torch.float16)}, "needs float32 or float64"),
-        ({"weight_OIC": torch.zeros(3, 2, 1, dtype=torch.float64)}, "both must be one"),
-        ({"delay_OIC": torch.full((3, 2, 1), 5.0)}, r"must lie in \[0, 4\]"),
-        ({"delay_OIC": torch.full((3, 2, 1), -1.0)}, r"must lie in \[0, 4\]"),
-        ({"delay_OIC": torch.full((3, 2, 1), torch.nan)}, r"must lie in \[0, 4\]"),
+        ({"weight": torch.zeros(3, 2, 1, dtype=torch.float64)}, "both must be one"),
+        ({"delay": torch.full((3, 2, 1), 5.0)}, r"must lie in \[0, 4\]"),
+        ({"delay": torch.full((3, 2, 1), -1.0)}, r"must lie in \[0, 4\]"),
+        ({"delay": torch.full((3, 2, 1), torch.nan)}, r"must lie in \[0, 4\]"),
     ],
 )
 def test_what_cannot_be_served_is_named(change, words) -> None:
     arguments = {
         "x_TBI": torch.zeros(4, 1, 2),
-        "weight_OIC": torch.zeros(3, 2, 1),
-        "delay_OIC": torch.zeros(3, 2, 1),
+        "weight": torch.zeros(3, 2, 1),
+        "delay": torch.zeros(3, 2, 1),
         "sigma": None,
-        "taps": 5,
-        "extra_steps": 0,
         **change,
     }
+    x_TBI = arguments.pop("x_TBI")
+    mine = synapses(**arguments, taps=5)
     with pytest.raises(ValueError, match=words):
-        event.delayed_linear(**arguments)
+        event.delayed_linear(x_TBI, mine, 0)
 
 
 def test_missing_numba_is_named(monkeypatch) -> None:
     monkeypatch.setattr(compiled, "available", lambda: False)
-    assert "numba" in event.why_not(torch.zeros(1, 1, 1), None)
+    assert "numba" in event.why_not(torch.zeros(1, 1, 1), True)

@@ -11,13 +11,14 @@ import torch
 
 from snn_delays.ops import delay as maps
 from snn_delays.ops.delay import timing
+from tests.ops.synapses import synapses
 from tests.ops.test_delay import case
 
 
 def fastest(taps=5, steps=6):
     x, weight, delay = case(steps, 2, 3, 4, taps, 1)
-    leaves = weight.requires_grad_(), delay.requires_grad_()
-    return timing.fastest_backend(x, *leaves, 1.3, taps=taps)
+    learned = synapses(weight.requires_grad_(), delay.requires_grad_(), 1.3, taps)
+    return timing.fastest_backend(x, learned)
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_gradients_are_taken_as_in_training() -> None:
     weight = torch.ones(4, 3, 1, requires_grad=True)
     weight.register_hook(lambda g: inside.append(torch.is_autocast_enabled("cpu")))
     with torch.autocast("cpu", torch.bfloat16):
-        timing.fastest_backend(x, weight, torch.ones(4, 3, 1), 1.3, taps=5)
+        timing.fastest_backend(x, synapses(weight, torch.ones(4, 3, 1), 1.3, 5))
     assert inside == [False] * len(inside)
     assert inside
 
@@ -110,6 +111,6 @@ def test_gradients_and_random_state_stay_as_they_are() -> None:
     before = torch.get_rng_state()
     x, weight, delay = case(6, 2, 3, 4, 5, 1)
     leaves = [tensor.requires_grad_() for tensor in (x, weight, delay)]
-    timing.fastest_backend(*leaves, 1.3, taps=5, extra_steps=2)
+    timing.fastest_backend(x, synapses(weight, delay, 1.3, 5), extra_steps=2)
     assert all(leaf.grad is None for leaf in leaves)
     assert torch.equal(before, torch.get_rng_state())

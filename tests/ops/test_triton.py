@@ -16,9 +16,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.ops import gpu, lif, norm_lif_triton, sums, taps
-from snn_delays.ops.delay import delay_kernel_OID
 from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
 from snn_delays.ops.pooled_norm import PooledNorm
+from tests.ops.synapses import synapses
 from tests.ops.test_lif import current, gradients, spikingjelly
 
 ROOT = Path(__file__).parents[2]
@@ -335,7 +335,7 @@ def test_two_processes_norm_as_one(place, compute, launches) -> None:
 # ---- taps --------------------------------------------------------------------------------------
 
 
-def synapses(shape, taps, dtype=torch.float64):
+def parameters(shape, taps, dtype=torch.float64):
     """Weights and delays [O, I, C], the first and the last delay among them."""
     g = torch.Generator().manual_seed(sum(shape))
     weight = torch.randn(shape, generator=g, dtype=torch.float64)
@@ -345,16 +345,19 @@ def synapses(shape, taps, dtype=torch.float64):
     return weight.to(dtype), delay.to(dtype)
 
 
-def taps_and_gradients(compute, weight, delay, sigma, taps, reach):
+def taps_and_gradients(compute, weight, delay, sigma, taps, reach, shape="gauss"):
     leaves = [a.detach().clone().requires_grad_() for a in (weight, delay)]
-    out = compute(*leaves, sigma, taps, reach)
+    out = compute(synapses(*leaves, sigma, taps, shape), reach)
     g = torch.Generator().manual_seed(1)
     pull = torch.randn(out.shape, generator=g, dtype=torch.float64).to(out)
     return out.detach(), *torch.autograd.grad(out, leaves, pull, allow_unused=True)
 
 
-def defined(weight, delay, sigma, taps, reach):
-    return delay_kernel_OID(weight, delay, sigma, taps).permute(2, 0, 1)[:reach]
+def defined(synapses, reach):
+    return synapses.kernel()[:reach]
+
+
+KERNELS = [("gauss", None), ("gauss", 0.5), ("gauss", 12.27), ("triangle", 1.0), ("triangle", 7.3)]
 
 
 TAPS = [
@@ -364,44 +367,37 @@ TAPS = [
 
 
 @pytest.mark.parametrize(("shape", "count", "reach"), TAPS)
-@pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
-def test_taps(place, shape, count, reach, sigma, launches) -> None:
-    parts = synapses(shape, count)
-    expected = taps_and_gradients(defined, *parts, sigma, count, reach)
+@pytest.mark.parametrize(("kernel", "sigma"), KERNELS)
+def test_taps(place, shape, count, reach, kernel, sigma, launches) -> None:
+    parts = parameters(shape, count)
+    expected = taps_and_gradients(defined, *parts, sigma, count, reach, kernel)
     on = [a.to(place) for a in parts]
-    ours = taps_and_gradients(taps.delay_taps, *on, sigma, count, reach)
+    ours = taps_and_gradients(taps.delay_taps, *on, sigma, count, reach, kernel)
     for a, b in zip(ours, expected, strict=True):
         assert a is b is None or torch.allclose(a.cpu(), b, rtol=1e-10, atol=1e-12)
     assert bool(launches) == (sigma is not None)
 
 
 @pytest.mark.parametrize(("shape", "count", "reach"), TAPS)
-@pytest.mark.parametrize("sigma", [0.5, 12.27])
-def test_taps_in_single_precision(device, shape, count, reach, sigma) -> None:
-    parts = synapses(shape, count, torch.float32)
-    true = taps_and_gradients(defined, *(a.double() for a in parts), sigma, count, reach)
-    theirs = taps_and_gradients(defined, *parts, sigma, count, reach)
+@pytest.mark.parametrize(("kernel", "sigma"), KERNELS[1:])
+def test_taps_in_single_precision(device, shape, count, reach, kernel, sigma) -> None:
+    parts, how = parameters(shape, count, torch.float32), (sigma, count, reach, kernel)
+    true = taps_and_gradients(defined, *(a.double() for a in parts), *how)
+    theirs = taps_and_gradients(defined, *parts, *how)
     on = [a.to(device) for a in parts]
-    ours = taps_and_gradients(taps.delay_taps, *on, sigma, count, reach)
+    ours = taps_and_gradients(taps.delay_taps, *on, *how)
     for triple in zip(ours, theirs, true, strict=True):
         assert_as_near(*triple)
 
 
-def test_sigma_may_be_on_the_device(device) -> None:
-    on = [a.to(device) for a in synapses((7, 20, 2), 9)]
-    sigma = torch.tensor(1.3, dtype=torch.float64, device=device)
-    number = taps_and_gradients(taps.delay_taps, *on, 1.3, 9, 7)
-    ours = taps_and_gradients(taps.delay_taps, *on, sigma, 9, 7)
-    for a, b in zip(ours, number, strict=True):
-        assert torch.equal(a, b)
-
-
 @SINGLE_AND_DOUBLE
-@pytest.mark.parametrize("sigma", [None, 0.5, 12.27])
-def test_taps_where_kernels_for_gpus_do_not_serve(dtype, sigma) -> None:
-    parts = synapses((13, 30, 2), 9, dtype)
-    true = taps_and_gradients(defined, *(a.double() for a in parts), sigma, 9, 7)
-    ours = taps_and_gradients(taps.delay_taps, *parts, sigma, 9, 7)
+@pytest.mark.parametrize(("kernel", "sigma"), KERNELS)
+@pytest.mark.parametrize("shared", [(13, 30, 2), (1, 30, 2), (13, 1, 1)], ids=str)
+def test_taps_where_kernels_for_gpus_do_not_serve(dtype, kernel, sigma, shared) -> None:
+    weight, delay = parameters((13, 30, 2), 9, dtype)
+    parts = weight, delay[tuple(map(slice, shared))]
+    true = taps_and_gradients(defined, *(a.double() for a in parts), sigma, 9, 7, kernel)
+    ours = taps_and_gradients(taps.delay_taps, *parts, sigma, 9, 7, kernel)
     for a, b in zip(ours, true, strict=True):
         assert a is b is None or (a - b).norm() <= 1e-5 * b.norm()
 
@@ -466,7 +462,9 @@ settings = dict(eps=1e-5, tau=1.5, v_threshold=1.0, alpha=5.0)
 norm_lif.norm_lif(y, channel, channel, mask, **settings)[0].sum().backward()
 assert y.grad.isfinite().all() and y.grad.any()
 lif.fire(y, 0.0)
-assert taps.delay_taps(torch.ones(2, 3, 1), torch.ones(2, 3, 1), 0.5, 9, 9).shape == (9, 2, 3)
+from tests.ops.synapses import synapses
+one = torch.ones(2, 3, 1)
+assert taps.delay_taps(synapses(one, one, 0.5, 9), 9).shape == (9, 2, 3)
 """)
 
 
@@ -478,10 +476,13 @@ def test_kernels_compile_for_an_h100(tmp_path) -> None:
     found = [(name, of, *map(int, n)) for name, of, _, *n in map(str.split, printed.splitlines())]
     assert {name for name, *_ in found} == {
         *("_fill", "_fire", "_fire_gradient", "_integrate", "_integrate_gradient"),
-        *("_sums", "_norm_gradient", "_weighted", "_weighted_gradient"),
+        *("_sums", "_norm_gradient", "_weighted", "_gradient"),
     }
     for name, of, _, stack, barriers, fused, ahead in found:
-        scans = "weighted" not in name  # there an exponential in double precision is made of them
+        scans = name not in (
+            "_weighted",
+            "_gradient",
+        )  # there an exponential in double precision is made of them
         assert (stack, fused * scans) == (0, 0), (name, of)
         if of == "112,256,256" or not scans:
             assert (ahead > 0) == scans, (name, of)

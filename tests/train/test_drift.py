@@ -32,7 +32,7 @@ def losses(network: Network, config: Config, seed: int) -> torch.Tensor:
     for step in range(STEPS):  # an epoch of one step
         x = torch.poisson(torch.full((25, 128, 14), 0.3), generator=g).to(dtype)
         y = torch.randint(5, (128,), generator=g)
-        network.set_sigma(sigma_at(step, config.train, config.model.layer_taps))
+        network.set_sigma(sigma_at(step, config))
         network.zero_grad()
         loss = F.cross_entropy(network(x), y)
         loss.backward()

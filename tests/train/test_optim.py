@@ -84,13 +84,15 @@ def test_fixed_delays_have_no_optimizer() -> None:
 
 def test_sigma_shrinks_as_the_method_states() -> None:
     """SIG <- SIG (0.23 / SIG_0)^(1/E) after each epoch, E = epochs // 4; s = SIG + 0.27."""
-    train = TrainConfig(epochs=150)
+    gauss, triangle = Config(), Config()
+    triangle.model.delay_kernel = "triangle"
     sig, E = 12.0, 150 // 4
     for epoch in range(150):
-        assert sigma_at(epoch, train, 25) == pytest.approx(sig + 0.27, rel=1e-12)
+        assert sigma_at(epoch, gauss) == pytest.approx(sig + 0.27, rel=1e-12)
+        assert sigma_at(epoch, triangle) == pytest.approx(sig + 1, rel=1e-12)
         if epoch < E and sig > 0.23:
             sig *= (0.23 / 12) ** (1 / E)
-    assert sigma_at(149, train, 25) == 0.5
+    assert (sigma_at(149, gauss), sigma_at(149, triangle)) == (0.5, 1.23)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +108,11 @@ def test_sigma_shrinks_as_the_method_states() -> None:
     ],
 )  # fmt: skip
 def test_sigma_of_other_settings(train, expected) -> None:
-    assert [sigma_at(e, train, 25) for e in range(train.epochs)] == pytest.approx(expected)
+    config = Config(train=train)
+    assert [sigma_at(e, config) for e in range(train.epochs)] == pytest.approx(expected)
 
 
 def test_one_tap_has_nothing_to_shrink() -> None:
-    assert sigma_at(0, TrainConfig(), 1) == 0.5
+    config = Config()
+    config.model.taps = 1
+    assert sigma_at(0, config) == 0.5

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
 from snn_delays.device import tensor_cores
-from snn_delays.nn import DelayedLinear, build_network
+from snn_delays.nn import build_network
 from snn_delays.ops import compiled, gpu, recorded, watched
 from snn_delays.ops.recorded import Recorded
 from snn_delays.train.optim import build_optimizers
@@ -117,8 +117,6 @@ def graphs(monkeypatch):
     monkeypatch.setattr(compiled, "why_not", lambda: "switched off")
     monkeypatch.setattr(gpu, "serves", lambda x: False)
     monkeypatch.setattr(watched, "_get_current_dispatch_mode", lambda: None)  # it is no watcher
-    sigma = property(lambda layer: layer.width if layer.training else None)
-    monkeypatch.setattr(DelayedLinear, "active_sigma", sigma)  # as on a GPU
 
 
 def trained(batches, step, network, optimizers):

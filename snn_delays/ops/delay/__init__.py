@@ -14,19 +14,16 @@ from torch import Tensor
 
 from snn_delays.ops import compiled
 from snn_delays.ops.delay import dense, event, fft, matmul, reference, tiled
-from snn_delays.ops.delay.kernel import delay_kernel_OID, gaussian_taps_OICD
 from snn_delays.ops.kept import forget
 from snn_delays.ops.spectral import make_plan
-from snn_delays.ops.taps import Sigma
+from snn_delays.ops.taps import Synapses
 from snn_delays.ops.watched import watcher
 
 __all__ = [
     "BACKENDS",
     "check_backend",
     "choose_backend",
-    "delay_kernel_OID",
     "delayed_linear",
-    "gaussian_taps_OICD",
     "spectral_pays",
 ]
 
@@ -40,33 +37,33 @@ class Backend:
     """An implementation of the map.
 
     Attributes:
-        run: (x, weight, delay, sigma, taps, extra_steps) -> y.
-        why_not: (x, sigma) -> why it cannot serve, or None where it can.
+        run: (x, synapses, extra_steps) -> y.
+        why_not: (x, whether synapses are deployed) -> why it cannot serve, or None where it can.
     """
 
-    run: Callable[[Tensor, Tensor, Tensor, Sigma, int, int], Tensor]
-    why_not: Callable[[Tensor, Sigma], str | None]
+    run: Callable[[Tensor, Synapses, int], Tensor]
+    why_not: Callable[[Tensor, bool], str | None]
 
 
-def _serves_all(x: Tensor, sigma: Sigma) -> None:
+def _serves_all(x: Tensor, deployed: bool) -> None:
     return None
 
 
-def _why_not_spectral(x: Tensor, sigma: Sigma) -> str | None:
+def _why_not_spectral(x: Tensor, deployed: bool) -> str | None:
     return None if x.dtype in (torch.float32, torch.float64) else "it needs float32 or float64"
 
 
-def _why_not_beyond_torch(x: Tensor, sigma: Sigma) -> str | None:
+def _why_not_beyond_torch(x: Tensor, deployed: bool) -> str | None:
     """Why none but torch's own functions, with torch's own gradients, can serve."""
     if x.is_meta:
         return "a tensor on the device meta has no numbers"
-    return watcher() or _why_not_spectral(x, sigma)
+    return watcher() or _why_not_spectral(x, deployed)
 
 
-def _why_not_compiled(x: Tensor, sigma: Sigma) -> str | None:
+def _why_not_compiled(x: Tensor, deployed: bool) -> str | None:
     if x.device.type != "cpu":
         return "it runs on the CPU only"
-    return compiled.why_not() or _why_not_beyond_torch(x, sigma)
+    return compiled.why_not() or _why_not_beyond_torch(x, deployed)
 
 
 BACKENDS: dict[str, Backend] = {
@@ -89,7 +86,7 @@ def check_backend(name: str) -> None:
         raise ValueError(f"backend={name} is not one of auto, {', '.join(BACKENDS)}.")
 
 
-def choose_backend(x: Tensor, weight: Tensor, sigma: Sigma, taps: int, extra_steps: int) -> str:
+def choose_backend(x: Tensor, synapses: Synapses, extra_steps: int) -> str:
     """What "auto" stands for, by device and sizes alone.
 
     Where torch must see every operation, "dense", which is torch's own. Small batches of a deployed
@@ -98,15 +95,16 @@ def choose_backend(x: Tensor, weight: Tensor, sigma: Sigma, taps: int, extra_ste
     long sequences.
     """
     T, B, _ = x.shape
-    deployed = sigma is None and not torch.is_grad_enabled()
-    if _why_not_beyond_torch(x, sigma):
+    deployed, taps = synapses.deployed, synapses.taps
+    if _why_not_beyond_torch(x, deployed):
         return "dense"
-    if deployed and B <= EVENT_BATCH and BACKENDS["event"].why_not(x, sigma) is None:
+    few = B <= EVENT_BATCH and not torch.is_grad_enabled()
+    if few and BACKENDS["event"].why_not(x, deployed) is None:
         return "event"
     pays = _matrices_pay if x.device.type == "cuda" else spectral_pays
-    if not pays(T, B, weight, taps, extra_steps):
+    if not pays(T, B, synapses.weight, taps, extra_steps):
         return "dense"
-    if _why_not_compiled(x, sigma) is None:
+    if _why_not_compiled(x, deployed) is None:
         return "numba"
     return "fft" if make_plan(T, taps, extra_steps).length > MATRIX_LENGTH else "matmul"
 
@@ -135,29 +133,17 @@ def _matrices_pay(steps: int, batch: int, weight: Tensor, taps: int, extra_steps
 
 
 def delayed_linear(
-    x: Tensor,
-    weight: Tensor,
-    delay: Tensor,
-    sigma: Sigma,
-    *,
-    taps: int,
-    extra_steps: int = 0,
-    backend: str = "auto",
+    x: Tensor, synapses: Synapses, *, extra_steps: int = 0, backend: str = "auto"
 ) -> Tensor:
-    """A linear map whose every synapse has delays of its own (arXiv 2306.17670; DCLS, "gauss").
+    """A linear map whose every synapse has delays of its own (arXiv 2306.17670).
 
-    ``y[t, b, o] = sum_i sum_j K[o, i, j] x[t - j, b, i]`` with
-    ``K[o, i, j] = sum_c weight[o, i, c] g_j(delay[o, i, c], sigma)`` and ``g`` a Gaussian over the
-    taps j = 0 .. taps - 1, normalised to one. Before the first step the input is zero.
+    ``y[t, b, o] = sum_i sum_j K[o, i, j] x[t - j, b, i]`` with K of ``Synapses.kernel``. Before the
+    first step the input is zero.
 
     Args:
         x: input, [T, B, I].
-        weight: [O, I, C].
-        delay: delays in steps within [0, taps - 1], [O, I, C].
-        sigma: effective width of the Gaussian in steps (> 0), a number or a scalar on x's device,
-            at which nobody looks, as that would wait for a GPU; or None for the deployed network:
-            one tap per synapse at the rounded delay, differentiable in ``x`` and ``weight`` only.
-        taps: number of taps D.
+        synapses: weights, delays, and the taps that a delay becomes; deployed, with one tap at the
+            rounded delay, the map is differentiable in x and the weights only.
         extra_steps: steps added behind the sequence, so that late delays still arrive.
         backend: a key of ``BACKENDS``, or "auto": see ``choose_backend``.
 
@@ -165,26 +151,23 @@ def delayed_linear(
         [T + extra_steps, B, O].
 
     Raises:
-        ValueError: shapes or precisions that do not fit together, no time steps, a width that is
-            not positive, an unknown backend or one that cannot serve.
+        ValueError: shapes or precisions that do not fit together, no time steps, an unknown
+            backend or one that cannot serve.
     """
-    if x.dim() != 3 or weight.dim() != 3 or weight.shape[1] != x.shape[2]:
+    weight, delay = synapses.weight, synapses.delay
+    if x.dim() != 3 or weight.shape[1] != x.shape[2]:
         raise ValueError(
             f"x {list(x.shape)} must be [T, B, I] and weight {list(weight.shape)} [O, I, C]."
         )
     if x.shape[0] < 1:
         raise ValueError(f"x {list(x.shape)} has no time steps.")
-    if delay.shape != weight.shape:
-        raise ValueError(f"delay {list(delay.shape)} must be as weight {list(weight.shape)}.")
-    if isinstance(sigma, int | float) and not sigma > 0:
-        raise ValueError(f"sigma={sigma} must be positive.")
-    if taps < 1 or extra_steps < 0:
-        raise ValueError(f"taps={taps} must be at least 1 and extra_steps={extra_steps} 0.")
+    if extra_steps < 0:
+        raise ValueError(f"extra_steps={extra_steps} must be at least 0.")
     check_backend(backend)
     if backend == "auto":
-        backend = choose_backend(x, weight, sigma, taps, extra_steps)
+        backend = choose_backend(x, synapses, extra_steps)
     chosen = BACKENDS[backend]
-    reason = chosen.why_not(x, sigma)
+    reason = chosen.why_not(x, synapses.deployed)
     if reason:
         raise ValueError(f"backend={backend} cannot serve: {reason}.")
     if not x.dtype == weight.dtype == delay.dtype:
@@ -193,5 +176,5 @@ def delayed_linear(
         )
     if torch.is_grad_enabled() and weight.requires_grad:
         forget(weight)
-    y = chosen.run(x, weight, delay, sigma, taps, extra_steps)
+    y = chosen.run(x, synapses, extra_steps)
     return y.to(x.dtype)  # inside torch.autocast, products alone are rounded

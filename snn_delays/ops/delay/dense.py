@@ -3,22 +3,14 @@
 from torch import Tensor
 from torch.nn import functional
 
-from snn_delays.ops.delay.kernel import delay_kernel_OID
-from snn_delays.ops.taps import Sigma
+from snn_delays.ops.taps import Synapses
 
 
-def delayed_linear(
-    x_TBI: Tensor,
-    weight_OIC: Tensor,
-    delay_OIC: Tensor,
-    sigma: Sigma,
-    taps: int,
-    extra_steps: int,
-) -> Tensor:
+def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
     """A convolution with the taps reversed, padded in front by D - 1; see ``delayed_linear``."""
-    kernel_OID = delay_kernel_OID(weight_OIC, delay_OIC, sigma, taps)
+    kernel_DOI, taps = synapses.kernel(), synapses.taps
     if taps == 1:  # no delay: one matrix product
-        y_TBO = x_TBI @ kernel_OID[:, :, 0].T
+        y_TBO = x_TBI @ kernel_DOI[0].T
         return functional.pad(y_TBO, (0, 0, 0, 0, 0, extra_steps))
     x_BIT = functional.pad(x_TBI.permute(1, 2, 0), (taps - 1, extra_steps))
-    return functional.conv1d(x_BIT, kernel_OID.flip(-1)).permute(2, 0, 1)
+    return functional.conv1d(x_BIT, kernel_DOI.permute(1, 2, 0).flip(-1)).permute(2, 0, 1)

@@ -6,7 +6,7 @@ at least.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,14 +17,13 @@ from torch.nn import functional
 
 from snn_delays.ops import compiled
 from snn_delays.ops.delay import event_compiled
-from snn_delays.ops.kept import kept
-from snn_delays.ops.taps import Sigma, whole_delay
+from snn_delays.ops.taps import Synapses, whole_delay
 from snn_delays.ops.watched import watcher
 
 
-def why_not(x: Tensor, sigma: Sigma) -> str | None:
+def why_not(x: Tensor, deployed: bool) -> str | None:
     """Why events cannot serve, or None where they can."""
-    if sigma is not None:
+    if not deployed:
         return "it needs rounded delays: evaluation, or fixed delays"
     if x.device.type != "cpu":
         return "it runs on the CPU only"
@@ -33,35 +32,27 @@ def why_not(x: Tensor, sigma: Sigma) -> str | None:
     return compiled.why_not() or watcher()
 
 
-def delayed_linear(
-    x_TBI: Tensor,
-    weight_OIC: Tensor,
-    delay_OIC: Tensor,
-    sigma: Sigma,
-    taps: int,
-    extra_steps: int,
-) -> Tensor:
+def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
     """Every nonzero ``x[t, b, i]`` is scattered to all outputs; see ``delayed_linear``.
 
     Raises:
         ValueError: see ``why_not``; weights of another precision; delays outside [0, taps - 1].
     """
-    reason = why_not(x_TBI, sigma)
+    weight = synapses.weight
+    reason = why_not(x_TBI, synapses.deployed)
     if reason:
         raise ValueError(f"Events cannot serve: {reason}.")
-    if weight_OIC.dtype != x_TBI.dtype:
-        raise ValueError(f"x is {x_TBI.dtype} and weight {weight_OIC.dtype}; both must be one.")
-    if torch.is_grad_enabled() and (x_TBI.requires_grad or weight_OIC.requires_grad):
-        return _Map.apply(x_TBI, weight_OIC, delay_OIC, taps, extra_steps)
+    if weight.dtype != x_TBI.dtype:
+        raise ValueError(f"x is {x_TBI.dtype} and weight {weight.dtype}; both must be one.")
+    if torch.is_grad_enabled() and (x_TBI.requires_grad or weight.requires_grad):
+        return _Map.apply(x_TBI, weight, synapses.delay, synapses, extra_steps)
     # arranging the weights takes as long as a small batch
-    synapses = kept(
-        weight_OIC, delay_OIC, ("event", taps), lambda: _synapses(weight_OIC, delay_OIC, taps)
-    )
-    return _forward(x_TBI, synapses, taps, extra_steps)
+    arranged = synapses.kept("event", lambda: _arrange(synapses))
+    return _forward(x_TBI, arranged, synapses.taps, extra_steps)
 
 
 @dataclass(frozen=True)
-class _Synapses:
+class _Arranged:
     """Weights [I, K] as the loops read them, and where each acts, in elements of an [S, O] array.
 
     In K, the C synapses of an output are neighbours.
@@ -73,10 +64,16 @@ class _Synapses:
     outputs: int
 
 
-def _synapses(weight: Tensor, delay: Tensor, taps: int) -> _Synapses:
-    outputs, _, count = weight.shape
-    offset = _offsets(whole_delay(delay, taps).int(), outputs, 1)
-    return _Synapses(_by_input(weight.detach()).numpy(), offset, count, outputs)
+def _arrange(synapses: Synapses) -> _Arranged:
+    outputs, _, count = synapses.weight.shape
+    weight_IK = _by_input(synapses.weight.detach()).numpy()
+    return _Arranged(weight_IK, _offsets(_steps(synapses), outputs, 1), count, outputs)
+
+
+def _steps(synapses: Synapses) -> Tensor:
+    """A delay in steps for every weight, [O, I, C]."""
+    steps = whole_delay(synapses.delay, synapses.taps).int()
+    return steps.expand(synapses.weight.shape)
 
 
 def _offsets(steps_OIC: Tensor, per_step: int, per_output: int) -> Any:
@@ -89,14 +86,14 @@ def _by_input(a_OIC: Tensor) -> Tensor:
     return a_OIC.transpose(0, 1).flatten(1).contiguous()
 
 
-def _forward(x: Tensor, synapses: _Synapses, taps: int, extra_steps: int) -> Tensor:
+def _forward(x: Tensor, arranged: _Arranged, taps: int, extra_steps: int) -> Tensor:
     T, B, _ = x.shape
-    y = x.new_empty(T + extra_steps, B, synapses.outputs)
+    y = x.new_empty(T + extra_steps, B, arranged.outputs)
     event_compiled.forward(
         x.detach().contiguous().numpy(),
-        synapses.weight,
-        synapses.offset,
-        synapses.count,
+        arranged.weight,
+        arranged.offset,
+        arranged.count,
         taps - 1,
         y.numpy(),
     )
@@ -108,18 +105,18 @@ class _Map(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, taps: int, extra_steps: int
+        ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, synapses: Synapses, extra_steps: int
     ) -> Tensor:
         ctx.save_for_backward(x, weight, delay)
-        ctx.taps = taps
-        return _forward(x, _synapses(weight, delay, taps), taps, extra_steps)
+        ctx.synapses = synapses
+        return _forward(x, _arrange(synapses), synapses.taps, extra_steps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         x, weight, delay = ctx.saved_tensors
-        steps = whole_delay(delay, ctx.taps).int()
-        late = max(x.shape[0] + ctx.taps - 1 - g.shape[0], 0)
+        steps = _steps(replace(ctx.synapses, weight=weight, delay=delay))
+        late = max(x.shape[0] + ctx.synapses.taps - 1 - g.shape[0], 0)
         g_SBO = functional.pad(g, (0, 0, 0, 0, 0, late))
         g_x = _input_gradient(g_SBO, weight, steps, x.shape[0]) if ctx.needs_input_grad[0] else None
         g_weight = _weight_gradient(x, g_SBO, steps) if ctx.needs_input_grad[1] else None

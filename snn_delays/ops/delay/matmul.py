@@ -20,36 +20,22 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops.kept import kept
 from snn_delays.ops.spectral import Plan, half_products, make_plan
-from snn_delays.ops.taps import Sigma, delay_taps
+from snn_delays.ops.taps import Synapses, delay_taps
 
 
-def delayed_linear(
-    x_TBI: Tensor,
-    weight_OIC: Tensor,
-    delay_OIC: Tensor,
-    sigma: Sigma,
-    taps: int,
-    extra_steps: int,
-) -> Tensor:
+def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
     """Multiply the spectra of input and kernel; see ``delayed_linear``."""
-    plan = make_plan(x_TBI.shape[0], taps, extra_steps)
+    plan = make_plan(x_TBI.shape[0], synapses.taps, extra_steps)
 
     def make_taps() -> Tensor:
-        turned = weight_OIC.transpose(0, 1), delay_OIC.transpose(0, 1)
-        return delay_taps(*turned, sigma, taps, plan.taps)
+        return delay_taps(synapses.transposed(), plan.taps)
 
-    if sigma is not None or torch.is_grad_enabled():
+    if torch.is_grad_enabled():
         return _Map.apply(x_TBI, make_taps(), plan)
     matrices = make_matrices(plan, x_TBI.dtype, x_TBI.device)
     half = half_products(x_TBI)
-    K = kept(
-        weight_OIC,
-        delay_OIC,
-        ("matmul", taps, plan, half),
-        lambda: factor(matrices.of_kernel(make_taps()), half),
-    )
+    K = synapses.kept(("matmul", plan, half), lambda: factor(matrices.of_kernel(make_taps()), half))
     return matrices.to_time(product(factor(matrices.of_input(x_TBI), half), K))
 
 

@@ -22,7 +22,7 @@ from snn_delays.ops.memory import is_out_of_memory
 from snn_delays.ops.recorded import Recorded
 from snn_delays.ops.spectral import half_products, make_plan
 from snn_delays.ops.sums import processes
-from snn_delays.ops.taps import Sigma
+from snn_delays.ops.taps import Synapses
 
 ROUNDS = 5
 CALLS = 4  # in a round, so that a GPU is waited for once
@@ -35,9 +35,7 @@ class _Nothing:
     """A batch that holds none, for steps whose tensors are always the same."""
 
 
-def fastest_backend(
-    x: Tensor, weight: Tensor, delay: Tensor, sigma: Sigma, *, taps: int, extra_steps: int = 0
-) -> str:
+def fastest_backend(x: Tensor, synapses: Synapses, extra_steps: int = 0) -> str:
     """The portable backend with the least median duration, forward and back; they run by turns.
 
     On a GPU steps are recorded, where those of training are. A backend for which memory does not
@@ -50,17 +48,16 @@ def fastest_backend(
     Raises:
         torch.OutOfMemoryError: memory suffices for none.
     """
-    leaves = [tensor for tensor in (x, weight, delay) if tensor.requires_grad]
+    candidates = x, synapses.weight, synapses.delay
+    leaves = [tensor for tensor in candidates if tensor.requires_grad]
 
     def step(backend: str) -> None:
-        y = delayed_linear(
-            x, weight, delay, sigma, taps=taps, extra_steps=extra_steps, backend=backend
-        )
+        y = delayed_linear(x, synapses, extra_steps=extra_steps, backend=backend)
         with torch.autocast(x.device.type, enabled=False):  # as training goes back
             torch.autograd.grad(y, leaves, torch.ones_like(y))
 
-    length = make_plan(x.shape[0], taps, extra_steps).length
-    names = _candidates(taps, length, half_products(x))
+    length = make_plan(x.shape[0], synapses.taps, extra_steps).length
+    names = _candidates(synapses.taps, length, half_products(x))
     if len(names) == 1:
         return names[0]
     steps = _as_in_training({name: functools.partial(step, name) for name in names}, x.device)

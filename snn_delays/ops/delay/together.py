@@ -8,6 +8,7 @@ frequencies are one batch of products, and nothing is copied to change a layout.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,38 +19,28 @@ from torch.nn import functional
 
 from snn_delays.ops.delay.matmul import factor, make_matrices, product
 from snn_delays.ops.spectral import Plan, half_products, make_plan
-from snn_delays.ops.taps import Sigma, delay_taps
+from snn_delays.ops.taps import Synapses, delay_taps
 
 
-def delayed_linears(
-    x_TBSI: Tensor,
-    weights_OIC: Sequence[Tensor],
-    delays_OIC: Sequence[Tensor],
-    sigma: Sigma,
-    taps: int,
-    extra_steps: int,
-) -> Tensor:
+def delayed_linears(x_TBSI: Tensor, synapses: Sequence[Synapses], extra_steps: int) -> Tensor:
     """``delayed_linear`` of each network's input with its own weights and delays.
 
     Args:
         x_TBSI: inputs.
-        weights_OIC: of every network.
-        delays_OIC: of every network.
-        sigma: as in ``delayed_linear``.
-        taps: D.
+        synapses: of every network, alike in all but weights and delays.
         extra_steps: steps added behind the sequences.
 
     Returns:
         [T + extra_steps, B, S, O].
     """
-    plan = make_plan(x_TBSI.shape[0], taps, extra_steps)
-    weight, delay = (
-        torch.cat([p.transpose(0, 1) for p in parameters])  # [S I, O, C]
-        for parameters in (weights_OIC, delays_OIC)
+    plan = make_plan(x_TBSI.shape[0], synapses[0].taps, extra_steps)
+    turned = [each.transposed() for each in synapses]
+    every = replace(  # [S I, O, C]
+        turned[0],
+        weight=torch.cat([each.weight for each in turned]),
+        delay=torch.cat([each.delay for each in turned]),
     )
-    taps_DSIO = delay_taps(weight, delay, sigma, taps, plan.taps).unflatten(
-        1, (len(weights_OIC), -1)
-    )
+    taps_DSIO = delay_taps(every, plan.taps).unflatten(1, (len(synapses), -1))
     if plan.taps > 1:
         y: Tensor = _Maps.apply(x_TBSI, taps_DSIO, plan)
         return y
