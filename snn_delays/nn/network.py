@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import threading
@@ -58,7 +59,8 @@ class Network(nn.Module):
                 without samples or with too few numbers for BatchNorm.
         """
         self._check_input(x)
-        with self._lock:
+        # torch.compile knows no locks
+        with contextlib.nullcontext() if torch.compiler.is_compiling() else self._lock:
             functional.reset_net(self)
             scores = self._scores(x)
             if watcher():
@@ -75,9 +77,9 @@ class Network(nn.Module):
         return self.readout(x)
 
     def _check_input(self, x: Tensor) -> None:
-        first = next(self.delayed_layers())
-        channels, shape = first.weight.shape[1], list(x.shape)
-        if len(shape) != 3 or shape[2] != channels:
+        first, shape = self._first_delayed(), list(x.shape)
+        channels = "I" if first is None else first.weight.shape[1]
+        if len(shape) != 3 or (first is not None and shape[2] != channels):
             raise ValueError(
                 f"x {shape} must be [T, B, {channels}]: time steps, samples, input channels."
             )
@@ -88,11 +90,22 @@ class Network(nn.Module):
             return
         if samples < 1:
             raise ValueError(f"x {shape} has no samples to train on.")
+        if first is None:  # nobody knows how many steps it makes
+            return
         if samples * (steps + first.extra_steps) < 2 and _normalises(self):
             raise UserError(
                 f"A batch {shape} of one sample of one step cannot train, since BatchNorm needs two"
                 " numbers of a channel: change train.batch_size, or leave the sample out."
             )
+
+    def _first_delayed(self) -> DelayedLinear | None:
+        """The delayed linear layer that takes the network's input; None where a foreign part does.
+
+        A part of a derived class is foreign, too.
+        """
+        layer = next(iter([*self.blocks, self.readout]))
+        linear = layer.linear if type(layer) in (Block, Readout) else None
+        return linear if type(linear) is DelayedLinear else None
 
     def delayed_layers(self) -> Iterator[DelayedLinear]:
         """The delayed linear layers from input to output, the readout's last."""
