@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import base, functional, layer, neuron
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from snn_delays.config import Config, ModelConfig
@@ -21,6 +21,7 @@ from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.shared import BatchNorm1d, Dropout
+from snn_delays.nn.state import detach, reset, stateful
 from snn_delays.ops.delay import BACKENDS, check_backend, choose_backend
 from snn_delays.ops.delay.timing import fastest_backend
 from snn_delays.ops.sums import whole_batch
@@ -61,12 +62,13 @@ class Network(nn.Module):
         self._check_input(x)
         # torch.compile knows no locks
         with contextlib.nullcontext() if torch.compiler.is_compiling() else self._lock:
-            functional.reset_net(self)
+            parts = stateful(self)
+            reset(parts)
             scores = self._scores(x)
             if watcher():
-                functional.reset_net(self)  # or it would hold on to tensors of a trace
-            else:
-                _detach_state(self)
+                reset(parts)  # or they would hold on to tensors of a trace
+            elif torch.is_grad_enabled():
+                detach(parts)
         return scores
 
     def _scores(self, x: Tensor) -> Tensor:
@@ -169,17 +171,6 @@ class Network(nn.Module):
         """Bring every layer's parameters into their bounds, as its next training pass would."""
         for linear in self.delayed_layers():
             linear.constrain()
-
-
-def _detach_state(network: nn.Module) -> None:
-    """Let go of a pass's graph, which would keep its memory and could not be copied."""
-    for module in network.modules():
-        if isinstance(module, base.MemoryModule):
-            for name, value in module.named_memories():
-                if isinstance(value, Tensor):
-                    setattr(module, name, value.detach())
-        if isinstance(module, neuron.BaseNode) and isinstance(module.v_seq, Tensor):
-            module.v_seq = module.v_seq.detach()
 
 
 def _normalises(network: nn.Module) -> bool:

@@ -336,6 +336,18 @@ def test_a_foreign_part_takes_the_input_as_it_likes(training) -> None:
     assert network(spikes()).shape == (3, 4)
 
 
+@torch.no_grad()
+def test_a_part_that_was_put_in_starts_from_silence() -> None:
+    network = build_network(small(tau_ms=500.0, v_threshold=0.2), 4).eval()
+    network(spikes())
+    before = [block.neuron for block in network.blocks]  # others may hold them, too
+    for block in network.blocks:
+        block.neuron = copy.deepcopy(block.neuron)
+    first = network(spikes(T=60))
+    assert torch.equal(network(spikes(T=60)), first)
+    assert len(before) == 2
+
+
 @pytest.mark.parametrize(
     "model",
     [{}, {"filter_tau_ms": 20.0, "neuron": "plif", "bias": True}, {"readout": "spike_count"}],
