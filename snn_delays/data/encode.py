@@ -70,7 +70,8 @@ def _listen(words: WordList) -> list[float]:
             check_audio(audio, rate)
             seconds.append(len(audio) / rate)
         except UserError as error:
-            wrong.append(f"{name}: {str(error).removeprefix(f'{words.folder / name} ')}")
+            what = str(error).removeprefix(str(words.folder / name)).lstrip(": ")
+            wrong.append(f"{name}: {what}")
     if wrong:
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
         raise UserError(

@@ -139,7 +139,8 @@ class DelayedLinear(nn.Module):
             return weight, delay
         if torch.is_grad_enabled() or weight.device.type != "cpu":
             return self._bounded(weight, delay)
-        return constants(weight, delay, self._bounded)
+        numbers = (weight, delay) if self.mask is None else (weight, delay, self.mask)
+        return constants(numbers, self.taps, lambda: self._bounded(weight, delay))
 
     def _bounded(self, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
         """Copies within bounds; gradients pass a clamped delay as if it had not been clamped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import base, functional, layer, neuron
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from snn_delays.config import Config, ModelConfig
@@ -20,6 +21,7 @@ from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.shared import BatchNorm1d, Dropout
+from snn_delays.nn.state import detach, reset, stateful
 from snn_delays.ops.delay import BACKENDS, check_backend, choose_backend
 from snn_delays.ops.delay.timing import fastest_backend
 from snn_delays.ops.sums import whole_batch
@@ -58,13 +60,15 @@ class Network(nn.Module):
                 without samples or with too few numbers for BatchNorm.
         """
         self._check_input(x)
-        with self._lock:
-            functional.reset_net(self)
+        # torch.compile knows no locks
+        with contextlib.nullcontext() if torch.compiler.is_compiling() else self._lock:
+            parts = stateful(self)
+            reset(parts)
             scores = self._scores(x)
             if watcher():
-                functional.reset_net(self)  # or it would hold on to tensors of a trace
-            else:
-                _detach_state(self)
+                reset(parts)  # or they would hold on to tensors of a trace
+            elif torch.is_grad_enabled():
+                detach(parts)
         return scores
 
     def _scores(self, x: Tensor) -> Tensor:
@@ -75,9 +79,9 @@ class Network(nn.Module):
         return self.readout(x)
 
     def _check_input(self, x: Tensor) -> None:
-        first = next(self.delayed_layers())
-        channels, shape = first.weight.shape[1], list(x.shape)
-        if len(shape) != 3 or shape[2] != channels:
+        first, shape = self._first_delayed(), list(x.shape)
+        channels = "I" if first is None else first.weight.shape[1]
+        if len(shape) != 3 or (first is not None and shape[2] != channels):
             raise ValueError(
                 f"x {shape} must be [T, B, {channels}]: time steps, samples, input channels."
             )
@@ -88,11 +92,22 @@ class Network(nn.Module):
             return
         if samples < 1:
             raise ValueError(f"x {shape} has no samples to train on.")
+        if first is None:  # nobody knows how many steps it makes
+            return
         if samples * (steps + first.extra_steps) < 2 and _normalises(self):
             raise UserError(
                 f"A batch {shape} of one sample of one step cannot train, since BatchNorm needs two"
                 " numbers of a channel: change train.batch_size, or leave the sample out."
             )
+
+    def _first_delayed(self) -> DelayedLinear | None:
+        """The delayed linear layer that takes the network's input; None where a foreign part does.
+
+        A part of a derived class is foreign, too.
+        """
+        layer = next(iter([*self.blocks, self.readout]))
+        linear = layer.linear if type(layer) in (Block, Readout) else None
+        return linear if type(linear) is DelayedLinear else None
 
     def delayed_layers(self) -> Iterator[DelayedLinear]:
         """The delayed linear layers from input to output, the readout's last."""
@@ -155,17 +170,6 @@ class Network(nn.Module):
         """Bring every layer's parameters into their bounds, as its next training pass would."""
         for linear in self.delayed_layers():
             linear.constrain()
-
-
-def _detach_state(network: nn.Module) -> None:
-    """Let go of a pass's graph, which would keep its memory and could not be copied."""
-    for module in network.modules():
-        if isinstance(module, base.MemoryModule):
-            for name, value in module.named_memories():
-                if isinstance(value, Tensor):
-                    setattr(module, name, value.detach())
-        if isinstance(module, neuron.BaseNode) and isinstance(module.v_seq, Tensor):
-            module.v_seq = module.v_seq.detach()
 
 
 def _normalises(network: nn.Module) -> bool:

@@ -78,7 +78,7 @@ class _CompiledScan(neuron.BaseNode):
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Spikes of a sequence, [T, B, N] -> [T, B, N]; the state goes on from where it was."""
-        if args or kwargs or not (self.is_plain() and self._serves(x_seq)):
+        if args or kwargs or not (self._serves(x_seq) and self.is_plain()):
             return super().multi_step_forward(x_seq, *args, **kwargs)
         (v,) = self.materialize_states((x_seq,), (self.v,), "m")
         if self.store_v_seq:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 
@@ -10,5 +11,10 @@ def is_stock(module: Any, *kinds: type) -> bool:
 
     A subclass may override anything, and so may an attribute of the instance that hides a method.
     """
-    kind = type(module)
-    return kind in kinds and not any(callable(getattr(kind, name, None)) for name in vars(module))
+    kind: type = type(module)
+    return kind in kinds and _methods(kind).isdisjoint(vars(module))
+
+
+@functools.cache
+def _methods(kind: type) -> frozenset[str]:
+    return frozenset(name for name in dir(kind) if callable(getattr(kind, name, None)))

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.fused import dropout_mask, why_not_block
 from snn_delays.nn.network import Network
+from snn_delays.nn.state import reset, stateful
 from snn_delays.ops.delay.together import delayed_linears
 from snn_delays.ops.norm_lif import norm_lif
 
@@ -55,7 +55,7 @@ def forward(networks: Sequence[Network], x_TBSI: Tensor, masks_BSN: Tensor) -> T
         [B, S, K].
     """
     for network in networks:
-        functional.reset_net(network)
+        reset(stateful(network))
     layers: list[Any] = list(zip(*(network.blocks for network in networks), strict=True))
     widths = [len(blocks[0].linear.weight) for blocks in layers]
     for blocks, mask_BSO in zip(layers, masks_BSN.split(widths, 2), strict=True):
@@ -64,7 +64,7 @@ def forward(networks: Sequence[Network], x_TBSI: Tensor, masks_BSN: Tensor) -> T
     y_TBSK = _linears([network.readout.linear for network in networks], x_TBSI)
     # nothing in a plain readout is a network's own
     scores = networks[0].readout.scores(y_TBSK.flatten(1, 2))
-    functional.reset_net(networks[0].readout)  # or it would hold on to this pass of all networks
+    reset(stateful(networks[0].readout))  # or it would hold on to this pass of all networks
     return scores.unflatten(0, y_TBSK.shape[1:3])
 
 

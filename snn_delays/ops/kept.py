@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -17,13 +18,13 @@ T = TypeVar("T")
 
 # No dictionary keeps its keys alive.
 _store: Any = WeakIdKeyDictionary()  # weight -> what a backend has prepared
-_copies: Any = WeakIdKeyDictionary()  # weight -> constants of weight and delay
+_copies: Any = WeakIdKeyDictionary()  # weight -> a constant weight and delay
 _constants: Any = WeakIdKeyDictionary()  # constant weight -> the delay that belongs to it
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A value, and the bytes of the weight and the delay that it was made from."""
+    """A value, and the bytes of the tensors that it was made from."""
 
     kind: Hashable
     bytes: tuple[bytearray, ...]
@@ -46,18 +47,25 @@ def kept(weight: Tensor, delay: Tensor, kind: Hashable, make: Callable[[], T]) -
     return _look_up(_store, weight, kind, numbers, make)
 
 
-def constants(weight: Tensor, delay: Tensor, bound: Callable[..., Any]) -> tuple[Tensor, Tensor]:
-    """``bound(weight, delay)`` as tensors that nobody changes, the same ones while numbers stay.
+def constants(
+    numbers: tuple[Tensor, ...], kind: Hashable, make: Callable[[], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """A weight and a delay that nobody may change, the same tensors while ``numbers`` stay.
 
     What is kept for these is found without comparing them.
+
+    Args:
+        numbers: all tensors that weight and delay are made from, the layer's weight first.
+        kind: whatever else they are made from.
+        make: makes weight and delay.
     """
 
-    def make() -> tuple[Tensor, Tensor]:
-        one, other = (tensor.detach().clone() for tensor in bound(weight, delay))
-        _constants[one] = other
-        return one, other
+    def copy() -> tuple[Tensor, Tensor]:
+        weight, delay = (tensor.detach().clone() for tensor in make())
+        _constants[weight] = delay
+        return weight, delay
 
-    return _look_up(_copies, weight, None, (weight, delay), make)
+    return _look_up(_copies, numbers[0], kind, numbers, copy)
 
 
 def forget(weight: Tensor) -> None:
@@ -78,4 +86,4 @@ def _look_up(
 
 
 def _memory(tensor: Tensor) -> Any:
-    return tensor.detach().contiguous().numpy()
+    return tensor.detach().contiguous().view(torch.uint8).numpy()  # NumPy knows no bfloat16

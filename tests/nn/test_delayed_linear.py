@@ -137,3 +137,24 @@ def test_parameters_of_earlier_versions_leave_sigma_as_it_is() -> None:
     assert set(old) == {"weight", "delay"}
     made.load_state_dict(old)
     assert made.sigma == 1.0
+
+
+@torch.no_grad()
+def test_evaluation_sees_another_mask_and_another_range() -> None:
+    made, other = layer(density=0.5).eval(), layer(density=0.5).eval()
+    other.mask.logical_not_()
+    assert made(spikes()).count_nonzero() > 0
+    made.mask.copy_(other.mask)
+    assert torch.equal(made(spikes()), other(spikes()))
+    far = layer().eval()
+    far.delay.fill_(TAPS + 1)
+    late = far(spikes())
+    far.taps += 2
+    assert not torch.equal(far(spikes()), late)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_deployed_layer_takes_every_precision(dtype) -> None:
+    made = layer(density=0.5, backend="auto").eval().to(dtype)
+    assert made(spikes().to(dtype)).dtype is dtype

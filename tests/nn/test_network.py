@@ -321,6 +321,33 @@ def test_one_sample_of_one_step_trains_without_batch_norm() -> None:
     build_network(small(extra_steps=0, batch_norm=False), 4).train()(spikes(1, 1)).sum().backward()
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_foreign_part_takes_the_input_as_it_likes(training) -> None:
+    network = build_network(small(), 4).train(training)
+    first = network.blocks[0]
+    network.blocks[0] = torch.nn.Sequential(torch.nn.Linear(7, 10), first)
+    assert network(torch.rand(12, 3, 7)).shape == (3, 4)
+    with pytest.raises(ValueError, match=r"x \[12, 10\] must be \[T, B, I\]"):
+        network(torch.rand(12, 10))
+    first.linear = torch.nn.Linear(10, first.linear.weight.shape[0])
+    network.blocks[0] = first
+    assert network(spikes()).shape == (3, 4)
+    network.blocks, network.readout.linear = network.blocks[:1], torch.nn.Linear(8, 4)
+    assert network(spikes()).shape == (3, 4)
+
+
+@torch.no_grad()
+def test_a_part_that_was_put_in_starts_from_silence() -> None:
+    network = build_network(small(tau_ms=500.0, v_threshold=0.2), 4).eval()
+    network(spikes())
+    before = [block.neuron for block in network.blocks]  # others may hold them, too
+    for block in network.blocks:
+        block.neuron = copy.deepcopy(block.neuron)
+    first = network(spikes(T=60))
+    assert torch.equal(network(spikes(T=60)), first)
+    assert len(before) == 2
+
+
 @pytest.mark.parametrize(
     "model",
     [{}, {"filter_tau_ms": 20.0, "neuron": "plif", "bias": True}, {"readout": "spike_count"}],
@@ -358,13 +385,17 @@ def exported(network, x):
         return torch.export.export(network, (x,)).module()
 
 
+def compiled(network, x):
+    return torch.compile(network, backend="eager", fullgraph=True)
+
+
 def mapped(network, x):
     every = torch.vmap(lambda sample: network(sample[:, None])[0], in_dims=1)
     return lambda x: every(x)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("way", [traced, exported, mapped])
+@pytest.mark.parametrize("way", [traced, exported, compiled, mapped])
 def test_traces_and_maps_of_a_network_compute_what_it_does(way) -> None:
     network, x = build_network(small(v_threshold=0.2), 4).double().eval(), spikes().double()
     with torch.no_grad():

@@ -69,7 +69,7 @@ def test_constants_stay_the_same_tensors_until_their_numbers_change() -> None:
     weight, delay = torch.ones(3), torch.arange(3.0)
 
     def find() -> tuple[torch.Tensor, torch.Tensor]:
-        return constants(weight, delay, lambda w, d: (w, d.clamp(0, 1)))
+        return constants((weight, delay), "a", lambda: (weight, delay.clamp(0, 1)))
 
     first = find()
     assert all(now is before for now, before in zip(find(), first, strict=True))
