@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from spikingjelly.activation_based import functional
 
 from snn_delays.analysis.subject import Subject, layer_names
 from snn_delays.data.loaders import Samples
@@ -127,11 +126,10 @@ def intervene(network: Network, intervention: Intervention, seed: int) -> Networ
     """A changed copy of a network.
 
     Args:
-        network: stays as it is, but for its neurons' state.
+        network: stays as it is.
         intervention: what to change.
         seed: of what is random.
     """
-    functional.reset_net(network)  # what a pass left may hang on autograd, which cannot be copied
     changed = copy.deepcopy(network).eval()
     generator = torch.Generator().manual_seed(seed)
     for name, linear in zip(layer_names(changed), changed.delayed_layers(), strict=True):

@@ -123,7 +123,8 @@ class DelayedLinear(nn.Module):
     def synapses(self) -> Synapses:
         """The synapses that act in this mode, their weights and delays within their bounds.
 
-        In training mode these hold the parameters themselves, brought into their bounds.
+        In training mode these hold the parameters themselves, brought into their bounds; in
+        evaluation mode copies, which several calls share and nobody may change.
         """
         weight, delay = self._acting()
         if self.deployed:

@@ -91,16 +91,15 @@ def choose_backend(x: Tensor, synapses: Synapses, extra_steps: int) -> str:
 
     Where torch must see every operation, "dense", which is torch's own. Small batches of a deployed
     network go event by event; else the one of "dense" and the spectral maps that needs fewer
-    operations. Of these, "numba" where it serves, or "matmul", or "fft" for
-    long sequences.
+    operations. Of these, "numba" where it serves, or "matmul", or "fft" for long sequences.
     """
     T, B, _ = x.shape
     deployed, taps = synapses.deployed, synapses.taps
-    if _why_not_beyond_torch(x, deployed):
-        return "dense"
     few = B <= EVENT_BATCH and not torch.is_grad_enabled()
     if few and BACKENDS["event"].why_not(x, deployed) is None:
         return "event"
+    if _why_not_beyond_torch(x, deployed):
+        return "dense"
     pays = _matrices_pay if x.device.type == "cuda" else spectral_pays
     if not pays(T, B, synapses.weight, taps, extra_steps):
         return "dense"
