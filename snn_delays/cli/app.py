@@ -31,7 +31,7 @@ from snn_delays.cli.compose import (
 from snn_delays.cli.explain import explain, unforeseen
 from snn_delays.cli.groups import SCHEMAS, config_folder, groups
 from snn_delays.cli.overrides import HELP, read
-from snn_delays.cli.sweep import Failed, is_search, watch_sweeps
+from snn_delays.cli.sweep import Failed, is_search, watched_sweeps
 from snn_delays.config import WRITTEN, options
 from snn_delays.errors import Elsewhere, Interrupted, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
@@ -81,11 +81,11 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
         return report_errors(lambda: _one_of_many(made, task) if many else task(made))
 
     register()
-    watch_sweeps(name)
     sys.argv[1:] = [*flags, *overrides]
     folder = str(config_folder())
     try:
-        hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
+        with watched_sweeps(name):
+            hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name)) from error
     except UserError:

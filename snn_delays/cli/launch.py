@@ -98,6 +98,8 @@ class Launcher:
             if self._kind == JOBLIB:
                 raise
             raise UserError(f"hydra/launcher={self._kind} cannot run here: {error}") from error
+        except UserError:
+            raise
         except Exception as error:
             if not all(job.is_open() and not job.running.exists() for job in jobs):
                 raise

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,16 +27,17 @@ class Failed:
     """What a run gives that failed; it has said why."""
 
 
-def watch_sweeps(command: str) -> None:
-    """Make Hydra's own sweeper check every run first, and tell which runs failed.
+@contextlib.contextmanager
+def watched_sweeps(command: str) -> Iterator[None]:
+    """Within it, Hydra's own sweeper checks every run first, and tells which runs failed.
 
     Its class is changed, since Hydra instantiates no sweeper of another package than its own
     ``hydra_plugins``.
     """
     Plugins.instance()  # which imports the class anew
-    run_all = inspect.unwrap(basic_sweeper.BasicSweeper.sweep)
+    kind: Any = basic_sweeper.BasicSweeper
+    run_all = kind.sweep
 
-    @functools.wraps(run_all)
     def sweep(sweeper: Any, arguments: list[str]) -> None:
         runs = _runs(sweeper, arguments)
         names = _names(runs)
@@ -48,7 +49,11 @@ def watch_sweeps(command: str) -> None:
             print(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}", file=sys.stderr)
             sys.exit(1)
 
-    basic_sweeper.BasicSweeper.sweep = sweep  # type: ignore[assignment, method-assign]
+    kind.sweep = sweep
+    try:
+        yield
+    finally:
+        kind.sweep = run_all
 
 
 def _runs(sweeper: BasicSweeper, arguments: list[str]) -> list[list[str]]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra._internal.core_plugins import basic_sweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.plugins import Plugins
 
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SCHEMAS
@@ -251,6 +253,13 @@ def test_no_run_of_several_starts_where_one_is_wrong(small, capsys, monkeypatch)
     assert (code, printed, len(error.splitlines())) == (2, "", 1)
     assert "No run was started. Run 1 (train.lr_weight=inf): train.lr_weight=inf must be" in error
     assert not Path("many").exists()
+
+
+def test_a_command_leaves_the_sweeper_as_it_was(capsys, monkeypatch) -> None:
+    Plugins.instance()
+    before = basic_sweeper.BasicSweeper.sweep
+    run(capsys, monkeypatch, "train", "-m", "seed=0,x")
+    assert basic_sweeper.BasicSweeper.sweep is before
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
