@@ -63,7 +63,8 @@ def run_command(
 def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | None) -> None:
     flags, overrides = read(name, sys.argv[1:])
     if HELP in flags:
-        print(_help(name, overrides))
+        with needed_output():
+            print(_help(name, overrides))
         return
     started = False
 
@@ -200,9 +201,6 @@ def refuse_company(command: str) -> None:
             raise UserError(f"torchrun starts `snn-delays train`, not {command}.")
 
     report_errors(check, alike=True)
-
-
-# ---- errors ------------------------------------------------------------------------------------
 
 
 # ---- help --------------------------------------------------------------------------------------

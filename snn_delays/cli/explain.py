@@ -41,7 +41,8 @@ def _of_option(text: str, cause: Exception, command: str) -> str | None:
     """A sentence about the option that OmegaConf names, or None: it names none."""
     named = re.search(r"full_key: (\S+)", text)
     key = getattr(cause, "full_key", None) or (named[1] if named else "")
-    written, known = WRITTEN.get(key, key), key.partition("[")[0] in option_names(command)
+    written = WRITTEN.get(key, key)
+    known = key.startswith("hydra.") or key.partition("[")[0] in option_names(command)
     if "not in '" in text:
         return _no_option(key, command)
     if known and "is not a ListConfig" in text:

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from snn_delays.benchmark.jobs import Host, Task, run_task
+from snn_delays.cli.explain import unforeseen
 from snn_delays.cli.groups import config_folder
 from snn_delays.cli.overrides import quoted
 from snn_delays.errors import UserError
@@ -97,6 +98,12 @@ class Launcher:
             if self._kind == JOBLIB:
                 raise
             raise UserError(f"hydra/launcher={self._kind} cannot run here: {error}") from error
+        except UserError:
+            raise
+        except Exception as error:
+            if not all(job.is_open() and not job.running.exists() for job in jobs):
+                raise
+            raise UserError(unforeseen(error, self.overrides, "benchmark")) from error
         finally:
             sys.argv = before
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,15 +29,15 @@ class Failed:
 
 @contextlib.contextmanager
 def watched_sweeps(command: str) -> Iterator[None]:
-    """Within it Hydra's own sweeper checks every run first, and tells which runs failed.
+    """Within it, Hydra's own sweeper checks every run first, and tells which runs failed.
 
     Its class is changed, since Hydra instantiates no sweeper of another package than its own
     ``hydra_plugins``.
     """
     Plugins.instance()  # which imports the class anew
-    run_all = basic_sweeper.BasicSweeper.sweep
+    kind: Any = basic_sweeper.BasicSweeper
+    run_all = kind.sweep
 
-    @functools.wraps(run_all)
     def sweep(sweeper: Any, arguments: list[str]) -> None:
         runs = _runs(sweeper, arguments)
         names = _names(runs)
@@ -50,11 +49,11 @@ def watched_sweeps(command: str) -> Iterator[None]:
             print(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}", file=sys.stderr)
             sys.exit(1)
 
-    basic_sweeper.BasicSweeper.sweep = sweep  # type: ignore[assignment, method-assign]
+    kind.sweep = sweep
     try:
         yield
     finally:
-        basic_sweeper.BasicSweeper.sweep = run_all  # type: ignore[method-assign]
+        kind.sweep = run_all
 
 
 def _runs(sweeper: BasicSweeper, arguments: list[str]) -> list[list[str]]:

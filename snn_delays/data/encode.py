@@ -70,8 +70,9 @@ def _listen(words: WordList) -> list[float]:
             check_audio(audio, rate)
             seconds.append(len(audio) / rate)
         except UserError as error:
-            what = str(error).removeprefix(str(words.folder / name)).lstrip(": ")
-            wrong.append(f"{name}: {what}")
+            reason = str(error)
+            path = f"{words.folder / name}"
+            wrong.append(reason if path in reason else f"{path}: {reason}")
     if wrong:
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
         raise UserError(

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 
 from snn_delays.errors import UserError
 
-UNSHOWABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, surrogates and line ends
+_UNSHOWABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, surrogates and line ends
+
+
+def is_showable(name: str) -> bool:
+    """Whether a name is text that stays in its line, with no stray bytes of a file's name."""
+    return not any(unicodedata.category(letter) in _UNSHOWABLE for letter in name)
 
 
 def checked_names(names: Iterable[str], where: str) -> list[str]:
@@ -27,7 +32,7 @@ def checked_names(names: Iterable[str], where: str) -> list[str]:
     for number, name in enumerate(unicodedata.normalize("NFC", name) for name in names):
         if not name.strip():
             raise UserError(f"{where} has an empty name, number {number}.")
-        if any(unicodedata.category(letter) in UNSHOWABLE for letter in name):
+        if not is_showable(name):
             raise UserError(f"{where} has a name with a control character, {name!a}: rename it.")
         first = numbers.setdefault(name, number)
         if first != number:

@@ -338,6 +338,16 @@ def test_a_cluster_that_is_not_there_is_one_sentence(words, capsys, monkeypatch)
     assert "as many as the launcher takes at a time" in printed
 
 
+@pytest.mark.parametrize("option", ["hydra.verbose=1e9", "hydra.job_logging={version:9}"])
+def test_an_option_that_no_launcher_can_start_with_is_named(
+    option, words, capsys, monkeypatch
+) -> None:
+    code, _, errors = run(capsys, monkeypatch, *words, "seeds=1", "jobs=1", option)
+    assert code == 2
+    assert errors.startswith(f"snn-delays: The options cannot be read: {option}: ")
+    assert errors.count("\n") == 1
+
+
 def test_a_folder_has_one_suite(words, capsys, monkeypatch) -> None:
     with locked(Path("runs/benchmark/words/.lock"), wait=False):
         code, _, errors = run(capsys, monkeypatch, *words)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra._internal.core_plugins import basic_sweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core.plugins import Plugins
 
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SCHEMAS
@@ -207,6 +209,8 @@ WORDS = {
     ("train", "tracking=[0]"): "tracking=[0] names no file; leave it out, or choose one of none",
     ("train", "hydra.verbose=1e9"): "hydra.verbose=1e9",
     ("train", "hydra/sweeper=[[1]]"): "hydra/sweeper=[[1]]",
+    ("train", "hydra.mode=fast"): "hydra.mode: Invalid value 'fast', expected one of",
+    ("train", "hydra.run.dir=null"): "hydra.run.dir=null is not allowed; give a value.",
     ("train", "seed=" + "9" * 5000): "seed=999",
     ("data", "info", "experiment=null"): "experiment=null names no file; leave it out",
     ("data", "info", "-m"): "-m has no use with this command",
@@ -217,6 +221,7 @@ WORDS = {
     ("benchmark", "--jobs", "3"): "There is no flag --jobs. Write jobs=3.",
     ("benchmark", "suite=demo", "hydra.launcher=1"): "hydra.launcher=1 is not a group of options",
     ("benchmark", "suite=demo", "hydra/launcher=[1]"): "hydra/launcher=[1]",
+    ("benchmark", "suite=demo", "hydra.launcher.n_jobs=few"): "hydra.launcher.n_jobs: Value 'few'",
     ("demo", "--epochs=3"): "Write train.epochs=3.",
     ("demo", "++model.delays=fixed"): "but not ++model.delays=fixed",
     ("demo", "experiment=fsdd/none"): "but not experiment=fsdd/none",
@@ -248,6 +253,13 @@ def test_no_run_of_several_starts_where_one_is_wrong(small, capsys, monkeypatch)
     assert (code, printed, len(error.splitlines())) == (2, "", 1)
     assert "No run was started. Run 1 (train.lr_weight=inf): train.lr_weight=inf must be" in error
     assert not Path("many").exists()
+
+
+def test_a_command_leaves_the_sweeper_as_it_was(capsys, monkeypatch) -> None:
+    Plugins.instance()
+    before = basic_sweeper.BasicSweeper.sweep
+    run(capsys, monkeypatch, "train", "-m", "seed=0,x")
+    assert basic_sweeper.BasicSweeper.sweep is before
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])

@@ -77,7 +77,7 @@ def test_times_of_long_recordings_keep_their_milliseconds(words, tmp_path) -> No
 
 def test_recordings_longer_than_a_minute_are_refused(words, tmp_path) -> None:
     soundfile.write(words / "low" / "3-a.wav", np.ones(61 * 4000), 4000)
-    with pytest.raises(UserError, match=r"low/3-a\.wav: lasts 61 s; a recording may last 60 s"):
+    with pytest.raises(UserError, match=r"low/3-a\.wav lasts 61 s; a recording may last 60 s"):
         encode_words(list_words(words), tmp_path / "a.h5")
 
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> 
     with pytest.raises(UserError, match=r"^low/3-a\.wav: sample 0 is nan; repair"):
         encode_words(list_words(words), tmp_path / "a.h5", channels=40)
     (words / "low" / "3-a.wav").write_bytes(b"RIFF")
-    with pytest.raises(UserError, match=r"low/3-a\.wav"):
+    with pytest.raises(UserError, match=r"low/3-a\.wav is "):
         encode_words(list_words(words), tmp_path / "a.h5", channels=40)
     (tmp_path / "b.h5").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="is there already"):

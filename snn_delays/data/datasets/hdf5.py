@@ -44,11 +44,11 @@ def _why_not(error: Exception) -> str:
     if "unable to lock file" in str(error):
         return (
             "lies on a file system that has no locks: set HDF5_USE_FILE_LOCKING=FALSE in the"
-            f" environment ({one_line(error)})."
+            f" environment ({message(error)})."
         )
     if isinstance(error, PermissionError):
         return "cannot be read: permission denied."
-    return f"is not a readable HDF5 file; it may be truncated, or something else: {one_line(error)}"
+    return f"is not a readable HDF5 file; it may be truncated, or something else: {message(error)}"
 
 
 def is_there(file: h5py.File, name: str) -> bool:
@@ -183,6 +183,6 @@ def _loses_byte_order() -> bool:
         return bool(data[0][0] != 1)
 
 
-def one_line(error: Exception) -> str:
+def message(error: Exception) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split())

@@ -21,7 +21,7 @@ from snn_delays.data.datasets.hdf5 import (
     Ragged,
     find,
     is_there,
-    one_line,
+    message,
     open_file,
     read_integers,
     read_names,
@@ -82,7 +82,7 @@ class SpikeFile(tonic.datasets.hsd.HSD):
             self.close()
             raise UserError(
                 f"{self.path} is not of SHD's format (spikes/times, spikes/units, labels):"
-                f" {one_line(error)}"
+                f" {message(error)}"
             ) from error
 
     def _read_header(self) -> None:
@@ -177,7 +177,7 @@ class SpikeFile(tonic.datasets.hsd.HSD):
         except BROKEN as error:
             raise UserError(
                 f"{self.path}: samples {first} to {last - 1} cannot be read; the file is damaged:"
-                f" {one_line(error)}"
+                f" {message(error)}"
             ) from error
 
     def _checked(self, number: int, times: Any, units: Any) -> NDArray[np.float64]:

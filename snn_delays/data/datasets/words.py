@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from snn_delays.config import LONGEST_S
 from snn_delays.data.audio import LARGEST, SUFFIXES, read_waveform
 from snn_delays.data.datasets.speakers import find_speakers
 from snn_delays.data.digests import FileList, stamp
+from snn_delays.data.names import is_showable
 from snn_delays.errors import UserError
 
 TEST_LIST, VALID_LIST = "testing_list.txt", "validation_list.txt"  # of Speech Commands
@@ -29,8 +29,6 @@ AUDIO = {
     ".mka", ".mp2", ".mp4", ".ra", ".rf64", ".snd", ".sph", ".w64", ".wave", ".weba", ".webm",
     ".wma", ".wv",
 }  # fmt: skip
-
-_NO_TEXT = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, stray bytes
 
 
 @dataclass(frozen=True)
@@ -250,7 +248,7 @@ def _suffix(name: str) -> str:
 
 
 def _check_text(name: str, folder: Path = Path()) -> None:
-    if _NO_TEXT.search(name):
+    if not is_showable(name):
         raise UserError(
             f"There is a path whose name is not UTF-8 text, or has control characters,"
             f" {str(folder / name)!a}: rename it."
