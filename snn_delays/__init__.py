@@ -6,6 +6,7 @@ Networks using Dilated Convolutions with Learnable Spacings", ICLR 2024, arXiv 2
 
 import contextlib
 import ctypes
+import os
 import sys
 
 # torch brings an OpenMP runtime of its own, numba takes the system's; two runtimes fight for the
@@ -13,3 +14,7 @@ import sys
 if sys.platform == "linux" and "torch" not in sys.modules:
     with contextlib.suppress(OSError):  # not installed: see ops/compiled.py
         ctypes.CDLL("libgomp.so.1")
+
+# Tensors come and go at every step, and each costs a fault per page: a fifth of a step without
+# delays. Torch takes pages of 2 MB where the system lends them, and looks here at its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

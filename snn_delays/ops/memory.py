@@ -6,9 +6,6 @@ its pages. It comes back by itself when the last tensor on it is gone, whoever h
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import functools
 import math
 import os
 import threading
@@ -25,7 +22,6 @@ WASTE = 2  # a buffer may be this many times as large as wanted
 SPARE = 1.25  # all buffers together, over what was lent at once
 WORDS = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
 WINDOW = 1000  # requests after which a peak is forgotten, at the latest twice as many
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class Pool:
@@ -93,19 +89,6 @@ class Pool:
 
 
 empty = Pool().empty
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Let the process hold on to what torch frees, for tensors that come from no pool.
-
-    Otherwise glibc gives large blocks back to the system, which maps them anew, page by page, at
-    every training step. With another C library nothing changes.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

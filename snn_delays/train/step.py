@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from snn_delays.data.loaders import Batch
 from snn_delays.device import autocast
 from snn_delays.nn import Network
-from snn_delays.ops.memory import keep_freed_memory
 from snn_delays.ops.recorded import Recorded
 from snn_delays.ops.sums import processes, sharing
 from snn_delays.train.guards import gradients_are_finite
@@ -85,8 +84,6 @@ def build_step(
     def step(batch: Batch) -> Outcome:
         return take_step(network, optimizers, batch, precision)
 
-    if device.type == "cpu":
-        keep_freed_memory()
     if device.type != "cuda" or processes() > 1:
         return step
     find = functools.partial(find_gradients, network, precision=precision)
