@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from snn_delays.analysis.exhibit import save_figure
 from snn_delays.analysis.raster import Recording, plot_rasters
+from snn_delays.analysis.report_figure import save_figure
 from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.errors import UserError
 

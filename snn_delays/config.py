@@ -598,7 +598,7 @@ _NOT_SHAPING = (
 )  # fmt: skip
 
 
-def shaping(config: Config) -> dict[str, Any]:
+def result_options(config: Config) -> dict[str, Any]:
     """All options that shape the result, nested; the data's own hash stands for its files."""
     values = dataclasses.asdict(config)
     for name in _NOT_SHAPING:
@@ -614,7 +614,7 @@ def shapes_result(name: str) -> bool:
 
 def config_hash(config: Config) -> str:
     """First 12 hex digits of the SHA-256 of all options that shape the result."""
-    values = shaping(config)
+    values = result_options(config)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -12,7 +12,7 @@ class InUse(UserError):
     """Another process writes to the same folder."""
 
 
-class Elsewhere(UserError):
+class OtherRankFailed(UserError):
     """Another of the processes that train together failed, and says why."""
 
 

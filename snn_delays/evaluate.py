@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from snn_delays.data.gpu_loader import Batches
 from snn_delays.data.loaders import Batch
 from snn_delays.data.names import checked_names
-from snn_delays.data.resident import Batches
-from snn_delays.ops.sums import in_turns, processes, rank
+from snn_delays.runtime.distributed import in_turns, processes, rank
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 

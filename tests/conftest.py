@@ -17,8 +17,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from snn_delays.config import Config
-from snn_delays.data.cache import FrameStore, cache_folder, open_frames
-from snn_delays.data.recordings import SpikeSource
+from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
+from snn_delays.data.sources import SpikeSource
 
 
 def _interpret_kernels_without_gpu() -> None:
@@ -91,9 +91,9 @@ def random_spikes(
 
 def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
     """Let the CPU augment in the way that GPUs do."""
-    from snn_delays.data import augment, draws
+    from snn_delays.data import augment, augment_random
 
-    patch.setattr(draws, "numpy_draws", lambda counts: False)
+    patch.setattr(augment_random, "numpy_draws", lambda counts: False)
     patch.setattr(augment, "copied", augment.gathered)
 
 
@@ -101,25 +101,25 @@ def without_data(patch: pytest.MonkeyPatch) -> None:
     """Let torch's device "meta" draw nothing, for which it knows no way of its own."""
     import torch
 
-    from snn_delays.data import draws
+    from snn_delays.data import augment_random
 
-    patch.setattr(draws, "generator_there", lambda *_: None)
+    patch.setattr(augment_random, "generator_there", lambda *_: None)
     patch.setattr(torch, "binomial", lambda count, kept, generator: count * kept)
 
 
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the Triton kernels that have run, in order, without the one that tries Triton."""
-    from snn_delays.ops import gpu
+    from snn_delays.runtime import triton_jit
 
     ran: list[str] = []
 
-    def launch(kernel: Any, *arguments: Any, real: Any = gpu.launch, **options: Any) -> None:
+    def launch(kernel: Any, *arguments: Any, real: Any = triton_jit.launch, **options: Any) -> None:
         real(kernel, *arguments, **options)
-        if kernel is not gpu._fill:
+        if kernel is not triton_jit._fill:
             ran.append(kernel.fn.__name__)
 
-    monkeypatch.setattr(gpu, "launch", launch)
+    monkeypatch.setattr(triton_jit, "launch", launch)
     return ran
 
 
@@ -137,11 +137,11 @@ def _kernels_run(request: pytest.FixtureRequest) -> Iterator[None]:
 
     if not torch.cuda.is_available():
         pytest.skip("torch sees no GPU here")
-    from snn_delays.device import pick_device
-    from snn_delays.ops import gpu
+    from snn_delays.runtime import triton_jit
+    from snn_delays.runtime.device import pick_device
 
     launches = request.getfixturevalue("launches")
-    reason = gpu.why_not(torch.ones(1, device=pick_device("cuda")))
+    reason = triton_jit.why_not(torch.ones(1, device=pick_device("cuda")))
     assert reason is None, reason
     yield
     assert launches or not marker.kwargs.get("kernels", True), "no Triton kernel ran"

@@ -17,7 +17,6 @@ LAYERS = (
     "files",
     "documents",
     "config",
-    "device",
     "runtime",
     "ops",
     "nn",
@@ -34,9 +33,9 @@ ONLY_PLACE = {
     "wandb": {"train/tracking.py"},
     "hydra": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
     "omegaconf": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
-    "numba": {"ops/compiled.py", "runtime/kernel_cache.py", "ops/vectors.py"},
-    "llvmlite": {"ops/compiled.py", "ops/vectors.py"},
-    "triton": {"ops/gpu.py"},
+    "numba": {"runtime/numba_jit.py", "runtime/kernel_cache.py", "ops/spectral/gemm_llvm.py"},
+    "llvmlite": {"runtime/numba_jit.py", "ops/spectral/gemm_llvm.py"},
+    "triton": {"runtime/triton_jit.py"},
 }
 
 

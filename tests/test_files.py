@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from snn_delays import files
-from snn_delays.data import digests, synthetic
-from snn_delays.data.digests import content_digest
+from snn_delays.data import checksums, synthetic
+from snn_delays.data.checksums import content_digest
 from snn_delays.errors import UserError
 from tests.conftest import open_spikes
 
@@ -66,7 +66,7 @@ def test_a_digest_that_another_user_noted_is_not_believed(tmp_path, as_another) 
     os.utime(path, (1e9, 1e9))
     digest = content_digest(path, memo)
     (note,) = (memo / "digests").iterdir()
-    note.write_text(digests._signed("0" * 64), "utf-8")
+    note.write_text(checksums._signed("0" * 64), "utf-8")
     assert content_digest(path, memo) == "0" * 64
     note.parent.chmod(0o777)
     assert content_digest(path, memo) == digest

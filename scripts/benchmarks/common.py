@@ -18,8 +18,8 @@ import torch
 
 from snn_delays.cli.app import quiet_libraries
 from snn_delays.errors import UserError
-from snn_delays.ops.delay import BACKENDS
-from snn_delays.train import record
+from snn_delays.ops.maps import BACKENDS
+from snn_delays.train import provenance
 
 PACKAGES = ("DCLS", "numba", "scipy")  # beside those that every run records
 SHAPES_SPEED = ("OMP_", "MKL_", "OPENBLAS_", "NUMBA_", "KMP_", "GOMP_")
@@ -188,9 +188,11 @@ def _make_folder(folder: Path) -> None:
 def _how_made(command: list[str]) -> dict[str, Any]:
     return {
         "command": shlex.join(command),
-        "commit": record.commit(),
-        "versions": record.versions() | {package: _version(package) for package in PACKAGES},
-        "machine": record.machine(torch.device("cuda" if torch.cuda.is_initialized() else "cpu")),
+        "commit": provenance.commit(),
+        "versions": provenance.versions() | {package: _version(package) for package in PACKAGES},
+        "machine": provenance.machine(
+            torch.device("cuda" if torch.cuda.is_initialized() else "cpu")
+        ),
         "environment": ENVIRONMENT,
     }
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from scripts.benchmarks.networks import Problem, our_network, random_batch, reference_of
 from snn_delays.nn import DelayedLinear, Network
-from snn_delays.ops.delay import delayed_linear
+from snn_delays.ops.maps import delayed_linear
 from snn_delays.ops.taps import Synapses
 from tests.reference_network import ReferenceNetwork
 

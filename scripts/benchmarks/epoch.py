@@ -42,10 +42,10 @@ from scripts.benchmarks.networks import (
     our_network,
 )
 from snn_delays.config import Config
-from snn_delays.data.cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.datasets.spikes import write_spikes
+from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.loaders import Batch, Loader, Samples
-from snn_delays.data.recordings import SpikeSource
+from snn_delays.data.sources import SpikeSource
 from snn_delays.train.loop import Epoch, build_loader
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.progress import Progress

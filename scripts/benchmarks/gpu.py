@@ -57,13 +57,13 @@ from scripts.benchmarks.networks import (
 from scripts.benchmarks.workers import alternate, peak_memory, started
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
-from snn_delays.device import autocast, check_precision, tensor_cores
 from snn_delays.errors import UserError
 from snn_delays.ops import lif, norm_lif, taps
+from snn_delays.runtime.device import autocast, check_precision, tensor_cores
+from snn_delays.train.batched import train_together
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import build_step
-from snn_delays.train.together import train_together
 from tests.reference_network import lif as their_neuron
 
 CASES = {"shd": SHD, "ssc": SSC}

@@ -33,7 +33,7 @@ from scripts.benchmarks.common import (
 from scripts.benchmarks.networks import SHD, add_sizes
 from scripts.benchmarks.workers import alternate, started
 from snn_delays.errors import UserError
-from snn_delays.ops.delay import BACKENDS
+from snn_delays.ops.maps import BACKENDS
 
 PEER = "conv1d"
 LIMITS = {"layer": 1e-5, "network": 1e-3}  # relative deviation from float64

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from scripts.benchmarks.common import positive
 from snn_delays.config import SIG_END, SIGMA_OFFSETS, Config, validate
-from snn_delays.device import autocast
 from snn_delays.nn import Network, build_network
+from snn_delays.runtime.device import autocast
 from snn_delays.train.optim import build_optimizers
 from tests.reference_network import ReferenceNetwork, reference_optimizers
 

@@ -22,8 +22,8 @@ from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import groups
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
-from snn_delays.device import autocast, pick_device, tensor_cores
 from snn_delays.nn import draw_network
+from snn_delays.runtime.device import autocast, pick_device, tensor_cores
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.step import build_step

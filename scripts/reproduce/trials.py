@@ -13,7 +13,7 @@ from typing import Any
 
 from snn_delays.config import options
 from snn_delays.train.checkpoint import read_config
-from snn_delays.train.folder import RESULT_FILE
+from snn_delays.train.run_folder import RESULT_FILE
 
 NOT_SHOWN = ("out", "name")
 

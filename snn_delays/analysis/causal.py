@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from snn_delays.analysis.subject import Subject, layer_names
+from snn_delays.analysis.trained_run import TrainedRun, layer_names
 from snn_delays.data.loaders import Samples
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import DelayedLinear, Network
@@ -139,7 +139,7 @@ def intervene(network: Network, intervention: Intervention, seed: int) -> Networ
 
 
 def causal_tests(
-    subject: Subject,
+    subject: TrainedRun,
     samples: Samples,
     chosen: Sequence[Intervention] | None = None,
     repeats: int = REPEATS,

@@ -11,14 +11,14 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
 
-from snn_delays.analysis.subject import Subject
 from snn_delays.analysis.tables import Array, array, deployed_steps, receptive_fields
+from snn_delays.analysis.trained_run import TrainedRun
 from snn_delays.nn import DelayedLinear
 
 SHUFFLES = 20
 
 
-def similarity(subjects: Sequence[Subject]) -> pd.DataFrame:
+def similarity(subjects: Sequence[TrainedRun]) -> pd.DataFrame:
     """How alike the delays of each layer are, pair by pair of runs.
 
     ``distance_ms`` is the Wasserstein distance between the distributions of delays: the mean way

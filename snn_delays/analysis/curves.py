@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from snn_delays.analysis.exhibit import (
+from snn_delays.analysis.report_figure import (
     AFTER,
     BEFORE,
     COLOURS,
-    Exhibit,
+    ReportFigure,
     legend_above,
     new_figure,
     whole_numbers,
 )
-from snn_delays.analysis.subject import Subject, layer_names
+from snn_delays.analysis.trained_run import TrainedRun, layer_names
 from snn_delays.benchmark.statistics import summarise
 from snn_delays.evaluate import wilson
 
@@ -72,7 +72,7 @@ def summarise_tests(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def layers_changed(subject: Subject, tests: pd.DataFrame) -> Exhibit:
+def layers_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
     """Accuracy with the delays of one layer, or of all, shuffled, averaged or taken away."""
     data = tests[tests["kind"].isin(["intact", *CHANGES])]
     figure = new_figure(1, 3.4)
@@ -87,7 +87,7 @@ def layers_changed(subject: Subject, tests: pd.DataFrame) -> Exhibit:
     axis.set_xticks(range(len(groups)), ["all layers", *groups[1:]])
     legend_above(axis)
     knows = "knows" if subject.learns_delays else "has fitted its weights to"
-    return Exhibit(
+    return ReportFigure(
         "causal_layers",
         "What the delays are worth",
         f"{_sentence(subject)} after the delays of all layers, or of one, are changed and nothing"
@@ -98,7 +98,7 @@ def layers_changed(subject: Subject, tests: pd.DataFrame) -> Exhibit:
     )
 
 
-def amounts_changed(subject: Subject, tests: pd.DataFrame) -> Exhibit:
+def amounts_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
     """Accuracy over how much the delays are jittered or rounded, or weights pruned."""
     kinds = [kind for kind in AXES if (tests["kind"] == kind).any()]
     data = tests[tests["kind"].isin(["intact", *kinds])]
@@ -119,10 +119,12 @@ def amounts_changed(subject: Subject, tests: pd.DataFrame) -> Exhibit:
     legend_above(axes[-1])
     title = "How exact the delays must be" if "jitter" in kinds else "How many weights matter"
     told = ", and ".join(MEANINGS[kind] for kind in kinds)
-    return Exhibit("causal_amounts", title, f"{_sentence(subject)} {told}. {BARS}", data, figure)
+    return ReportFigure(
+        "causal_amounts", title, f"{_sentence(subject)} {told}. {BARS}", data, figure
+    )
 
 
-def _sentence(subject: Subject) -> str:
+def _sentence(subject: TrainedRun) -> str:
     """The accuracy that is drawn, at the start of a sentence."""
     return subject.accuracy_label.capitalize()
 
@@ -132,12 +134,12 @@ def _errors(rows: pd.DataFrame) -> Any:
     return np.maximum([below, above], 0)
 
 
-def _percent_label(subject: Subject) -> str:
+def _percent_label(subject: TrainedRun) -> str:
     """ "test accuracy (%)", in two lines where more must be said."""
     return subject.accuracy_label.replace("accuracy", "accuracy (%)").replace(") (", ")\n(")
 
 
-def _reference_lines(axis: Axes, data: pd.DataFrame, subject: Subject) -> None:
+def _reference_lines(axis: Axes, data: pd.DataFrame, subject: TrainedRun) -> None:
     intact = data[data["kind"] == "intact"]["accuracy"].iloc[0]
     axis.axhline(intact, color=BEFORE, linestyle="--", linewidth=1, label="as trained")
     chance = 100 / len(subject.classes)
@@ -146,7 +148,7 @@ def _reference_lines(axis: Axes, data: pd.DataFrame, subject: Subject) -> None:
     axis.set_ylabel(_percent_label(subject))
 
 
-def training_curves(subject: Subject) -> Exhibit:
+def training_curves(subject: TrainedRun) -> ReportFigure:
     """Loss and accuracy over the epochs of the training that made the network."""
     data = training_data(subject)
     figure = new_figure(1, 2.8)
@@ -167,7 +169,7 @@ def training_curves(subject: Subject) -> Exhibit:
         legend_above(axis)
     wide = (" and wide delays", "; and the width of the delays' Gaussians")
     with_delays, width = wide if subject.learns_delays else ("", "")
-    return Exhibit(
+    return ReportFigure(
         "training",
         "Training",
         f"Loss and accuracy, in training with dropout{with_delays}, on the other data as"
@@ -177,14 +179,14 @@ def training_curves(subject: Subject) -> Exhibit:
     )
 
 
-def training_data(subject: Subject) -> pd.DataFrame:
+def training_data(subject: TrainedRun) -> pd.DataFrame:
     """Columns epoch, sigma (steps), and loss and accuracy of train, valid and test where known."""
     names = ["epoch", "sigma", "train_loss", "train_accuracy"]
     names += [f"{split}_{what}" for split in ("valid", "test") for what in ("loss", "accuracy")]
     return pd.DataFrame(subject.training).reindex(columns=names).dropna(axis=1, how="all")
 
 
-def _chosen(subject: Subject) -> str:
+def _chosen(subject: TrainedRun) -> str:
     """Which epoch counts, where the run has ended."""
     if subject.result is None:
         return ""

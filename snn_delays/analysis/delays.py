@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from snn_delays.analysis.exhibit import (
+from snn_delays.analysis.report_figure import (
     AFTER,
     BEFORE,
     COLOURS,
@@ -18,13 +18,13 @@ from snn_delays.analysis.exhibit import (
     INHIBITORY,
     SIGNED,
     WIDTH,
-    Exhibit,
+    ReportFigure,
     legend_above,
     new_figure,
     whole_numbers,
 )
-from snn_delays.analysis.subject import Subject
 from snn_delays.analysis.tables import Array, receptive_fields, synapses
+from snn_delays.analysis.trained_run import TrainedRun
 from snn_delays.errors import UserError
 
 MOST_DOTS = 3000  # per layer; the heaviest synapses
@@ -32,12 +32,12 @@ FIELDS = 12  # neurons whose receptive fields are drawn
 WEIGHT_BINS = 40
 
 
-def has_delays(subject: Subject) -> bool:
+def has_delays(subject: TrainedRun) -> bool:
     """Whether every synapse has a delay of its own."""
     return subject.config.model.delays in ("learned", "fixed")
 
 
-def _panels(subject: Subject, columns: int, **options: Any) -> tuple[Figure, Array, list[str]]:
+def _panels(subject: TrainedRun, columns: int, **options: Any) -> tuple[Figure, Array, list[str]]:
     names = [name for name, _, _ in subject.layers()]
     figure = new_figure(len(names))
     axes = figure.subplots(len(names), columns, squeeze=False, sharex="col", **options)
@@ -49,7 +49,7 @@ def _panels(subject: Subject, columns: int, **options: Any) -> tuple[Figure, Arr
 # ---- where delays are --------------------------------------------------------------------------
 
 
-def distribution(subject: Subject) -> Exhibit:
+def distribution(subject: TrainedRun) -> ReportFigure:
     """Share of the synapses at each deployed delay: before and after, and by sign."""
     data = distribution_data(subject)
     figure, axes, names = _panels(subject, 2)
@@ -72,7 +72,7 @@ def distribution(subject: Subject) -> Exhibit:
     for axis in axes[-1]:
         axis.set_xlabel("delay (ms)")
     ways = "before training and as trained" if subject.learns_delays else "and never moved"
-    return Exhibit(
+    return ReportFigure(
         "delays",
         "Where the delays are",
         "Share of each layer's synapses at each delay of the deployed network. Left, as drawn"
@@ -83,7 +83,7 @@ def distribution(subject: Subject) -> Exhibit:
     )
 
 
-def distribution_data(subject: Subject) -> pd.DataFrame:
+def distribution_data(subject: TrainedRun) -> pd.DataFrame:
     """Columns layer, delay_ms, and in percent drawn, trained, excitatory, inhibitory."""
     frame, step = synapses(subject), subject.step_ms
     rows = []
@@ -114,7 +114,7 @@ def _percent(steps: Array, taps: int) -> Array:
 # ---- where they went ---------------------------------------------------------------------------
 
 
-def movement(subject: Subject) -> Exhibit:
+def movement(subject: TrainedRun) -> ReportFigure:
     """The delay of the heaviest synapses before and after training."""
     frame = synapses(subject)
     size = frame["weight"].abs()
@@ -126,7 +126,7 @@ def movement(subject: Subject) -> Exhibit:
         axis.set_ylabel("trained (ms)")
     legend_above(axes[0, 0])
     axes[-1, 0].set_xlabel("delay as drawn (ms)")
-    return Exhibit(
+    return ReportFigure(
         "movement",
         "Where each delay went",
         f"The {MOST_DOTS:,} heaviest synapses of each layer (all, where it has fewer); a larger"
@@ -154,7 +154,7 @@ def _scatter(axis: Axes, rows: pd.DataFrame, longest_ms: float) -> None:
         )
 
 
-def drift(subject: Subject) -> Exhibit:
+def drift(subject: TrainedRun) -> ReportFigure:
     """How the distribution of delays changed over epochs, from the run's trace.
 
     Raises:
@@ -189,7 +189,7 @@ def drift(subject: Subject) -> Exhibit:
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
         whole_numbers(axis.xaxis)
-    return Exhibit(
+    return ReportFigure(
         "drift",
         "How the delays moved over training",
         "Left, share of a layer's synapses at each delay, epoch by epoch. Right, mean distance"
@@ -200,7 +200,7 @@ def drift(subject: Subject) -> Exhibit:
     )
 
 
-def trace_data(subject: Subject) -> pd.DataFrame:
+def trace_data(subject: TrainedRun) -> pd.DataFrame:
     """Columns epoch, layer, delay_ms, percent, moved_ms, low_percent, high_percent.
 
     Of the training that made the network; empty where nothing was traced.
@@ -228,7 +228,7 @@ def trace_data(subject: Subject) -> pd.DataFrame:
 # ---- delays and weights ------------------------------------------------------------------------
 
 
-def joint(subject: Subject) -> Exhibit:
+def joint(subject: TrainedRun) -> ReportFigure:
     """How many synapses have each weight and delay."""
     data = joint_data(subject)
     figure, axes, names = _panels(subject, 1)
@@ -241,7 +241,7 @@ def joint(subject: Subject) -> Exhibit:
         axis.set_ylabel("weight")
         whole_numbers(figure.colorbar(image, ax=axis, label="synapses").ax.yaxis)
     axes[-1, 0].set_xlabel("delay (ms)")
-    return Exhibit(
+    return ReportFigure(
         "joint",
         "Weight and delay",
         "Number of synapses at each delay of the deployed network and weight; above the line"
@@ -251,7 +251,7 @@ def joint(subject: Subject) -> Exhibit:
     )
 
 
-def joint_data(subject: Subject) -> pd.DataFrame:
+def joint_data(subject: TrainedRun) -> pd.DataFrame:
     """Columns layer, delay_ms, weight (middle of a bin), synapses."""
     frame, step, rows = synapses(subject), subject.step_ms, []
     for name, _, trained in subject.layers():
@@ -272,7 +272,7 @@ def joint_data(subject: Subject) -> pd.DataFrame:
     return pd.concat(rows)
 
 
-def fields(subject: Subject, layer: int = 0, most: int = FIELDS) -> Exhibit:
+def fields(subject: TrainedRun, layer: int = 0, most: int = FIELDS) -> ReportFigure:
     """Spatio-temporal receptive fields of the neurons with the largest weights.
 
     Args:
@@ -309,7 +309,7 @@ def fields(subject: Subject, layer: int = 0, most: int = FIELDS) -> Exhibit:
         axis.set_ylabel("input")
         whole_numbers(axis.yaxis)
     figure.colorbar(image, ax=axes, label="weight", shrink=0.6)
-    return Exhibit(
+    return ReportFigure(
         f"fields_{layer + 1}",
         f"Receptive fields, {name}",
         "Weight at each input and delay, of the neurons whose absolute weights sum highest, sorted"
@@ -319,7 +319,7 @@ def fields(subject: Subject, layer: int = 0, most: int = FIELDS) -> Exhibit:
     )
 
 
-def fields_data(subject: Subject, layer: int, most: int) -> tuple[pd.DataFrame, Array]:
+def fields_data(subject: TrainedRun, layer: int, most: int) -> tuple[pd.DataFrame, Array]:
     """Columns neuron, input, delay_ms, weight of the synapses; and the neurons in order."""
     _, _, linear = list(subject.layers())[layer]
     images = receptive_fields(linear)

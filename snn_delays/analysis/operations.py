@@ -34,7 +34,7 @@ from spikingjelly.activation_based.op_counter.simple_energy import SimpleEnergyC
 from torch import Tensor, nn
 
 from snn_delays.analysis.activity import Activity
-from snn_delays.analysis.subject import layer_names
+from snn_delays.analysis.trained_run import layer_names
 from snn_delays.nn import DelayedLinear, Network
 from snn_delays.nn.network import Block
 

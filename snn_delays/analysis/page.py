@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from snn_delays.analysis.exhibit import DPI, Exhibit, save_figure
+from snn_delays.analysis.report_figure import DPI, ReportFigure, save_figure
 from snn_delays.files import replace_file, replacing
 
 PAGE_FILE = "report.html"
@@ -77,7 +77,7 @@ class Section:
     """A chapter: its parts in order."""
 
     title: str
-    parts: list[Exhibit | Table] = field(default_factory=list)
+    parts: list[ReportFigure | Table] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,14 @@ def write_report(report: Report, out: Path) -> Path:
     for section in report.sections:
         for part in section.parts:
             _write_csv(part, out / f"{part.name}.csv")
-            if isinstance(part, Exhibit):
+            if isinstance(part, ReportFigure):
                 for suffix in ("png", "svg"):
                     save_figure(part.figure, out / f"{part.name}.{suffix}")
     replace_file(out / PAGE_FILE, page(report).encode("utf-8", "backslashreplace"))
     return out / PAGE_FILE
 
 
-def _write_csv(part: Exhibit | Table, path: Path) -> None:
+def _write_csv(part: ReportFigure | Table, path: Path) -> None:
     """Write the numbers of a part."""
     indexed = isinstance(part, Table)
     data = part.data.apply(lambda cells: cells if is_numeric_dtype(cells) else cells.map(_inert))
@@ -156,12 +156,12 @@ def page(report: Report) -> str:
 
 def _section(section: Section) -> str:
     parts = "".join(
-        _exhibit(part) if isinstance(part, Exhibit) else _table(part) for part in section.parts
+        _exhibit(part) if isinstance(part, ReportFigure) else _table(part) for part in section.parts
     )
     return f"\n<h2>{html.escape(section.title)}</h2>{parts}"
 
 
-def _exhibit(exhibit: Exhibit) -> str:
+def _exhibit(exhibit: ReportFigure) -> str:
     picture = io.BytesIO()
     exhibit.figure.savefig(picture, format="png", dpi=1.5 * DPI)
     data = base64.b64encode(picture.getvalue()).decode()

@@ -13,17 +13,17 @@ from snn_delays.analysis import curves, delays, spikes, tables
 from snn_delays.analysis.activity import Activity, record
 from snn_delays.analysis.causal import causal_tests
 from snn_delays.analysis.compare import similarity
-from snn_delays.analysis.exhibit import (
+from snn_delays.analysis.operations import count_operations
+from snn_delays.analysis.operations import table as operations_table
+from snn_delays.analysis.page import Report, Section, Table, describe_options
+from snn_delays.analysis.report_figure import (
     LEGEND_COLUMNS,
-    Exhibit,
+    ReportFigure,
     legend_over_all,
     new_figure,
     run_style,
 )
-from snn_delays.analysis.operations import count_operations
-from snn_delays.analysis.operations import table as operations_table
-from snn_delays.analysis.page import Report, Section, Table, describe_options
-from snn_delays.analysis.subject import Subject, layer_names
+from snn_delays.analysis.trained_run import TrainedRun, layer_names
 from snn_delays.config import options
 from snn_delays.data.loaders import Samples
 from snn_delays.errors import UserError
@@ -49,7 +49,7 @@ Styles = dict[str, dict[str, Any]]  # of lines, by run
 
 
 def run_report(
-    subject: Subject, samples: Samples, *, sample: int = 0, repeats: int = 5, step: Step = print
+    subject: TrainedRun, samples: Samples, *, sample: int = 0, repeats: int = 5, step: Step = print
 ) -> Report:
     """All about one run.
 
@@ -80,7 +80,7 @@ def run_report(
     return Report(f"{subject.config.name}: {told}", _lead(subject), sections)
 
 
-def _lead(subject: Subject) -> list[str]:
+def _lead(subject: TrainedRun) -> list[str]:
     lines = [
         f"Run {subject.name}. The network is that of the epoch that counts"
         f" ({subject.config.selection}), as it is deployed: delays are whole steps of"
@@ -96,7 +96,7 @@ def _lead(subject: Subject) -> list[str]:
     return lines
 
 
-def _results(subject: Subject) -> list[Table]:
+def _results(subject: TrainedRun) -> list[Table]:
     result = subject.result or {}
     rows = {}
     if "accuracy" in result:
@@ -124,12 +124,12 @@ def _score(score: Score) -> list[float]:
     return [100 * score.accuracy, 100 * low, 100 * high, score.n]
 
 
-def _training(subject: Subject) -> list[Exhibit]:
+def _training(subject: TrainedRun) -> list[ReportFigure]:
     return [curves.training_curves(subject)] if subject.metrics else []
 
 
-def _delays(subject: Subject) -> list[Exhibit | Table]:
-    parts: list[Exhibit | Table] = []
+def _delays(subject: TrainedRun) -> list[ReportFigure | Table]:
+    parts: list[ReportFigure | Table] = []
     if delays.has_delays(subject):
         parts.append(delays.distribution(subject))
         parts += [delays.movement(subject)] if subject.learns_delays else []
@@ -153,7 +153,7 @@ def _delays(subject: Subject) -> list[Exhibit | Table]:
     return parts
 
 
-def _layers_note(subject: Subject) -> str:
+def _layers_note(subject: TrainedRun) -> str:
     note = (
         "excitatory: share of positive weights. weighted_delay_ms: mean, by absolute weight."
         " window_...: delays between which the middle 90 % of the absolute weight lies."
@@ -166,7 +166,7 @@ def _layers_note(subject: Subject) -> str:
     return note
 
 
-def _spikes(subject: Subject, samples: Samples, sample: int) -> list[Exhibit | Table]:
+def _spikes(subject: TrainedRun, samples: Samples, sample: int) -> list[ReportFigure | Table]:
     one = samples.where(np.arange(len(samples)) == sample)
     x = next(iter(subject.loader(one).epoch()))
     alone = record(subject.network, x.x)
@@ -191,14 +191,16 @@ def _looked_at(one: Activity) -> int:
     return max(1, min(LOOKED_AT, MOST_BYTES // sum(x.numel() * x.element_size() for x in kept)))
 
 
-def _causal(subject: Subject, samples: Samples, repeats: int, step: Step) -> list[Exhibit | Table]:
+def _causal(
+    subject: TrainedRun, samples: Samples, repeats: int, step: Step
+) -> list[ReportFigure | Table]:
     rows = []
     for row in causal_tests(subject, samples, repeats=repeats):
         rows.append(row)
         kind, amount, layer = (row[name].iloc[0] for name in ("kind", "amount", "layer"))
         step(f"{kind}{'' if np.isnan(amount) else f' {amount:g}'}, {layer}")
     tests = curves.summarise_tests(pd.concat(rows))
-    parts: list[Exhibit | Table] = []
+    parts: list[ReportFigure | Table] = []
     if delays.has_delays(subject):
         parts.append(curves.layers_changed(subject, tests))
     parts.append(curves.amounts_changed(subject, tests))
@@ -211,7 +213,7 @@ def _causal(subject: Subject, samples: Samples, repeats: int, step: Step) -> lis
     return parts
 
 
-def _provenance(subject: Subject) -> list[Table]:
+def _provenance(subject: TrainedRun) -> list[Table]:
     if subject.result is None:
         return []
     result = subject.result
@@ -226,14 +228,14 @@ def _provenance(subject: Subject) -> list[Table]:
 # ---- runs beside one another -------------------------------------------------------------------
 
 
-def comparison_report(subjects: Sequence[Subject]) -> Report:
+def comparison_report(subjects: Sequence[TrainedRun]) -> Report:
     """Runs beside one another: accuracy, training, delays, and how alike their delays are."""
     lead = [f"run {number}: {subject.name}" for number, subject in enumerate(subjects, 1)]
     named = [replace(subject, name=f"run {n}") for n, subject in enumerate(subjects, 1)]
     styles = {subject.name: run_style(number) for number, subject in enumerate(named)}
     traced = [subject for subject in named if subject.metrics]
     with_delays = [subject for subject in named if delays.has_delays(subject)]
-    parts: list[Exhibit | Table] = []
+    parts: list[ReportFigure | Table] = []
     if with_delays:
         parts = [_distributions_beside(with_delays, styles), *_likeness(with_delays)]
     sections = [
@@ -243,7 +245,7 @@ def comparison_report(subjects: Sequence[Subject]) -> Report:
     return Report(f"{len(subjects)} runs compared", lead, sections)
 
 
-def _beside(subjects: Sequence[Subject]) -> Table:
+def _beside(subjects: Sequence[TrainedRun]) -> Table:
     rows = {}
     for subject in subjects:
         result = subject.result or {}
@@ -266,7 +268,7 @@ def _beside(subjects: Sequence[Subject]) -> Table:
     return Table("results", "Accuracy", note, data.astype(object).where(data.notna(), "-"))
 
 
-def _curves_beside(subjects: Sequence[Subject], styles: Styles) -> Exhibit:
+def _curves_beside(subjects: Sequence[TrainedRun], styles: Styles) -> ReportFigure:
     figure = new_figure(1, 3.0 + 0.2 * len(subjects) / LEGEND_COLUMNS)
     loss, accuracy = figure.subplots(1, 2)
     frames = []
@@ -287,10 +289,10 @@ def _curves_beside(subjects: Sequence[Subject], styles: Styles) -> Exhibit:
         "Left, training loss. Right, accuracy on the data that chose the epoch, or in training"
         " where none did."
     )
-    return Exhibit("training", "Training", caption, pd.concat(frames), figure)
+    return ReportFigure("training", "Training", caption, pd.concat(frames), figure)
 
 
-def _likeness(subjects: Sequence[Subject]) -> list[Table]:
+def _likeness(subjects: Sequence[TrainedRun]) -> list[Table]:
     if len(subjects) < 2 or not _of_one_shape(subjects):
         return []
     data = similarity(subjects)
@@ -303,7 +305,7 @@ def _likeness(subjects: Sequence[Subject]) -> list[Table]:
     return [Table("similarity", "Likeness", note, data.set_index(["first", "second", "layer"]))]
 
 
-def _of_one_shape(subjects: Sequence[Subject]) -> bool:
+def _of_one_shape(subjects: Sequence[TrainedRun]) -> bool:
     layers = [[(*m.weight.shape, m.taps) for _, _, m in subject.layers()] for subject in subjects]
     return all(
         (subject.step_ms, shape) == (subjects[0].step_ms, layers[0])
@@ -311,7 +313,7 @@ def _of_one_shape(subjects: Sequence[Subject]) -> bool:
     )
 
 
-def _distributions_beside(subjects: Sequence[Subject], styles: Styles) -> Exhibit:
+def _distributions_beside(subjects: Sequence[TrainedRun], styles: Styles) -> ReportFigure:
     frames = [delays.distribution_data(subject).assign(run=subject.name) for subject in subjects]
     data = pd.concat(frames)[["run", "layer", "delay_ms", "trained_percent"]]
     deepest = max(subjects, key=lambda subject: len(subject.network.blocks))
@@ -334,4 +336,4 @@ def _distributions_beside(subjects: Sequence[Subject], styles: Styles) -> Exhibi
         else " Their layers differ in shape, so that likeness is not measured."
     )
     caption = f"Share of each layer's synapses at each delay of the deployed networks.{unlike}"
-    return Exhibit("delays", "Where the delays are", caption, data, figure)
+    return ReportFigure("delays", "Where the delays are", caption, data, figure)

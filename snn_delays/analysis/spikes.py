@@ -10,26 +10,28 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from snn_delays.analysis.activity import Activity, rates
-from snn_delays.analysis.exhibit import (
+from snn_delays.analysis.report_figure import (
     AFTER,
     COLOURS,
     DENSITY,
     EXCITATORY,
-    Exhibit,
+    ReportFigure,
     as_label,
     legend_above,
     new_figure,
     whole_numbers,
 )
-from snn_delays.analysis.subject import Subject, layer_names
 from snn_delays.analysis.tables import Array, array
-from snn_delays.train.guards import SATURATED
+from snn_delays.analysis.trained_run import TrainedRun, layer_names
+from snn_delays.train.health import SATURATED
 
 NAMED = 5  # classes that the readout's picture tells apart
 TRACES = 3  # neurons whose membranes are drawn
 
 
-def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "") -> Exhibit:
+def raster(
+    subject: TrainedRun, activity: Activity, sample: int = 0, label: str = ""
+) -> ReportFigure:
     """Spikes of one sample in the input and every hidden layer, and the readout's membranes.
 
     An input of other values, such as log-mel frames, is a picture of them.
@@ -61,7 +63,7 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
     answer = subject.classes[int(activity.predictions[sample])]
     told = "" if "value" in data else " (in the input, a step with one or more)"
     late = "; each layer goes on for some steps so that late delays still arrive"
-    return Exhibit(
+    return ReportFigure(
         "raster",
         "One recording through the network",
         f"{label or f'Sample {sample}'}; the network says {answer}. A mark is a spike{told}"
@@ -72,7 +74,7 @@ def raster(subject: Subject, activity: Activity, sample: int = 0, label: str = "
     )
 
 
-def _draw_values(figure: Figure, axis: Axes, rows: pd.DataFrame, subject: Subject) -> None:
+def _draw_values(figure: Figure, axis: Axes, rows: pd.DataFrame, subject: TrainedRun) -> None:
     """An input that is not spikes, as a picture."""
     values = rows.pivot(index="neuron", columns="time_ms", values="value")
     half = subject.step_ms / 2
@@ -85,7 +87,7 @@ def _draw_values(figure: Figure, axis: Axes, rows: pd.DataFrame, subject: Subjec
     whole_numbers(axis.yaxis)
 
 
-def raster_data(subject: Subject, activity: Activity, sample: int) -> pd.DataFrame:
+def raster_data(subject: TrainedRun, activity: Activity, sample: int) -> pd.DataFrame:
     """Columns layer, time_ms, neuron for spikes; class, membrane for the readout.
 
     An input of other values than counts has a row for each of them, and a column value.
@@ -117,12 +119,12 @@ def _values(frames_TI: Array, step_ms: float) -> pd.DataFrame:
     return pd.DataFrame({"layer": "input", **columns})
 
 
-def _highest(subject: Subject, activity: Activity, sample: int) -> list[str]:
+def _highest(subject: TrainedRun, activity: Activity, sample: int) -> list[str]:
     order = activity.scores[sample].argsort(descending=True)[:NAMED]
     return [subject.classes[int(k)] for k in order]
 
 
-def firing(subject: Subject, activity: Activity) -> Exhibit:
+def firing(subject: TrainedRun, activity: Activity) -> ReportFigure:
     """How often the neurons of each hidden layer fire."""
     data = rate_data(subject, activity)
     figure = new_figure(1, 2.8)
@@ -135,7 +137,7 @@ def firing(subject: Subject, activity: Activity) -> Exhibit:
         axis.set_xlabel("spikes per second")
         whole_numbers(axis.yaxis)
         axis.set_ylabel("neurons")
-    return Exhibit(
+    return ReportFigure(
         "rates",
         "Firing rates",
         f"Mean rate of each neuron over {activity.input.shape[1]} recordings, silence at their"
@@ -146,7 +148,7 @@ def firing(subject: Subject, activity: Activity) -> Exhibit:
     )
 
 
-def rate_data(subject: Subject, activity: Activity) -> pd.DataFrame:
+def rate_data(subject: TrainedRun, activity: Activity) -> pd.DataFrame:
     """Columns layer, neuron, rate_hz, dead, saturated."""
     frames = []
     for name, spikes in zip(layer_names(subject.network), activity.spikes, strict=False):
@@ -157,7 +159,7 @@ def rate_data(subject: Subject, activity: Activity) -> pd.DataFrame:
     return pd.concat(frames)
 
 
-def membranes(subject: Subject, activity: Activity, sample: int = 0) -> Exhibit:
+def membranes(subject: TrainedRun, activity: Activity, sample: int = 0) -> ReportFigure:
     """Membranes of the busiest neurons of each hidden layer during one sample."""
     data = membrane_data(subject, activity, sample)
     figure = new_figure(len(activity.spikes))
@@ -180,7 +182,7 @@ def membranes(subject: Subject, activity: Activity, sample: int = 0) -> Exhibit:
         axis.set_ylabel("membrane (a. u.)")
         legend_above(axis)
     axes[-1].set_xlabel("time (ms)")
-    return Exhibit(
+    return ReportFigure(
         "membranes",
         "Membranes",
         f"Membranes of the {TRACES} neurons of each layer that fire most in this recording, after"
@@ -190,7 +192,7 @@ def membranes(subject: Subject, activity: Activity, sample: int = 0) -> Exhibit:
     )
 
 
-def membrane_data(subject: Subject, activity: Activity, sample: int) -> pd.DataFrame:
+def membrane_data(subject: TrainedRun, activity: Activity, sample: int) -> pd.DataFrame:
     """Columns layer, neuron, time_ms, membrane, spike."""
     frames = []
     layers = zip(layer_names(subject.network), activity.spikes, activity.membranes, strict=False)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from snn_delays.analysis.subject import Subject
+from snn_delays.analysis.trained_run import TrainedRun
 from snn_delays.nn import DelayedLinear
 
 WINDOW = 0.9  # share of the absolute weight that the effective temporal window holds
@@ -20,7 +20,7 @@ WINDOW = 0.9  # share of the absolute weight that the effective temporal window 
 Array = NDArray[Any]
 
 
-def synapses(subject: Subject) -> pd.DataFrame:
+def synapses(subject: TrainedRun) -> pd.DataFrame:
     """A row for each synapse that exists.
 
     Returns:
@@ -50,7 +50,7 @@ def _synapses(
     )
 
 
-def layers(subject: Subject) -> pd.DataFrame:
+def layers(subject: TrainedRun) -> pd.DataFrame:
     """A row for each layer, its name being the index.
 
     Returns:
@@ -112,7 +112,7 @@ def window(delay: Array, size: Array) -> tuple[float, float]:
     return float(delay[order][first]), float(delay[order][last])
 
 
-def neurons(subject: Subject) -> pd.DataFrame:
+def neurons(subject: TrainedRun) -> pd.DataFrame:
     """A row for each neuron of each layer, over its incoming synapses.
 
     Returns:

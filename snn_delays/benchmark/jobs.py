@@ -26,11 +26,11 @@ from snn_delays.config import Config
 from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.files import replace_file
 from snn_delays.output import guarded, printable
-from snn_delays.train.folder import RESULT_FILE
+from snn_delays.train.batched import train_together
 from snn_delays.train.loop import METRICS_FILE
 from snn_delays.train.run import train
+from snn_delays.train.run_folder import RESULT_FILE
 from snn_delays.train.signals import ask_to_stop
-from snn_delays.train.together import train_together
 
 PATIENCE = 60  # seconds to wait for another process that writes to a run's folder
 

@@ -19,12 +19,12 @@ from snn_delays.benchmark.statistics import (
     summarise,
 )
 from snn_delays.benchmark.suite import Suite
-from snn_delays.config import shaping
+from snn_delays.config import result_options
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.train.checkpoint import read_config
-from snn_delays.train.folder import RESULT_FILE, read_metrics, read_result
 from snn_delays.train.loop import METRICS_FILE
+from snn_delays.train.run_folder import RESULT_FILE, read_metrics, read_result
 
 RESULTS_FILE = "results.jsonl"
 TABLE_FILE = "table.md"
@@ -59,7 +59,7 @@ def read_line(job: Job) -> Line | None:
     for epoch in epochs:
         epoch.pop("delays", None)  # the trace stays in the run's folder
     made = {"member": job.member, "seed": job.config.seed}
-    return {**made, **result, "config": shaping(read_config(job.out)), "epochs": epochs}
+    return {**made, **result, "config": result_options(read_config(job.out)), "epochs": epochs}
 
 
 def write_results(out: Path, lines: list[Line]) -> None:

@@ -23,7 +23,7 @@ def main() -> None:
 
 def _analyse(options: AnalyseConfig) -> None:
     from snn_delays.analysis.page import write_report
-    from snn_delays.train.faults import explained
+    from snn_delays.train.error_messages import explained
 
     if (options.run is None) == (options.runs is None):
         raise UserError("Give run=<folder>, or runs=[<folder>,<folder>] to compare.")
@@ -64,7 +64,7 @@ def _one(options: AnalyseConfig, out: Path) -> Report:
 
     from snn_delays.analysis.causal import count_evaluations
     from snn_delays.analysis.report import run_report
-    from snn_delays.analysis.subject import held_out_samples, open_run
+    from snn_delays.analysis.trained_run import held_out_samples, open_run
 
     folder = str(options.run)
     subject = open_run(folder)
@@ -84,7 +84,7 @@ def _one(options: AnalyseConfig, out: Path) -> Report:
 
 def _several(options: AnalyseConfig, out: Path) -> Report:
     from snn_delays.analysis.report import comparison_report
-    from snn_delays.analysis.subject import open_run
+    from snn_delays.analysis.trained_run import open_run
 
     runs = options.runs or []
     if len(runs) < 2:

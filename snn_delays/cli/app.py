@@ -33,7 +33,7 @@ from snn_delays.cli.groups import SCHEMAS, config_folder, groups
 from snn_delays.cli.overrides import HELP, read
 from snn_delays.cli.sweep import Failed, is_search, watched_sweeps
 from snn_delays.config import WRITTEN, options
-from snn_delays.errors import Elsewhere, Interrupted, UserError
+from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.place import place
 
@@ -108,10 +108,10 @@ def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
     except Exception as error:
         if not isinstance(error, UserError):  # a fault of ours
             traceback.print_exception(error)
-        if not isinstance(error, Elsewhere):
+        if not isinstance(error, OtherRankFailed):
             _say(f"snn-delays: run {number_in_multirun()} failed: {error}", alike=False)
         if is_search():
-            raise Elsewhere("said above") from error
+            raise OtherRankFailed("said above") from error
         return Failed()
 
 
@@ -147,7 +147,7 @@ def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextMan
         with output:
             _check_working_folder()
             return action()
-    except Elsewhere:
+    except OtherRankFailed:
         sys.exit(2)
     except UserError as error:
         _fail(str(error), alike)

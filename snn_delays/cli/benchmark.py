@@ -93,7 +93,7 @@ def benchmark(arguments: list[str]) -> None:
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Hold the suite's folder: a second suite would take these runs for its own."""
-    from snn_delays.train.faults import writing
+    from snn_delays.train.error_messages import writing
 
     try:
         with writing(out):
@@ -110,7 +110,7 @@ def _alone(out: Path) -> Iterator[None]:
 
 def _check_batched(members: dict[str, Config]) -> None:
     """Refuse networks whose seeds cannot be trained at once."""
-    from snn_delays.train.together import why_not_together
+    from snn_delays.train.batched import why_not_together
 
     for member, config in members.items():
         reason = why_not_together(config)
@@ -120,7 +120,7 @@ def _check_batched(members: dict[str, Config]) -> None:
 
 def _check_there(jobs: list[Job]) -> None:
     """Refuse options that are not those of the runs that are there, before one is started."""
-    from snn_delays.train.folder import is_run, other_options
+    from snn_delays.train.run_folder import is_run, other_options
 
     for job in jobs:
         try:
@@ -269,7 +269,7 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
         table,
         write_results,
     )
-    from snn_delays.train.faults import writing
+    from snn_delays.train.error_messages import writing
 
     lines, failures = [], {job.title: why for job in jobs if (why := job.failure())}
     for job in jobs:

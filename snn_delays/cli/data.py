@@ -15,7 +15,7 @@ from snn_delays.config import Config, EncodeConfig, nearest
 from snn_delays.errors import UserError
 
 if TYPE_CHECKING:
-    from snn_delays.data.cache import FrameStore
+    from snn_delays.data.frame_cache import FrameStore
 
 USAGE = """usage: snn-delays data prepare [option=value ...]
        snn-delays data verify [option=value ...]
@@ -73,8 +73,8 @@ def _prepare(config: Config) -> None:
 
 
 def _verify(config: Config) -> None:
+    from snn_delays.data.frame_file import Damaged
     from snn_delays.data.progress import progress
-    from snn_delays.data.store import Damaged
 
     for split, store, _ in _timed_stores(config, fresh=True):
         number = len(store)
@@ -133,7 +133,7 @@ def _describe(config: Config, store: FrameStore) -> str:
 
 def _timed_stores(config: Config, fresh: bool = False) -> Iterator[tuple[str, FrameStore, float]]:
     """Name, frames and seconds to have them, split by split."""
-    from snn_delays.data.sources import open_stores
+    from snn_delays.data.dataset import open_stores
 
     started = time.perf_counter()
     for split, store in open_stores(config, fresh=fresh):

@@ -51,8 +51,8 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
     out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")
     for variant, config in configs.items():
         config.out = str(out / variant)
-    from snn_delays.train.folder import run_folder
     from snn_delays.train.run import train
+    from snn_delays.train.run_folder import run_folder
 
     for config in configs.values():
         run_folder(config)
@@ -73,8 +73,8 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
 
 def _draw(folder: str) -> None:
     from snn_delays.analysis.delays import distribution, movement
-    from snn_delays.analysis.exhibit import save_figure
-    from snn_delays.analysis.subject import open_run
+    from snn_delays.analysis.report_figure import save_figure
+    from snn_delays.analysis.trained_run import open_run
 
     subject = open_run(folder)
     for exhibit in (distribution(subject), movement(subject)):

@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _evaluate(options: EvaluateConfig) -> None:
-    from snn_delays.train.faults import explained
+    from snn_delays.train.error_messages import explained
 
     with explained("give a lower batch_size"):
         report = _evaluated(options)
@@ -31,8 +31,8 @@ def _evaluate(options: EvaluateConfig) -> None:
 
 def _evaluated(options: EvaluateConfig) -> str:
     from snn_delays.data.loaders import Loader
-    from snn_delays.device import pick_device, pick_dtype, tensor_cores
     from snn_delays.evaluate import evaluate
+    from snn_delays.runtime.device import pick_device, pick_dtype, tensor_cores
     from snn_delays.train.checkpoint import load_run
 
     device = pick_device(options.device)
@@ -56,9 +56,9 @@ def _evaluated(options: EvaluateConfig) -> str:
 
 
 def _samples(run: Run, options: EvaluateConfig) -> Samples:
-    from snn_delays.data.cache import cache_folder, open_frames
+    from snn_delays.data.dataset import check_classes, other_source
+    from snn_delays.data.frame_cache import cache_folder, open_frames
     from snn_delays.data.loaders import Samples
-    from snn_delays.data.sources import check_classes, other_source
 
     if options.file is None:
         return _noted_samples(run, Path(options.run).expanduser(), options.split)
@@ -72,8 +72,8 @@ def _samples(run: Run, options: EvaluateConfig) -> Samples:
 
 def _noted_samples(run: Run, folder: Path, split: str) -> Samples:
     """Those that the run noted: the recordings may be split otherwise today."""
-    from snn_delays.data.sources import stored_samples
-    from snn_delays.train.folder import read_split
+    from snn_delays.data.dataset import stored_samples
+    from snn_delays.train.run_folder import read_split
 
     noted = read_split(folder, run.split)
     if split not in noted:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snn_delays.config import AugmentConfig
-from snn_delays.data.draws import brought, partners, scaled, strewn, thinned, widened
+from snn_delays.data.augment_random import brought, partners, scaled, strewn, thinned, widened
 from snn_delays.errors import UserError
 
 _SPIKES_ONLY = ("blend", "spike_drop", "noise_spikes")

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import hankel1e, j0, j1, y0, y1
 
-from snn_delays.data import cochlea_compiled
+from snn_delays.data import cochlea_numba
 from snn_delays.errors import UserError
-from snn_delays.ops import compiled
+from snn_delays.runtime import numba_jit
 
 CHANNELS = 700
 AUDIO_RATE = 48_000  # Hz, of the stimulus
@@ -88,7 +88,7 @@ def encode(
     if channels < 1:
         raise UserError(f"The cochlea needs at least one channel, not {channels}.")
     stimulus, keys = condition(audio, rate), channel_keys(channels, seed)
-    if compiled.available():
+    if numba_jit.available():
         steps, units = _fire_blocks(stimulus, keys)
     else:
         steps, units = fire_plain(basilar_membrane(stimulus, channels), keys)
@@ -347,14 +347,14 @@ def pool_constants() -> tuple[float, float, float, float, float, float]:
 def channel_keys(channels: int, seed: int) -> NDArray[np.uint64]:
     """Start of each channel's random numbers, [C]."""
     start = _mixed(np.array([int(seed) % 2**64], np.uint64))
-    return _mixed(start + np.arange(channels, dtype=np.uint64) * cochlea_compiled.GOLDEN)
+    return _mixed(start + np.arange(channels, dtype=np.uint64) * cochlea_numba.GOLDEN)
 
 
 def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Splitmix64's finaliser (Steele, Lea and Flood 2014)."""
-    z = (z ^ (z >> cochlea_compiled.SHIFT_1)) * cochlea_compiled.MIX_1
-    z = (z ^ (z >> cochlea_compiled.SHIFT_2)) * cochlea_compiled.MIX_2
-    return z ^ (z >> cochlea_compiled.SHIFT_3)
+    z = (z ^ (z >> cochlea_numba.SHIFT_1)) * cochlea_numba.MIX_1
+    z = (z ^ (z >> cochlea_numba.SHIFT_2)) * cochlea_numba.MIX_2
+    return z ^ (z >> cochlea_numba.SHIFT_3)
 
 
 def binomial(
@@ -413,10 +413,10 @@ def fire_plain(
     counter = keys.copy()
     spikes = []
     for b in velocity.T.astype(np.float64):
-        counter += cochlea_compiled.GOLDEN
+        counter += cochlea_numba.GOLDEN
         pools = step_pools(pools, b)
-        u = np.asarray(_mixed(counter) >> cochlea_compiled.SHIFT_4, np.float64)
-        spikes.append(cells.step(u * cochlea_compiled.UNIT, H / STEP_RATE * pools.c))
+        u = np.asarray(_mixed(counter) >> cochlea_numba.SHIFT_4, np.float64)
+        spikes.append(cells.step(u * cochlea_numba.UNIT, H / STEP_RATE * pools.c))
     steps, units = np.nonzero(np.stack(spikes))
     return steps, units
 
@@ -460,7 +460,7 @@ def fire_compiled(
     channels, steps = velocity.shape
     found = np.empty((channels, steps // REFRACTORY + 1), np.int64)
     count = np.empty(channels, np.int64)
-    cochlea_compiled.fire(
+    cochlea_numba.fire(
         np.ascontiguousarray(velocity), keys, tuple(resting_pools()),
         (A, B, *pool_constants(), M), H / STEP_RATE, bushy_constants(), FIBRES, REFRACTORY,
         found, count,

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from snn_delays.config import DataConfig
 from snn_delays.data.augment import augment
-from snn_delays.data.cache import FrameStore
-from snn_delays.data.recordings import to_float
+from snn_delays.data.frame_cache import FrameStore
+from snn_delays.data.sources import to_float
 from snn_delays.data.speech import augment_waves, log_mel
-from snn_delays.device import bring
-from snn_delays.ops.sums import Part
+from snn_delays.runtime.device import bring
+from snn_delays.runtime.distributed import Part
 
 AHEAD = 2  # batches made while another is trained on
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.config import ModelConfig, check_options
-from snn_delays.ops.delay import check_backend, delayed_linear
-from snn_delays.ops.kept import constants
+from snn_delays.ops.maps import check_backend, delayed_linear
 from snn_delays.ops.taps import SHAPES, Synapses
-from snn_delays.ops.watched import watcher
+from snn_delays.runtime.tracing import watcher
+from snn_delays.runtime.weight_cache import constants
 
 
 class DelayedLinear(nn.Module):

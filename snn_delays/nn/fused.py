@@ -16,16 +16,16 @@ from snn_delays.nn.block import Block
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import LIFNode
 from snn_delays.nn.readout import Readout
-from snn_delays.nn.shared import BatchNorm1d, Dropout
 from snn_delays.nn.stock import is_stock
-from snn_delays.ops import gpu
-from snn_delays.ops.block import BlockSettings, FusedBlock
-from snn_delays.ops.delay import BACKENDS, spectral_pays
-from snn_delays.ops.kept import forget
+from snn_delays.nn.sync import BatchNorm1d, Dropout
+from snn_delays.ops.maps import BACKENDS, spectral_pays
 from snn_delays.ops.norm_lif import norm_lif
-from snn_delays.ops.spectral import Plan, SpectralLinear, ToSpectrum, make_plan
-from snn_delays.ops.sums import largest_part, whole_batch
-from snn_delays.ops.watched import watcher
+from snn_delays.ops.spectral.block import BlockSettings, FusedBlock
+from snn_delays.ops.spectral.layer import Plan, SpectralLinear, ToSpectrum, make_plan
+from snn_delays.runtime import triton_jit
+from snn_delays.runtime.distributed import largest_part, whole_batch
+from snn_delays.runtime.tracing import watcher
+from snn_delays.runtime.weight_cache import invalidate
 
 if TYPE_CHECKING:
     from snn_delays.nn.network import Network
@@ -86,7 +86,7 @@ def why_not_fused(network: Network, x_TBI: Tensor) -> str | None:
         return watched
     if any(_is_watched(module) for module in (network.blocks, network.readout)):
         return "a hook or monitor watches it"
-    reason = None if gpu.serves(x_TBI) else _why_not_spectra(blocks, linears, x_TBI)
+    reason = None if triton_jit.serves(x_TBI) else _why_not_spectra(blocks, linears, x_TBI)
     for block in blocks:
         reason = reason or why_not_block(block)
     return reason
@@ -122,7 +122,7 @@ def forward(network: Network, x_TBI: Tensor) -> Tensor:
     """All blocks and the readout's delayed linear map, [T, B, I] -> [T_out, B, K]."""
     blocks: list[Any] = list(network.blocks)
     linears: list[DelayedLinear] = list(network.delayed_layers())
-    if gpu.serves(x_TBI):
+    if triton_jit.serves(x_TBI):
         for block in blocks:
             x_TBI = _block_on_gpu(block, x_TBI)
         y: Tensor = linears[-1](x_TBI)
@@ -152,7 +152,7 @@ def _block_on_gpu(block: Block, x_TBI: Tensor) -> Tensor:
 def _forward_spectra(blocks: list[Any], linears: list[DelayedLinear], x_TBI: Tensor) -> Tensor:
     last = linears[-1]
     for linear in linears:
-        forget(linear.weight)
+        invalidate(linear.weight)
     plans = list(_plans(linears, x_TBI.shape[0]))
     X = ToSpectrum.apply(x_TBI, plans[0])
     for block, plan, next_plan in zip(blocks, plans[:-1], plans[1:], strict=True):

@@ -20,12 +20,12 @@ from snn_delays.nn.block import Block
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import Readout
-from snn_delays.nn.shared import BatchNorm1d, Dropout
 from snn_delays.nn.state import detach, reset, stateful
-from snn_delays.ops.delay import BACKENDS, check_backend, choose_backend
-from snn_delays.ops.delay.timing import fastest_backend
-from snn_delays.ops.sums import whole_batch
-from snn_delays.ops.watched import watcher
+from snn_delays.nn.sync import BatchNorm1d, Dropout
+from snn_delays.ops.maps import BACKENDS, check_backend, choose_backend
+from snn_delays.ops.maps.timing import fastest_backend
+from snn_delays.runtime.distributed import whole_batch
+from snn_delays.runtime.tracing import watcher
 
 
 class Network(nn.Module):
@@ -137,7 +137,7 @@ class Network(nn.Module):
     def fastest_backends(self, x: Tensor) -> list[str]:
         """For every delayed layer, the backend that trains soonest on inputs such as ``x`` here.
 
-        Of ``x`` [T, B, I] the shape counts; see ``ops.delay.timing``.
+        Of ``x`` [T, B, I] the shape counts; see ``ops.maps.timing``.
         """
         names, steps = [], x.shape[0]
         for number, m in enumerate(self.delayed_layers()):

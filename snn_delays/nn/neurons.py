@@ -12,7 +12,7 @@ from torch import Tensor
 from snn_delays.config import ModelConfig, check_options
 from snn_delays.nn.stock import is_stock
 from snn_delays.ops import lif
-from snn_delays.ops.watched import transformed
+from snn_delays.runtime.tracing import transformed
 
 
 def build_neuron(

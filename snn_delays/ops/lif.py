@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops import compiled, gpu, lif_compiled, lif_triton
-from snn_delays.ops.watched import watcher
+from snn_delays.ops import lif_numba, lif_triton
+from snn_delays.runtime import numba_jit, triton_jit
+from snn_delays.runtime.tracing import watcher
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def _with_arrays(kernel: Callable[..., None]) -> Callable[..., None]:
 
 
 NAMES = tuple(field.name for field in fields(Scans))
-COMPILED = Scans(*(_with_arrays(getattr(lif_compiled, name)) for name in NAMES))
+COMPILED = Scans(*(_with_arrays(getattr(lif_numba, name)) for name in NAMES))
 TRITON = Scans(*(getattr(lif_triton, name) for name in NAMES))
 
 
@@ -57,13 +58,13 @@ def why_not(x: Tensor) -> str | None:
     if x.dtype not in (torch.float32, torch.float64):
         return "it needs float32 or float64"
     watched = watcher()
-    if watched or gpu.serves(x):
+    if watched or triton_jit.serves(x):
         return watched
-    return compiled.why_not() if x.device.type == "cpu" else gpu.why_not(x)
+    return numba_jit.why_not() if x.device.type == "cpu" else triton_jit.why_not(x)
 
 
 def _scans(x: Tensor) -> Scans:
-    return TRITON if gpu.serves(x) else COMPILED
+    return TRITON if triton_jit.serves(x) else COMPILED
 
 
 def fire(

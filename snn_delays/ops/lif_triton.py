@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from snn_delays.ops import gpu
-from snn_delays.ops.gpu import jit, tl
+from snn_delays.runtime import triton_jit
+from snn_delays.runtime.triton_jit import jit, tl
 
 
 @jit
@@ -127,7 +127,7 @@ def fire(
     """In place: the membrane v_N before the first step becomes that after the last."""
     T, N = x_TN.shape
     constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
-    gpu.launch(_fire, N, x_TN, v_N, share, s_TN, T, N, **constants)
+    triton_jit.launch(_fire, N, x_TN, v_N, share, s_TN, T, N, **constants)
 
 
 def fire_gradient(
@@ -141,13 +141,13 @@ def fire_gradient(
     T, N = x_TN.shape
     constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
     constants |= {"HALF_ALPHA": float(half_alpha), "SLOPE": float(slope)}
-    gpu.launch(_fire_gradient, N, x_TN, v_N, g_v_N, share, g_s_TN, g_x_TN, T, N, **constants)
+    triton_jit.launch(_fire_gradient, N, x_TN, v_N, g_v_N, share, g_s_TN, g_x_TN, T, N, **constants)
 
 
 def integrate(x_TN: Tensor, v_N: Tensor, share: Tensor, tau: float, v_TN: Tensor) -> None:
     """The membrane after every step, from v_N on."""
     T, N = x_TN.shape
-    gpu.launch(_integrate, N, x_TN, v_N, share, v_TN, T, N, TAU=float(tau))
+    triton_jit.launch(_integrate, N, x_TN, v_N, share, v_TN, T, N, TAU=float(tau))
 
 
 def integrate_gradient(
@@ -157,4 +157,4 @@ def integrate_gradient(
     """Gradients of input and first membrane, sums over time of gradient times membrane."""
     T, N = v_TN.shape
     tensors = v_TN, v_N, share, g_TN, g_x_TN, g_v_N, g_share_N
-    gpu.launch(_integrate_gradient, N, *tensors, T, N, TAU=float(tau))
+    triton_jit.launch(_integrate_gradient, N, *tensors, T, N, TAU=float(tau))

@@ -1,8 +1,8 @@
 """BatchNorm in training -> LIF -> dropout as one function of sequences in time.
 
 The norm takes mean and variance over all steps and samples, those of other processes included
-(``ops.sums``), counted and added up in float64. Charge ``h = v - v / tau + x``, fire where
-``h >= v_threshold``, then ``v = 0`` with the reset path detached; v = 0 at the start.
+(``runtime.distributed``), counted and added up in float64. Charge ``h = v - v / tau + x``, fire
+where ``h >= v_threshold``, then ``v = 0`` with the reset path detached; v = 0 at the start.
 
 Shapes: T time, B batch, C channels.
 """
@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops import gpu, lif, norm_lif_triton, sums
+from snn_delays.ops import lif, norm_lif_triton
+from snn_delays.runtime import distributed, triton_jit
 
 
 def norm_lif(
@@ -52,7 +53,7 @@ def norm_lif(
         after the last step [B, C] in float32, or float64 where y is.
     """
     settings = NormLifSettings(eps, tau, v_threshold, alpha)
-    compute = _NormLif.apply if gpu.serves(y_TBC) else plain
+    compute = _NormLif.apply if triton_jit.serves(y_TBC) else plain
     return compute(y_TBC, gamma_C, beta_C, mask_BC, settings)
 
 
@@ -89,12 +90,12 @@ class _SumOverProcesses(Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
-        return sums.over_processes(part.clone())
+        return distributed.over_processes(part.clone())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_sum: Tensor) -> Tensor:
-        return sums.over_processes(g_sum.clone())
+        return distributed.over_processes(g_sum.clone())
 
 
 def _over_processes(part: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def _state_dtype(y: Tensor) -> torch.dtype:
 
 def _count(y: Tensor) -> int:
     """Numbers per channel, over all processes."""
-    return y.shape[0] * sums.whole_batch(y.shape[1])
+    return y.shape[0] * distributed.whole_batch(y.shape[1])
 
 
 class _NormLif(Function):
@@ -181,7 +182,7 @@ def _statistics(y: Tensor) -> tuple[Tensor, Tensor]:
     parts = norm_lif_triton.sums(y, pivot).sum((0, 2), dtype=torch.float64)
     first, second = parts / (y.shape[0] * y.shape[1])
     var = (second - first * first).clamp_(min=0)
-    return sums.pooled(pivot + first, var, y.shape[1])
+    return distributed.pooled(pivot + first, var, y.shape[1])
 
 
 def _spikes_gradient(
@@ -196,7 +197,7 @@ def _spikes_gradient(
 
 def _norm_gradient(g: Tensor, y: Tensor, norm: _Norm, g_affine_2C: Tensor) -> Tensor:
     """The gradient of y from that of BatchNorm's output, in place where the dtypes are one."""
-    g_gamma, g_beta = sums.over_processes(g_affine_2C) / _count(y)
+    g_gamma, g_beta = distributed.over_processes(g_affine_2C) / _count(y)
     c = -norm.scale * norm.rstd * g_gamma
     b = -norm.scale * g_beta - c * norm.rounded
     out = g if g.dtype == y.dtype else torch.empty_like(y)

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from snn_delays.ops import gpu
-from snn_delays.ops.gpu import jit, tl
 from snn_delays.ops.lif_triton import charge
+from snn_delays.runtime import triton_jit
+from snn_delays.runtime.triton_jit import jit, tl
 
 PART = 64  # steps of a program where steps do not depend on each other
 
@@ -127,7 +127,7 @@ def sums(y_TBC: Tensor, pivot_C: Tensor) -> Tensor:
     T, B, C = y_TBC.shape
     parts = -(-T // PART)
     out = pivot_C.new_empty(parts, 2, B, C)
-    gpu.launch(_sums, B * C, y_TBC, pivot_C, out, T, B * C, C, parts=parts, PART=PART)
+    triton_jit.launch(_sums, B * C, y_TBC, pivot_C, out, T, B * C, C, parts=parts, PART=PART)
     return out
 
 
@@ -139,7 +139,7 @@ def fire(
     T, B, C = y_TBC.shape
     tensors = y_TBC, norm_3C, mask_BC, s_TBC, v_BC
     constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
-    gpu.launch(_fire, B * C, *tensors, T, B * C, C, **constants)
+    triton_jit.launch(_fire, B * C, *tensors, T, B * C, C, **constants)
 
 
 def fire_gradient(
@@ -156,7 +156,7 @@ def fire_gradient(
     tensors = g_s_TBC, y_TBC, norm_3C, mask_BC, g_TBC, out
     constants: dict[str, Any] = {"TAU": float(tau), "V_THRESHOLD": float(v_threshold)}
     constants |= {"HALF_ALPHA": float(half_alpha), "SLOPE": float(slope)}
-    gpu.launch(_fire_gradient, B * C, *tensors, T, B * C, C, **constants)
+    triton_jit.launch(_fire_gradient, B * C, *tensors, T, B * C, C, **constants)
     return out
 
 
@@ -164,4 +164,4 @@ def norm_gradient(g_TBC: Tensor, y_TBC: Tensor, factors_4C: Tensor, out_TBC: Ten
     """Out, which may be g, <- ``a g + b + c (y - mean)``; factors are mean, a, b, c."""
     T, B, C = y_TBC.shape
     tensors = g_TBC, y_TBC, factors_4C, out_TBC
-    gpu.launch(_norm_gradient, B * C, *tensors, T, B * C, C, parts=-(-T // PART), PART=PART)
+    triton_jit.launch(_norm_gradient, B * C, *tensors, T, B * C, C, parts=-(-T // PART), PART=PART)

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from snn_delays.ops.compiled import inner
-from snn_delays.ops.vectors import float_of_bits
+from snn_delays.ops.spectral.gemm_llvm import float_of_bits
+from snn_delays.runtime.numba_jit import inner
 
 # sums in their order: the logarithm of two comes in two parts, which must stay apart
 exact_inner = functools.partial(inner, fastmath={"contract", "nsz", "arcp"})

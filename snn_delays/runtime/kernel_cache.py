@@ -31,7 +31,7 @@ from numba.core.serialize import dumps
 from snn_delays.files import replace_file, user_cache
 
 PACKAGE = __name__.partition(".")[0]
-MACHINERY = f"{PACKAGE}.ops.compiled"
+MACHINERY = f"{PACKAGE}.runtime.numba_jit"
 DIGEST = 32  # bytes of SHA-256, in front of every file
 
 

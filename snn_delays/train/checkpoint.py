@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_delays.config import Config, check_types, from_dict, shaping, shown, validate
-from snn_delays.device import pick_dtype
+from snn_delays.config import Config, check_types, from_dict, result_options, shown, validate
 from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.nn import DelayedLinear, Network, build_network, weight_shapes
+from snn_delays.runtime.device import pick_dtype
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ def load_run(folder: str | Path, which: str = "best", device: str | torch.device
 
 def _check_config(folder: Path, config: Config, saved: dict[str, Any]) -> None:
     """Refuse a config.yaml that is not the checkpoint's, cut short or edited."""
-    for name, mine, theirs in different(shaping(config), shaping(config_of(saved))):
+    for name, mine, theirs in different(result_options(config), result_options(config_of(saved))):
         raise UserError(
             f"{folder / CONFIG_FILE} says {name}={shown(mine)}, the checkpoint beside it"
             f" {shown(theirs)}: the file was changed or damaged; put it right."

@@ -19,31 +19,31 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config
+from snn_delays.data.gpu_loader import Batches, ResidentLoader, on_device
 from snn_delays.data.loaders import Batch, Loader, Samples
-from snn_delays.data.resident import Batches, ResidentLoader, on_device
 from snn_delays.data.splits import sort_names
-from snn_delays.device import pick_dtype
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
-from snn_delays.ops.sums import processes, rank
+from snn_delays.runtime.device import pick_dtype
+from snn_delays.runtime.distributed import processes, rank
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
-from snn_delays.train.faults import writing
-from snn_delays.train.guards import (
+from snn_delays.train.delay_metrics import delay_trace, drawn_delays
+from snn_delays.train.distributed import agreed, is_first, said_once
+from snn_delays.train.epoch_metrics import EpochMeter, Sums
+from snn_delays.train.error_messages import writing
+from snn_delays.train.health import (
     NONFINITE_FILE,
     NonFinite,
     describe_activity,
     layer_activity,
 )
 from snn_delays.train.optim import build_optimizers
-from snn_delays.train.processes import agreed, is_first, said_once
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import Outcome, PendingStep, build_step
-from snn_delays.train.tally import Sums, Tally
-from snn_delays.train.trace import delay_trace, drawn_delays
+from snn_delays.train.step import PendingStep, StepResult, build_step
 from snn_delays.train.tracking import NoTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
@@ -204,7 +204,7 @@ class Training:
             sums=Sums(**position.sums),  # type: ignore[arg-type]
         )
 
-    def add(self, result: Outcome) -> None:
+    def add(self, result: StepResult) -> None:
         """Note the result of the step that ``next_step`` gave; save where it is time to."""
         assert self._epoch is not None
         with self._noting_nonfinite():
@@ -376,7 +376,7 @@ class Epoch:
     ) -> None:
         network.train()
         self.number = first
-        self.tally = Tally(sums or Sums(), len(loader), loader.device)
+        self.tally = EpochMeter(sums or Sums(), len(loader), loader.device)
         self._loader, self._epoch, self._progress = loader, epoch, progress
         self._batches = iter(loader.epoch(epoch, first))
         self._size = 0
@@ -388,7 +388,7 @@ class Epoch:
         self._size = 0 if batch is None else len(batch.numbers)
         return batch
 
-    def add(self, result: Outcome) -> None:
+    def add(self, result: StepResult) -> None:
         """Note what came of the batch that ``next_batch`` gave.
 
         Raises:
@@ -399,7 +399,7 @@ class Epoch:
         if self._loader.device.type != "cuda":
             self.check()
         self.number += 1
-        self._progress.batch(self._epoch + 1, self.tally.glance)
+        self._progress.batch(self._epoch + 1, self.tally.peek)
 
     def check(self) -> None:
         """Raise ``NonFinite`` for the first batch that was so, unless such batches are left out."""

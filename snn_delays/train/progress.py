@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from snn_delays.train.tally import Sums
+from snn_delays.train.epoch_metrics import Sums
 
 
 class Progress:
@@ -42,16 +42,16 @@ class Progress:
         """Remove the bar."""
         self._bar.close()
 
-    def batch(self, epoch: int, glance: Callable[[], Sums]) -> None:
+    def batch(self, epoch: int, peek: Callable[[], Sums]) -> None:
         """Show the running means of epoch ``epoch``.
 
         Args:
             epoch: from 1.
-            glance: its sums so far; asked for only where there is a bar.
+            peek: its sums so far; asked for only where there is a bar.
         """
         if self._bar.disable:
             return
-        sums = glance()
+        sums = peek()
         self._bar.set_description_str(f"{self._title} {epoch}/{self._epochs}", refresh=False)
         seen = max(sums.seen, 1)
         self._bar.set_postfix_str(

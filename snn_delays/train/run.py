@@ -14,8 +14,13 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config, config_hash, validate
-from snn_delays.data.sources import Data, load_data
-from snn_delays.device import (
+from snn_delays.data.dataset import Data, load_data
+from snn_delays.errors import UserError
+from snn_delays.evaluate import Evaluation, Score, evaluate
+from snn_delays.nn import Network, count_parameters, draw_network
+from snn_delays.output import guarded
+from snn_delays.runtime import numba_jit, triton_jit
+from snn_delays.runtime.device import (
     autocast,
     check_precision,
     deterministic,
@@ -23,18 +28,13 @@ from snn_delays.device import (
     pick_dtype,
     tensor_cores,
 )
-from snn_delays.errors import UserError
-from snn_delays.evaluate import Evaluation, Score, evaluate
-from snn_delays.nn import Network, count_parameters, draw_network
-from snn_delays.ops import compiled, gpu
-from snn_delays.ops.sums import processes
-from snn_delays.output import guarded
-from snn_delays.train import record
+from snn_delays.runtime.distributed import processes
+from snn_delays.train import provenance
 from snn_delays.train.checkpoint import Position, load_run
-from snn_delays.train.faults import explained, writing
-from snn_delays.train.folder import opened, read_result, resolved, run_folder, write_result
+from snn_delays.train.distributed import first_then_others, from_first, group, is_first
+from snn_delays.train.error_messages import explained, writing
 from snn_delays.train.loop import Plan, Training, build_loader, speakers_of
-from snn_delays.train.processes import first_then_others, from_first, group, is_first
+from snn_delays.train.run_folder import opened, read_result, resolved, run_folder, write_result
 from snn_delays.train.signals import StopSignal
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def train(config: Config) -> dict[str, Any]:
         UserError: a mistake in the options or the data (found before anything is written), a loss
             or gradient that became infinite or NaN, a folder that is full or in use, or too little
             memory.
-        Elsewhere: another process failed so.
+        OtherRankFailed: another process failed so.
         Interrupted: a signal came; all is saved.
     """
     validate(config)
@@ -327,7 +327,7 @@ def _describe_backend(config: Config, data: Data, network: Network, together: in
     what = f"device {x.device.type}, backend {config.backend}: {chosen}"
     on_cpu = x.device.type == "cpu"
     what += f"; {torch.get_num_threads()} threads" if on_cpu else ""
-    slower = compiled.why_not() if on_cpu else gpu.why_not(x)
+    slower = numba_jit.why_not() if on_cpu else triton_jit.why_not(x)
     return what + (f"; slower: {slower}" if slower else "")
 
 
@@ -391,7 +391,7 @@ def _provenance(config: Config, data: Data, device: torch.device) -> dict[str, A
         "config_hash": config_hash(config),
         "data_hash": described["hash"],
         "data": described,
-        "commit": record.commit(),
-        "versions": record.versions(),
-        "machine": record.machine(device),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "machine": provenance.machine(device),
     }

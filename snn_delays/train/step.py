@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.data.loaders import Batch
-from snn_delays.device import autocast
 from snn_delays.nn import Network
-from snn_delays.ops.recorded import Recorded
-from snn_delays.ops.sums import processes, sharing
-from snn_delays.train.guards import gradients_are_finite
+from snn_delays.runtime.cuda_graph import CapturedStep
+from snn_delays.runtime.device import autocast
+from snn_delays.runtime.distributed import processes, sharing
+from snn_delays.train.distributed import add_up
+from snn_delays.train.health import gradients_are_finite
 from snn_delays.train.optim import Optimizers
-from snn_delays.train.processes import add_up
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """Of one batch, over all processes' parts of it; on the device.
 
     Attributes:
@@ -32,7 +32,7 @@ class Outcome:
     numbers: Tensor
 
     @classmethod
-    def of(cls, loss: Tensor, right: Tensor, finite: Tensor) -> Outcome:
+    def of(cls, loss: Tensor, right: Tensor, finite: Tensor) -> StepResult:
         """Of scalars."""
         return cls(torch.stack([loss.double(), right.double(), finite.double()]))
 
@@ -72,7 +72,7 @@ class PendingStep:
 
 def build_step(
     network: Network, optimizers: Optimizers, precision: str, device: torch.device
-) -> Callable[[Batch], Outcome]:
+) -> Callable[[Batch], StepResult]:
     """The step of a training.
 
     On a GPU that one process has to itself, forward and back are recorded as CUDA graphs. The
@@ -81,25 +81,25 @@ def build_step(
     of the paper's sizes are likely slower on several GPUs than on one.
     """
 
-    def step(batch: Batch) -> Outcome:
+    def step(batch: Batch) -> StepResult:
         return take_step(network, optimizers, batch, precision)
 
     if device.type != "cuda" or processes() > 1:
         return step
     find = functools.partial(find_gradients, network, precision=precision)
-    recorded = Recorded(find, list(network.parameters()))
-    return lambda batch: move(network, optimizers, recorded(batch))
+    recorded = CapturedStep(find, list(network.parameters()))
+    return lambda batch: apply(network, optimizers, recorded(batch))
 
 
-def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision: str) -> Outcome:
+def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision: str) -> StepResult:
     """Forward, back, and on; where loss or gradient is not finite, the network stays as it was.
 
     That is so in all processes alike, since they decide by sums over all.
     """
-    return move(network, optimizers, find_gradients(network, batch, precision))
+    return apply(network, optimizers, find_gradients(network, batch, precision))
 
 
-def find_gradients(network: Network, batch: Batch, precision: str) -> Outcome:
+def find_gradients(network: Network, batch: Batch, precision: str) -> StepResult:
     """Forward and back."""
     before = statistics(network)
     network.zero_grad()
@@ -109,10 +109,10 @@ def find_gradients(network: Network, batch: Batch, precision: str) -> Outcome:
         loss = nn.functional.cross_entropy(scores, batch.target)
         loss.backward(torch.full_like(loss, batch.share))
     loss, right = add_up(network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum())
-    return settle(network, before, loss, right)
+    return finish(network, before, loss, right)
 
 
-def settle(network: Network, before: list[Tensor], loss: Tensor, right: Tensor) -> Outcome:
+def finish(network: Network, before: list[Tensor], loss: Tensor, right: Tensor) -> StepResult:
     """What came of a batch whose gradients are there.
 
     Args:
@@ -124,10 +124,10 @@ def settle(network: Network, before: list[Tensor], loss: Tensor, right: Tensor) 
     finite = loss.isfinite() & gradients_are_finite(network)
     for now, old in zip(_statistics(network), before, strict=True):
         now.copy_(torch.where(finite, now, old))
-    return Outcome.of(loss, right, finite)
+    return StepResult.of(loss, right, finite)
 
 
-def move(network: Network, optimizers: Optimizers, outcome: Outcome) -> Outcome:
+def apply(network: Network, optimizers: Optimizers, outcome: StepResult) -> StepResult:
     """Move a network by its gradients, where they are numbers."""
     optimizers.step(unless=~outcome.finite)
     network.constrain()

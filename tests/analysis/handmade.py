@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from snn_delays.analysis.subject import Subject
+from snn_delays.analysis.trained_run import TrainedRun
 from snn_delays.config import Config
 from snn_delays.nn import Network, build_network
 
@@ -114,7 +114,9 @@ def fill(network: Network, weight: Any, delay: Any, mask: Any = None) -> None:
     network.constrain()
 
 
-def subject(hidden: int = 1, kernel_count: int = 1, masked: bool = False, **model: Any) -> Subject:
+def subject(
+    hidden: int = 1, kernel_count: int = 1, masked: bool = False, **model: Any
+) -> TrainedRun:
     """The network of the lists above."""
     shape = {"hidden": [2] * hidden, "kernel_count": kernel_count}
     config = configuration(**shape, **({"density": 0.5} if masked else {}), **model)
@@ -125,7 +127,7 @@ def subject(hidden: int = 1, kernel_count: int = 1, masked: bool = False, **mode
         network = build_network(config, len(CLASSES)).double().eval()
         fill(network, weight, [part[n] for n in places], mask if masked else None)
         pair.append(network)
-    return Subject("handmade", config, *pair, CLASSES)
+    return TrainedRun("handmade", config, *pair, CLASSES)
 
 
 def as_input(frames: Any = FRAMES) -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snn_delays.analysis import causal
 from snn_delays.analysis.causal import Intervention, intervene
-from snn_delays.analysis.subject import Subject
+from snn_delays.analysis.trained_run import TrainedRun
 from snn_delays.data.loaders import Samples
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import DelayedLinear, Network, build_network
@@ -36,7 +36,7 @@ def chosen(network: Network, kind: str, amount: float | None = None, layer: str 
     return one
 
 
-def try_on(subject: Subject, change: causal.Change, seed: int = 0) -> list[DelayedLinear]:
+def try_on(subject: TrainedRun, change: causal.Change, seed: int = 0) -> list[DelayedLinear]:
     """The layers after a change of all of them."""
     intervention = Intervention("tried", math.nan, "all", change)
     return list(intervene(subject.network, intervention, seed).delayed_layers())
@@ -269,7 +269,7 @@ ORDER_DELAY = [[[[2.0], [0.0], [4.0]], [[0.0], [2.0], [1.0]]], [[[0.0], [3.0]], 
 PLACE = [[[[1.5], [0.0], [0.0]], [[0.0], [1.5], [0.0]]], [[[1.0], [0.0]], [[0.0], [1.0]]]]
 
 
-def two_classes(tmp_path: Path, weight: Any, *, ordered: bool) -> tuple[Subject, Samples]:
+def two_classes(tmp_path: Path, weight: Any, *, ordered: bool) -> tuple[TrainedRun, Samples]:
     """Ten recordings; their class is which of inputs 0 and 1 spikes, or spikes first."""
     config = handmade.configuration()
     config.data.cache, config.train.batch_size = str(tmp_path / "cache"), 4
@@ -281,11 +281,11 @@ def two_classes(tmp_path: Path, weight: Any, *, ordered: bool) -> tuple[Subject,
     network = build_network(config, 2).double().eval()
     handmade.fill(network, weight, ORDER_DELAY)
     drawn = copy.deepcopy(network)
-    subject = Subject("made", config, network, drawn, CLASSES, steps=12)
+    subject = TrainedRun("made", config, network, drawn, CLASSES, steps=12)
     return subject, Samples.of(open_spikes(path, config))
 
 
-def run_tests(subject: Subject, samples: Samples, **options: Any) -> pd.DataFrame:
+def run_tests(subject: TrainedRun, samples: Samples, **options: Any) -> pd.DataFrame:
     return pd.concat(causal.causal_tests(subject, samples, **options), ignore_index=True)
 
 
@@ -349,7 +349,7 @@ def test_as_many_rows_as_were_counted(delays, repeats, tmp_path) -> None:
     subject, samples = two_classes(tmp_path, ORDER, ordered=True)
     subject.config.model.delays = delays
     network = build_network(subject.config, 2).double()
-    subject = Subject("made", subject.config, network, network, CLASSES, steps=12)
+    subject = TrainedRun("made", subject.config, network, network, CLASSES, steps=12)
     rows = run_tests(subject, samples, repeats=repeats)
     assert causal.count_evaluations(network, repeats) == len(rows)
     random = rows["kind"].isin(["shuffled", "jitter"])

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from snn_delays.analysis.compare import matched_correlation, similarity
-from snn_delays.analysis.subject import Subject
+from snn_delays.analysis.trained_run import TrainedRun
 from tests.analysis import handmade
 from tests.analysis.handmade import STEP_MS, TAPS, Synapse, of_layer
 
 Fields = list[list[float]]  # of each neuron, weight at each input and delay
 
 
-def named(subject: Subject, name: str) -> Subject:
+def named(subject: TrainedRun, name: str) -> TrainedRun:
     return dataclasses.replace(subject, name=name, network=copy.deepcopy(subject.network))
 
 

@@ -20,8 +20,15 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from PIL import Image
 
 from snn_delays.analysis import activity, causal, curves, delays, spikes
-from snn_delays.analysis.exhibit import DPI, EXCITATORY, INHIBITORY, WIDTH, Exhibit, save_figure
-from snn_delays.analysis.subject import Subject, open_run
+from snn_delays.analysis.report_figure import (
+    DPI,
+    EXCITATORY,
+    INHIBITORY,
+    WIDTH,
+    ReportFigure,
+    save_figure,
+)
+from snn_delays.analysis.trained_run import TrainedRun, open_run
 from snn_delays.errors import UserError
 from snn_delays.nn import build_network
 from snn_delays.train.run import train
@@ -51,7 +58,7 @@ def only(axis: Axes, kind: type) -> Any:
     return found
 
 
-def rows_of(exhibit: Exhibit, layer: str) -> pd.DataFrame:
+def rows_of(exhibit: ReportFigure, layer: str) -> pd.DataFrame:
     return exhibit.data[exhibit.data["layer"] == layer]
 
 
@@ -131,7 +138,7 @@ def test_of_many_synapses_the_heaviest_are_drawn(monkeypatch) -> None:
 COUNTS = {1: ([1, 2, 0, 1, 0], [0, 0, 4, 0, 0]), 2: ([0, 0, 3, 0, 1], [0, 2, 0, 0, 2])}
 
 
-def traced() -> Subject:
+def traced() -> TrainedRun:
     """Two epochs, two layers; and before them a training that is not this network's."""
     first = [{"counts": [4, 0, 0, 0, 0], "moved": 0, "low": 1, "high": 0}] * 2
     metrics: list[dict[str, Any]] = [{"phase": "train", "epoch": 1, "delays": first}]
@@ -256,7 +263,7 @@ def test_the_neurons_of_the_largest_weights_are_drawn() -> None:
 # ---- a network at work -------------------------------------------------------------------------
 
 
-def recorded(subject: Subject) -> activity.Activity:
+def recorded(subject: TrainedRun) -> activity.Activity:
     return activity.record(subject.network, handmade.as_input())
 
 
@@ -399,7 +406,7 @@ def test_an_input_that_is_no_spikes_is_a_picture() -> None:
 N = 40
 
 
-def made_tests(subject: Subject) -> pd.DataFrame:
+def made_tests(subject: TrainedRun) -> pd.DataFrame:
     """Rows of all interventions, of two draws where they are random, of made-up accuracies."""
     rows, correct = [], 3
     for one in causal.interventions(subject.network):
@@ -535,7 +542,7 @@ def test_curves_over_amounts(model) -> None:
 # ---- training ----------------------------------------------------------------------------------
 
 
-def trained(**result: Any) -> Subject:
+def trained(**result: Any) -> TrainedRun:
     metrics = [
         {
             "phase": "train", "epoch": k, "sigma": 3.0 - k, "train_loss": 1 / k,
@@ -626,7 +633,7 @@ LABELS: dict[str, tuple[list[str], list[str]]] = {  # along x, and along y, colo
 }
 
 
-def exhibits(subject: Subject) -> list[Exhibit]:
+def exhibits(subject: TrainedRun) -> list[ReportFigure]:
     """All that depends on weights, delays and spikes."""
     seen = recorded(subject)
     return [
@@ -640,7 +647,7 @@ def exhibits(subject: Subject) -> list[Exhibit]:
     ]
 
 
-def labels(exhibit: Exhibit, along: str) -> list[str]:
+def labels(exhibit: ReportFigure, along: str) -> list[str]:
     """Label of each axis that is seen; one label serves panels that share the axis."""
     found = set()
     for axis in exhibit.figure.axes:
@@ -654,7 +661,7 @@ def labels(exhibit: Exhibit, along: str) -> list[str]:
     return sorted(found)
 
 
-def all_exhibits(subject: Subject) -> list[Exhibit]:
+def all_exhibits(subject: TrainedRun) -> list[ReportFigure]:
     tests = curves.summarise_tests(made_tests(subject))
     made = [*exhibits(subject), delays.drift(traced()), curves.training_curves(trained(epoch=1))]
     return [*made, curves.layers_changed(subject, tests), curves.amounts_changed(subject, tests)]
@@ -674,7 +681,7 @@ def test_every_figure_is_saved(tmp_path) -> None:
         check_saved(one, tmp_path)
 
 
-def check_saved(exhibit: Exhibit, folder: Path) -> None:
+def check_saved(exhibit: ReportFigure, folder: Path) -> None:
     for suffix in ("png", "svg"):
         save_figure(exhibit.figure, folder / f"{exhibit.name}.{suffix}")
     with Image.open(folder / f"{exhibit.name}.png") as picture:
@@ -685,7 +692,7 @@ def check_saved(exhibit: Exhibit, folder: Path) -> None:
     assert drawn.rstrip().endswith("</svg>")
 
 
-def odd(name: str) -> Subject:
+def odd(name: str) -> TrainedRun:
     if name == "fixed":
         return handmade.subject(2, delays="fixed")
     if name == "one tap":
@@ -704,12 +711,12 @@ def odd(name: str) -> Subject:
     return subject
 
 
-def existing_synapses(subject: Subject) -> int:
+def existing_synapses(subject: TrainedRun) -> int:
     layers = [linear for _, _, linear in subject.layers()]
     return sum(m.weight.numel() if m.mask is None else int(m.mask.sum()) for m in layers)
 
 
-def check_silence(exhibit: Exhibit) -> None:
+def check_silence(exhibit: ReportFigure) -> None:
     if exhibit.name == "rates":
         assert exhibit.data["dead"].all()
         assert (exhibit.data["rate_hz"] == 0).all()
@@ -739,7 +746,7 @@ def test_fixed_delays_have_their_distribution() -> None:
 def test_networks_without_delays_of_their_own(model) -> None:
     config = handmade.configuration(delays=model)
     network = build_network(config, 2).double()
-    subject = Subject("plain", config, network, network, CLASSES)
+    subject = TrainedRun("plain", config, network, network, CLASSES)
     assert not delays.has_delays(subject)
     made = [delays.fields(subject), spikes.raster(subject, recorded(subject))]
     for one in made:

@@ -14,17 +14,17 @@ import pytest
 
 from snn_delays.analysis.activity import record
 from snn_delays.analysis.causal import count_evaluations
-from snn_delays.analysis.exhibit import (
-    Exhibit,
+from snn_delays.analysis.operations import count_operations
+from snn_delays.analysis.page import Report, Section, Table, page, write_report
+from snn_delays.analysis.report import comparison_report, run_report
+from snn_delays.analysis.report_figure import (
+    ReportFigure,
     as_label,
     legend_above,
     new_figure,
     save_figure,
 )
-from snn_delays.analysis.operations import count_operations
-from snn_delays.analysis.page import Report, Section, Table, page, write_report
-from snn_delays.analysis.report import comparison_report, run_report
-from snn_delays.analysis.subject import held_out_samples, open_run
+from snn_delays.analysis.trained_run import held_out_samples, open_run
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.train.run import train
@@ -305,7 +305,7 @@ def test_a_report_is_written_through_no_link(tmp_path) -> None:
     precious.write_text("a letter", "utf-8")
     out.mkdir()
     figure = new_figure(1)
-    exhibit = Exhibit("a", "A", "a", pd.DataFrame({"n": [1]}), figure)
+    exhibit = ReportFigure("a", "A", "a", pd.DataFrame({"n": [1]}), figure)
     for suffix in ("csv", "png", "svg"):
         (out / f"a.{suffix}").symlink_to(precious)
     write_report(Report("A", [], [Section("A", [exhibit])]), out)

@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 
 from snn_delays.config import AugmentConfig
 from snn_delays.data import augment as module
-from snn_delays.data import draws
+from snn_delays.data import augment_random
 from snn_delays.errors import UserError
 from tests.conftest import as_on_a_gpu, without_data
 
@@ -52,7 +52,7 @@ def where(request):
 def given_as(x):
     """An array as a batch where it lies; on a GPU counts are never bytes."""
     tensor = torch.from_numpy(x).to(PLACE["device"])
-    narrow = tensor.dtype == torch.uint8 and not draws.numpy_draws(tensor)
+    narrow = tensor.dtype == torch.uint8 and not augment_random.numpy_draws(tensor)
     return tensor.int() if narrow else tensor
 
 
@@ -232,9 +232,11 @@ def test_nothing_waits_for_the_device(dtype, monkeypatch) -> None:
 def test_shares_become_whole_numbers_of_equal_weight() -> None:
     last = 1 - 2**-53  # the largest that is drawn
     shares = torch.tensor([0, 0.2499, 0.25, 0.7499, 0.75, last], dtype=torch.float64)
-    assert draws.scaled(shares, 3).tolist() == [0, 0, 1, 2, 3, 3]
+    assert augment_random.scaled(shares, 3).tolist() == [0, 0, 1, 2, 3, 3]
     most = torch.arange(5000)
-    assert torch.equal(draws.scaled(torch.full((5000,), last, dtype=torch.float64), most), most)
+    assert torch.equal(
+        augment_random.scaled(torch.full((5000,), last, dtype=torch.float64), most), most
+    )
 
 
 # ---------------------------------------------------------------------------------------------

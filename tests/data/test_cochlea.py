@@ -19,10 +19,10 @@ from scipy.stats import binom
 
 from snn_delays.data import cochlea
 from snn_delays.errors import UserError
-from snn_delays.ops import compiled
+from snn_delays.runtime import numba_jit
 from tests.conftest import FSDD, needs_fsdd
 
-needs_numba = pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+needs_numba = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 STEP = 1 / cochlea.STEP_RATE
 
 
@@ -221,7 +221,7 @@ def test_fibres_rest_for_a_millisecond() -> None:
 
 def test_bushy_cells_fire_spontaneously_as_the_recordings_do() -> None:
     still = np.zeros((700, cochlea.STEP_RATE // 8), np.float32)
-    fire = cochlea.fire_compiled if compiled.available() else cochlea.fire_plain
+    fire = cochlea.fire_compiled if numba_jit.available() else cochlea.fire_plain
     count = sum(len(fire(still, cochlea.channel_keys(700, seed))[0]) for seed in range(16))
     assert count / (16 * 700 / 8) == pytest.approx(0.78, abs=0.1)  # Hz
 
@@ -243,7 +243,7 @@ def test_compiled_spikes_are_the_plain_ones(level: float) -> None:
 def test_encoding_needs_no_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = tone(600, 0.1, 16_000)
     wanted = cochlea.encode(sound, 16_000, channels=70)
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(numba_jit, "available", lambda: False)
     got = cochlea.encode(sound, 16_000, channels=70)
     np.testing.assert_array_equal(got, wanted)
     assert wanted[0].dtype == got[0].dtype == np.float64

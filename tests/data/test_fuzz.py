@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_delays.data.cache import cache_folder
+from snn_delays.data.frame_cache import cache_folder
 from snn_delays.errors import UserError
 from tests.conftest import open_spikes, random_spikes, write_spikes
 
@@ -25,8 +25,8 @@ READ = """
 import json, sys
 from pathlib import Path
 from snn_delays.config import DataConfig
-from snn_delays.data.cache import open_frames
-from snn_delays.data.recordings import SpikeSource
+from snn_delays.data.frame_cache import open_frames
+from snn_delays.data.sources import SpikeSource
 from snn_delays.errors import UserError
 cache = Path(sys.argv[1])
 for name in sys.argv[2:]:

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from snn_delays.config import AugmentConfig, Config, DataConfig, SyntheticConfig
-from snn_delays.data import resident, sources
+from snn_delays.data import dataset, gpu_loader
+from snn_delays.data.dataset import load_data, stored_samples
 from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.gpu_loader import ResidentLoader, fits
 from snn_delays.data.loaders import Batch, Loader, Samples
-from snn_delays.data.resident import ResidentLoader, fits
-from snn_delays.data.sources import load_data, stored_samples
 from snn_delays.data.splits import Labelled, hold_out_valid, sort_names
 from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
@@ -99,11 +99,11 @@ def test_what_moves_to_a_gpu(samples, monkeypatch) -> None:
 def test_a_run_that_goes_on_has_its_frames_where_they_were(
     device, room, before, samples, monkeypatch
 ) -> None:
-    monkeypatch.setattr(resident, "fits", lambda loader: room)
+    monkeypatch.setattr(gpu_loader, "fits", lambda loader: room)
     monkeypatch.setattr(ResidentLoader, "of", lambda loader: "on the device")
     there = replace(loader(samples, 10), device=torch.device(device))
     expected = device == "cuda" and (room if before is None else before)
-    assert (resident.on_device(there, before) == "on the device") == expected
+    assert (gpu_loader.on_device(there, before) == "on the device") == expected
 
 
 def test_order_is_a_function_of_seed_and_epoch(samples) -> None:
@@ -323,7 +323,7 @@ def test_ssc_selects_on_its_official_validation_split(tmp_path, small_config, mo
         assert (name, places.root, named) == ("ssc", tmp_path, None)
         return random_spikes(tmp_path / f"ssc_{split}.h5", sizes[split], 0)
 
-    monkeypatch.setattr(sources, "spike_file", official)
+    monkeypatch.setattr(dataset, "spike_file", official)
     config = small_config()
     config.data.name, config.data.root = "ssc", str(tmp_path)
     config.data.train_file = config.data.test_file = None

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
+from snn_delays.data.dataset import load_data
 from snn_delays.data.remarks import ranges
-from snn_delays.data.sources import load_data
 from tests.conftest import write_spikes
 
 

@@ -13,12 +13,12 @@ import tonic
 import torch
 
 from snn_delays.config import Config
-from snn_delays.data import sources
+from snn_delays.data import dataset
 from snn_delays.data.audio import read_waveform
+from snn_delays.data.dataset import find_sources, load_data
 from snn_delays.data.datasets import speakers
 from snn_delays.data.datasets.words import GSC_SPEAKER, Words, list_words
 from snn_delays.data.loaders import Loader
-from snn_delays.data.sources import find_sources, load_data
 from snn_delays.data.speech import fit_length, log_mel
 from snn_delays.errors import UserError
 from snn_delays.train.loop import build_loader
@@ -76,7 +76,7 @@ def words_config(tmp_path: Path, tree: Path) -> Callable[..., Config]:
 
 def gsc(config: Config, monkeypatch) -> Config:
     config.data.name, config.data.speaker_pattern = "gsc", None
-    monkeypatch.setattr(sources, "GSC_RECORDINGS", {"train": 12, "valid": 6, "test": 6})
+    monkeypatch.setattr(dataset, "GSC_RECORDINGS", {"train": 12, "valid": 6, "test": 6})
     return config
 
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from snn_delays.config import Config
 from snn_delays.nn import Network, build_network, fused
-from snn_delays.ops import compiled, memory
+from snn_delays.runtime import buffers, numba_jit
 
-pytestmark = pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+pytestmark = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 
 
 def configure(hidden=(24, 20), taps=9, channels=14, **model) -> Config:
@@ -70,14 +70,14 @@ def assert_equal_everywhere(ours: Network, theirs: Network) -> None:
 @pytest.fixture(autouse=True)
 def _unwritten_memory_is_nan(monkeypatch) -> None:
     """What a kernel forgets to write must show, and a buffer that is lent while it is in use."""
-    monkeypatch.setattr(memory, "SMALL", 64)
-    allocate = memory.Pool.empty
+    monkeypatch.setattr(buffers, "SMALL", 64)
+    allocate = buffers.Pool.empty
 
     def filled(self, shape, like):
         return allocate(self, shape, like).fill_(torch.nan)
 
-    monkeypatch.setattr(memory.Pool, "empty", filled)
-    pool = memory.Pool()
+    monkeypatch.setattr(buffers.Pool, "empty", filled)
+    pool = buffers.Pool()
     for module in ("spectral", "block", "taps"):
         monkeypatch.setattr(f"snn_delays.ops.{module}.empty", pool.empty)
 

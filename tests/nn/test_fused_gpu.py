@@ -7,15 +7,16 @@ import torch
 
 from snn_delays.config import Config, ModelConfig
 from snn_delays.nn import build_network, fused
-from snn_delays.ops import gpu, norm_lif
+from snn_delays.ops import norm_lif
+from snn_delays.runtime import triton_jit
 
 
 @pytest.fixture
 def on_gpu(monkeypatch):
     """Let Triton's kernels serve the CPU's tensors."""
-    if gpu.why_not(torch.ones(1)) is not None:
-        pytest.skip(f"Triton's interpreter: {gpu.why_not(torch.ones(1))}")
-    monkeypatch.setattr(gpu, "serves", lambda x: gpu.why_not(x) is None)
+    if triton_jit.why_not(torch.ones(1)) is not None:
+        pytest.skip(f"Triton's interpreter: {triton_jit.why_not(torch.ones(1))}")
+    monkeypatch.setattr(triton_jit, "serves", lambda x: triton_jit.why_not(x) is None)
 
 
 def network(**model):
@@ -60,7 +61,7 @@ def test_it_computes_what_the_modules_do(model, T, B, on_gpu, monkeypatch) -> No
     monkeypatch.setattr(fused, "norm_lif", watched)
     ours = numbers(net, x)
     assert len(calls) == 2
-    monkeypatch.setattr(gpu, "serves", lambda x: False)
+    monkeypatch.setattr(triton_jit, "serves", lambda x: False)
     theirs = numbers(network(**model).train(), x)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)

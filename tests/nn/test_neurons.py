@@ -11,7 +11,8 @@ import torch
 from spikingjelly.activation_based import functional, monitor, neuron, op_counter, surrogate
 
 from snn_delays.nn.neurons import build_neuron
-from snn_delays.ops import compiled, lif
+from snn_delays.ops import lif
+from snn_delays.runtime import numba_jit
 
 KINDS = pytest.mark.parametrize("kind", ["lif", "plif"])
 THEIRS = {"lif": neuron.LIFNode, "plif": neuron.ParametricLIFNode}
@@ -74,12 +75,12 @@ def test_nodes_are_spikingjellys(kind, dtype, v_threshold, store) -> None:
 def test_spikes_are_the_same_without_numba(kind, monkeypatch) -> None:
     fast, slow = pair(kind)[0], pair(kind)[0]
     expected = fast(current())
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(numba_jit, "available", lambda: False)
     assert torch.equal(slow(current()), expected)
     assert torch.equal(slow.v, fast.v)
 
 
-@pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+@pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 @KINDS
 def test_the_compiled_scan_runs_where_it_can(kind, monkeypatch) -> None:
     calls = []

@@ -25,9 +25,10 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from snn_delays import ops
-from snn_delays.ops import gpu, lif_triton, norm_lif_triton
+from snn_delays.ops import lif_triton, norm_lif_triton
 from snn_delays.ops.taps import SHAPES
 from snn_delays.ops.taps import triton as taps_triton
+from snn_delays.runtime import triton_jit
 
 CAPABILITY = int(sys.argv[1])
 STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
@@ -112,7 +113,7 @@ def jitted() -> Iterator[Any]:
 
 def main() -> None:
     compiled = watch()
-    gpu.launch(gpu._fill, 1, torch.empty(1))
+    triton_jit.launch(triton_jit._fill, 1, torch.empty(1))
     seen = 0
 
     def show(*of: Any) -> None:

@@ -14,10 +14,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from snn_delays.config import SIGMA_OFFSETS
-from snn_delays.device import tensor_cores
-from snn_delays.ops import compiled, kept
-from snn_delays.ops.delay import BACKENDS, _matrices_pay, choose_backend, delayed_linear
+from snn_delays.ops.maps import BACKENDS, _matrices_pay, choose_backend, delayed_linear
 from snn_delays.ops.taps import SHAPES, Synapses, tap_values
+from snn_delays.runtime import numba_jit, weight_cache
+from snn_delays.runtime.device import tensor_cores
 from tests.ops.synapses import synapses
 
 
@@ -304,9 +304,9 @@ def test_masked_synapses(backend) -> None:
 def test_auto_takes_the_cheaper(T, B, taps, expected, monkeypatch) -> None:
     x, weight = torch.zeros(1).expand(T, B, 256), torch.empty(256, 256, 1)
     mine = synapses(weight, weight, 3.0, taps)
-    if compiled.available():
+    if numba_jit.available():
         assert choose_backend(x, mine, 0) == expected
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(numba_jit, "available", lambda: False)
     portable = {"numba": "fft" if T > 1024 else "matmul"}.get(expected, expected)
     assert choose_backend(x, mine, 0) == portable
 
@@ -343,7 +343,7 @@ def test_a_backend_that_cannot_serve_says_why(backend, x, sigma, words) -> None:
 
 
 def test_without_numba_its_backends_say_how_to_get_it(monkeypatch) -> None:
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(numba_jit, "available", lambda: False)
     weight = torch.zeros(2, 3, 1)
     for backend in ("numba", "event"):
         with pytest.raises(ValueError, match=r"pip install numba"):
@@ -358,7 +358,7 @@ def test_a_deployed_map_is_prepared_once(backend, monkeypatch) -> None:
     prepared = []
 
     def count(weight, delay, kind, make):
-        return kept.kept(weight, delay, kind, lambda: (prepared.append(kind), make())[1])
+        return weight_cache.cached(weight, delay, kind, lambda: (prepared.append(kind), make())[1])
 
     monkeypatch.setattr("snn_delays.ops.taps.synapses.kept", count)
     with torch.no_grad():

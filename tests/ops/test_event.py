@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_delays.ops import compiled
-from snn_delays.ops.delay import event, reference
+from snn_delays.ops.maps import event, reference
+from snn_delays.runtime import numba_jit
 from tests.ops.synapses import synapses
 
-pytestmark = pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+pytestmark = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 
 SILENT, SPARSE, SATURATED = 0.0, 0.1, 1.0
 
@@ -160,5 +160,5 @@ def test_what_cannot_be_served_is_named(change, words) -> None:
 
 
 def test_missing_numba_is_named(monkeypatch) -> None:
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(numba_jit, "available", lambda: False)
     assert "numba" in event.why_not(torch.zeros(1, 1, 1), True)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from spikingjelly.activation_based import neuron, surrogate
 
-from snn_delays.ops import compiled, lif
+from snn_delays.ops import lif
+from snn_delays.runtime import numba_jit
 
-needs_numba = pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+needs_numba = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 SIZES = list(itertools.product([1, 2, 63, 127], [1, 3], [1, 7, 140, 257]))
 SINGLE_AND_DOUBLE = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
@@ -134,7 +135,7 @@ def test_the_plain_recurrence_serves_without_numba(monkeypatch, dtype, tau) -> N
     x, v = current(63, 3, 140, dtype)
     share = torch.tensor(0.3, dtype=dtype)
     fast = [*lif.fire(x, v, tau=tau), lif.integrate(x, v, tau=tau, share=share)]
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(numba_jit, "available", lambda: False)
     slow = [*lif.fire(x, v, tau=tau), lif.integrate(x, v, tau=tau, share=share)]
     for a, b in zip(fast, slow, strict=True):
         assert torch.equal(a, b)

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from snn_delays.ops import delay as maps
-from snn_delays.ops.delay import timing
+from snn_delays.ops import maps as maps
+from snn_delays.ops.maps import timing
 from tests.ops.synapses import synapses
 from tests.ops.test_delay import case
 

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from snn_delays.nn.neurons import build_neuron
-from snn_delays.ops import gpu, lif, norm_lif_triton, sums, taps
+from snn_delays.ops import lif, norm_lif_triton, taps
 from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
-from snn_delays.ops.pooled_norm import PooledNorm
+from snn_delays.ops.sync_batch_norm import PooledNorm
+from snn_delays.runtime import distributed, triton_jit
 from tests.ops.synapses import synapses
 from tests.ops.test_lif import current, gradients, spikingjelly
 
@@ -27,7 +28,7 @@ DEVICES = [
     pytest.param(
         "cpu",
         marks=pytest.mark.skipif(
-            gpu.why_not(torch.ones(1)) is not None,
+            triton_jit.why_not(torch.ones(1)) is not None,
             reason="Triton is not installed, or does not interpret where there is a GPU",
         ),
     ),
@@ -40,7 +41,7 @@ SETTINGS = NormLifSettings(eps=1e-5, tau=1.005, v_threshold=1.0, alpha=5.0)
 @pytest.fixture(params=DEVICES)
 def place(request, monkeypatch):
     """Where kernels may run; they are taken on the CPU, too. Unwritten memory is NaN."""
-    monkeypatch.setattr(gpu, "serves", lambda x: gpu.why_not(x) is None)
+    monkeypatch.setattr(triton_jit, "serves", lambda x: triton_jit.why_not(x) is None)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     assert torch.empty(3).isnan().all()
@@ -303,8 +304,8 @@ def in_two_processes(device, compute, parts) -> list[list[torch.Tensor]]:
             return local.copy_(known[at]) if at < len(known) else local
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sums, "over_processes", over_processes)
-            with sums.sharing(sums.Part(slice(0, part[0].shape[1]), whole)):
+            patch.setattr(distributed, "over_processes", over_processes)
+            with distributed.sharing(distributed.Part(slice(0, part[0].shape[1]), whole)):
                 return results(compute, *(a.to(device) for a in part)), mine
 
     while True:
@@ -406,18 +407,18 @@ def test_taps_where_kernels_for_gpus_do_not_serve(dtype, kernel, sigma, shared) 
 
 
 def test_tensors_of_the_cpu_are_left_to_its_own_kernels() -> None:
-    assert not gpu.serves(torch.ones(1))
+    assert not triton_jit.serves(torch.ones(1))
     assert lif._scans(torch.ones(1)) is lif.COMPILED
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
 def test_what_cannot_be_served_says_why(place, name, monkeypatch) -> None:
     x = torch.ones(1, dtype=getattr(torch, name), device=place)
-    assert gpu.why_not(x) is None
-    assert gpu.why_not(x.half()) == "it needs float32, float64 or bfloat16"
-    assert "GPUs" in gpu.why_not(x.to("meta"))
-    monkeypatch.setattr(gpu, "triton", None)
-    assert gpu.why_not(x) == gpu.MISSING
+    assert triton_jit.why_not(x) is None
+    assert triton_jit.why_not(x.half()) == "it needs float32, float64 or bfloat16"
+    assert "GPUs" in triton_jit.why_not(x.to("meta"))
+    monkeypatch.setattr(triton_jit, "triton", None)
+    assert triton_jit.why_not(x) == triton_jit.MISSING
 
 
 def test_why_triton_cannot_compile_is_said(monkeypatch) -> None:
@@ -429,9 +430,9 @@ def test_why_triton_cannot_compile_is_said(monkeypatch) -> None:
     def launch(*arguments, **options):
         raise RuntimeError("no kernel") from CompilationError("at 1:13:\ndef _fill(x: Any")
 
-    monkeypatch.setattr(gpu, "launch", launch)
+    monkeypatch.setattr(triton_jit, "launch", launch)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    said = gpu._why_not_there.__wrapped__(torch.device("cpu"))
+    said = triton_jit._why_not_there.__wrapped__(torch.device("cpu"))
     assert said == "Triton cannot compile here (CompilationError: NameError: no such global)"
 
 
@@ -454,8 +455,9 @@ def test_everything_works_without_triton() -> None:
 import sys
 sys.modules["triton"] = None
 import torch
-from snn_delays.ops import gpu, lif, norm_lif, taps
-assert gpu.why_not(torch.ones(1)).startswith("triton is not installed")
+from snn_delays.ops import lif, norm_lif, taps
+from snn_delays.runtime import triton_jit
+assert triton_jit.why_not(torch.ones(1)).startswith("triton is not installed")
 y = torch.randn(5, 2, 3, requires_grad=True)
 channel, mask = torch.ones(3), torch.ones(2, 3)
 settings = dict(eps=1e-5, tau=1.5, v_threshold=1.0, alpha=5.0)
@@ -468,7 +470,7 @@ assert taps.delay_taps(synapses(one, one, 0.5, 9), 9).shape == (9, 2, 3)
 """)
 
 
-@pytest.mark.skipif(gpu.triton is None, reason="Triton is not installed")
+@pytest.mark.skipif(triton_jit.triton is None, reason="Triton is not installed")
 def test_kernels_compile_for_an_h100(tmp_path) -> None:
     """The code made for it, without one: what steps read comes ahead, and no product is fused."""
     code = (ROOT / "tests" / "ops" / "compile_kernels.py").read_text("utf-8")

@@ -22,7 +22,7 @@ from scripts.benchmarks import (
 from scripts.benchmarks.networks import SHD
 from snn_delays.nn import delayed_linear as layers
 from snn_delays.nn import fused
-from snn_delays.ops import compiled
+from snn_delays.runtime import numba_jit
 
 TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
 COMMANDS = {
@@ -190,7 +190,7 @@ def test_wrong_numbers_get_no_speed(name, tmp_path, monkeypatch, capsys) -> None
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+@pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 def test_wrong_numbers_of_the_fused_pass_get_no_speed(monkeypatch, capsys) -> None:
     right = fused.forward
     monkeypatch.setattr(fused, "forward", lambda *arguments: 1.01 * right(*arguments))

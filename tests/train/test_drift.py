@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from snn_delays.config import Config
 from snn_delays.nn import Network, build_network
-from snn_delays.ops import compiled
+from snn_delays.runtime import numba_jit
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.schedules import sigma_at
 
@@ -43,7 +43,7 @@ def losses(network: Network, config: Config, seed: int) -> torch.Tensor:
     return torch.tensor(seen, dtype=torch.float64)
 
 
-@pytest.mark.skipif(not compiled.available(), reason="numba is not installed")
+@pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 def test_the_fused_network_strays_no_farther_than_single_precision_does() -> None:
     config = Config()
     config.data.units, config.data.units_per_channel = 14, 1

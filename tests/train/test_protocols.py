@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from snn_delays.train.folder import resolved
 from snn_delays.train.loop import padded_steps
 from snn_delays.train.run import train
+from snn_delays.train.run_folder import resolved
 from tests.conftest import write_spikes
 
 BOUNDARY = 0.31  # s; stored as 0.31006, which float16 arithmetic takes for 310.0 ms: a frame less
@@ -108,7 +108,7 @@ def test_frames_in_float16_are_the_second_difference(tmp_path, configs) -> None:
 
 
 def test_padding_is_the_third(tmp_path, configs) -> None:
-    from snn_delays.data.sources import load_data
+    from snn_delays.data.dataset import load_data
 
     recordings(tmp_path / "a.h5", 45, 0, last=lambda i: 0.555 if i == 7 else 0.305)
     recordings(tmp_path / "b.h5", 31, 1)

@@ -14,15 +14,15 @@ from torch.utils._pytree import tree_leaves
 
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
-from snn_delays.device import tensor_cores
 from snn_delays.nn import build_network
-from snn_delays.ops import compiled, gpu, recorded, watched
-from snn_delays.ops.recorded import Recorded
+from snn_delays.runtime import cuda_graph, numba_jit, tracing, triton_jit
+from snn_delays.runtime.cuda_graph import CapturedStep
+from snn_delays.runtime.device import tensor_cores
+from snn_delays.train.batched import JointBatch
+from snn_delays.train.epoch_metrics import EpochMeter, Sums
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
-from snn_delays.train.step import Outcome, build_step, take_step
-from snn_delays.train.tally import Sums, Tally
-from snn_delays.train.together import JointBatch
+from snn_delays.train.step import StepResult, build_step, take_step
 
 
 def made(device="cpu", backend="auto"):
@@ -113,10 +113,10 @@ def graphs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(compiled, "available", lambda: False)
-    monkeypatch.setattr(compiled, "why_not", lambda: "switched off")
-    monkeypatch.setattr(gpu, "serves", lambda x: False)
-    monkeypatch.setattr(watched, "_get_current_dispatch_mode", lambda: None)  # it is no watcher
+    monkeypatch.setattr(numba_jit, "available", lambda: False)
+    monkeypatch.setattr(numba_jit, "why_not", lambda: "switched off")
+    monkeypatch.setattr(triton_jit, "serves", lambda x: False)
+    monkeypatch.setattr(tracing, "_get_current_dispatch_mode", lambda: None)  # it is no watcher
 
 
 def trained(batches, step, network, optimizers):
@@ -149,7 +149,7 @@ def test_a_recorded_training_is_the_plain_one(graphs, backend) -> None:
 
 
 def test_shapes_beyond_the_most_are_not_recorded(graphs, monkeypatch) -> None:
-    monkeypatch.setattr(recorded, "MOST", 1)
+    monkeypatch.setattr(cuda_graph, "MOST", 1)
     network, optimizers, batches = made()
     step = build_step(network, optimizers, "float32", torch.device("cuda"))
     for batch in [*batches, *batches[-2:]]:
@@ -158,11 +158,11 @@ def test_shapes_beyond_the_most_are_not_recorded(graphs, monkeypatch) -> None:
 
 
 def test_all_of_a_joint_batch_is_copied(graphs) -> None:
-    def find(batch: JointBatch) -> Outcome:
+    def find(batch: JointBatch) -> StepResult:
         sums = [getattr(batch, name).sum() for name in ("masks", "y", "x", "target")]
-        return Outcome(torch.stack(sums))
+        return StepResult(torch.stack(sums))
 
-    recorded = Recorded(find, [])
+    recorded = CapturedStep(find, [])
     for number in range(4):
         value = torch.full((2, 3), float(number))
         given = [factor * value for factor in (1, 2, 3, 4)]
@@ -172,15 +172,15 @@ def test_all_of_a_joint_batch_is_copied(graphs) -> None:
 
 @pytest.mark.parametrize("bad", [1, 4])
 def test_a_tally_knows_the_first_bad_batch(bad) -> None:
-    tally = Tally(Sums(loss=2.0, right=1, seen=4), 8, torch.device("cpu"))
+    tally = EpochMeter(Sums(loss=2.0, right=1, seen=4), 8, torch.device("cpu"))
     for number in range(6):
         fine = torch.tensor(number not in (bad, 5))
         loss = torch.tensor(0.5 if fine else float("inf"))
-        tally.add(number, 8, Outcome.of(loss, torch.tensor(3), fine))
+        tally.add(number, 8, StepResult.of(loss, torch.tensor(3), fine))
     found = tally.read()
     assert (found.loss, found.right, found.seen, found.skipped) == (2 + 4 * 4, 13, 36, 2)
     assert tally.first_bad() == (bad, float("inf"))
-    assert Tally(found, 8, torch.device("cpu")).first_bad() is None
+    assert EpochMeter(found, 8, torch.device("cpu")).first_bad() is None
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

@@ -20,7 +20,7 @@ import torch
 
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.nn import Network
-from snn_delays.train import folder, loop
+from snn_delays.train import loop, run_folder
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.train.run import train
@@ -116,9 +116,9 @@ def test_a_run_stopped_at_any_batch_ends_the_same(protocol, reference, monkeypat
 
 @pytest.mark.parametrize("backend", ["dense", "numba"])
 def test_every_way_to_compute_goes_on_exactly(backend, reference, monkeypatch) -> None:
-    from snn_delays.ops import compiled
+    from snn_delays.runtime import numba_jit
 
-    if backend == "numba" and not compiled.available():
+    if backend == "numba" and not numba_jit.available():
         pytest.skip("numba is not installed")
     whole = reference()
     whole.backend = backend
@@ -423,7 +423,7 @@ with locked(Path(sys.argv[1]), wait=False):
 
 def test_two_runs_cannot_write_one_folder(reference) -> None:
     config = reference()
-    lock = Path(config.out, folder.LOCK_FILE)
+    lock = Path(config.out, run_folder.LOCK_FILE)
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDS, str(lock)], stdout=subprocess.PIPE, text=True
     )
@@ -432,7 +432,7 @@ def test_two_runs_cannot_write_one_folder(reference) -> None:
         words = rf"Another run \(process {holder.pid}\) is writing to {config.out}"
         with pytest.raises(UserError, match=words):
             train(config)
-        assert [p.name for p in Path(config.out).iterdir()] == [folder.LOCK_FILE]
+        assert [p.name for p in Path(config.out).iterdir()] == [run_folder.LOCK_FILE]
     finally:
         holder.kill()
         holder.communicate()

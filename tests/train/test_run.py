@@ -11,12 +11,12 @@ import torch
 import yaml
 
 from snn_delays.config import Config
-from snn_delays.data.cache import FrameStore
-from snn_delays.data.sources import load_data
+from snn_delays.data.dataset import load_data
+from snn_delays.data.frame_cache import FrameStore
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import Network, build_network
-from snn_delays.ops import gpu
+from snn_delays.runtime import triton_jit
 from snn_delays.train import loop, run
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import Position, checkpoint_path, load_run
@@ -418,9 +418,9 @@ def test_the_split_stands_beside_the_run(small_config) -> None:
 def test_the_log_says_why_a_gpu_is_slower_than_it_could_be(small_config, monkeypatch) -> None:
     config = small_config()
     network = build_network(config, 3).to("meta")  # a device that is not the CPU
-    monkeypatch.setattr(gpu, "triton", None)
+    monkeypatch.setattr(triton_jit, "triton", None)
     assert run._describe_backend(config, load_data(config), network, 1).endswith(
-        f"; slower: {gpu.MISSING}"
+        f"; slower: {triton_jit.MISSING}"
     )
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops import compiled, gpu
-from snn_delays.ops.memory import empty
 from snn_delays.ops.taps import numba, one_tap, triton
 from snn_delays.ops.taps.one_tap import whole_delay
 from snn_delays.ops.taps.synapses import SHAPES, Shape, Synapses, tap_values
+from snn_delays.runtime import numba_jit, triton_jit
+from snn_delays.runtime.buffers import empty
 
 __all__ = [
     "SHAPES",
@@ -37,7 +37,7 @@ def serves(weight: Tensor) -> bool:
     """Whether ``weighted_taps`` and ``gradients`` can compute such weights' taps here."""
     if weight.dtype not in (torch.float32, torch.float64):
         return False
-    return gpu.serves(weight) or (weight.device.type == "cpu" and compiled.available())
+    return triton_jit.serves(weight) or (weight.device.type == "cpu" and numba_jit.available())
 
 
 def delay_taps(synapses: Synapses, reach: int) -> Tensor:
@@ -56,7 +56,7 @@ def weighted_taps(synapses: Synapses, reach: int) -> Tensor:
     """The first R = ``reach`` taps of ``Synapses.kernel``, [R, O, I], where ``serves`` holds."""
     weight_OIC, delay_OIC = _tensors(synapses)
     shape, width, taps = synapses.shape, synapses.width, synapses.taps
-    if shape is not None and gpu.serves(weight_OIC):
+    if shape is not None and triton_jit.serves(weight_OIC):
         out_ROI = weight_OIC.new_empty(reach, *weight_OIC.shape[:2])
         triton.weighted(shape, weight_OIC, delay_OIC, _scalar(width), taps, out_ROI)
         return out_ROI
@@ -74,7 +74,7 @@ def gradients(synapses: Synapses, g_taps_ROI: Tensor) -> tuple[Tensor, Tensor | 
     """Of weight and delay, from that of ``weighted_taps``; deployed delays have none."""
     weight_OIC, delay_OIC = _tensors(synapses)
     shape, width, taps = synapses.shape, synapses.width, synapses.taps
-    if shape is not None and gpu.serves(weight_OIC):
+    if shape is not None and triton_jit.serves(weight_OIC):
         g_weight, g_delay = torch.empty_like(weight_OIC), torch.empty_like(weight_OIC)
         triton.gradient(
             shape, weight_OIC, delay_OIC, _scalar(width), taps, g_taps_ROI.contiguous(),

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snn_delays.ops.compiled import inner, kernel, prange
 from snn_delays.ops.primitives import absolute, exp_float32, exp_float64, where
 from snn_delays.ops.taps.gaussian import slope, value
 from snn_delays.ops.taps.synapses import Shape
+from snn_delays.runtime.numba_jit import inner, kernel, prange
 from snn_delays.runtime.specialise import specialise
 
 WIDTH = 512  # synapses in a block

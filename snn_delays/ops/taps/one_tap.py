@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from snn_delays.ops.watched import watcher
+from snn_delays.runtime.tracing import watcher
 
 
 def whole_delay(delay: Tensor, taps: int) -> Tensor:

@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from snn_delays.ops.kept import kept
 from snn_delays.ops.taps import gaussian, triangle
 from snn_delays.ops.taps.one_tap import whole_delay
+from snn_delays.runtime.weight_cache import cached
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class Synapses:
         """With inputs and outputs exchanged."""
         return replace(self, weight=self.weight.transpose(0, 1), delay=self.delay.transpose(0, 1))
 
-    def kept(self, kind: Hashable, make: Callable[[], T]) -> T:
+    def cached(self, kind: Hashable, make: Callable[[], T]) -> T:
         """``make()``; deployed and without gradients, what it returned while no number changed.
 
         Args:
@@ -95,7 +95,7 @@ class Synapses:
         """
         if not self.deployed or torch.is_grad_enabled():
             return make()
-        return kept(self.weight, self.delay, (kind, self.taps), make)
+        return cached(self.weight, self.delay, (kind, self.taps), make)
 
     def kernel(self) -> Tensor:
         """``K[j, o, i] = sum_c w[o, i, c] g_j(d[o, i, c])``, [D, O, I], written as its definition.

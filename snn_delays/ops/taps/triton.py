@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
-from snn_delays.ops import gpu
-from snn_delays.ops.gpu import jit, tl
 from snn_delays.ops.taps.gaussian import slope, value
 from snn_delays.ops.taps.synapses import Shape
+from snn_delays.runtime import triton_jit
 from snn_delays.runtime.specialise import specialise
+from snn_delays.runtime.triton_jit import jit, tl
 
 
 @jit
@@ -110,7 +110,7 @@ def weighted(
     """Out <- ``sum_c w g_j(d)`` for its first taps; all tensors contiguous."""
     N = weight_OIC[..., 0].numel()
     tensors = weight_OIC, delay_OIC, width, out_ROI
-    gpu.launch(kernels(shape)[0], N, *tensors, N, taps, len(out_ROI), **_columns(weight_OIC))
+    triton_jit.launch(kernels(shape)[0], N, *tensors, N, taps, len(out_ROI), **_columns(weight_OIC))
 
 
 def gradient(
@@ -120,7 +120,7 @@ def gradient(
     """Gradients of weight and delay, from that of the first taps; all tensors contiguous."""
     N = weight_OIC[..., 0].numel()
     tensors = weight_OIC, delay_OIC, width, g_ROI, g_weight_OIC, g_delay_OIC
-    gpu.launch(kernels(shape)[1], N, *tensors, N, taps, len(g_ROI), **_columns(weight_OIC))
+    triton_jit.launch(kernels(shape)[1], N, *tensors, N, taps, len(g_ROI), **_columns(weight_OIC))
 
 
 def _columns(weight_OIC: Tensor) -> dict[str, int]:

@@ -1,0 +1,334 @@
+"""From ``config.data`` to the samples of each split."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn_delays.config import Config, DataConfig
+from snn_delays.data.datasets.published import Places, speech_commands_folder, spike_file
+from snn_delays.data.datasets.words import (
+    GSC_SPEAKER,
+    TEST_LIST,
+    VALID_LIST,
+    WordList,
+    list_words,
+)
+from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
+from snn_delays.data.loaders import Samples
+from snn_delays.data.remarks import remarks
+from snn_delays.data.sources import Source, SpikeSource, WordSource
+from snn_delays.data.splits import (
+    Labelled,
+    first_names,
+    hold_out_test,
+    hold_out_valid,
+    sort_names,
+)
+from snn_delays.data.synthetic import synthetic_files
+from snn_delays.errors import UserError
+
+# Recordings of Speech Commands v0.02 by its own lists; 105,829 in all.
+GSC_RECORDINGS = {"train": 84_843, "valid": 9_981, "test": 11_005}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a data set, as a protocol wants them.
+
+    Attributes:
+        train: samples to train on; with those to select on where nothing is selected on validation
+            data (protocols "last" and "paper").
+        valid: samples to select on, or None.
+        everything: samples to train or to select on.
+        test: samples to test on.
+        stores: the frames behind the splits: "train", and "valid" and "test" where they have their
+            own.
+        split: a sentence that says where valid comes from, and test where it has no file.
+        remarks: what is odd about the recordings, a sentence each.
+    """
+
+    train: Samples
+    valid: Samples | None
+    everything: Samples
+    test: Samples
+    stores: dict[str, FrameStore]
+    split: str
+    remarks: list[str]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in order of their label."""
+        return self.stores["train"].classes
+
+    def describe(self) -> dict[str, Any]:
+        """Files with their digests and sizes, the split, and one digest of all files."""
+        digests = "".join(f"{split}:{store.digest};" for split, store in self.stores.items())
+        return {
+            "hash": hashlib.sha256(digests.encode()).hexdigest()[:12],
+            "files": {
+                split: {"name": store.source.name, "sha256": store.digest, "samples": len(store)}
+                for split, store in self.stores.items()
+            },
+            "split": self.split,
+            "remarks": self.remarks,
+        }
+
+    def describe_split(self) -> dict[str, Any]:
+        """Which samples of which file each split has: "all", or their numbers."""
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {
+            "rule": self.split,
+            **{name: self._members(samples) for name, samples in splits.items() if samples},
+        }
+
+    def _members(self, samples: Samples) -> dict[str, Any]:
+        (store,), numbers = samples.stores, samples.rows[:, 1]
+        (file,) = (split for split, s in self.stores.items() if s is store)
+        speakers = None if samples.speakers is None else sort_names(np.unique(samples.speakers))
+        return {
+            "file": file,
+            "sha256": store.digest,
+            "speakers": speakers,
+            "samples": "all" if len(samples) == len(store) else numbers.tolist(),
+        }
+
+
+def find_sources(config: Config, *, fresh: bool = False) -> dict[str, Source]:
+    """The recordings of each split: "train", and "valid" and "test" where they have their own.
+
+    Args:
+        config: options.
+        fresh: take checksums of published files anew.
+
+    Raises:
+        UserError: a file is missing or not the published one.
+    """
+    data = config.data
+    if data.name == "gsc":
+        return _speech_commands(data)
+    if data.name == "audio_folder":
+        return _audio_folder(data)
+    return {
+        split: SpikeSource(path, data, config.frame_arithmetic)
+        for split, path in _spike_files(data, fresh).items()
+    }
+
+
+def _spike_files(data: DataConfig, fresh: bool) -> dict[str, Path]:
+    if data.name == "synthetic":
+        return synthetic_files(data.synthetic, cache_folder(data))
+    named = {"train": data.train_file, "valid": data.valid_file, "test": data.test_file}
+    paths = {split: Path(file).expanduser() for split, file in named.items() if file is not None}
+    if data.name == "spikes":
+        return paths
+    places = Places(Path(data.root).expanduser(), cache_folder(data), fresh)
+    splits = ("train", "test") if data.name == "shd" else ("train", "valid", "test")
+    return {split: spike_file(data.name, split, places, paths.get(split)) for split in splits}
+
+
+def _check_there(path: Path, option: str, root: Path) -> None:
+    """Refuse a missing file of spikes, with the ways to have one."""
+    if path.is_file():
+        return
+    below = ""
+    if path.is_relative_to(root):
+        below = f" set data.root to the folder that holds {path.relative_to(root)},"
+    raise UserError(
+        f"There is no file {path}:{below} name the file by {option}=<path>, or make it by"
+        " `snn-delays data encode in=<folder of <word>/*.wav> out=<path>` (datasets/README.md says"
+        " where each data set comes from)."
+    )
+
+
+def _speech_commands(data: DataConfig) -> dict[str, Source]:
+    named = None if data.folder is None else Path(data.folder).expanduser()
+    folder = speech_commands_folder(Path(data.root).expanduser(), named)
+    if not (folder / TEST_LIST).is_file():
+        raise UserError(
+            f"{folder} is not Speech Commands v0.02, it has no {TEST_LIST}; words of your own are"
+            " data=audio_folder."
+        )
+    data = replace(data, speaker_pattern=GSC_SPEAKER)
+    words = list_words(folder, GSC_SPEAKER)
+    test, valid = words.listed(folder / TEST_LIST), words.listed(folder / VALID_LIST)
+    splits = {"train": ~test & ~valid, "valid": valid, "test": test}
+    for split, mask in splits.items():
+        if mask.sum() != GSC_RECORDINGS[split]:
+            raise UserError(
+                f"{folder} has {mask.sum()} recordings for split {split}, Speech Commands v0.02 has"
+                f" {GSC_RECORDINGS[split]}: unpack it anew, or use data=audio_folder."
+            )
+    return _word_sources(words, splits, data)
+
+
+def _audio_folder(data: DataConfig) -> dict[str, Source]:
+    folder = Path(str(data.folder)).expanduser()
+    words = list_words(folder, data.speaker_pattern)
+    splits, lists = {}, {}
+    for split, named, usual in (
+        ("valid", data.valid_list, VALID_LIST),
+        ("test", data.test_list, TEST_LIST),
+    ):
+        path = folder / usual if named is None else Path(named).expanduser()
+        if named is not None or os.path.lexists(path):
+            splits[split], lists[split] = words.listed(path), path
+    _check_lists(data, lists)
+    if len(splits) == 2 and (splits["valid"] & splits["test"]).any():
+        raise UserError(f"{lists['valid']} and {lists['test']} name the same recordings.")
+    splits["train"] = ~np.any([np.zeros(len(words.files), bool), *splits.values()], axis=0)
+    for split, mask in splits.items():
+        if not mask.any():
+            raise UserError(f"{folder}: no recording is left for split {split}.")
+    return _word_sources(words, splits, data)
+
+
+def _check_lists(data: DataConfig, lists: dict[str, Path]) -> None:
+    """Refuse options that a list makes void."""
+    void = {
+        "valid": ("valid_speakers", "valid_count", "split", "fold"),
+        "test": ("test_speakers", "test_fold"),
+    }
+    usual = DataConfig()
+    for split, path in lists.items():
+        for key in void[split]:
+            if getattr(data, key) != getattr(usual, key):
+                raise UserError(
+                    f"data.{key}={getattr(data, key)} has no use beside the list {path}: remove"
+                    " one of them."
+                )
+
+
+def _word_sources(words: WordList, splits: dict[str, Any], data: DataConfig) -> dict[str, Source]:
+    ordered = [split for split in ("train", "valid", "test") if split in splits]
+    return {split: WordSource(words.where(splits[split]), split, data) for split in ordered}
+
+
+def other_source(config: Config, path: Path, classes: list[str]) -> Source:
+    """Recordings beside a run's own: a file of spikes, or a folder of words, as its data is.
+
+    Raises:
+        UserError: the folder has a word that the network does not know.
+    """
+    if not config.data.audio:
+        return SpikeSource(path, config.data, config.frame_arithmetic)
+    words = list_words(path)
+    unknown = sorted(set(words.classes) - set(classes))
+    if unknown:
+        raise UserError(f"{path} has the word {unknown[0]}, which the network does not know.")
+    data = replace(config.data, speaker_pattern=None)
+    return WordSource(replace(words, classes=classes), "other", data)
+
+
+def open_stores(config: Config, *, fresh: bool = False) -> Iterator[tuple[str, FrameStore]]:
+    """Name and frames of each split, and of the waveforms that training changes, made if need be.
+
+    Raises:
+        UserError: a file is missing or malformed, or the cache cannot be written.
+    """
+    folder, augment = cache_folder(config.data), config.data.augment
+    sources = find_sources(config, fresh=fresh)
+    if config.data.name == "spikes":  # before the frames of the first are made
+        for split, source in sources.items():
+            _check_there(source.path, f"data.{split}_file", Path(config.data.root).expanduser())
+    for split, source in sources.items():
+        store = open_frames(source, folder, fresh=fresh)
+        yield split, store
+        if split != "test" and augment.of_waves:
+            yield f"{split} waveforms", store.waveforms
+
+
+def load_data(config: Config) -> Data:
+    """Open every split, making its frames where needed.
+
+    Raises:
+        UserError: a file is missing, malformed, or does not fit the others.
+    """
+    stores = {name: store for name, store in open_stores(config) if " " not in name}
+    train = stores["train"]
+    for store in stores.values():
+        check_classes(store, train.classes)
+    rest, test, sentences = Samples.of(train), None, []
+    if "test" in stores:
+        test = Samples.of(stores["test"])
+    else:
+        mask, sentence = hold_out_test(_labelled(rest), config.data)
+        rest, test = rest.where(~mask), rest.where(mask)
+        sentences = [f"test: {sentence}"]
+    everything = rest + Samples.of(stores["valid"]) if "valid" in stores else rest
+    valid, split = None, "no validation data"
+    if config.train.protocol in ("validation", "refit"):
+        rest, valid, split = _split(config, stores, rest)
+    rule = "; ".join([split, *sentences])
+    splits = {"train": rest, "valid": valid, "test": test}
+    odd = remarks({name: samples for name, samples in splits.items() if samples}, config.data)
+    return Data(rest, valid, everything, test, stores, rule, odd)
+
+
+def _labelled(samples: Samples) -> Labelled:
+    return Labelled(str(samples.stores[0].source), samples.labels, samples.speakers)
+
+
+def _split(
+    config: Config, stores: dict[str, FrameStore], train: Samples
+) -> tuple[Samples, Samples, str]:
+    if "valid" in stores:
+        official = config.data.name in ("ssc", "gsc")
+        kind = "official validation split" if official else "validation file"
+        return train, Samples.of(stores["valid"]), f"{kind} {stores['valid'].source.name}"
+    mask, sentence = hold_out_valid(_labelled(train), config.data)
+    return train.where(~mask), train.where(mask), sentence
+
+
+def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
+    """The samples of a split as a run noted them (``Data.describe_split``).
+
+    Args:
+        config: the run's options.
+        split: what was noted.
+        name: "train", "valid" or "test".
+
+    Raises:
+        UserError: the recordings are others now.
+    """
+    noted, sources = split[name], find_sources(config)
+    if noted["file"] not in list(sources):
+        raise UserError(
+            f"The run's {name} data are of a file that its options do not name: {noted['file']}."
+        )
+    store = open_frames(sources[noted["file"]], cache_folder(config.data))
+    if store.digest != noted["sha256"]:
+        raise UserError(
+            f"{store.source} has changed since the run: which of its recordings were trained on is"
+            " no longer known; evaluate others by file=<path>."
+        )
+    if noted["samples"] == "all":
+        return Samples.of(store)
+    mask = np.zeros(len(store), bool)
+    try:
+        mask[np.array(noted["samples"], np.int64)] = True
+    except (ValueError, TypeError, OverflowError, IndexError) as error:
+        raise UserError(
+            f"The run's {name} data are recordings that {store.source} does not have."
+        ) from error
+    return Samples.of(store).where(mask)
+
+
+def check_classes(store: FrameStore, classes: list[str]) -> None:
+    """Refuse a file whose classes are not those that the network knows.
+
+    Raises:
+        UserError: other names, or a label beyond them.
+    """
+    known = len(classes)
+    if store.classes[:known] != classes[: len(store.classes)] or np.max(store.labels) >= known:
+        raise UserError(
+            f"{store.source} has the classes {first_names(store.classes)}; the training file has"
+            f" {first_names(classes)}."
+        )

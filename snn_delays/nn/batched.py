@@ -1,0 +1,95 @@
+"""Several networks of one architecture in one training pass, each with a batch of its own.
+
+What it computes is what each of them would. Shapes: S networks, T time, B batch of each, I inputs,
+O outputs, N neurons of all hidden layers, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.fused import dropout_mask, why_not_block
+from snn_delays.nn.network import Network
+from snn_delays.nn.state import reset, stateful
+from snn_delays.ops.maps.matmul_batched import delayed_linears
+from snn_delays.ops.norm_lif import norm_lif
+
+
+def why_not_together(network: Network) -> str | None:
+    """Why networks such as this one cannot train in one pass, or None where they can."""
+    blocks: list[Any] = list(network.blocks)
+    backend = network.readout.linear.backend
+    if backend not in ("auto", "matmul"):
+        return f"backend={backend} is not matmul, which is what serves several at once"
+    if not all(isinstance(block.filter, nn.Identity) for block in blocks):
+        return "it has a synaptic filter"
+    return next((reason for block in blocks if (reason := why_not_block(block))), None)
+
+
+def draw_masks(network: Network, batch: int) -> Tensor:
+    """Dropout's masks of one network for a batch, drawn as its own pass would draw them.
+
+    Returns:
+        [B, N], N the neurons of all hidden layers.
+    """
+    blocks: list[Any] = list(network.blocks)
+    like_BO = [block.linear.weight.new_empty(batch, len(block.linear.weight)) for block in blocks]
+    masks = [dropout_mask(b.dropout, like) for b, like in zip(blocks, like_BO, strict=True)]
+    return torch.cat(masks, 1)
+
+
+def forward(networks: Sequence[Network], x_TBSI: Tensor, masks_BSN: Tensor) -> Tensor:
+    """Class scores of every network.
+
+    Args:
+        networks: in training mode, with one sigma.
+        x_TBSI: the batch of each.
+        masks_BSN: dropout's.
+
+    Returns:
+        [B, S, K].
+    """
+    for network in networks:
+        reset(stateful(network))
+    layers: list[Any] = list(zip(*(network.blocks for network in networks), strict=True))
+    widths = [len(blocks[0].linear.weight) for blocks in layers]
+    for blocks, mask_BSO in zip(layers, masks_BSN.split(widths, 2), strict=True):
+        y_TBSO = _linears([block.linear for block in blocks], x_TBSI)
+        x_TBSI = _fire(blocks, y_TBSO, mask_BSO)
+    y_TBSK = _linears([network.readout.linear for network in networks], x_TBSI)
+    # nothing in a plain readout is a network's own
+    scores = networks[0].readout.scores(y_TBSK.flatten(1, 2))
+    reset(stateful(networks[0].readout))  # or it would hold on to this pass of all networks
+    return scores.unflatten(0, y_TBSK.shape[1:3])
+
+
+def _linears(layers: Sequence[DelayedLinear], x_TBSI: Tensor) -> Tensor:
+    first = layers[0]
+    y_TBSO = delayed_linears(x_TBSI, [layer.synapses() for layer in layers], first.extra_steps)
+    if first.bias is None:
+        return y_TBSO
+    return y_TBSO + torch.stack([layer.bias for layer in layers if layer.bias is not None])
+
+
+def _fire(blocks: Sequence[Any], y_TBSO: Tensor, mask_BSO: Tensor) -> Tensor:
+    """Norm, neurons and dropout: as of one wide layer, since they know no other channel."""
+    norm, node = blocks[0].norm, blocks[0].neuron
+    spikes, mean, var, _ = norm_lif(
+        y_TBSO.flatten(2),
+        torch.cat([block.norm.weight for block in blocks]),
+        torch.cat([block.norm.bias for block in blocks]),
+        mask_BSO.flatten(1),
+        eps=norm.eps,
+        tau=node.tau,
+        v_threshold=node.v_threshold,
+        alpha=node.surrogate_function.alpha,
+    )
+    statistics = mean.view(len(blocks), -1), var.view(len(blocks), -1)
+    for block, *moments in zip(blocks, *statistics, strict=True):
+        block.norm.track(*moments, y_TBSO.shape[0] * y_TBSO.shape[1])
+    return spikes.view(y_TBSO.shape)

@@ -1,0 +1,54 @@
+"""BatchNorm and dropout that do the same where several processes share a batch as where one has it.
+
+Alone, and in evaluation, they are SpikingJelly's.
+"""
+
+from __future__ import annotations
+
+import torch
+from spikingjelly.activation_based import layer
+from torch import Tensor
+
+from snn_delays.ops.sync_batch_norm import PooledNorm
+from snn_delays.runtime.distributed import own_part, whole_batch
+
+
+class BatchNorm1d(layer.BatchNorm1d):
+    """Over time and batch, of all processes. Shape: [T, B, C] -> [T, B, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C] -> [T, B, C]."""
+        if own_part() is None or not self.training:
+            return super().forward(x)
+        y, mean, var = PooledNorm.apply(x, self.weight, self.bias, self.eps)
+        self.track(mean, var, x.shape[0] * whole_batch(x.shape[1]))
+        return y
+
+    @torch.no_grad()
+    def track(self, mean: Tensor, var: Tensor, n: int) -> None:
+        """Move the running statistics, with the unbiased variance, as torch does.
+
+        Args:
+            mean: of the batch, [C].
+            var: biased, [C].
+            n: numbers of a channel.
+        """
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        unbiased = (var * n / max(n - 1, 1)).to(self.running_var.dtype)
+        self.running_var.lerp_(unbiased, self.momentum)
+
+
+class Dropout(layer.Dropout):
+    """One mask per sample and neuron, constant over time.
+
+    Every process draws the masks of the whole batch and takes those of its own samples, so all
+    keep equal random states, which are one process's.
+    """
+
+    def create_mask(self, x: Tensor) -> Tensor:
+        """A mask for spikes like ``x``, [B, C]."""
+        part = own_part()
+        if part is None:
+            return super().create_mask(x)
+        return super().create_mask(x.new_empty(part.whole, *x.shape[1:]))[part.rows]

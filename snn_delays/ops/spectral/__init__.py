@@ -1,0 +1,1 @@
+"""The products on spectra that the CPU trains with, compiled."""

@@ -1,0 +1,211 @@
+"""A hidden layer in training as one function: delayed linear -> BatchNorm -> LIF -> dropout.
+
+It takes the spectrum of its input and gives the spectrum of its spikes, as the next layer wants it,
+so that spikes never travel to memory and back. Shapes as in ``ops.spectral.layer``; C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from snn_delays.ops.spectral import block_numba
+from snn_delays.ops.spectral.layer import (
+    Plan,
+    half_products,
+    kernel_spectrum,
+    linear,
+    linear_gradient,
+    new_spectrum,
+    parameter_gradients,
+    take_kernel,
+)
+from snn_delays.ops.taps import Synapses
+from snn_delays.runtime.buffers import empty
+from snn_delays.runtime.distributed import over_processes, pooled, whole_batch
+
+
+@dataclass(frozen=True)
+class BlockSettings:
+    """What a block is besides its parameters.
+
+    Attributes:
+        synapses: weights, delays, and the taps that a delay becomes.
+        plan: how its input was transformed.
+        next_plan: how the next layer wants its input.
+        tau: membrane time constant in steps.
+        v_threshold: firing threshold.
+        alpha: steepness of the ATan surrogate.
+        eps: BatchNorm's.
+    """
+
+    synapses: Synapses
+    plan: Plan
+    next_plan: Plan
+    tau: float
+    v_threshold: float
+    alpha: float
+    eps: float
+
+
+class FusedBlock(Function):
+    """Spectrum, weight, delay, gamma, beta, mask -> spectrum of the spikes, batch statistics, v.
+
+    Args:
+        X: [F, 2, B, I].
+        weight: [O, I, C].
+        delay: [O, I, C].
+        gamma: BatchNorm's weight, [O].
+        beta: BatchNorm's bias, [O].
+        mask: dropout's, [B, O].
+        settings: the rest.
+
+    Returns:
+        spectrum of the spikes [F', 2, B, O], mean and biased variance over time and batch [O],
+        the membrane after the last step [B, O].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        X: Tensor,
+        weight: Tensor,
+        delay: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        mask: Tensor,
+        settings: BlockSettings,
+    ) -> Any:
+        """See the class."""
+        plan = settings.plan
+        ctx.half = half_products(X)
+        ctx.kernel = kernel_spectrum(settings.synapses, plan)
+        y, mean, var = _to_time(linear(X, ctx.kernel, plan, ctx.half), plan)
+        norm = _Norm.of(y, gamma, beta, mean, (var + settings.eps).rsqrt())
+        out, v = _spikes(y, norm, mask, settings)
+        ctx.settings, ctx.norm = settings, norm
+        ctx.save_for_backward(X, weight, delay, mask, y)
+        ctx.mark_non_differentiable(mean, var, v)
+        ctx.set_materialize_grads(False)  # or zeros would be made for these three at every step
+        return out, mean, var, v
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g_out: Tensor, *_: Any) -> Any:
+        """Of the spectrum; the other results have no gradient."""
+        X, weight, delay, mask, y = ctx.saved_tensors
+        settings, norm = ctx.settings, ctx.norm
+        synapses = replace(settings.synapses, weight=weight, delay=delay)
+        kernel = take_kernel(ctx, synapses, settings.plan)
+        G, g_gamma, g_beta = _block_gradient(g_out.contiguous(), y, norm, mask, settings)
+        g_X = linear_gradient(G, X, kernel, settings.plan, ctx.needs_input_grad[0], ctx.half)
+        del G
+        of_parameters = parameter_gradients(kernel, synapses, settings.plan)
+        return g_X, *of_parameters, g_gamma.to(y.dtype), g_beta.to(y.dtype), None, None
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """BatchNorm of this batch: ``scale y + shift``. The first four in float64, [C] each."""
+
+    gamma: Tensor
+    mean: Tensor
+    rstd: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, y: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, rstd: Tensor) -> _Norm:
+        gamma, beta = gamma.detach().double(), beta.detach().double()
+        return cls(gamma, mean, rstd, gamma * rstd, beta - gamma * rstd * mean)
+
+    def arrays(self, names: str, like: Tensor) -> list[Any]:
+        return [getattr(self, name).to(like.dtype).numpy() for name in names.split()]
+
+
+def _to_time(Y: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """y [B, T, C], and in float64 mean and biased variance of every channel, over all processes."""
+    B, C = Y.shape[2:]
+    y = empty((B, plan.out_steps, C), Y)
+    sums = torch.empty(B, 2, C, dtype=y.dtype)
+    pivot = Y[0, 0].mean(0) / plan.length  # near the mean, so that the squares cancel little
+    block_numba.to_time_with_sums(
+        Y.numpy(), *plan.transform(y), pivot.numpy(), y.numpy(), sums.numpy()
+    )
+    first, second = sums.double().sum(0) / (plan.out_steps * B)
+    mean, var = pooled(pivot + first, (second - first * first).clamp_(min=0), B)
+    return y, mean, var
+
+
+def _spikes(y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings) -> tuple[Tensor, Tensor]:
+    """The spectrum of the spikes, and the last membrane."""
+    B, _, C = y.shape
+    out, v = new_spectrum(settings.next_plan, B, C, y), torch.empty_like(mask)
+    block_numba.norm_lif(
+        y.numpy(),
+        *norm.arrays("scale shift", y),
+        mask.numpy(),
+        *_numbers(y, 1 - 1 / settings.tau, settings.v_threshold),
+        *settings.next_plan.transform(y),
+        out.numpy(),
+        v.numpy(),
+    )
+    return out, v
+
+
+def _block_gradient(
+    g_out: Tensor, y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of Y [F, 2, B, C], and in float64, from this process's samples, gamma and beta."""
+    g, g_gamma, g_beta = _spikes_gradient(g_out, y, norm, mask, settings)
+    of_gamma, of_beta = over_processes(torch.stack([g_gamma, g_beta]))
+    return _norm_gradient(g, y, norm, of_gamma, of_beta, settings.plan), g_gamma, g_beta
+
+
+def _spikes_gradient(
+    g_out: Tensor, y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the LIF's input [B, T, C], and in float64 of gamma and beta."""
+    B, _, C = y.shape
+    g, sums = empty(y.shape, y), torch.empty(B, 2, C, dtype=y.dtype)
+    block_numba.norm_lif_gradient(
+        g_out.numpy(),
+        *settings.next_plan.transform(y),
+        y.numpy(),
+        *norm.arrays("scale shift mean rstd", y),
+        mask.numpy(),
+        *_numbers(y, 1 - 1 / settings.tau, settings.v_threshold),
+        *_numbers(y, settings.alpha / 2, settings.alpha * math.pi / 2),
+        g.numpy(),
+        sums.numpy(),
+    )
+    g_beta, g_gamma = sums.double().sum(0)
+    return g, g_gamma, g_beta
+
+
+def _norm_gradient(
+    g: Tensor, y: Tensor, norm: _Norm, g_gamma: Tensor, g_beta: Tensor, plan: Plan
+) -> Tensor:
+    """The gradient of Y, [F, 2, B, C], from that of BatchNorm's output.
+
+    Those of gamma and beta are over all processes.
+    """
+    B, T, C = y.shape
+    n = T * whole_batch(B)
+    c = -norm.scale * norm.rstd * g_gamma / n
+    b = -norm.scale * g_beta / n - c * norm.mean
+    factors = [factor.to(y.dtype).numpy() for factor in (norm.scale, b, c)]
+    G = new_spectrum(plan, B, C, y)
+    block_numba.norm_gradient(g.numpy(), y.numpy(), *factors, *plan.transform(y), G.numpy())
+    return G
+
+
+def _numbers(like: Tensor, *values: float) -> list[Any]:
+    """Scalars of the tensor's precision, or numba would compute in float64."""
+    return [like.new_tensor(value).numpy()[()] for value in values]

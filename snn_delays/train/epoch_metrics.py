@@ -1,0 +1,85 @@
+"""What the batches of an epoch gave: a row for each, where it was computed, and their sums."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from snn_delays.train.step import StepResult
+
+
+@dataclass
+class Sums:
+    """Running sums of an epoch."""
+
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Means of the epoch, and its speed."""
+        skipped = {"skipped_batches": self.skipped} if self.skipped else {}
+        return {
+            "train_loss": self.loss / self.seen,
+            "train_accuracy": self.right / self.seen,
+            "samples_per_second": round(self.seen / self.seconds, 1),
+            "seconds": round(self.seconds, 2),
+            **skipped,
+        }
+
+
+class EpochMeter:
+    """Notes outcomes where they are; a GPU need not be waited for to peek at their sums.
+
+    Args:
+        sums: to begin with.
+        batches: of the epoch.
+        device: of the outcomes.
+    """
+
+    def __init__(self, sums: Sums, batches: int, device: torch.device) -> None:
+        self._before = sums
+        self._started = time.perf_counter() - sums.seconds
+        self._sizes = np.zeros(batches)
+        self._rows = torch.full((batches, 3), math.nan, dtype=torch.float64, device=device)
+        self._copy = self._rows.cpu().pin_memory() if device.type == "cuda" else self._rows
+
+    def add(self, number: int, size: int, outcome: StepResult) -> None:
+        """The outcome of batch ``number``, from 0, which has ``size`` samples."""
+        self._sizes[number] = size
+        self._rows[number] = outcome.numbers
+        if self._copy is not self._rows:
+            self._copy[number].copy_(self._rows[number], non_blocking=True)
+
+    def peek(self) -> Sums:
+        """The sums; on a GPU, as they were a moment ago."""
+        return self._sums(self._copy.numpy())
+
+    def read(self) -> Sums:
+        """The sums of all that was added."""
+        return self._sums(self._rows.cpu().numpy())
+
+    def first_bad(self) -> tuple[int, float] | None:
+        """Number and loss of the first batch that was not finite, or None."""
+        rows = self._rows.cpu().numpy()
+        bad = np.flatnonzero(rows[:, 2] == 0)
+        return (int(bad[0]), float(rows[bad[0], 0])) if bad.size else None
+
+    def _sums(self, rows: NDArray[np.float64]) -> Sums:
+        before, good = self._before, rows[:, 2] == 1
+        sizes, (loss, right, _) = self._sizes[good], rows[good].T
+        return Sums(
+            # one after the other, so that the sum is the same wherever a training was stopped
+            float(np.cumsum(np.append(before.loss, loss * sizes))[-1]),
+            before.right + int(right.sum()),
+            before.seen + int(sizes.sum()),
+            before.skipped + int((rows[:, 2] == 0).sum()),
+            time.perf_counter() - self._started,
+        )

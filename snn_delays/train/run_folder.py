@@ -1,0 +1,307 @@
+"""The folder of a run: a new one, or one whose run goes on; written by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from snn_delays.config import Config, result_options, shown
+from snn_delays.data.dataset import Data
+from snn_delays.data.frame_cache import cache_folder
+from snn_delays.documents import read_json, read_json_lines
+from snn_delays.errors import InUse, UserError
+from snn_delays.evaluate import Score
+from snn_delays.files import PART, Locked, locked, replace_file
+from snn_delays.train.checkpoint import (
+    CONFIG_FILE,
+    checkpoint_path,
+    config_of,
+    different,
+    is_damaged,
+    read_config,
+    read_last,
+)
+from snn_delays.train.distributed import from_first, is_first
+from snn_delays.train.error_messages import writing
+from snn_delays.train.loop import METRICS_FILE, RunFolder
+from snn_delays.train.signals import StopSignal
+from snn_delays.train.tracking import NoTracker, open_tracker
+
+LOCK_FILE = ".lock"
+RESULT_FILE = "result.json"
+SPLIT_FILE = "split.json"
+MOST_SHOWN = 3  # options that differ
+_RESULT_KINDS = {
+    "selection": str, "epoch": int, "parameters": int, "seconds": int | float, "loss": float,
+    "batch_accuracy": float, "versions": dict, "machine": dict,
+}  # fmt: skip
+CHANGEABLE = ("train.nonfinite", "train.deterministic")  # when a run goes on
+
+
+def run_folder(config: Config) -> Path:
+    """The folder to write: ``out``, or one named by name, time and seed.
+
+    Raises:
+        UserError: something is there already that is no run to go on with.
+    """
+    if config.out is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        wanted = Path("runs", config.name, f"{now}-s{config.seed}")
+        names = (f"{wanted.name}-{n}" for n in itertools.count(2))
+        paths = itertools.chain([wanted], map(wanted.with_name, names))
+        return next(path for path in paths if not path.exists())
+    out = Path(config.out).expanduser()
+    _check_free(config, out)
+    return out
+
+
+def _check_free(config: Config, out: Path) -> None:
+    if config.resume == "auto" and is_run(out):
+        differing = other_options(config, out)
+        if differing:
+            raise UserError(
+                f"out={config.out} holds a run of other options: {differing}; give the run's own,"
+                " or choose another out."
+            )
+    elif out.exists() and (not out.is_dir() or _content(out)):
+        hint = ", or go on with the run in it (resume=auto)" if is_run(out) else ""
+        raise UserError(f"out={out} is not an empty folder; choose another{hint}.")
+
+
+def _content(out: Path) -> list[str]:
+    """What lies in a folder, but for what a run that was killed at its very start leaves."""
+    names = [path.name for path in out.iterdir()]
+    return [name for name in names if name != LOCK_FILE and not name.endswith(PART)]
+
+
+def is_run(out: Path) -> bool:
+    """Whether a run has begun to write here."""
+    return any((out / name).is_file() for name in (CONFIG_FILE, "checkpoints/last.pt"))
+
+
+def other_options(config: Config, out: Path) -> str:
+    """Where the options of the run in ``out`` differ, or "": those that shape its result.
+
+    Those in a checkpoint count before config.yaml.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    saved = read_last(out)
+    stored = read_config(out) if saved is None else config_of(saved)
+    given = resolved(config, Path(str(config.out)), config.device)
+    wrong = [
+        f"{name}={shown(mine)} ({shown(theirs)} there)"
+        for name, mine, theirs in different(result_options(given), result_options(stored))
+        if name not in CHANGEABLE
+    ]
+    more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
+    return f"{', '.join(wrong[:MOST_SHOWN])}{more}"
+
+
+def resolved(config: Config, out: Path, device: str) -> Config:
+    """What "auto" and null stand for, so that config.yaml says what was done."""
+    data = replace(
+        config.data,
+        cache=str(cache_folder(config.data)),
+        frame_arithmetic=config.frame_arithmetic,
+    )
+    model = replace(config.model, extra_steps=config.model.layer_extra_steps)
+    train = replace(config.train, sigma_end=config.sigma_end)
+    return replace(config, out=str(out), device=device, data=data, model=model, train=train)
+
+
+def read_result(out: Path) -> dict[str, Any] | None:
+    """The result of a run that has ended, or None.
+
+    Raises:
+        UserError: it cannot be read, or is not what the run wrote.
+    """
+    path = out / RESULT_FILE
+    if not os.path.lexists(path):
+        return None
+    try:
+        result: dict[str, Any] = read_json(path)
+        _check_result(result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: remove it, and resume=auto makes it anew.") from error
+    return result
+
+
+def write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Write a run's result, with the digests of itself and of its metrics; gives it with them."""
+    metrics = hashlib.sha256((out / METRICS_FILE).read_bytes()).hexdigest()
+    signed = {**result, "checksums": {"metrics": metrics, "result": _digest(result)}}
+    replace_file(out / RESULT_FILE, (json.dumps(signed, indent=2) + "\n").encode())
+    return signed
+
+
+def _digest(result: dict[str, Any]) -> str:
+    """SHA-256 of a result, but for the digests in it."""
+    rest = {key: value for key, value in result.items() if key != "checksums"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _check_result(result: dict[str, Any]) -> None:
+    """Refuse a result that no run wrote; earlier versions wrote no checksums."""
+    if "checksums" in result and result["checksums"]["result"] != _digest(result):
+        raise ValueError("its checksum is wrong")
+    for key, kind in _RESULT_KINDS.items():
+        if key in result and not isinstance(result[key], kind):
+            raise TypeError(f"{key} is of another kind")
+    result["selection"], result["epoch"], result["parameters"], result["seconds"]
+    scores = [result["valid"]] if "valid" in result else []
+    if "accuracy" in result:
+        scores += [result, *result["per_class"].values(), *result["per_speaker_group"].values()]
+    for score in scores:
+        Score.from_dict(score)
+
+
+def read_metrics(out: Path, result: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; none where a run that has not ended has none yet.
+
+    Args:
+        out: the run's folder.
+        result: what ``read_result`` gave.
+
+    Raises:
+        UserError: it is missing, cannot be read, or is not what the run wrote.
+    """
+    path = out / METRICS_FILE
+    if result is None and not os.path.lexists(path):
+        return []
+    try:
+        lines = read_json_lines(path)
+        _check_metrics(path, lines, result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged or missing: remove it and {RESULT_FILE} beside it, and resume=auto"
+            " makes both anew."
+        ) from error
+    return lines
+
+
+def _check_metrics(path: Path, lines: list[Any], result: dict[str, Any] | None) -> None:
+    """Refuse metrics that no run wrote."""
+    digest = (result or {}).get("checksums", {}).get("metrics")
+    if digest not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+        raise ValueError("its checksum is wrong")
+    for line in lines:
+        for key in ("epoch", "sigma", "train_loss", "train_accuracy"):
+            if not isinstance(line[key], int | float):
+                raise TypeError(f"{key} is no number")
+        if not isinstance(line["phase"], str):
+            raise TypeError("phase is no text")
+
+
+def read_split(out: Path, digest: str | None) -> dict[str, Any]:
+    """Which samples trained, selected and tested in a run (``Data.describe_split``).
+
+    Args:
+        out: the run's folder.
+        digest: SHA-256 of the file as its checkpoints have it (``Run.split``), or None.
+
+    Raises:
+        UserError: it cannot be read, or is not what the run wrote.
+    """
+    path = out / SPLIT_FILE
+    try:
+        noted: dict[str, Any] = read_json(path)
+        if digest not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+            raise ValueError("its checksum is wrong")
+        for name in ("train", "test", *({"valid"} & noted.keys())):
+            noted[name]["file"], noted[name]["sha256"], noted[name]["samples"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}, which says what the run tested on, is missing or damaged;"
+            " `snn-delays evaluate` takes recordings by file=<path>, too."
+        ) from error
+    return noted
+
+
+@contextlib.contextmanager
+def opened(
+    config: Config, data: Data, out: Path, stop: AbstractContextManager[StopSignal]
+) -> Iterator[tuple[RunFolder, dict[str, Any] | None]]:
+    """The folder, locked, with its options and split written; ``stop`` notes signals meanwhile.
+
+    Of several processes the first does so for all.
+
+    Yields:
+        The folder, and the checkpoint to go on from, or None.
+
+    Raises:
+        UserError: it cannot be written, another run writes to it, or its data has changed.
+    """
+    split = json.dumps(data.describe_split()) + "\n"
+    digest = hashlib.sha256(split.encode()).hexdigest()
+    with contextlib.ExitStack() as held, stop as signal:
+
+        def claim() -> dict[str, Any] | None:
+            with writing(out):
+                out.mkdir(parents=True, exist_ok=True)
+                held.enter_context(_alone(out))
+            _check_free(config, out)  # again: another run may have been faster
+            saved = _state(out, digest) if config.resume == "auto" else None
+            with writing(out):
+                _begin(out, config, split)
+            return saved
+
+        saved = from_first(claim)
+        tracker = open_tracker(config, out) if is_first() else NoTracker()
+        folder = RunFolder(out, tracker, signal, split=digest)
+        try:
+            yield folder, saved
+        except Exception:
+            folder.tracker.finish({})
+            raise
+
+
+def _begin(out: Path, config: Config, split: str) -> None:
+    for part in out.rglob(f".*{PART}"):
+        part.unlink()  # a killed process left it
+    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    replace_file(out / CONFIG_FILE, text.encode())
+    replace_file(out / SPLIT_FILE, split.encode())
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    try:
+        with locked(out / LOCK_FILE, wait=False):
+            yield
+    except Locked as error:
+        raise InUse(
+            f"Another run (process {error}) is writing to {out}; wait for it, or choose another"
+            " out."
+        ) from error
+
+
+def _state(out: Path, split: str) -> dict[str, Any] | None:
+    """The checkpoint that a run goes on from, or None where there is none yet."""
+    saved = read_last(out)
+    if saved is None:
+        return None
+    if "position" not in saved:
+        raise UserError(
+            f"The checkpoint in {out} is of an earlier version: train anew, in another out."
+        )
+    if saved["split"] != split:
+        raise UserError(
+            f"The data of the run in {out} has changed since it started; train anew, in another"
+            " out."
+        )
+    if is_damaged(out, "last"):  # or it would become the one that is kept
+        os.replace(checkpoint_path(out, "previous"), checkpoint_path(out, "last"))
+    return saved

@@ -1,0 +1,144 @@
+"""Compiled loops where things are not as usual: no numba, no cache, forks, threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from snn_delays.config import Config
+from snn_delays.nn import Network, build_network
+from snn_delays.runtime import numba_jit
+
+needs_numba = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
+ROOT = Path(__file__).parents[2]
+
+SCAN = """
+from snn_delays.ops import lif
+import torch
+print(lif.fire(torch.full((3, 1, 2), 0.6), 0.0, tau=2.0)[0].sum().item())
+"""
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def network(backend="numba") -> Network:
+    config = Config(backend=backend)
+    config.data.units, config.data.units_per_channel = 14, 1
+    config.model.hidden, config.model.taps, config.model.dropout = [20], 9, 0.0
+    torch.manual_seed(0)
+    return build_network(config, 4)
+
+
+def gradient(seed: int, ours: Network | None = None) -> torch.Tensor:
+    ours = ours or network()
+    x = torch.rand(40, 5, 14, generator=torch.Generator().manual_seed(seed))
+    ours(x).square().sum().backward()
+    return torch.cat([p.grad.flatten() for p in ours.parameters()])
+
+
+@needs_numba
+def test_first_compilation_is_announced_and_kept(tmp_path) -> None:
+    first = run(SCAN, NUMBA_CACHE_DIR=str(tmp_path))
+    assert first.stdout == "2.0\n", first.stderr
+    assert "Compiling the fast kernels" in first.stderr
+    second = run(SCAN, NUMBA_CACHE_DIR=str(tmp_path))
+    assert second.stdout == "2.0\n"
+    assert "Compiling" not in second.stderr
+
+
+@needs_numba
+def test_nowhere_to_keep_compiled_code() -> None:
+    result = run(SCAN, NUMBA_CACHE_DIR=os.devnull)
+    assert result.stdout == "2.0\n", result.stderr
+
+
+def test_everything_works_without_numba() -> None:
+    code = """
+import sys
+sys.modules["numba"] = None
+import torch
+from tests.runtime.test_numba_jit import network
+from snn_delays.runtime import numba_jit
+assert numba_jit.why_not().startswith("numba is not installed")
+ours = network("auto")
+x = torch.rand(40, 5, 14, generator=torch.Generator().manual_seed(1))
+ours(x).square().sum().backward()
+torch.save(torch.cat([p.grad.flatten() for p in ours.parameters()]), sys.argv[1])
+print(ours.describe_backend(x))
+"""
+    path = ROOT / ".pytest_cache" / "without_numba.pt"
+    path.parent.mkdir(exist_ok=True)
+    result = run(code.replace("sys.argv[1]", repr(str(path))))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() in ("dense", "fft")
+    if numba_jit.available():
+        theirs = torch.load(path)
+        assert (theirs - gradient(1)).norm() <= 1e-4 * theirs.norm()
+
+
+@needs_numba
+def test_jobs_are_torchs_threads() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, before):
+            torch.set_num_threads(threads)
+            assert numba_jit._state.jobs() == threads
+            gradient(1)
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_numba
+def test_several_threads_at_once() -> None:
+    expected = [gradient(seed) for seed in range(4)]
+    networks = [network() for _ in range(4)]  # drawn here: threads share torch's random state
+    results: dict[int, torch.Tensor] = {}
+
+    def work(seed: int) -> None:
+        results[seed] = gradient(seed, networks[seed])
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in range(4):
+        torch.testing.assert_close(results[seed], expected[seed])
+
+
+@needs_numba
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child() -> None:
+    code = """
+import os, signal, sys, torch
+from snn_delays.runtime import numba_jit
+from tests.runtime.test_numba_jit import gradient
+torch.set_num_threads(2)
+expected = gradient(1)
+child = os.fork()
+if child == 0:
+    signal.alarm(120)
+    serial = numba_jit._state.jobs() == 1 < torch.get_num_threads()
+    torch.set_num_threads(1)  # torch's own rule for forked children
+    os._exit(0 if serial and torch.allclose(gradient(1), expected) else 1)
+print(os.waitpid(child, 0)[1])
+"""
+    result = run(code)
+    assert result.stdout == "0\n", result.stderr
