@@ -100,7 +100,7 @@ def test_what_cannot_be_encoded_is_named_and_leaves_nothing(words, tmp_path) -> 
     with pytest.raises(UserError, match=r"low/3-a\.wav: The audio is silent"):
         encode_words(list_words(words), tmp_path / "a.h5", channels=40)
     soundfile.write(words / "low" / "3-a.wav", np.full(9, np.nan), RATE, "FLOAT")
-    with pytest.raises(UserError, match=r"^low/3-a\.wav: sample 0 is nan; repair"):
+    with pytest.raises(UserError, match=r"^[^:]*low/3-a\.wav: sample 0 is nan; [^:]*$"):
         encode_words(list_words(words), tmp_path / "a.h5", channels=40)
     (words / "low" / "3-a.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"low/3-a\.wav is "):
