@@ -12,7 +12,7 @@ import sys
 # torch brings an OpenMP runtime of its own, numba takes the system's; two runtimes fight for the
 # cores and can make training ten times slower. Loaded first, the system's serves both.
 if sys.platform == "linux" and "torch" not in sys.modules:
-    with contextlib.suppress(OSError):  # not installed: see ops/compiled.py
+    with contextlib.suppress(OSError):  # not installed: see runtime/numba_jit.py
         ctypes.CDLL("libgomp.so.1")
 
 # Tensors come and go at every step, and each costs a fault per page: a fifth of a step without

@@ -35,10 +35,10 @@ def why_not_block(block: Block) -> str | None:
     """Why a block's norm, neuron and dropout cannot be one function, or None where they can."""
     if not _is_plain_norm(block.norm):
         return (
-            "it has no BatchNorm of nn.shared that learns scale and shift and tracks its statistics"
+            "it has no BatchNorm of nn.sync that learns scale and shift and tracks its statistics"
         )
     if not is_stock(block.dropout, nn.Identity, Dropout) or not block.dropout.training:
-        return "its dropout is not that of nn.shared, or does not train"
+        return "its dropout is not that of nn.sync, or does not train"
     return _why_not_neuron(block.neuron)
 
 
