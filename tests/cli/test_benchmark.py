@@ -165,7 +165,7 @@ def test_a_member_that_fails_with_all_its_seeds(words, capsys, monkeypatch) -> N
 
 # ---- signals and kills -------------------------------------------------------------------------
 
-SLOW = ["jobs=2", "seeds=1", "train.batch_size=1", "train.epochs=4"]
+SLOW = ["jobs=2", "seeds=1", "train.batch_size=1", "train.epochs=7"]
 MEMBERS = ("learned", "none")
 
 

@@ -78,7 +78,7 @@ def _unwritten_memory_is_nan(monkeypatch) -> None:
 
     monkeypatch.setattr(buffers.Pool, "empty", filled)
     pool = buffers.Pool()
-    for module in ("spectral", "block", "taps"):
+    for module in ("spectral.layer", "spectral.block", "taps"):
         monkeypatch.setattr(f"snn_delays.ops.{module}.empty", pool.empty)
 
 

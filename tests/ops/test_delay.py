@@ -360,7 +360,7 @@ def test_a_deployed_map_is_prepared_once(backend, monkeypatch) -> None:
     def count(weight, delay, kind, make):
         return weight_cache.cached(weight, delay, kind, lambda: (prepared.append(kind), make())[1])
 
-    monkeypatch.setattr("snn_delays.ops.taps.synapses.kept", count)
+    monkeypatch.setattr("snn_delays.ops.taps.synapses.cached", count)
     with torch.no_grad():
         for _ in range(3):
             delayed_linear(x, synapses(weight, delay, None, 5), backend=backend)

@@ -137,7 +137,7 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
         torch.manual_seed(number)
         outcomes.append(take_step(a.network, a.optimizers, a.batch, "float64"))
         torch.manual_seed(number)
-        masks.append(batched.together.draw_masks(b.network, 4))
+        masks.append(batched.batched.draw_masks(b.network, 4))
     x = torch.stack([turn.batch.x for turn in joint], 2)
     y = torch.stack([turn.batch.y for turn in joint], 1)
     batch = JointBatch(x, y, y, torch.stack(masks, 1))

@@ -141,16 +141,16 @@ def test_a_device_goes_on_exactly(device, reference, monkeypatch) -> None:
             "backends"
         ]
         monkeypatch.setattr(Network, "fastest_backends", lambda network, x: backends)
-    real, left = training_step.move, [7]  # in the second epoch
+    real, left = training_step.apply, [7]  # in the second epoch
 
-    def move(*arguments):
+    def apply(*arguments):
         left[0] -= 1
         if left[0] < 0:
             raise Enough
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_step, "move", move)
+        patch.setattr(training_step, "apply", apply)
         with pytest.raises(Enough):
             train(config)
     train(config)
