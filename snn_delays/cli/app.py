@@ -100,7 +100,7 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
 
 
 def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
-    """What a run of a multirun gives; where it fails, it says so and the others go on."""
+    """Run one of several runs: a failure is printed, and the other runs go on."""
     try:
         return task(config)
     except Interrupted:

@@ -24,7 +24,7 @@ from snn_delays.errors import UserError
 
 @dataclass(frozen=True)
 class Failed:
-    """What a run gives that failed; it has said why."""
+    """The return value of a run that failed and has printed why."""
 
 
 @contextlib.contextmanager

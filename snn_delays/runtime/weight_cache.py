@@ -40,7 +40,7 @@ class _Entry:
 
 
 def cached(weight: Tensor, delay: Tensor, kind: Hashable, make: Callable[[], T]) -> T:
-    """``make()``, or what it gave for the same ``kind`` and the same numbers of both tensors."""
+    """``make()``, or its earlier value for the same ``kind`` and equal numbers of both tensors."""
     if weight.device.type != "cpu":
         return make()
     numbers = () if _constants.get(weight) is delay else (weight, delay)

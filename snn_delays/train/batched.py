@@ -95,11 +95,11 @@ def train_together(
 
 
 class _Member:
-    """One of the runs, waiting for the result of a step, or at its end.
+    """A run that waits for the result of a step, or has ended.
 
     Args:
-        run: it.
-        device: where it draws.
+        run: the run, not yet entered.
+        device: where it computes and draws random numbers.
         within: makes the context in which it works.
 
     Attributes:
@@ -121,7 +121,7 @@ class _Member:
         self._work(self._enter)
 
     def go_on(self, outcome: StepResult | None) -> None:
-        """To the next step, with the outcome of this one, or None: it takes the step itself."""
+        """Go to the next step; the outcome of this one is None where the run takes it itself."""
         self._work(functools.partial(self._add, outcome))
 
     def _work(self, first: Callable[[], None]) -> None:

@@ -87,7 +87,9 @@ class Synapses:
         return replace(self, weight=self.weight.transpose(0, 1), delay=self.delay.transpose(0, 1))
 
     def cached(self, kind: Hashable, make: Callable[[], T]) -> T:
-        """``make()``; deployed and without gradients, what it returned while no number changed.
+        """``make()``, or its earlier value, where the synapses are deployed and gradients are off.
+
+        The earlier value serves as long as no number of weight and delay has changed.
 
         Args:
             kind: what is made from the synapses, and all that shapes it besides them.
