@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn_delays.data.gpu_loader import Batches
+from snn_delays.data.gpu_loader import AnyLoader
 from snn_delays.data.loaders import Batch
 from snn_delays.data.names import checked_names
-from snn_delays.runtime.distributed import in_turns, processes, rank
+from snn_delays.runtime.distributed import gather_interleaved, rank, world_size
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
@@ -84,9 +84,9 @@ class Evaluation:
 
     def score(self, where: NDArray[np.bool_] | None = None) -> Score:
         """Score over all samples, or over those where ``where`` is True."""
-        right = self.predictions == self.labels
-        right = right if where is None else right[where]
-        return Score(int(right.sum()), len(right))
+        correct = self.predictions == self.labels
+        correct = correct if where is None else correct[where]
+        return Score(int(correct.sum()), len(correct))
 
     def per_class(self, classes: list[str]) -> dict[str, Score]:
         """Score of each class that occurs.
@@ -127,7 +127,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, loader: Batches) -> Evaluation:
+def evaluate(network: nn.Module, loader: AnyLoader) -> Evaluation:
     """Run the deployed network (evaluation mode: rounded delays) over a loader.
 
     Several processes take whole batches by turns and tell one another, so each has what one alone
@@ -140,17 +140,17 @@ def evaluate(network: nn.Module, loader: Batches) -> Evaluation:
     was_training = network.training
     network.eval()
     try:
-        answers = [_answers(network, batch) for batch in loader.epoch(0, rank(), processes())]
+        answers = [_answers(network, batch) for batch in loader.epoch(0, rank(), world_size())]
     finally:
         network.train(was_training)
     mine = [(p.cpu().numpy(), loader.samples.labels[n], loss.item()) for p, n, loss in answers]
-    predictions, labels, losses = zip(*in_turns(mine), strict=True)
-    right = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
+    predictions, labels, losses = zip(*gather_interleaved(mine), strict=True)
+    accuracies = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
     return Evaluation(
         np.concatenate(predictions),
         np.concatenate(labels),
         sum(losses) / len(loader.samples),
-        sum(right) / len(right),
+        sum(accuracies) / len(accuracies),
     )
 
 
@@ -161,4 +161,4 @@ def _answers(network: nn.Module, batch: Batch) -> tuple[Tensor, NDArray[np.int64
     """
     scores = network(batch.x)
     loss = nn.functional.cross_entropy(scores, batch.y, reduction="sum")
-    return scores.argmax(1), batch.numbers, loss
+    return scores.argmax(1), batch.indices, loss

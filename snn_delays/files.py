@@ -16,7 +16,7 @@ try:
 except ImportError:  # not on Windows: there, nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-PART = ".part"  # what a killed process leaves behind ends so
+PARTIAL = ".part"  # what a killed process leaves behind ends so
 STALE = 24 * 3600.0  # seconds after which such a file is nobody's
 
 
@@ -40,7 +40,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[Any]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PART}")
+    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PARTIAL}")
     try:
         with open(part, "xb") as file:
             yield file
@@ -56,7 +56,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[Any]]:
 
 def _remove_stale(path: Path) -> None:
     """What processes left that were killed while they wrote this file."""
-    for part in path.parent.glob(f".{path.name}-*{PART}"):
+    for part in path.parent.glob(f".{path.name}-*{PARTIAL}"):
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime > STALE:
                 part.unlink()

@@ -26,13 +26,13 @@ from snn_delays.config import Config
 from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.files import replace_file
 from snn_delays.output import guarded, printable
-from snn_delays.train.batched import train_together
+from snn_delays.train.batched import train_batched
 from snn_delays.train.loop import METRICS_FILE
 from snn_delays.train.run import train
 from snn_delays.train.run_folder import RESULT_FILE
-from snn_delays.train.signals import ask_to_stop
+from snn_delays.train.signals import request_stop
 
-PATIENCE = 60  # seconds to wait for another process that writes to a run's folder
+IN_USE_RETRIES = 60  # seconds to wait for another process that writes to a run's folder
 
 
 class Task(Protocol):
@@ -131,7 +131,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Seeds:
+class BatchedJobs:
     """Jobs that differ in seed alone, trained at once. See ``Task``."""
 
     jobs: Sequence[Job]
@@ -164,9 +164,9 @@ class Seeds:
                 opened.enter_context(job.log.open("a", buffering=1, encoding="utf-8"))
                 for job in left
             ]
-            within = [functools.partial(_printing_to, file) for file in files]
+            contexts = [functools.partial(_printing_to, file) for file in files]
             try:
-                ends = train_together([job.config for job in left], within)
+                ends = train_batched([job.config for job in left], contexts)
             except Exception as error:
                 return [(job, error) for job in left if job.is_open()]
         ended = zip(left, ends, strict=True)
@@ -189,23 +189,23 @@ class Host:
     threads: int
     stop: Path
 
-    def ask_to_stop(self, number: int) -> None:
+    def request_stop(self, number: int) -> None:
         """Let every run save and stop, because of the signal of this number; the first counts."""
         if not self.stop.exists():
             self.stop.write_text(str(number), encoding="utf-8")
 
-    def asked(self) -> int | None:
+    def stop_signal(self) -> int | None:
         """Number of the signal that asked so, or None."""
         try:
             return int(self.stop.read_text("utf-8") or signal.SIGTERM)
         except OSError:
             return None
 
-    def is_near(self) -> bool:
+    def is_local(self) -> bool:
         """Whether this process is on the same machine: it, or a worker of it."""
         return self.node == platform.node()
 
-    def is_gone(self) -> bool:
+    def has_died(self) -> bool:
         """Whether it died, asked on the same machine."""
         try:
             os.kill(self.process, 0)
@@ -220,9 +220,9 @@ def run_task(task: Task, host: Host) -> None:
     Where a signal stops it, all is saved, and the others on this machine are asked to stop too.
     What cannot even be noted, on a full disk, is left open.
     """
-    if host.is_near() and host.is_gone():  # nobody hears what would be said
+    if host.is_local() and host.has_died():  # nobody hears what would be said
         os._exit(128 + signal.SIGTERM)
-    if host.asked() is not None:
+    if host.stop_signal() is not None:
         return
     with contextlib.suppress(OSError):
         task.running.parent.mkdir(parents=True, exist_ok=True)
@@ -231,9 +231,9 @@ def run_task(task: Task, host: Host) -> None:
             task.log.open("a", buffering=1, encoding="utf-8") as file,
             _printing_to(file),
             _threads(host.threads),
-            _watching(host),
+            _stopping_on_request(host),
         ):
-            for job, error in _train_when_free(task):
+            for job, error in _train_once_unlocked(task):
                 _note(job, error, host)
         task.running.unlink(missing_ok=True)
 
@@ -241,8 +241,8 @@ def run_task(task: Task, host: Host) -> None:
 def _note(job: Job, error: Exception, host: Host) -> None:
     if isinstance(error, Interrupted):
         _say(job, f"Stopped by {signal.Signals(error.signal).name}.")
-        if host.is_near():
-            host.ask_to_stop(error.signal)
+        if host.is_local():
+            host.request_stop(error.signal)
     elif isinstance(error, InUse):
         _say(job, str(error))
     elif isinstance(error, UserError):
@@ -257,9 +257,9 @@ def _say(job: Job, line: str) -> None:
         print(line, file=file)
 
 
-def _train_when_free(task: Task) -> list[tuple[Job, Exception]]:
+def _train_once_unlocked(task: Task) -> list[tuple[Job, Exception]]:
     """Train; a worker of a suite that was killed may still be saving."""
-    for _ in range(PATIENCE):
+    for _ in range(IN_USE_RETRIES):
         wrong = task.train()
         if not wrong or not all(isinstance(error, InUse) for _, error in wrong):
             return wrong
@@ -290,17 +290,17 @@ def _threads(number: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watching(host: Host) -> Iterator[None]:
+def _stopping_on_request(host: Host) -> Iterator[None]:
     """A worker saves its run and stops where it is asked to, or where its suite here has died."""
-    near = host.is_near()
-    if near and host.process != os.getpid():  # a terminal's reaches the suite as well, which asks
+    local = host.is_local()
+    if local and host.process != os.getpid():  # a terminal's reaches the suite as well, which asks
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
-            if host.asked() is not None or (near and host.is_gone()):
-                ask_to_stop(signal.SIGTERM)
+            if host.stop_signal() is not None or (local and host.has_died()):
+                request_stop(signal.SIGTERM)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -309,5 +309,5 @@ def _watching(host: Host) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        if near and host.is_gone():  # nobody hears what would be said
+        if local and host.has_died():  # nobody hears what would be said
             os._exit(128 + signal.SIGTERM)

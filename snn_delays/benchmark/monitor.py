@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from snn_delays.benchmark.jobs import Job
 
-LOOK_AGAIN = 2.0  # seconds between looks at the runs
+POLL_INTERVAL = 2.0  # seconds between looks at the runs
 
 
 class Monitor:
@@ -55,7 +55,7 @@ class Monitor:
         return sum(job.epochs_done() for job in self._jobs)
 
     def _watch(self) -> None:
-        while not self._ended.wait(LOOK_AGAIN):
+        while not self._ended.wait(POLL_INTERVAL):
             self._look()
 
     def _look(self) -> None:

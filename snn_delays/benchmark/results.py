@@ -73,7 +73,7 @@ def read_results(path: Path) -> list[Line]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def numbers(line: Line) -> Line:
+def reproducible_values(line: Line) -> Line:
     """What a repetition on the same machine must give again, bit by bit."""
     kept = ("member", "seed", "accuracy", "loss", "per_class", "per_speaker_group", "epoch")
     epochs = [{k: v for k, v in e.items() if k not in TIMES} for e in line["epochs"]]

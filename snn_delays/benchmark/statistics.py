@@ -52,33 +52,33 @@ class Comparison:
 
 
 def summarise(
-    values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)
+    values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Summary:
     """Mean, spread and interval of values that seeds gave.
 
     Args:
         values: one a seed.
-        within: the least and the greatest value that there can be.
+        bounds: the least and the greatest value that there can be.
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Summary(n, mean, math.nan, math.nan, math.nan)
     std = float(np.std(values, ddof=1))
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / math.sqrt(n)
-    return Summary(n, mean, std, max(mean - half, within[0]), min(mean + half, within[1]))
+    return Summary(n, mean, std, max(mean - half, bounds[0]), min(mean + half, bounds[1]))
 
 
 def compare(
-    a: Sequence[float], b: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)
+    a: Sequence[float], b: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Comparison:
     """Values of two networks, pair by pair of one seed.
 
     Args:
         a: of one network, in the order of the seeds.
         b: of the other.
-        within: the least and the greatest value that there can be.
+        bounds: the least and the greatest value that there can be.
     """
-    span = within[1] - within[0]
+    span = bounds[1] - bounds[0]
     difference = summarise(np.subtract(a, b).tolist(), (-span, span))
     if difference.n < MIN_SEEDS or difference.std < NO_SPREAD:  # no spread to measure it in
         return Comparison(difference, math.nan, math.nan)

@@ -31,11 +31,11 @@ from snn_delays.cli.compose import (
 from snn_delays.cli.explain import explain, unforeseen
 from snn_delays.cli.groups import SCHEMAS, config_folder, groups
 from snn_delays.cli.overrides import HELP, read
-from snn_delays.cli.sweep import Failed, is_search, watched_sweeps
+from snn_delays.cli.sweep import Failed, checked_sweeps, is_search
 from snn_delays.config import WRITTEN, options
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
-from snn_delays.place import place
+from snn_delays.runtime.distributed import process_info
 
 SIGNALLED = 128  # and the signal's number: the exit code of what a signal ended
 HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
@@ -57,7 +57,7 @@ def run_command(
         check: raises UserError where a valid configuration is not fit for ``task`` here.
         prints: see ``report_errors``.
     """
-    report_errors(lambda: _run(name, task, check), alike=True, prints=prints)
+    report_errors(lambda: _run(name, task, check), once=True, prints=prints)
 
 
 def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | None) -> None:
@@ -77,7 +77,7 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
     def job(config: DictConfig) -> Any:  # reports its own errors, or Hydra adds lines to them
         nonlocal started
         started = True
-        made = report_errors(lambda: ready(config), alike=True)
+        made = report_errors(lambda: ready(config), once=True)
         many = number_in_multirun() is not None
         return report_errors(lambda: _one_of_many(made, task) if many else task(made))
 
@@ -85,7 +85,7 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
     sys.argv[1:] = [*flags, *overrides]
     folder = str(config_folder())
     try:
-        with watched_sweeps(name):
+        with checked_sweeps(name):
             hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name)) from error
@@ -109,7 +109,7 @@ def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
         if not isinstance(error, UserError):  # a fault of ours
             traceback.print_exception(error)
         if not isinstance(error, OtherRankFailed):
-            _say(f"snn-delays: run {number_in_multirun()} failed: {error}", alike=False)
+            _say(f"snn-delays: run {number_in_multirun()} failed: {error}", once=False)
         if is_search():
             raise OtherRankFailed("said above") from error
         return Failed()
@@ -124,12 +124,12 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def report_errors(action: Callable[[], Any], *, alike: bool = False, prints: bool = False) -> Any:
+def report_errors(action: Callable[[], Any], *, once: bool = False, prints: bool = False) -> Any:
     """Run ``action``; a mistake of the user's ends in one sentence and exit code 2.
 
     Args:
         action: what to run.
-        alike: where several processes train together, all find the same mistake; the first says it.
+        once: where several processes train together, all find the same mistake; the first says it.
         prints: what it prints is all that it makes: it ends where that cannot be written. What
             makes files goes on.
     """
@@ -139,10 +139,10 @@ def report_errors(action: Callable[[], Any], *, alike: bool = False, prints: boo
         signal.signal(signal.SIGTERM, _terminated)
     own_descriptors()
     with guarded():
-        return _reported(action, alike, needed_output() if prints else contextlib.nullcontext())
+        return _reported(action, once, needed_output() if prints else contextlib.nullcontext())
 
 
-def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextManager[None]) -> Any:
+def _reported(action: Callable[[], Any], once: bool, output: AbstractContextManager[None]) -> Any:
     try:
         with output:
             _check_working_folder()
@@ -150,11 +150,11 @@ def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextMan
     except OtherRankFailed:
         sys.exit(2)
     except UserError as error:
-        _fail(str(error), alike)
+        _fail(str(error), once)
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
         line = f"Stopped by {name} {stop}; all is saved in {stop.folder}, and resume=auto goes on."
-        _say(line, alike=True)
+        _say(line, once=True)
         sys.exit(SIGNALLED + stop.signal)
     except KeyboardInterrupt:
         print("\nInterrupted; what was saved before is kept.", file=sys.stderr)
@@ -175,32 +175,32 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(SIGNALLED + number)
 
 
-def _fail(sentence: str, alike: bool) -> None:
-    _say(f"snn-delays: {sentence}", alike)
+def _fail(sentence: str, once: bool) -> None:
+    _say(f"snn-delays: {sentence}", once)
     sys.exit(2)
 
 
-def _say(line: str, alike: bool) -> None:
-    if not alike or _speaks():
+def _say(line: str, once: bool) -> None:
+    if not once or _is_first():
         print(" ".join(line.splitlines()), file=sys.stderr)
 
 
-def _speaks() -> bool:
+def _is_first() -> bool:
     """Whether this process speaks for all that train together."""
     try:
-        return place().is_first
+        return process_info().is_first
     except UserError:  # the launcher's variables are wrong: no process knows of others
         return True
 
 
-def refuse_company(command: str) -> None:
+def refuse_torchrun(command: str) -> None:
     """End where torchrun starts a command that trains several networks, each in one process."""
 
     def check() -> None:
-        if place().processes > 1:
+        if process_info().world_size > 1:
             raise UserError(f"torchrun starts `snn-delays train`, not {command}.")
 
-    report_errors(check, alike=True)
+    report_errors(check, once=True)
 
 
 # ---- help --------------------------------------------------------------------------------------

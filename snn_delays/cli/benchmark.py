@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
-from snn_delays.cli.app import SIGNALLED, help_text, refuse_company, report_errors
+from snn_delays.cli.app import SIGNALLED, help_text, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names
 from snn_delays.cli.overrides import refuse_words
@@ -38,7 +38,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         report_errors(lambda: print(_help()))
         return
-    refuse_company("benchmark")
+    refuse_torchrun("benchmark")
     report_errors(lambda: benchmark(sys.argv[1:]))
 
 
@@ -61,7 +61,7 @@ def benchmark(arguments: list[str]) -> None:
             started then.
         SystemExit: 1 where a run failed or was left open, 128 and a signal's number where one came.
     """
-    mine, hydras, theirs = _sorted(arguments)
+    mine, hydras, theirs = _split_arguments(arguments)
     given: BenchmarkConfig = compose("benchmark", mine)
     suite = load_suite(_folder(), given.suite)
     out = Path(given.out or f"runs/benchmark/{suite.name}").expanduser()
@@ -75,7 +75,7 @@ def benchmark(arguments: list[str]) -> None:
         _check_batched(dict(configs))
     jobs = [Job(member, config) for member, config in configs]
     host = Host(platform.node(), os.getpid(), given.threads, (out / STOP_FILE).absolute())
-    with _alone(out):
+    with _locked_folder(out):
         _check_there(jobs)
         host.stop.unlink(missing_ok=True)
         print(
@@ -91,7 +91,7 @@ def benchmark(arguments: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _locked_folder(out: Path) -> Iterator[None]:
     """Hold the suite's folder: a second suite would take these runs for its own."""
     from snn_delays.train.error_messages import writing
 
@@ -110,10 +110,10 @@ def _alone(out: Path) -> Iterator[None]:
 
 def _check_batched(members: dict[str, Config]) -> None:
     """Refuse networks whose seeds cannot be trained at once."""
-    from snn_delays.train.batched import why_not_together
+    from snn_delays.train.batched import why_not_batched
 
     for member, config in members.items():
-        reason = why_not_together(config)
+        reason = why_not_batched(config)
         if reason:
             raise UserError(f"batched=true cannot serve the row {member}: {reason}.")
 
@@ -142,8 +142,8 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
 
     left = [job for job in jobs if not job.is_done()]
     tasks = _tasks(left, given.batched)
-    at_once = given.jobs or min(_at_once(host.threads, left), max(len(tasks), 1))
-    launcher = Launcher(host, at_once, hydras)
+    concurrency = given.jobs or min(_concurrency(host.threads, left), max(len(tasks), 1))
+    launcher = Launcher(host, concurrency, hydras)
     as_one = "; the seeds of a network count as one" if given.batched else ""
     print(
         f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace} at a time,"
@@ -154,25 +154,25 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
         return
     for job in left:
         job.failed.unlink(missing_ok=True)
-    with Monitor(jobs), StopSignal(host.ask_to_stop):
+    with Monitor(jobs), StopSignal(host.request_stop):
         launcher.run(tasks)
 
 
 def _tasks(jobs: list[Job], batched: bool) -> list[Task]:
     """What is one process's: a run, or all of a network."""
-    from snn_delays.benchmark.jobs import Seeds
+    from snn_delays.benchmark.jobs import BatchedJobs
 
     if not batched:
         return [*jobs]
     members = dict.fromkeys(job.member for job in jobs)
-    return [Seeds([job for job in jobs if job.member == member]) for member in members]
+    return [BatchedJobs([job for job in jobs if job.member == member]) for member in members]
 
 
 def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
     """Say what is not done, by words and by the exit code."""
     if failures:
         print(f"{len(failures)} of {len(jobs)} runs failed.", file=sys.stderr)
-    number = host.asked()
+    number = host.stop_signal()
     if number is not None:
         host.stop.unlink()
         name = signal.Signals(number).name
@@ -185,7 +185,7 @@ def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
         sys.exit(1)
 
 
-def _sorted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
+def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Options of the suite, of Hydra and of the runs."""
     refuse_words("benchmark", arguments)
     mine, hydras, theirs = [], [], []
@@ -249,7 +249,7 @@ def _values(config: Config) -> dict[str, Any]:
     return {name: value for name, value, _ in options(config)}
 
 
-def _at_once(threads: int, jobs: list[Job]) -> int:
+def _concurrency(threads: int, jobs: list[Job]) -> int:
     """As many runs as there are cores for, or GPUs."""
     import torch
 

@@ -66,8 +66,8 @@ def _run(action: str, arguments: list[str]) -> None:
 def _prepare(config: Config) -> None:
     for split, store, seconds in _timed_stores(config):
         how = "there already"
-        if store.found != "sound":
-            how = f"{store.found} in {seconds:.1f} s, {len(store) / seconds:,.0f} samples/s"
+        if store.status != "sound":
+            how = f"{store.status} in {seconds:.1f} s, {len(store) / seconds:,.0f} samples/s"
         print(f"{split:6} {len(store):8,} samples  {how}")
         print(f"       {store.file.path}  {_size(store.file.bytes)}")
 
@@ -79,7 +79,7 @@ def _verify(config: Config) -> None:
     for split, store, _ in _timed_stores(config, fresh=True):
         number = len(store)
         numbers = progress(range(number), f"checking {split}", number, "samples")
-        found = store.found
+        found = store.status
         try:
             store.file.check(numbers)
         except Damaged as damage:

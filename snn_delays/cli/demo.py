@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_delays.benchmark.suite import named
-from snn_delays.cli.app import refuse_company, report_errors
+from snn_delays.cli.app import refuse_torchrun, report_errors
 from snn_delays.cli.compose import compose
 from snn_delays.config import Config
 from snn_delays.errors import UserError
@@ -31,7 +31,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         report_errors(lambda: print(USAGE))
         return
-    refuse_company("demo")
+    refuse_torchrun("demo")
     report_errors(lambda: demo(sys.argv[1:]))
 
 

@@ -26,19 +26,19 @@ class Launcher:
 
     Attributes:
         host: the process that runs the suite.
-        at_once: runs at a time, where Hydra's joblib launcher runs them.
+        concurrency: runs at a time, where Hydra's joblib launcher runs them.
         overrides: Hydra's, such as hydra/launcher=submitit_slurm.
     """
 
     host: Host
-    at_once: int
+    concurrency: int
     overrides: list[str]
 
     @property
     def pace(self) -> str:
         """How many runs at a time, in words."""
         theirs = self._kind != JOBLIB or any("n_jobs=" in o for o in self.overrides)
-        return "as many as the launcher takes" if theirs else str(self.at_once)
+        return "as many as the launcher takes" if theirs else str(self.concurrency)
 
     @property
     def _kind(self) -> str:
@@ -61,7 +61,7 @@ class Launcher:
         while jobs or apart:
             batch = jobs or [apart.pop(0)]
             whole = self._launch(batch)
-            if self.host.asked() is not None:
+            if self.host.stop_signal() is not None:
                 return
             if whole:
                 jobs = []
@@ -86,7 +86,7 @@ class Launcher:
 
         settings = [f"hydra.sweep.dir={quoted(str(host.stop.parent))}", *self.overrides]
         if self._kind == JOBLIB:
-            settings.insert(0, f"hydra.launcher.n_jobs={self.at_once}")
+            settings.insert(0, f"hydra.launcher.n_jobs={self.concurrency}")
         before = sys.argv
         sys.argv = [before[0], "-m", f"job=range({len(jobs)})", *settings]
         folder = str(config_folder())

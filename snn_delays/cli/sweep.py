@@ -28,7 +28,7 @@ class Failed:
 
 
 @contextlib.contextmanager
-def watched_sweeps(command: str) -> Iterator[None]:
+def checked_sweeps(command: str) -> Iterator[None]:
     """Within it, Hydra's own sweeper checks every run first, and tells which runs failed.
 
     Its class is changed, since Hydra instantiates no sweeper of another package than its own

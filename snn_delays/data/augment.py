@@ -27,7 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snn_delays.config import AugmentConfig
-from snn_delays.data.augment_random import brought, partners, scaled, strewn, thinned, widened
+from snn_delays.data.augment_random import (
+    partners,
+    rows_on_device,
+    scaled,
+    thinned,
+    widened,
+    with_noise_spikes,
+)
 from snn_delays.errors import UserError
 
 _SPIKES_ONLY = ("blend", "spike_drop", "noise_spikes")
@@ -92,14 +99,14 @@ def blend(x_TBI: Tensor, labels: NDArray[np.int64], p: float, rng: np.random.Gen
     chosen = np.flatnonzero((rng.random(partner.size) < p) & (partner != np.arange(partner.size)))
     if not chosen.size:
         return x_TBI
-    own_B, other_B = brought(x_TBI.device, chosen, partner[chosen]).long()
+    own_B, other_B = rows_on_device(x_TBI.device, chosen, partner[chosen]).long()
     apart_2B = _apart(x_TBI, own_B, other_B)
     near_2B = -(apart_2B // 2)
     mixed = _sum(_move(x_TBI, near_2B, own_B), _move(x_TBI, near_2B + apart_2B, other_B))
     both = torch.cat([x_TBI.to(mixed.dtype), thinned(mixed, 0.5, rng)], 1)  # thins each alike
     place = np.arange(partner.size)
     place[chosen] = partner.size + np.arange(chosen.size)
-    return both.index_select(1, brought(x_TBI.device, place)[0].long())
+    return both.index_select(1, rows_on_device(x_TBI.device, place)[0].long())
 
 
 def cutmix(
@@ -133,7 +140,7 @@ def cutmix(
     partner = partners(np.zeros_like(labels), rng)
     chosen = (rng.random(samples) < p) & (partner != np.arange(samples))
     shares = rng.random((2, samples)) * chosen
-    rows = brought(x_TBI.device, partner, labels, labels[partner], *shares)
+    rows = rows_on_device(x_TBI.device, partner, labels, labels[partner], *shares)
     partner_B, label_B, other_B = rows[:3].long()
     full_TB = _full(x_TBI)
     steps_B = _own_steps(full_TB)
@@ -182,7 +189,7 @@ def time_mask(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
 
     Park, Chan, Zhang, Chiu, Zoph, Cubuk, Le, "SpecAugment", arXiv 1904.08779.
     """
-    width_B, place_B = brought(x_TBI.device, *rng.random((2, x_TBI.shape[1])))
+    width_B, place_B = rows_on_device(x_TBI.device, *rng.random((2, x_TBI.shape[1])))
     steps_B = _own_steps(_full(x_TBI))
     width_B = scaled(width_B, steps_B.clamp(max=most))
     inside_BT = _stretch(len(x_TBI), steps_B, width_B, place_B)
@@ -196,7 +203,7 @@ def channel_mask(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
     """
     _, samples, channels = x_TBI.shape
     widths = rng.integers(0, min(most, channels), samples, endpoint=True)
-    width_B, place_B = brought(x_TBI.device, widths, rng.random(samples))
+    width_B, place_B = rows_on_device(x_TBI.device, widths, rng.random(samples))
     inside_BI = _stretch(channels, torch.full_like(width_B, channels), width_B, place_B)
     return _put(x_TBI, inside_BI, _silence(x_TBI)[:, None])
 
@@ -207,7 +214,7 @@ def noise_spikes(x_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor
     Padding gets its share too. Tonic's ``UniformNoise`` (Lenz et al., tonic.readthedocs.io) strews
     a fixed number of events uniformly over channels and time.
     """
-    return strewn(x_TBI, mean, rng)
+    return with_noise_spikes(x_TBI, mean, rng)
 
 
 _CHANGES: dict[str, Callable[..., Tensor]] = {
@@ -254,16 +261,16 @@ def _weighted(in_NB: Tensor) -> Tensor:
 
 
 def _shift(x_TBI: Tensor, steps_B: NDArray[np.int64], channels_B: NDArray[np.int64]) -> Tensor:
-    rows = brought(x_TBI.device, np.arange(len(steps_B)), steps_B, channels_B).long()
+    rows = rows_on_device(x_TBI.device, np.arange(len(steps_B)), steps_B, channels_B).long()
     return _move(x_TBI, rows[1:], rows[0])
 
 
 def _move(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
-    move = copied if x_TBI.device.type == "cpu" else gathered
+    move = shift_by_copy if x_TBI.device.type == "cpu" else shift_by_gather
     return move(x_TBI, by_2B, of_B)
 
 
-def gathered(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
+def shift_by_gather(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
     """Samples ``of_B``, each moved by its own steps and channels; silence comes in."""
     steps, _, channels = x_TBI.shape
     t_TB = torch.arange(steps, device=x_TBI.device)[:, None] - by_2B[0]
@@ -277,8 +284,8 @@ def _within(place: Tensor, size: int) -> Tensor:
     return (place >= 0) & (place < size)
 
 
-def copied(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
-    """As ``gathered``, in blocks; on a CPU ten times as fast as an index for each cell."""
+def shift_by_copy(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
+    """As ``shift_by_gather``, in blocks; on a CPU ten times as fast as an index for each cell."""
     steps, _, channels = x_TBI.shape
     moved = _silence(x_TBI)[of_B][:, None].expand(steps, -1, channels).contiguous()
     x, out = x_TBI.numpy(), moved.numpy()

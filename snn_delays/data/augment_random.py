@@ -19,7 +19,7 @@ from torch import Tensor
 from snn_delays.runtime.device import bring
 
 
-def brought(device: torch.device, *rows: NDArray[Any]) -> Tensor:
+def rows_on_device(device: torch.device, *rows: NDArray[Any]) -> Tensor:
     """Numbers of samples on a device, [len(rows), B] float64, in which whole ones are exact."""
     return bring(torch.from_numpy(np.stack([row.astype(np.float64) for row in rows])), device)
 
@@ -45,17 +45,17 @@ def thinned(count_TBI: Tensor, p: float, rng: np.random.Generator) -> Tensor:
     if numpy_draws(count_TBI):
         return torch.from_numpy(_thinned(count_TBI.numpy(), p, rng))
     kept = torch.full((), 1 - p, device=count_TBI.device).expand(count_TBI.shape)
-    left = torch.binomial(count_TBI.float(), kept, generator=generator_there(count_TBI, rng))
+    left = torch.binomial(count_TBI.float(), kept, generator=device_generator(count_TBI, rng))
     return left.to(count_TBI.dtype)
 
 
-def strewn(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
+def with_noise_spikes(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
     """Counts and Poisson noise, ``mean`` spikes per sample and step, uniform over channels."""
     if numpy_draws(count_TBI):
-        return _strewn(count_TBI, mean, rng)
+        return _with_noise_spikes(count_TBI, mean, rng)
     # the share of one channel in a Poisson number is a Poisson number, independent of the others'
     rate = torch.full(count_TBI.shape, mean / count_TBI.shape[2], device=count_TBI.device)
-    return count_TBI + torch.poisson(rate, generator_there(count_TBI, rng)).to(count_TBI.dtype)
+    return count_TBI + torch.poisson(rate, device_generator(count_TBI, rng)).to(count_TBI.dtype)
 
 
 def numpy_draws(count_TBI: Tensor) -> bool:
@@ -63,7 +63,7 @@ def numpy_draws(count_TBI: Tensor) -> bool:
     return count_TBI.device.type == "cpu"
 
 
-def generator_there(like: Tensor, rng: np.random.Generator) -> torch.Generator:
+def device_generator(like: Tensor, rng: np.random.Generator) -> torch.Generator:
     """A generator of the device of ``like``."""
     return torch.Generator(like.device).manual_seed(int(rng.integers(2**63)))
 
@@ -89,7 +89,7 @@ def _coins(n: int, p: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     return coins
 
 
-def _strewn(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
+def _with_noise_spikes(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
     steps, samples, _ = count_TBI.shape
     number = rng.poisson(mean * steps * samples)
     drawn = rng.integers(0, count_TBI.numel(), number)

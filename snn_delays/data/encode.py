@@ -19,7 +19,7 @@ from snn_delays.data.progress import progress
 from snn_delays.data.splits import sort_names
 from snn_delays.errors import UserError
 
-HALF_S = 2.0  # seconds up to which float16 holds times to a millisecond, as SHD's files do
+FLOAT16_SECONDS = 2.0  # seconds up to which float16 holds times to a millisecond, as SHD's files do
 
 
 def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int = 0) -> float:
@@ -44,7 +44,7 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
     if out.exists():
         raise UserError(f"out={out} is there already; choose another name or remove it.")
     seconds = _listen(words)
-    kind = np.float16 if max(seconds) <= HALF_S else np.float32
+    kind = np.float16 if max(seconds) <= FLOAT16_SECONDS else np.float32
     names = None if words.speakers is None else sort_names(np.unique(words.speakers))
     number = {} if names is None else {name: k for k, name in enumerate(names)}
     speaker = None if words.speakers is None else np.array([number[s] for s in words.speakers])

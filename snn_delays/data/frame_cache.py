@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.config import DataConfig
-from snn_delays.data.frame_file import MAGIC, Damaged, StoreFile, write_store
+from snn_delays.data.frame_file import MAGIC, Damaged, FrameFile, write_frame_file
 from snn_delays.data.names import checked_names
 from snn_delays.data.sources import Source
 from snn_delays.errors import UserError
@@ -44,15 +44,15 @@ class FrameStore:
         digest: SHA-256 of what that holds.
         remake: makes the file anew.
         folder: cache folder.
-        found: what was done to open it: "sound", "made", or "damaged (...), made anew".
+        status: what was done to open it: "sound", "made", or "damaged (...), made anew".
     """
 
-    file: StoreFile
+    file: FrameFile
     recordings: Source
     digest: str
-    remake: Callable[[], StoreFile]
+    remake: Callable[[], FrameFile]
     folder: Path
-    found: str
+    status: str
 
     @property
     def source(self) -> Path:
@@ -122,21 +122,21 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
     path = folder / f"{source.name[:MOST_LETTERS]}-{key}.frames"
     remake = partial(_make, source, path, digest)
     try:
-        file, found = _opened(path), "sound"
+        file, status = _opened(path), "sound"
     except FileNotFoundError:
-        file, found = remake(), "made"
+        file, status = remake(), "made"
     except (Damaged, OSError) as damage:
-        file, found = remake(), f"damaged ({damage}), made anew"
-    return FrameStore(file, source, digest, remake, folder, found)
+        file, status = remake(), f"damaged ({damage}), made anew"
+    return FrameStore(file, source, digest, remake, folder, status)
 
 
-def _opened(path: Path) -> StoreFile:
+def _opened(path: Path) -> FrameFile:
     if not is_trusted(path):
         raise Damaged("another user's, in a folder that everybody can write to")
-    return StoreFile(path)
+    return FrameFile(path)
 
 
-def _make(source: Source, path: Path, digest: str) -> StoreFile:
+def _make(source: Source, path: Path, digest: str) -> FrameFile:
     def check() -> None:
         try:
             unchanged = source.again().digest(path.parent) == digest
@@ -148,10 +148,10 @@ def _make(source: Source, path: Path, digest: str) -> StoreFile:
     try:
         with source.open() as recordings:
             checked_names(recordings.classes, f"The list of classes of {source.path}")
-            write_store(path, recordings, check)
+            write_frame_file(path, recordings, check)
     except OSError as error:
         raise UserError(
             f"The frames of {source.path.name} cannot be written to {path.parent} ({error}); set"
             " data.cache to another folder."
         ) from error
-    return StoreFile(path)
+    return FrameFile(path)

@@ -50,7 +50,7 @@ class Recordings:
     classes: list[str]
 
 
-def write_store(
+def write_frame_file(
     path: Path, recordings: Recordings, check: Callable[[], None] = lambda: None
 ) -> None:
     """Write a file of frames under a temporary name, sample by sample, then rename it.
@@ -133,7 +133,7 @@ def _unpack(data: bytes) -> dict[str, NDArray[Any]]:
     return index
 
 
-class StoreFile:
+class FrameFile:
     """An open file of frames.
 
     Attributes:

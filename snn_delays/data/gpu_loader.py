@@ -16,14 +16,14 @@ from torch import Tensor
 
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.runtime.device import bring
-from snn_delays.runtime.distributed import in_turns
+from snn_delays.runtime.distributed import gather_interleaved
 
-SHARE = 0.4  # of the device's free memory that frames may fill
-BLOCK = 1024  # samples brought over at a time
+FREE_SHARE = 0.4  # of the device's free memory that frames may fill
+CHUNK = 1024  # samples brought over at a time
 
 
 @dataclass(frozen=True)
-class ResidentLoader:
+class GpuLoader:
     """The batches of ``loader``, from frames on its device, where augmentation is made, too.
 
     On the CPU they are the loader's bit by bit. A GPU draws the numbers of single spikes itself.
@@ -39,14 +39,14 @@ class ResidentLoader:
     labels: Tensor
 
     @classmethod
-    def of(cls, loader: Loader) -> ResidentLoader:
+    def of(cls, loader: Loader) -> GpuLoader:
         """Bring all frames of a loader over."""
         samples, (steps, N, channels) = loader.samples, _shape(loader)
         dtype = torch.from_numpy(np.empty(0, samples.dtype)).dtype
         frames_TNI = torch.zeros(steps, N, channels, dtype=dtype, device=loader.device)
-        for first in range(0, N, BLOCK):
-            numbers = np.arange(first, min(first + BLOCK, N))
-            frames_TNI[:, first : first + BLOCK] = loader.padded(numbers, steps)
+        for first in range(0, N, CHUNK):
+            indices = np.arange(first, min(first + CHUNK, N))
+            frames_TNI[:, first : first + CHUNK] = loader.padded_frames(indices, steps)
         return cls(loader, frames_TNI, torch.from_numpy(samples.labels).to(loader.device))
 
     def __len__(self) -> int:
@@ -62,39 +62,39 @@ class ResidentLoader:
         """As the loader's."""
         return self.loader.device
 
-    def places(self, epoch: int, number: int) -> NDArray[np.int64]:
+    def batch_indices(self, epoch: int, number: int) -> NDArray[np.int64]:
         """As the loader's."""
-        return self.loader.places(epoch, number)
+        return self.loader.batch_indices(epoch, number)
 
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """As the loader's; the order is brought over once."""
         order = self.loader.order(epoch)
         index = bring(torch.from_numpy(order), self.device)
-        for place in range(first, len(self), every):
-            whole = slice(place * self.loader.batch_size, (place + 1) * self.loader.batch_size)
-            yield self._batch(epoch, place, order[whole], index[whole])
+        for batch in range(first, len(self), every):
+            whole = slice(batch * self.loader.batch_size, (batch + 1) * self.loader.batch_size)
+            yield self._batch(epoch, batch, order[whole], index[whole])
 
-    def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64], index: Tensor) -> Batch:
+    def _batch(self, epoch: int, batch: int, indices: NDArray[np.int64], index: Tensor) -> Batch:
         loader = self.loader
-        rows, share = loader.own(len(numbers))
-        frames_TNI = self.frames_TNI[: loader.steps_of(numbers)]
-        y = target = self.labels[index[rows]]
+        own_rows, loss_weight = loader.own_rows(len(indices))
+        frames_TNI = self.frames_TNI[: loader.steps_of(indices)]
+        y = target = self.labels[index[own_rows]]
         if loader.augmented is None:
-            x_TBI = frames_TNI.index_select(1, index[rows])
+            x_TBI = frames_TNI.index_select(1, index[own_rows])
         else:
             x_TBI = frames_TNI.index_select(1, index)
             if not x_TBI.is_floating_point():
                 x_TBI = x_TBI.int()  # hold what becomes of any count, without a look at them
-            x_TBI, mixed = loader.changed(x_TBI, numbers, loader.streams(epoch, place)[1])
-            x_TBI = x_TBI[:, rows]
-            target = y if mixed is None else mixed[rows].to(loader.dtype)
-        return Batch(x_TBI.to(loader.dtype).contiguous(), y, target, numbers, rows, share)
+            x_TBI, mixed = loader.augment_frames(x_TBI, indices, loader.generators(epoch, batch)[1])
+            x_TBI = x_TBI[:, own_rows]
+            target = y if mixed is None else mixed[own_rows].to(loader.dtype)
+        return Batch(x_TBI.to(loader.dtype).contiguous(), y, target, indices, own_rows, loss_weight)
 
 
-Batches = Loader | ResidentLoader
+AnyLoader = Loader | GpuLoader
 
 
-def on_device(loader: Loader, before: bool | None = None) -> Batches:
+def choose_loader(loader: Loader, before: bool | None = None) -> AnyLoader:
     """The same batches, from the device where they fit.
 
     Args:
@@ -105,19 +105,19 @@ def on_device(loader: Loader, before: bool | None = None) -> Batches:
     if loader.device.type != "cuda":
         return loader
     # of several processes, all draw alike
-    resident = all(in_turns([fits(loader)])) if before is None else before
-    return ResidentLoader.of(loader) if resident else loader
+    fits_there = all(gather_interleaved([fits_on_gpu(loader)])) if before is None else before
+    return GpuLoader.of(loader) if fits_there else loader
 
 
-def fits(loader: Loader) -> bool:
+def fits_on_gpu(loader: Loader) -> bool:
     """Whether a loader's batches may come from its GPU: with room to spare, and made of frames.
 
     Where waveforms are augmented, frames are made anew for each batch, by the loader.
     """
-    if loader.device.type != "cuda" or loader.changes_waves:
+    if loader.device.type != "cuda" or loader.augments_waveforms:
         return False
     free, _ = torch.cuda.mem_get_info(loader.device)
-    return math.prod(_shape(loader)) * loader.samples.dtype.itemsize <= SHARE * free
+    return math.prod(_shape(loader)) * loader.samples.dtype.itemsize <= FREE_SHARE * free
 
 
 def _shape(loader: Loader) -> tuple[int, int, int]:

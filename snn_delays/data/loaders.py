@@ -110,7 +110,7 @@ class Batch:
         x: [T, B, I] spike counts, or log-mel.
         y: [B] labels.
         target: what the loss takes: the labels, or [B, K] probabilities where labels are mixed.
-        numbers: places in the samples, of the whole batch.
+        indices: places in the samples, of the whole batch.
         rows: which of these the others are of; None: all.
         share: of this process in a mean over the batch; those of all processes add up to one.
     """
@@ -118,15 +118,15 @@ class Batch:
     x: Tensor
     y: Tensor
     target: Tensor
-    numbers: NDArray[np.int64]
-    rows: slice | None = None
-    share: float = 1.0
+    indices: NDArray[np.int64]
+    own_rows: slice | None = None
+    loss_weight: float = 1.0
 
     @property
-    def part(self) -> Part | None:
+    def own_part(self) -> Part | None:
         """What this process has of a batch that others share."""
-        whole = len(self.numbers)
-        return Part(self.rows, whole) if self.rows and len(self.y) < whole else None
+        whole = len(self.indices)
+        return Part(self.own_rows, whole) if self.own_rows and len(self.y) < whole else None
 
 
 @dataclass(frozen=True)
@@ -154,13 +154,13 @@ class Loader:
     device: torch.device
     shuffle_seed: int | None = None
     augmented: DataConfig | None = None
-    part: tuple[int, int] = (0, 1)
+    shard: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
 
     @property
-    def changes_waves(self) -> bool:
+    def augments_waveforms(self) -> bool:
         """Whether waveforms are augmented, of which frames are then made."""
         return self.augmented is not None and self.augmented.augment.of_waves
 
@@ -171,7 +171,7 @@ class Loader:
             return order
         return np.random.default_rng([self.shuffle_seed, epoch]).permutation(order)
 
-    def places(self, epoch: int, number: int) -> NDArray[np.int64]:
+    def batch_indices(self, epoch: int, number: int) -> NDArray[np.int64]:
         """[B] places of the samples of a batch of an epoch, both counted from 0."""
         return self.order(epoch)[number * self.batch_size :][: self.batch_size]
 
@@ -180,74 +180,74 @@ class Loader:
         order = self.order(epoch)
         waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "batches") as worker:
-            for place in range(first, len(self), every):
-                numbers = order[place * self.batch_size :][: self.batch_size]
-                waiting.append(worker.submit(self._batch, epoch, place, numbers))
+            for batch in range(first, len(self), every):
+                indices = order[batch * self.batch_size :][: self.batch_size]
+                waiting.append(worker.submit(self._batch, epoch, batch, indices))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
-    def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64]) -> Batch:
-        labels, target = self.samples.labels[numbers], None
-        rows, share = self.own(len(numbers))
+    def _batch(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> Batch:
+        labels, target = self.samples.labels[indices], None
+        own_rows, loss_weight = self.own_rows(len(indices))
         if self.augmented is None:
-            x_TBI = self.padded(numbers[rows], self.steps_of(numbers))
+            x_TBI = self.padded_frames(indices[own_rows], self.steps_of(indices))
         else:
             # samples are mixed with others of the batch, so all of them are made
-            x_TBI, target = self._augmented(epoch, place, numbers)
-            x_TBI = x_TBI[:, rows].contiguous()
-        y = bring(torch.from_numpy(labels[rows]), self.device)
+            x_TBI, target = self._augmented(epoch, batch, indices)
+            x_TBI = x_TBI[:, own_rows].contiguous()
+        y = bring(torch.from_numpy(labels[own_rows]), self.device)
         if target is not None:
-            target = bring(target[rows], self.device).to(self.dtype)
+            target = bring(target[own_rows], self.device).to(self.dtype)
         x = bring(x_TBI, self.device).to(self.dtype)
-        return Batch(x, y, y if target is None else target, numbers, rows, share)
+        return Batch(x, y, y if target is None else target, indices, own_rows, loss_weight)
 
-    def own(self, size: int) -> tuple[slice, float]:
+    def own_rows(self, size: int) -> tuple[slice, float]:
         """Which of a batch's samples are this process's, and how much they count."""
-        number, parts = self.part
-        if size < parts:
-            return slice(0, size), 1 / parts
-        rows = slice(size * number // parts, size * (number + 1) // parts)
-        return rows, (rows.stop - rows.start) / size
+        rank, world_size = self.shard
+        if size < world_size:
+            return slice(0, size), 1 / world_size
+        own_rows = slice(size * rank // world_size, size * (rank + 1) // world_size)
+        return own_rows, (own_rows.stop - own_rows.start) / size
 
-    def steps_of(self, numbers: NDArray[np.int64]) -> int:
+    def steps_of(self, indices: NDArray[np.int64]) -> int:
         """Steps of the batch of these samples."""
-        return max(int(self.samples.steps[numbers].max()), self.steps or 0)
+        return max(int(self.samples.steps[indices].max()), self.steps or 0)
 
-    def padded(self, numbers: NDArray[np.int64], steps: int) -> Tensor:
-        """[T, B, I] of these samples, in their own numbers, on the host."""
-        frames = [self.samples.frames(n) for n in numbers]
+    def padded_frames(self, indices: NDArray[np.int64], steps: int) -> Tensor:
+        """[T, B, I] of these samples, in their own dtype, on the host."""
+        frames = [self.samples.frames(n) for n in indices]
         x_TBI = np.zeros((steps, len(frames), frames[0].shape[1]), self.samples.dtype)
         for b, f in enumerate(frames):
             x_TBI[: len(f), b] = f
         return torch.from_numpy(x_TBI)
 
     def _augmented(
-        self, epoch: int, place: int, numbers: NDArray[np.int64]
+        self, epoch: int, batch: int, indices: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor | None]:
         assert self.augmented is not None
         settings = self.augmented.augment
-        of_waves, of_frames = self.streams(epoch, place)
-        if self.changes_waves:
-            waves = to_float(np.stack([self.samples.waveform(n) for n in numbers]))
+        of_waves, of_frames = self.generators(epoch, batch)
+        if self.augments_waveforms:
+            waves = to_float(np.stack([self.samples.waveform(n) for n in indices]))
             changed = augment_waves(
                 waves, roll_ms=settings.roll_ms, speed=settings.speed, rng=of_waves
             )
             x_TBI = log_mel(changed, step_ms=self.augmented.step_ms).transpose(0, 1)
         else:
-            x_TBI = self.padded(numbers, self.steps_of(numbers))
-        return self.changed(x_TBI, numbers, of_frames)
+            x_TBI = self.padded_frames(indices, self.steps_of(indices))
+        return self.augment_frames(x_TBI, indices, of_frames)
 
-    def changed(
-        self, x_TBI: Tensor, numbers: NDArray[np.int64], rng: np.random.Generator
+    def augment_frames(
+        self, x_TBI: Tensor, indices: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor | None]:
         """Frames of a batch, augmented where they lie; and mixed labels, where they are mixed."""
         assert self.augmented is not None
-        labels, classes = self.samples.labels[numbers], len(self.samples.stores[0].classes)
+        labels, classes = self.samples.labels[indices], len(self.samples.stores[0].classes)
         return augment(x_TBI, labels, classes, self.augmented.augment, rng)
 
-    def streams(self, epoch: int, place: int) -> list[np.random.Generator]:
+    def generators(self, epoch: int, batch: int) -> list[np.random.Generator]:
         """Where the augmentation of a batch's waveforms, and of its frames, draws from."""
         # 1 sets it apart from the order's [seed, epoch], which numpy fills up with zeros
-        return np.random.default_rng([self.shuffle_seed or 0, epoch, place, 1]).spawn(2)
+        return np.random.default_rng([self.shuffle_seed or 0, epoch, batch, 1]).spawn(2)

@@ -54,17 +54,17 @@ class Pool:
         raw = self._take(wanted)
         if raw is None:
             raw = self._allocate(wanted)
-        self._peaks[1] = max(self._peaks[1], self._lent)
+        self._peaks[1] = max(self._peaks[1], self._in_use)
         return raw
 
     @property
-    def _lent(self) -> int:
+    def _in_use(self) -> int:
         return self._held - sum(raw.size for raw in self._free)
 
     def _count(self) -> None:
         self._requests += 1
         if self._requests % WINDOW == 0:
-            self._peaks = [self._peaks[1], self._lent]
+            self._peaks = [self._peaks[1], self._in_use]
             self._trim(0)
 
     def _take(self, wanted: int) -> Any:
@@ -83,7 +83,7 @@ class Pool:
 
     def _trim(self, size: int) -> None:
         """Give back what has waited longest, until ``size`` bytes more are allowed."""
-        allowed = SPARE * max(*self._peaks, self._lent + size)
+        allowed = SPARE * max(*self._peaks, self._in_use + size)
         while self._free and self._held + size > allowed:
             self._held -= self._free.pop(0).size
 

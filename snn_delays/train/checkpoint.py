@@ -23,7 +23,7 @@ from snn_delays.runtime.device import pick_dtype
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 MOST_SIGMA = 1e9  # steps
 CONFIG_FILE = "config.yaml"
 
@@ -77,7 +77,7 @@ class Position:
         best_rank: its rank.
         metrics: the lines of metrics.jsonl.
         seconds: that the run has taken, in all its processes.
-        parts: what computed, a line for each stretch: backend, device, GPU, threads, torch,
+        sessions: what computed, a line for each stretch: backend, device, GPU, threads, torch,
             processes, networks trained together, layers' backends where they were timed, and
             whether the data of each phase lie on the GPU.
     """
@@ -91,19 +91,21 @@ class Position:
     best_rank: list[float] = field(default_factory=lambda: [-1.0, 0.0])
     metrics: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-    parts: list[dict[str, Any]] = field(default_factory=list)
+    sessions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def backends(self) -> list[str]:
         """Of the delayed layers, where they were timed; else empty."""
-        backends: list[str] = self.parts[-1].get("backends", []) if self.parts else []
+        backends: list[str] = self.sessions[-1].get("backends", []) if self.sessions else []
         return backends
 
     @property
-    def resident(self) -> dict[str, bool]:
+    def data_on_gpu(self) -> dict[str, bool]:
         """Of each phase, whether its training data lie on the GPU; to be added to."""
-        resident: dict[str, bool] = self.parts[-1].get("resident", {}) if self.parts else {}
-        return resident
+        data_on_gpu: dict[str, bool] = (
+            self.sessions[-1].get("data_on_gpu", {}) if self.sessions else {}
+        )
+        return data_on_gpu
 
     def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
         """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""
@@ -114,7 +116,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Run:
+class LoadedRun:
     """A network read back from its run.
 
     Attributes:
@@ -197,7 +199,9 @@ def _check_plain(value: Tensor) -> None:
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def load_run(folder: str | Path, which: str = "best", device: str | torch.device = "cpu") -> Run:
+def load_run(
+    folder: str | Path, which: str = "best", device: str | torch.device = "cpu"
+) -> LoadedRun:
     """The network of a run.
 
     Args:
@@ -223,7 +227,7 @@ def load_run(folder: str | Path, which: str = "best", device: str | torch.device
     network = build_network(config, len(meta.classes)).to(pick_dtype(config.precision))
     load_parameters(network, saved["model"], folder)
     network.set_sigma(meta.sigma)
-    return Run(config, network.to(device).eval(), meta, saved.get("split"))
+    return LoadedRun(config, network.to(device).eval(), meta, saved.get("split"))
 
 
 def _check_config(folder: Path, config: Config, saved: dict[str, Any]) -> None:
@@ -379,7 +383,7 @@ def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
     if saved["format"] > FORMAT:
         raise UserError(f"{path} is of format {saved['format']}, later than {FORMAT}: upgrade.")
     try:
-        return _checked(_migrated(saved))
+        return _checked(_migrated(_verified(saved)))
     except ValueError as error:
         reason = str(error).rstrip(".")
         raise UserError(f"{path} is damaged: {reason}.") from error
@@ -394,24 +398,38 @@ def _check_size(path: Path) -> None:
             raise ValueError("it is packed")
 
 
-def _checked(saved: dict[str, Any]) -> dict[str, Any]:
-    digest = saved.pop("digest", None)
-    if digest is not None and digest != _digest(saved):
+def _verified(saved: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint whose content is what was written; formats 1 and 2 have no checksum."""
+    if saved["format"] > 2 and saved.pop("digest") != _digest(saved):
         raise ValueError("its checksum is wrong")
-    Meta(**saved["meta"]).check()
-    if not isinstance(saved["model"], dict) or not all(isinstance(k, str) for k in saved["model"]):
-        raise TypeError("parameters without names")
-    _config(saved["config"])
     return saved
 
 
 def _migrated(saved: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of an earlier format: of 1 and 2, from which training cannot go on."""
-    if saved["format"] < FORMAT:
+    """A checkpoint in today's names; training cannot go on from formats 1 and 2."""
+    if saved["format"] < 3:
         for key in ("speakers", "valid_speakers"):
             names = saved["meta"][key]
             saved["meta"][key] = None if names is None else [str(name) for name in names]
         saved.pop("position", None)
-    elif saved["digest"] is None:
-        raise ValueError("it has no checksum")
+    elif saved["format"] == 3 and "position" in saved:
+        position = _renamed(saved["position"], parts="sessions")
+        position["sums"] = _renamed(position["sums"], right="correct")
+        position["sessions"] = [
+            _renamed(session, together="batched", resident="data_on_gpu")
+            for session in position["sessions"]
+        ]
+        saved["position"] = position
+    return saved
+
+
+def _renamed(values: dict[str, Any], **names: str) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def _checked(saved: dict[str, Any]) -> dict[str, Any]:
+    Meta(**saved["meta"]).check()
+    if not isinstance(saved["model"], dict) or not all(isinstance(k, str) for k in saved["model"]):
+        raise TypeError("parameters without names")
+    _config(saved["config"])
     return saved

@@ -27,16 +27,23 @@ from torch import Tensor, nn
 
 from snn_delays.data.loaders import Batch
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
-from snn_delays.place import ALONE, Place, meeting_point, place
-from snn_delays.runtime.distributed import in_turns, processes, rank
-from snn_delays.train.signals import ending_at_once
+from snn_delays.runtime.distributed import (
+    ALONE,
+    ProcessInfo,
+    gather_interleaved,
+    meeting_point,
+    process_info,
+    rank,
+    world_size,
+)
+from snn_delays.train.signals import default_signals
 
 T = TypeVar("T")
 
-GONE = "Another process of this training ended; resume=auto goes on from the last checkpoint."
-MEETING = datetime.timedelta(minutes=10)  # for all to be started
-PATIENCE = 5  # seconds after which a process says that it waits
-WAIT = datetime.timedelta(hours=24)  # for the first process, which may have frames to make
+RANK_LOST = "Another process of this training ended; resume=auto goes on from the last checkpoint."
+RENDEZVOUS_LIMIT = datetime.timedelta(minutes=10)  # for all to be started
+WAIT_NOTICE = 5  # seconds after which a process says that it waits
+COLLECTIVE_LIMIT = datetime.timedelta(hours=24)  # the first rank may have frames to make
 
 
 def is_first() -> bool:
@@ -45,7 +52,7 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
-def group(device: torch.device, options: str) -> Iterator[None]:
+def process_group(device: torch.device, options: str) -> Iterator[None]:
     """Within it, this process is one of those that torchrun started; without torchrun, alone.
 
     Sums travel by gloo between CPUs, and by NCCL between GPUs, one to a process. All but the first
@@ -59,58 +66,62 @@ def group(device: torch.device, options: str) -> Iterator[None]:
         UserError: the processes differ in these.
         OtherRankFailed: another process says it.
     """
-    here = place()
-    if here.processes == 1:
+    here = process_info()
+    if here.world_size == 1:
         yield
         return
-    _meet(here, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    _rendezvous(here, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        with _failing_in(here), _silent(not here.is_first):
-            _check_alike(f"{device.type} {options}")
+        with _naming_rank(here), _silent(not here.is_first):
+            _check_same_options(f"{device.type} {options}")
             yield
     finally:
         dist.destroy_process_group()
 
 
-def _meet(here: Place, backend: str) -> None:
+def _rendezvous(here: ProcessInfo, backend: str) -> None:
     """Wait until all processes are there."""
     where = meeting_point()
-    minutes = MEETING.total_seconds() / 60
+    minutes = RENDEZVOUS_LIMIT.total_seconds() / 60
     line = (
         f"{str(here).capitalize()} waits at {where} for the others, {minutes:.3g} minutes at most."
     )
-    patience = threading.Timer(PATIENCE, print, [line], {"file": sys.stderr, "flush": True})
+    patience = threading.Timer(WAIT_NOTICE, print, [line], {"file": sys.stderr, "flush": True})
     patience.start()
     try:
-        with ending_at_once():
-            store, *_ = next(dist.rendezvous("env://", timeout=MEETING))
-            store.set_timeout(WAIT)
+        with default_signals():
+            store, *_ = next(dist.rendezvous("env://", timeout=RENDEZVOUS_LIMIT))
+            store.set_timeout(COLLECTIVE_LIMIT)
             store = dist.PrefixStore("snn_delays", store)  # torchrun's has keys of its own
             dist.init_process_group(
-                backend, store=store, rank=here.rank, world_size=here.processes, timeout=WAIT
+                backend,
+                store=store,
+                rank=here.rank,
+                world_size=here.world_size,
+                timeout=COLLECTIVE_LIMIT,
             )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
             f"{str(here).capitalize()} has not met the others at {where}"
-            f" ({str(error).splitlines()[0]}): start all {here.processes} within"
+            f" ({str(error).splitlines()[0]}): start all {here.world_size} within"
             f" {minutes:.3g} minutes, with the same MASTER_ADDR and a free MASTER_PORT, or {ALONE}."
         ) from error
     finally:
         patience.cancel()
 
 
-def _check_alike(mine: str) -> None:
+def _check_same_options(mine: str) -> None:
     """A search, whose sampler draws in each process, would train another network in each."""
-    if len(set(in_turns([mine]))) > 1:
+    if len(set(gather_interleaved([mine]))) > 1:
         sentence = (
             "The processes have other options than one another, or some no GPU: give all the same"
             " command line on machines that are alike; a search takes one process."
         )
-        raise said_once(UserError(sentence))
+        raise reported_once(UserError(sentence))
 
 
 @contextlib.contextmanager
-def _failing_in(here: Place) -> Iterator[None]:
+def _naming_rank(here: ProcessInfo) -> Iterator[None]:
     """Errors say which process they are of; that another one is gone is no error of this one's."""
     try:
         yield
@@ -121,13 +132,13 @@ def _failing_in(here: Place) -> Iterator[None]:
             raise
         raise UserError(f"{here}: {error}") from error
     except Exception as error:
-        if _is_lost(error):
-            raise said_once(UserError(GONE)) from error
+        if _is_lost_connection(error):
+            raise reported_once(UserError(RANK_LOST)) from error
         error.add_note(f"This was {here}.")
         raise
 
 
-def _is_lost(error: Exception) -> bool:
+def _is_lost_connection(error: Exception) -> bool:
     words = ("connection closed", "connection reset", "broken pipe", "connection refused")
     return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
 
@@ -153,18 +164,18 @@ def _silent(on: bool) -> Iterator[None]:
 # ---- in step -----------------------------------------------------------------------------------
 
 
-def from_first(make: Callable[[], T]) -> T:
+def broadcast_from_first(make: Callable[[], T]) -> T:
     """What ``make`` gives in the first process, in all of them.
 
     Raises:
         OtherRankFailed: it failed there.
     """
-    made, error = _tried(make) if is_first() else (None, None)
-    _refuse(error)
-    if processes() == 1:
+    made, error = _attempt(make) if is_first() else (None, None)
+    _raise_if_any(error)
+    if world_size() == 1:
         return made  # type: ignore[return-value]
     carried = [made]
-    with ending_at_once():
+    with default_signals():
         dist.broadcast_object_list(carried)
     return carried[0]  # type: ignore[return-value]
 
@@ -179,31 +190,31 @@ def first_then_others(make: Callable[[], T]) -> T:
     for turn in (is_first(), not is_first()):
         error = None
         if turn:
-            made, error = _tried(make)
-        _refuse(error)
+            made, error = _attempt(make)
+        _raise_if_any(error)
     return made  # type: ignore[return-value]
 
 
-def _tried(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
+def _attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return make(), None
     except Exception as error:
-        if processes() == 1:
+        if world_size() == 1:
             raise
         return None, error
 
 
-def said_once(error: UserError) -> UserError:
+def reported_once(error: UserError) -> UserError:
     """An error that all processes have, as this one is to raise it: the first says it."""
     return error if is_first() else OtherRankFailed(str(error))
 
 
-def _refuse(error: Exception | None) -> None:
+def _raise_if_any(error: Exception | None) -> None:
     """Where one process has an error, end all; the first that has one says it."""
-    if processes() == 1:  # it has raised its own
+    if world_size() == 1:  # it has raised its own
         return
-    with ending_at_once():
-        failed = in_turns([error is not None])
+    with default_signals():
+        failed = gather_interleaved([error is not None])
     if not any(failed):
         return
     if error is not None and failed.index(True) == rank():
@@ -211,12 +222,12 @@ def _refuse(error: Exception | None) -> None:
     raise OtherRankFailed("Another process of this training failed.")
 
 
-def agreed(late: bool, received: int | None) -> tuple[bool, int | None]:
+def agree_on_stop(late: bool, received: int | None) -> tuple[bool, int | None]:
     """Whether it is late by the first process's clock, and the signal that any has received.
 
     So that all save, and stop, after the same batch.
     """
-    if processes() == 1:
+    if world_size() == 1:
         return late, received
     numbers = torch.tensor([late and is_first(), received or 0])
     dist.all_reduce(numbers, dist.ReduceOp.MAX)
@@ -228,25 +239,27 @@ def agreed(late: bool, received: int | None) -> tuple[bool, int | None]:
 
 
 @torch.no_grad()
-def add_up(network: nn.Module, batch: Batch, loss: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+def all_reduce_step(
+    network: nn.Module, batch: Batch, loss: Tensor, correct: Tensor
+) -> tuple[Tensor, Tensor]:
     """Add up over all processes what each has of a batch; gradients in place.
 
     Args:
-        network: where backward has run, of ``batch.share`` times the loss.
+        network: where backward has run, of ``batch.loss_weight`` times the loss.
         batch: this process's part.
         loss: mean over the part.
-        right: number of right answers in the part.
+        correct: number of correct answers in the part.
 
     Returns:
-        Mean loss and number of right answers over the whole batch.
+        Mean loss and number of correct answers over the whole batch.
     """
-    if processes() == 1:
-        return loss, right
+    if world_size() == 1:
+        return loss, correct
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    means = batch.share * torch.stack([loss, right / len(batch.y)])
+    means = batch.loss_weight * torch.stack([loss, correct / len(batch.y)])
     flat = torch.cat([*(g.flatten() for g in gradients), means.to(gradients[0].dtype)])
     dist.all_reduce(flat)
     *sums, means = flat.split([*(g.numel() for g in gradients), len(means)])
     for gradient, total in zip(gradients, sums, strict=True):
         gradient.copy_(total.view_as(gradient))
-    return means[0], (means[1] * len(batch.numbers)).round()
+    return means[0], (means[1] * len(batch.indices)).round()

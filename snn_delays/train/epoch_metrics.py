@@ -18,7 +18,7 @@ class Sums:
     """Running sums of an epoch."""
 
     loss: float = 0.0
-    right: int = 0
+    correct: int = 0
     seen: int = 0
     skipped: int = 0
     seconds: float = 0.0
@@ -28,7 +28,7 @@ class Sums:
         skipped = {"skipped_batches": self.skipped} if self.skipped else {}
         return {
             "train_loss": self.loss / self.seen,
-            "train_accuracy": self.right / self.seen,
+            "train_accuracy": self.correct / self.seen,
             "samples_per_second": round(self.seen / self.seconds, 1),
             "seconds": round(self.seconds, 2),
             **skipped,
@@ -51,10 +51,10 @@ class EpochMeter:
         self._rows = torch.full((batches, 3), math.nan, dtype=torch.float64, device=device)
         self._copy = self._rows.cpu().pin_memory() if device.type == "cuda" else self._rows
 
-    def add(self, number: int, size: int, outcome: StepResult) -> None:
-        """The outcome of batch ``number``, from 0, which has ``size`` samples."""
+    def add(self, number: int, size: int, result: StepResult) -> None:
+        """The result of batch ``number``, from 0, which has ``size`` samples."""
         self._sizes[number] = size
-        self._rows[number] = outcome.numbers
+        self._rows[number] = result.values
         if self._copy is not self._rows:
             self._copy[number].copy_(self._rows[number], non_blocking=True)
 
@@ -62,11 +62,11 @@ class EpochMeter:
         """The sums; on a GPU, as they were a moment ago."""
         return self._sums(self._copy.numpy())
 
-    def read(self) -> Sums:
+    def totals(self) -> Sums:
         """The sums of all that was added."""
         return self._sums(self._rows.cpu().numpy())
 
-    def first_bad(self) -> tuple[int, float] | None:
+    def first_nonfinite(self) -> tuple[int, float] | None:
         """Number and loss of the first batch that was not finite, or None."""
         rows = self._rows.cpu().numpy()
         bad = np.flatnonzero(rows[:, 2] == 0)
@@ -74,11 +74,11 @@ class EpochMeter:
 
     def _sums(self, rows: NDArray[np.float64]) -> Sums:
         before, good = self._before, rows[:, 2] == 1
-        sizes, (loss, right, _) = self._sizes[good], rows[good].T
+        sizes, (loss, correct, _) = self._sizes[good], rows[good].T
         return Sums(
             # one after the other, so that the sum is the same wherever a training was stopped
             float(np.cumsum(np.append(before.loss, loss * sizes))[-1]),
-            before.right + int(right.sum()),
+            before.correct + int(correct.sum()),
             before.seen + int(sizes.sum()),
             before.skipped + int((rows[:, 2] == 0).sum()),
             time.perf_counter() - self._started,

@@ -26,13 +26,13 @@ class NonFinite(Exception):
 
     Args:
         loss: the loss.
-        number: of the batch that gave it, from 0.
-        places: of the batch in the samples, [B].
+        batch: number of the batch that gave it, from 0.
+        indices: of the batch's samples, [B].
     """
 
-    def __init__(self, loss: float, number: int, places: NDArray[np.int64]) -> None:
+    def __init__(self, loss: float, batch: int, indices: NDArray[np.int64]) -> None:
         super().__init__()
-        self.loss, self.number, self.places = loss, number, places
+        self.loss, self.batch, self.indices = loss, batch, indices
 
     @property
     def what(self) -> str:
@@ -48,9 +48,9 @@ class NonFinite(Exception):
             samples: what the places are in.
             epoch: from 1.
         """
-        rows = samples.rows[self.places]
+        rows = samples.rows[self.indices]
         held = [{"file": str(samples.stores[s].source), "sample": int(i)} for s, i in rows]
-        content = {"epoch": epoch, "batch": self.number + 1, "loss": str(self.loss)}
+        content = {"epoch": epoch, "batch": self.batch + 1, "loss": str(self.loss)}
         replace_file(path, json.dumps({**content, "samples": held}, indent=1).encode())
 
 

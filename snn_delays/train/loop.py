@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config
-from snn_delays.data.gpu_loader import Batches, ResidentLoader, on_device
+from snn_delays.data.gpu_loader import AnyLoader, GpuLoader, choose_loader
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import sort_names
 from snn_delays.errors import Interrupted, UserError
@@ -27,10 +27,10 @@ from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
 from snn_delays.runtime.device import pick_dtype
-from snn_delays.runtime.distributed import processes, rank
+from snn_delays.runtime.distributed import rank, world_size
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
 from snn_delays.train.delay_metrics import delay_trace, drawn_delays
-from snn_delays.train.distributed import agreed, is_first, said_once
+from snn_delays.train.distributed import agree_on_stop, is_first, reported_once
 from snn_delays.train.epoch_metrics import EpochMeter, Sums
 from snn_delays.train.error_messages import writing
 from snn_delays.train.health import (
@@ -47,11 +47,11 @@ from snn_delays.train.step import PendingStep, StepResult, build_step
 from snn_delays.train.tracking import NoTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
-LOOKED_AT = 64  # samples on which the layers' activity is measured
+ACTIVITY_SAMPLES = 64  # samples on which the layers' activity is measured
 
 
 @dataclass(frozen=True)
-class Plan:
+class Phase:
     """What to train on and how to choose the epoch.
 
     Attributes:
@@ -111,7 +111,7 @@ class Training:
 
     Args:
         config: options.
-        plan: what to train on, and for how long.
+        phase: what to train on, and for how long.
         classes: class names.
         device: where.
         folder: of the run.
@@ -122,14 +122,14 @@ class Training:
     def __init__(
         self,
         config: Config,
-        plan: Plan,
+        phase: Phase,
         classes: list[str],
         device: torch.device,
         folder: RunFolder,
         saved: dict[str, Any] | None,
         position: Position,
     ) -> None:
-        self.config, self.plan, self.classes, self.folder = config, plan, classes, folder
+        self.config, self.phase, self.classes, self.folder = config, phase, classes, folder
         self.position = position
         self.network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
         if position.backends:
@@ -137,12 +137,12 @@ class Training:
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
         self.step = build_step(self.network, self.optimizers, config.precision, device)
-        self.steps = padded_steps(config, plan.train)
-        training = build_loader(config, plan.train, self.steps, device, training=True)
-        self.loader = on_device(training, position.resident.get(plan.title))
-        position.resident[plan.title] = isinstance(self.loader, ResidentLoader)
-        self.selector = plan.select and on_device(
-            build_loader(config, plan.select, self.steps, device)
+        self.steps = padded_steps(config, phase.train)
+        training = build_loader(config, phase.train, self.steps, device, training=True)
+        self.loader = choose_loader(training, position.data_on_gpu.get(phase.title))
+        position.data_on_gpu[phase.title] = isinstance(self.loader, GpuLoader)
+        self.selector = phase.select and choose_loader(
+            build_loader(config, phase.select, self.steps, device)
         )
         self.sigma = sigma_at(position.epoch, config)
         self._best: dict[str, Any] | None = None
@@ -152,7 +152,7 @@ class Training:
             self._restore(saved)
         batches = len(self.loader)
         done = position.epoch * batches + position.batch
-        self._progress = Progress(plan.epochs, batches, plan.title, done)
+        self._progress = Progress(phase.epochs, batches, phase.title, done)
 
     def close(self) -> None:
         """Remove the progress bar."""
@@ -175,7 +175,7 @@ class Training:
     @property
     def done(self) -> bool:
         """Whether every epoch is trained."""
-        return self.position.epoch >= self.plan.epochs
+        return self.position.epoch >= self.phase.epochs
 
     def next_step(self) -> PendingStep | None:
         """The epoch's next step, or None at its end, when ``end_epoch`` is due."""
@@ -207,30 +207,30 @@ class Training:
     def add(self, result: StepResult) -> None:
         """Note the result of the step that ``next_step`` gave; save where it is time to."""
         assert self._epoch is not None
-        with self._noting_nonfinite():
+        with self._explaining_nonfinite():
             self._epoch.add(result)
             self._after_batch(self._epoch)
 
     def end_epoch(self) -> None:
         """Choose the best epoch, save, write the metrics, report."""
         assert self._epoch is not None
-        position, plan = self.position, self.plan
-        metrics: dict[str, Any] = {"phase": plan.title, "epoch": position.epoch + 1}
+        position, phase = self.position, self.phase
+        metrics: dict[str, Any] = {"phase": phase.title, "epoch": position.epoch + 1}
         metrics |= {"sigma": self.sigma, "selection": self.config.selection}
         metrics |= {f"lr_{name}": lr for name, lr in self._rates.items()}
-        with self._noting_nonfinite():
+        with self._explaining_nonfinite():
             metrics |= self._epoch.metrics()
         self._epoch = None
         self.optimizers.end_epoch()
-        metrics |= layer_activity(self.network, self._looked_at)
+        metrics |= layer_activity(self.network, self._activity_batch)
         if self._drawn:
             metrics["delays"] = delay_trace(self.network, self._drawn)
         rank = (float(position.epoch), 0.0)  # nothing to select on: the last is the best
         if self.selector:
             evaluation = evaluate(self.network, self.selector)
             rank = _rank(self.config, evaluation)
-            metrics[f"{plan.select_name}_accuracy"] = rank[0]
-            metrics[f"{plan.select_name}_loss"] = evaluation.loss
+            metrics[f"{phase.select_name}_accuracy"] = rank[0]
+            metrics[f"{phase.select_name}_loss"] = evaluation.loss
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         position.metrics.append(metrics)
         if position.update_best(position.epoch, rank):
@@ -239,10 +239,10 @@ class Training:
         self.folder.write_metrics(position.metrics)
         self.folder.tracker.log(metrics)
         self._progress.epoch(metrics, describe_activity(metrics))
-        self._stop_if(self._asked()[1])
+        self._stop_if(self._check_due()[1])
 
     @contextlib.contextmanager
-    def _noting_nonfinite(self) -> Iterator[None]:
+    def _explaining_nonfinite(self) -> Iterator[None]:
         """Let the folder and a sentence name the samples of a batch that is not finite."""
         try:
             yield
@@ -250,27 +250,27 @@ class Training:
             path, epoch = self.folder.path / NONFINITE_FILE, self.position.epoch + 1
             if is_first():
                 with writing(self.folder.path):
-                    error.note(path, self.plan.train, epoch)
+                    error.note(path, self.phase.train, epoch)
             sentence = (
-                f"{error.what} in epoch {epoch}, batch {error.number + 1}, whose samples"
+                f"{error.what} in epoch {epoch}, batch {error.batch + 1}, whose samples"
                 f" {path} names; lower train.lr_weight or train.lr_delay, try another seed, or"
                 " leave such batches out (train.nonfinite=skip)."
             )
-            raise said_once(UserError(sentence)) from error
+            raise reported_once(UserError(sentence)) from error
 
     def _after_batch(self, epoch: Epoch) -> None:
         """Save where it is time to, or where a signal came."""
-        late, signal = self._asked()
+        late, signal = self._check_due()
         if (late or signal) and epoch.number < len(self.loader):
             epoch.check()
-            self.position.batch, self.position.sums = epoch.number, asdict(epoch.tally.read())
+            self.position.batch, self.position.sums = epoch.number, asdict(epoch.meter.totals())
             self.save()
             self._stop_if(signal)
 
-    def _asked(self) -> tuple[bool, int | None]:
+    def _check_due(self) -> tuple[bool, int | None]:
         """Whether a checkpoint is due, and the signal that came."""
         late = time.monotonic() - self._saved_at > 60 * self.config.train.checkpoint_minutes
-        return agreed(late, self.folder.stop.received)
+        return agree_on_stop(late, self.folder.stop.received)
 
     def _stop_if(self, signal: int | None) -> None:
         if signal is not None:
@@ -278,9 +278,9 @@ class Training:
             raise Interrupted(signal, where, str(self.folder.path))
 
     @property
-    def _looked_at(self) -> Tensor:
+    def _activity_batch(self) -> Tensor:
         """The first samples, as they are in evaluation."""
-        samples = Samples(self.plan.train.stores, self.plan.train.rows[:LOOKED_AT])
+        samples = Samples(self.phase.train.stores, self.phase.train.rows[:ACTIVITY_SAMPLES])
         device = self.loader.device
         loader = build_loader(self.config, samples, self.steps, device)
         return next(iter(loader.epoch())).x
@@ -324,12 +324,12 @@ class Training:
 
     @property
     def _meta(self) -> Meta:
-        plan = self.plan
+        phase = self.phase
         return Meta(
             self.classes,
             self.steps,
-            speakers_of(plan.train),
-            plan.valid_speakers,
+            speakers_of(phase.train),
+            phase.valid_speakers,
             self.position.epoch,
             self.sigma,
         )
@@ -360,13 +360,13 @@ class Epoch:
 
     Attributes:
         number: batches that were added.
-        tally: what came of them.
+        meter: what came of them.
     """
 
     def __init__(
         self,
         network: Network,
-        loader: Batches,
+        loader: AnyLoader,
         epoch: int,
         progress: Progress,
         *,
@@ -376,7 +376,7 @@ class Epoch:
     ) -> None:
         network.train()
         self.number = first
-        self.tally = EpochMeter(sums or Sums(), len(loader), loader.device)
+        self.meter = EpochMeter(sums or Sums(), len(loader), loader.device)
         self._loader, self._epoch, self._progress = loader, epoch, progress
         self._batches = iter(loader.epoch(epoch, first))
         self._size = 0
@@ -385,7 +385,7 @@ class Epoch:
     def next_batch(self) -> Batch | None:
         """The next batch, or None at the end."""
         batch = next(self._batches, None)
-        self._size = 0 if batch is None else len(batch.numbers)
+        self._size = 0 if batch is None else len(batch.indices)
         return batch
 
     def add(self, result: StepResult) -> None:
@@ -395,18 +395,18 @@ class Epoch:
             NonFinite: a loss or gradient became infinite or NaN; seen at once on the CPU, while a
                 GPU is not waited for.
         """
-        self.tally.add(self.number, self._size, result)
+        self.meter.add(self.number, self._size, result)
         if self._loader.device.type != "cuda":
             self.check()
         self.number += 1
-        self._progress.batch(self._epoch + 1, self.tally.peek)
+        self._progress.batch(self._epoch + 1, self.meter.peek)
 
     def check(self) -> None:
         """Raise ``NonFinite`` for the first batch that was so, unless such batches are left out."""
-        bad = None if self._skips else self.tally.first_bad()
+        bad = None if self._skips else self.meter.first_nonfinite()
         if bad is not None:
             number, loss = bad
-            raise NonFinite(loss, number, self._loader.places(self._epoch, number))
+            raise NonFinite(loss, number, self._loader.batch_indices(self._epoch, number))
 
     def metrics(self) -> dict[str, float]:
         """Mean loss, accuracy and speed.
@@ -416,12 +416,12 @@ class Epoch:
             UserError: no batch was left.
         """
         self.check()
-        found = self.tally.read()
+        found = self.meter.totals()
         if not found.seen:
             sentence = (
                 f"Every batch of epoch {self._epoch + 1} was infinite or NaN; lower the rates."
             )
-            raise said_once(UserError(sentence))
+            raise reported_once(UserError(sentence))
         return found.metrics()
 
 
@@ -444,7 +444,7 @@ def build_loader(
     device: torch.device,
     training: bool = False,
 ) -> Loader:
-    """Batches of ``samples``: for training in an order drawn per epoch, augmented, and shared."""
+    """AnyLoader of ``samples``: for training in an order drawn per epoch, augmented, and shared."""
     return Loader(
         samples,
         config.train.batch_size,
@@ -453,7 +453,7 @@ def build_loader(
         device,
         config.seed if training else None,
         config.data if training and any(vars(config.data.augment).values()) else None,
-        (rank(), processes()) if training else (0, 1),
+        (rank(), world_size()) if training else (0, 1),
     )
 
 

@@ -55,7 +55,7 @@ class Progress:
         self._bar.set_description_str(f"{self._title} {epoch}/{self._epochs}", refresh=False)
         seen = max(sums.seen, 1)
         self._bar.set_postfix_str(
-            f"loss {sums.loss / seen:.3f}, accuracy {sums.right / seen:.1%},"
+            f"loss {sums.loss / seen:.3f}, accuracy {sums.correct / seen:.1%},"
             f" {seen / sums.seconds:.0f} samples/s",
             refresh=False,
         )

@@ -28,21 +28,26 @@ from snn_delays.runtime.device import (
     pick_dtype,
     tensor_cores,
 )
-from snn_delays.runtime.distributed import processes
+from snn_delays.runtime.distributed import world_size
 from snn_delays.train import provenance
 from snn_delays.train.checkpoint import Position, load_run
-from snn_delays.train.distributed import first_then_others, from_first, group, is_first
+from snn_delays.train.distributed import (
+    broadcast_from_first,
+    first_then_others,
+    is_first,
+    process_group,
+)
 from snn_delays.train.error_messages import explained, writing
-from snn_delays.train.loop import Plan, Training, build_loader, speakers_of
+from snn_delays.train.loop import Phase, Training, build_loader, speakers_of
 from snn_delays.train.run_folder import opened, read_result, resolved, run_folder, write_result
 from snn_delays.train.signals import StopSignal
 
 log = logging.getLogger(__name__)
 
 # the parts of a run, where their names do not say
-_CALLED = {
+_NAMES = {
     "processes": "number of processes",
-    "together": "number of seeds at once",
+    "batched": "number of seeds at once",
     "backends": "choice of backends",
     "gpu": "GPU",
 }
@@ -76,7 +81,7 @@ def train(config: Config) -> dict[str, Any]:
     device = pick_device(config.device)
     with (
         guarded(),
-        group(device, config_hash(config)),
+        process_group(device, config_hash(config)),
         explained(),
         deterministic(config.train.deterministic),
         tensor_cores(config.precision),
@@ -107,44 +112,44 @@ class Run:
         batched: int = 1,
     ) -> None:
         self.config, self.device, self._stop, self._batched = config, device, stop, batched
-        self._held = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()
         self._training: Training | None = None
 
     def __enter__(self) -> Self:
         """Find the folder or the result in it; read the data, lock, say what begins."""
         started = time.perf_counter()
-        self.out, self._found = from_first(lambda: _find(self.config, self.device))
+        self.out, self._found = broadcast_from_first(lambda: _find(self.config, self.device))
         if self._found is not None:
             print(f"{self.out}/ holds a finished run; this is its result.", flush=True)
             return self
         config = self.config = resolved(self.config, self.out, self.device.type)
         data, network = first_then_others(lambda: _prepare(config, self.device, self._batched))
         self.data, self._parameters = data, count_parameters(network)
-        with contextlib.ExitStack() as held:
-            self.folder, self._saved = held.enter_context(
+        with contextlib.ExitStack() as stack:
+            self.folder, self._saved = stack.enter_context(
                 opened(config, data, self.out, self._stop)
             )
             self._begin(network, started)
-            self._held = held.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Remove the progress bar; unlock the folder."""
         if self._training is not None:
             self._training.close()
-        self._held.__exit__(*error)
+        self._stack.__exit__(*error)
 
     def _begin(self, network: Network, started: float) -> None:
         config, data, batched = self.config, self.data, self._batched
         position = Position(**self._saved["position"]) if self._saved else Position()
         backends = _timed_backends(config, data, network, position, batched)
-        _note_part(position, config, self.device, batched, backends)
+        _note_session(position, config, self.device, batched, backends)
         if backends:
             network.set_backends(backends)
         print(
             f"{config.name}: {self._parameters:,} parameters, delays"
             f" {config.model.delays}; {_describe_backend(config, data, network, batched)}"
-            f"{_describe_company(batched)}\n"
+            f"{_describe_batching(batched)}\n"
             f"{_describe_data(config, data)}\n"
             f"{_describe_position(position)} {self.out}/",
             flush=True,
@@ -165,11 +170,11 @@ class Run:
             if self.position.phase == "refit" or self.config.train.protocol != "refit":
                 return None
             self.position = _refit_position(self.position)
-        self._plan = _plan(self.config, self.data)
+        self._phase = _phase(self.config, self.data)
         if self.position.phase == "refit":
-            self._plan = Plan("refit", self.data.everything, None, "", self.position.chosen)
+            self._phase = Phase("refit", self.data.everything, None, "", self.position.chosen)
         self._training = Training(
-            self.config, self._plan, self.data.classes, self.device, self.folder, self._saved,
+            self.config, self._phase, self.data.classes, self.device, self.folder, self._saved,
             self.position,
         )  # fmt: skip
         return self._training
@@ -185,22 +190,22 @@ class Run:
         config, data, position = self.config, self.data, self.position
         tested: dict[str, Any] = {}
         if config.train.test:
-            tested = _outcome(config, self._plan, data, _test(self.out, data, self.device))
+            tested = _test_result(config, self._phase, data, _test(self.out, data, self.device))
         epoch = position.best_epoch if position.phase == "refit" else position.chosen
         result = {
             "name": config.name,
             "protocol": config.train.protocol,
             "selection": config.selection,
             **tested,
-            **_selected(_plan(config, data), position.metrics, epoch),
+            **_selected(_phase(config, data), position.metrics, epoch),
             "epoch": epoch,
             "parameters": self._parameters,
-            "trained_on": len(self._plan.train),
+            "trained_on": len(self._phase.train),
             **_provenance(config, data, self.device),
-            "parts": position.parts,
+            "sessions": position.sessions,
             "seconds": round(self.folder.seconds, 1),
         }
-        written = from_first(lambda: _write_result(self.out, result))
+        written = broadcast_from_first(lambda: _write_result(self.out, result))
         self.folder.tracker.finish(written)
         return {**written, "out": str(self.out)}
 
@@ -212,30 +217,30 @@ def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | 
     return out, read_result(out)
 
 
-def _prepare(config: Config, device: torch.device, together: int) -> tuple[Data, Network]:
+def _prepare(config: Config, device: torch.device, batched: int) -> tuple[Data, Network]:
     """The data, and the network as it would be drawn, which can be computed as asked."""
     data = load_data(config)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
-    _describe_backend(config, data, network, together)
+    _describe_backend(config, data, network, batched)
     return data, network
 
 
 def _timed_backends(
-    config: Config, data: Data, network: Network, position: Position, together: int
+    config: Config, data: Data, network: Network, position: Position, batched: int
 ) -> list[str]:
     """On a GPU the backend that each delayed layer trains soonest with; elsewhere empty.
 
     A run keeps to what it began with. Nothing is timed where equal runs are to be equal to the bit.
     """
-    if not _is_timed(config, network, together):
+    if not _is_timed(config, network, batched):
         return []
-    x = _like_a_batch(config, data, network)
+    x = _example_batch(config, data, network)
     with autocast(config.precision, x.device):
-        return position.backends or from_first(lambda: network.fastest_backends(x))
+        return position.backends or broadcast_from_first(lambda: network.fastest_backends(x))
 
 
-def _is_timed(config: Config, network: Network, together: int) -> bool:
-    chosen = config.backend != "auto" or config.train.deterministic or together > 1
+def _is_timed(config: Config, network: Network, batched: int) -> bool:
+    chosen = config.backend != "auto" or config.train.deterministic or batched > 1
     return not chosen and _is_on_gpu(network)
 
 
@@ -243,10 +248,10 @@ def _is_on_gpu(network: Network) -> bool:
     return next(network.parameters()).is_cuda
 
 
-def _like_a_batch(config: Config, data: Data, network: Network) -> Tensor:
-    """Of the shape of this process's part of one, [T, B, I], and no memory."""
+def _example_batch(config: Config, data: Data, network: Network) -> Tensor:
+    """Of the shape of this process's session of one, [T, B, I], and no memory."""
     like = next(network.parameters())
-    batch = -(-min(config.train.batch_size, len(data.train)) // processes())
+    batch = -(-min(config.train.batch_size, len(data.train)) // world_size())
     return like.detach().new_empty(1).expand(data.train.longest, batch, config.data.channels)
 
 
@@ -257,39 +262,39 @@ def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 def _refit_position(before: Position) -> Position:
     """Where the training on all data begins, with the epoch that the first one chose."""
-    return Position("refit", before.chosen, metrics=before.metrics, parts=before.parts)
+    return Position("refit", before.chosen, metrics=before.metrics, sessions=before.sessions)
 
 
-def _note_part(
+def _note_session(
     position: Position,
     config: Config,
     device: torch.device,
-    together: int,
+    batched: int,
     backends: Sequence[str],
 ) -> None:
     """Note what computes from here on; say where it is not what computed before."""
-    part = {
+    session = {
         "backend": config.backend,
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
-        "processes": processes(),
-        "together": together,
+        "processes": world_size(),
+        "batched": batched,
         "backends": [*backends],
-        "resident": {**position.resident},
+        "data_on_gpu": {**position.data_on_gpu},
     }
     of_earlier_versions = {
-        "processes": 1, "together": 1, "backends": [], "gpu": part["gpu"], "resident": {},
+        "processes": 1, "batched": 1, "backends": [], "gpu": session["gpu"], "data_on_gpu": {},
     }  # fmt: skip
-    before = {**of_earlier_versions, **position.parts[-1]} if position.parts else part
-    changed = [_CALLED.get(k, k) for k in part if before[k] != part[k]]
+    before = {**of_earlier_versions, **position.sessions[-1]} if position.sessions else session
+    changed = [_NAMES.get(k, k) for k in session if before[k] != session[k]]
     if changed:
         log.warning(
             "The run goes on with another %s than before: it will not be equal bit by bit.",
             " and ".join(changed),
         )
-    position.parts = [*position.parts, part]
+    position.sessions = [*position.sessions, session]
 
 
 def _describe_position(position: Position) -> str:
@@ -299,28 +304,28 @@ def _describe_position(position: Position) -> str:
     return f"going on after {position.epoch} epochs and {position.batch} batches{phase}, writing"
 
 
-def _plan(config: Config, data: Data) -> Plan:
+def _phase(config: Config, data: Data) -> Phase:
     """The training that the protocol asks for; ``refit`` adds a second one."""
     epochs = config.train.epochs
     if config.train.protocol == "last":
-        return Plan("train", data.train, None, "", epochs)
+        return Phase("train", data.train, None, "", epochs)
     if config.train.protocol == "paper":
-        return Plan("train", data.train, data.test, "test", epochs)
-    return Plan("train", data.train, data.valid, "valid", epochs)
+        return Phase("train", data.train, data.test, "test", epochs)
+    return Phase("train", data.train, data.valid, "valid", epochs)
 
 
-def _describe_backend(config: Config, data: Data, network: Network, together: int) -> str:
+def _describe_backend(config: Config, data: Data, network: Network, batched: int) -> str:
     """What will compute, and with which threads.
 
     Raises:
         UserError: the backend that was asked for cannot.
     """
-    x = _like_a_batch(config, data, network)
+    x = _example_batch(config, data, network)
     reason = network.why_not(config.backend, x)
     if reason:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
     chosen = network.describe_backend(x)
-    if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network, together):
+    if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network, batched):
         raise UserError(
             "precision=mixed changes nothing in backend=fft; take numba, matmul or dense."
         )
@@ -331,8 +336,8 @@ def _describe_backend(config: Config, data: Data, network: Network, together: in
     return what + (f"; slower: {slower}" if slower else "")
 
 
-def _describe_company(together: int) -> str:
-    return f"; trained with {together - 1} others, by batched matrix products" * (together > 1)
+def _describe_batching(batched: int) -> str:
+    return f"; trained with {batched - 1} others, by batched matrix products" * (batched > 1)
 
 
 def _describe_data(config: Config, data: Data) -> str:
@@ -348,38 +353,40 @@ def _describe_data(config: Config, data: Data) -> str:
 
 
 def _test(out: Path, data: Data, device: torch.device) -> Evaluation:
-    run = from_first(lambda: load_run(out, "best"))
+    run = broadcast_from_first(lambda: load_run(out, "best"))
     loader = build_loader(run.config, data.test, run.meta.steps, device)
     return evaluate(run.network.to(device), loader)
 
 
-def _outcome(config: Config, plan: Plan, data: Data, evaluation: Evaluation) -> dict[str, Any]:
+def _test_result(
+    config: Config, phase: Phase, data: Data, evaluation: Evaluation
+) -> dict[str, Any]:
     groups = evaluation.per_speaker_group(
-        data.test.speakers, speakers_of(plan.train), plan.valid_speakers
+        data.test.speakers, speakers_of(phase.train), phase.valid_speakers
     )
 
     def marked(scores: dict[str, Score]) -> dict[str, Any]:
         return {k: {**s.as_dict(), "selection": config.selection} for k, s in scores.items()}
 
-    outcome = {
+    result = {
         **evaluation.score().as_dict(),
         "loss": evaluation.loss,
         "per_class": marked(evaluation.per_class(data.classes)),
         "per_speaker_group": marked(groups),
     }
     if config.train.protocol == "paper":
-        outcome["batch_accuracy"] = evaluation.batch_accuracy
-    return outcome
+        result["batch_accuracy"] = evaluation.batch_accuracy
+    return result
 
 
-def _selected(plan: Plan, metrics: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
+def _selected(phase: Phase, metrics: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
     """On how many samples the epoch was chosen; its score there, if they are validation data."""
-    if plan.select is None:
+    if phase.select is None:
         return {"selected_on": 0}
-    chosen: dict[str, Any] = {"selected_on": len(plan.select)}
-    if plan.select_name == "valid":
+    chosen: dict[str, Any] = {"selected_on": len(phase.select)}
+    if phase.select_name == "valid":
         line = metrics[epoch - 1]  # the first training's come first
-        score = Score(round(line["valid_accuracy"] * len(plan.select)), len(plan.select))
+        score = Score(round(line["valid_accuracy"] * len(phase.select)), len(phase.select))
         chosen["valid"] = {**score.as_dict(), "loss": line["valid_loss"]}
     return chosen
 

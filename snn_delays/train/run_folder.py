@@ -22,7 +22,7 @@ from snn_delays.data.frame_cache import cache_folder
 from snn_delays.documents import read_json, read_json_lines
 from snn_delays.errors import InUse, UserError
 from snn_delays.evaluate import Score
-from snn_delays.files import PART, Locked, locked, replace_file
+from snn_delays.files import PARTIAL, Locked, locked, replace_file
 from snn_delays.train.checkpoint import (
     CONFIG_FILE,
     checkpoint_path,
@@ -32,7 +32,7 @@ from snn_delays.train.checkpoint import (
     read_config,
     read_last,
 )
-from snn_delays.train.distributed import from_first, is_first
+from snn_delays.train.distributed import broadcast_from_first, is_first
 from snn_delays.train.error_messages import writing
 from snn_delays.train.loop import METRICS_FILE, RunFolder
 from snn_delays.train.signals import StopSignal
@@ -82,7 +82,7 @@ def _check_free(config: Config, out: Path) -> None:
 def _content(out: Path) -> list[str]:
     """What lies in a folder, but for what a run that was killed at its very start leaves."""
     names = [path.name for path in out.iterdir()]
-    return [name for name in names if name != LOCK_FILE and not name.endswith(PART)]
+    return [name for name in names if name != LOCK_FILE and not name.endswith(PARTIAL)]
 
 
 def is_run(out: Path) -> bool:
@@ -251,14 +251,14 @@ def opened(
         def claim() -> dict[str, Any] | None:
             with writing(out):
                 out.mkdir(parents=True, exist_ok=True)
-                held.enter_context(_alone(out))
+                held.enter_context(_locked_folder(out))
             _check_free(config, out)  # again: another run may have been faster
             saved = _state(out, digest) if config.resume == "auto" else None
             with writing(out):
                 _begin(out, config, split)
             return saved
 
-        saved = from_first(claim)
+        saved = broadcast_from_first(claim)
         tracker = open_tracker(config, out) if is_first() else NoTracker()
         folder = RunFolder(out, tracker, signal, split=digest)
         try:
@@ -269,7 +269,7 @@ def opened(
 
 
 def _begin(out: Path, config: Config, split: str) -> None:
-    for part in out.rglob(f".*{PART}"):
+    for part in out.rglob(f".*{PARTIAL}"):
         part.unlink()  # a killed process left it
     text = yaml.safe_dump(asdict(config), sort_keys=False)
     replace_file(out / CONFIG_FILE, text.encode())
@@ -277,7 +277,7 @@ def _begin(out: Path, config: Config, split: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _locked_folder(out: Path) -> Iterator[None]:
     try:
         with locked(out / LOCK_FILE, wait=False):
             yield

@@ -22,7 +22,7 @@ _in_use: list[StopSignal] = []
 
 
 @contextlib.contextmanager
-def ending_at_once() -> Iterator[None]:
+def default_signals() -> Iterator[None]:
     """Within it SIGINT and SIGTERM end the process, also while it waits in code that is not Python.
 
     Python's own handlers would be called after the wait. Nothing changes where a ``StopSignal`` is
@@ -39,7 +39,7 @@ def ending_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def ask_to_stop(number: int) -> None:
+def request_stop(number: int) -> None:
     """As if a signal had come, from another thread; nothing where no ``StopSignal`` is in use."""
     if _in_use and _in_use[-1].received is None:
         _in_use[-1].received = number

@@ -14,8 +14,8 @@ from snn_delays.data.loaders import Batch
 from snn_delays.nn import Network
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
-from snn_delays.runtime.distributed import processes, sharing
-from snn_delays.train.distributed import add_up
+from snn_delays.runtime.distributed import sharing, world_size
+from snn_delays.train.distributed import all_reduce_step
 from snn_delays.train.health import gradients_are_finite
 from snn_delays.train.optim import Optimizers
 
@@ -25,31 +25,31 @@ class StepResult:
     """Of one batch, over all processes' parts of it; on the device.
 
     Attributes:
-        numbers: [3], the mean loss over the samples, the number of right answers, and 1 where loss
+        values: [3], the mean loss over the samples, the number of correct answers, and 1 where loss
             and gradients are numbers; otherwise 0, and no step was taken.
     """
 
-    numbers: Tensor
+    values: Tensor
 
     @classmethod
-    def of(cls, loss: Tensor, right: Tensor, finite: Tensor) -> StepResult:
+    def of(cls, loss: Tensor, correct: Tensor, finite: Tensor) -> StepResult:
         """Of scalars."""
-        return cls(torch.stack([loss.double(), right.double(), finite.double()]))
+        return cls(torch.stack([loss.double(), correct.double(), finite.double()]))
 
     @property
     def loss(self) -> Tensor:
         """Mean over the samples."""
-        return self.numbers[0]
+        return self.values[0]
 
     @property
-    def right(self) -> Tensor:
-        """Number of right answers."""
-        return self.numbers[1]
+    def correct(self) -> Tensor:
+        """Number of correct answers."""
+        return self.values[1]
 
     @property
     def finite(self) -> Tensor:
         """Whether loss and gradients are numbers."""
-        return self.numbers[2] > 0
+        return self.values[2] > 0
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class PendingStep:
         network: in training mode.
         optimizers: of its parameters.
         batch: to learn from.
-        place: epoch and batch, from 0: learning rates and sigma follow from them.
+        epoch_and_batch: both from 0: learning rates and sigma follow from them.
     """
 
     network: Network
     optimizers: Optimizers
     batch: Batch
-    place: tuple[int, int]
+    epoch_and_batch: tuple[int, int]
 
 
 def build_step(
@@ -84,9 +84,9 @@ def build_step(
     def step(batch: Batch) -> StepResult:
         return take_step(network, optimizers, batch, precision)
 
-    if device.type != "cuda" or processes() > 1:
+    if device.type != "cuda" or world_size() > 1:
         return step
-    find = functools.partial(find_gradients, network, precision=precision)
+    find = functools.partial(compute_gradients, network, precision=precision)
     recorded = CapturedStep(find, list(network.parameters()))
     return lambda batch: apply(network, optimizers, recorded(batch))
 
@@ -96,42 +96,44 @@ def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision:
 
     That is so in all processes alike, since they decide by sums over all.
     """
-    return apply(network, optimizers, find_gradients(network, batch, precision))
+    return apply(network, optimizers, compute_gradients(network, batch, precision))
 
 
-def find_gradients(network: Network, batch: Batch, precision: str) -> StepResult:
+def compute_gradients(network: Network, batch: Batch, precision: str) -> StepResult:
     """Forward and back."""
     before = statistics(network)
     network.zero_grad()
-    with sharing(batch.part):
+    with sharing(batch.own_part):
         with autocast(precision, batch.x.device):
             scores = network(batch.x)
         loss = nn.functional.cross_entropy(scores, batch.target)
-        loss.backward(torch.full_like(loss, batch.share))
-    loss, right = add_up(network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum())
-    return finish(network, before, loss, right)
+        loss.backward(torch.full_like(loss, batch.loss_weight))
+    loss, correct = all_reduce_step(
+        network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum()
+    )
+    return finish(network, before, loss, correct)
 
 
-def finish(network: Network, before: list[Tensor], loss: Tensor, right: Tensor) -> StepResult:
+def finish(network: Network, before: list[Tensor], loss: Tensor, correct: Tensor) -> StepResult:
     """What came of a batch whose gradients are there.
 
     Args:
         network: its running statistics become what they were where these are no numbers.
         before: its running statistics before the batch.
         loss: mean over the samples.
-        right: number of right answers.
+        correct: number of correct answers.
     """
     finite = loss.isfinite() & gradients_are_finite(network)
     for now, old in zip(_statistics(network), before, strict=True):
         now.copy_(torch.where(finite, now, old))
-    return StepResult.of(loss, right, finite)
+    return StepResult.of(loss, correct, finite)
 
 
-def apply(network: Network, optimizers: Optimizers, outcome: StepResult) -> StepResult:
+def apply(network: Network, optimizers: Optimizers, result: StepResult) -> StepResult:
     """Move a network by its gradients, where they are numbers."""
-    optimizers.step(unless=~outcome.finite)
+    optimizers.step(unless=~result.finite)
     network.constrain()
-    return outcome
+    return result
 
 
 def statistics(network: nn.Module) -> list[Tensor]:

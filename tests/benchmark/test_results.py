@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.reproduce import same
-from snn_delays.benchmark.results import numbers, read_results, table, write_results
+from snn_delays.benchmark.results import read_results, reproducible_values, table, write_results
 from snn_delays.benchmark.suite import Member, Suite, load_suite, overrides
 from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.errors import UserError
@@ -177,9 +177,11 @@ def test_a_repetition_is_compared_without_its_times() -> None:
     epochs = [{"epoch": 1, "train_loss": 0.5, "seconds": 3.0, "samples_per_second": 9.0}]
     a = line("learned", 0, 0.8, epochs=epochs, seconds=5.0)
     b = line("learned", 0, 0.8, epochs=[{**epochs[0], "seconds": 4.0}], seconds=6.0)
-    assert numbers(a) == numbers(b)
-    assert numbers(a) != numbers({**a, "accuracy": 0.81})
-    assert numbers(a) != numbers({**a, "epochs": [{**epochs[0], "train_loss": 0.6}]})
+    assert reproducible_values(a) == reproducible_values(b)
+    assert reproducible_values(a) != reproducible_values({**a, "accuracy": 0.81})
+    assert reproducible_values(a) != reproducible_values(
+        {**a, "epochs": [{**epochs[0], "train_loss": 0.6}]}
+    )
 
 
 def test_two_results_are_compared(tmp_path, capsys) -> None:

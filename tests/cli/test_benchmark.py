@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from snn_delays.benchmark.jobs import Host, Job
-from snn_delays.benchmark.results import numbers, read_results
+from snn_delays.benchmark.results import read_results, reproducible_values
 from snn_delays.benchmark.suite import load_suite, suites
 from snn_delays.cli import benchmark
 from snn_delays.cli.groups import SUITES, config_folder
@@ -100,7 +100,9 @@ def test_it_repeats_bit_by_bit_whatever_runs_beside(words, capsys, monkeypatch) 
         options = ["seeds=1", f"jobs={jobs}", f"out=jobs{jobs}"]
         code, _, _ = run(capsys, monkeypatch, *words[:-1], *options)
         assert code == 0
-        found[jobs] = [numbers(line) for line in read_results(Path(f"jobs{jobs}/results.jsonl"))]
+        found[jobs] = [
+            reproducible_values(line) for line in read_results(Path(f"jobs{jobs}/results.jsonl"))
+        ]
     assert found[1] == found[2]
 
 
@@ -141,7 +143,7 @@ def test_seeds_at_once_give_the_same_table(words, capsys, monkeypatch) -> None:
         assert (a["member"], a["seed"], a["config"]) == (b["member"], b["seed"], b["config"])
         assert (a["accuracy"], a["epoch"]) == (b["accuracy"], b["epoch"])
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-9)
-        assert [part["together"] for part in b["parts"]] == [2]
+        assert [session["batched"] for session in b["sessions"]] == [2]
         log = Path("at_once", b["member"], f"s{b['seed']}.log").read_text("utf-8")
         assert log.count("train   3/3") == 1
         assert f"/{b['member']}/s{b['seed']}/" in log
@@ -211,7 +213,7 @@ def positions() -> list[tuple[int, int]]:
 
 
 def results(out: str) -> list[dict[str, Any]]:
-    return [numbers(line) for line in read_results(Path(out, "results.jsonl"))]
+    return [reproducible_values(line) for line in read_results(Path(out, "results.jsonl"))]
 
 
 def test_a_suite_that_was_killed_goes_on(long_words, capsys, monkeypatch) -> None:
@@ -359,7 +361,7 @@ def test_a_folder_has_one_suite(words, capsys, monkeypatch) -> None:
 def test_a_run_that_another_process_writes_is_waited_for_and_left_open(
     words, capsys, monkeypatch
 ) -> None:
-    monkeypatch.setattr("snn_delays.benchmark.jobs.PATIENCE", 0)
+    monkeypatch.setattr("snn_delays.benchmark.jobs.IN_USE_RETRIES", 0)
     with locked(Path("runs/benchmark/words/none/s0/.lock"), wait=False):
         code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 1

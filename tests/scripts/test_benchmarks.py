@@ -36,7 +36,7 @@ COMMANDS = {
 @pytest.fixture(autouse=True)
 def _short_turns(monkeypatch) -> None:
     """Nobody reads these speeds."""
-    for name in ("TURN", "WARM", "PAUSE"):
+    for name in ("MEASURE", "WARM", "PAUSE"):
         monkeypatch.setattr(workers, name, 0.02)
 
 

@@ -191,7 +191,7 @@ def test_another_backend_on_resume_is_told(small_config, monkeypatch, caplog) ->
     config.backend = "reference"
     result = train(config)
     assert "goes on with another backend than before" in caplog.text
-    assert [part["backend"] for part in result["parts"]] == ["dense", "reference"]
+    assert [session["backend"] for session in result["sessions"]] == ["dense", "reference"]
 
 
 def test_a_run_that_was_faster_is_not_overwritten(small_config, monkeypatch) -> None:
@@ -230,7 +230,7 @@ def test_checkpoints_of_earlier_formats_are_read(finished) -> None:
     saved["format"] = 99
     torch.save(saved, checkpoint_path(out, "last"))
     checkpoint_path(out, "previous").unlink()
-    with pytest.raises(UserError, match="is of format 99, later than 3: upgrade"):
+    with pytest.raises(UserError, match="is of format 99, later than 4: upgrade"):
         load_run(out, "last")
 
 
@@ -373,7 +373,7 @@ def test_a_nan_stops_the_run_and_names_the_samples(backend, small_config, monkey
         train(config)
     noted = json.loads(Path(config.out, "nonfinite.json").read_text("utf-8"))
     assert (noted["epoch"], noted["batch"]) == (1, 3)
-    assert [s["sample"] for s in noted["samples"]] == seen[-1].numbers.tolist()
+    assert [s["sample"] for s in noted["samples"]] == seen[-1].indices.tolist()
     assert {s["file"] for s in noted["samples"]} == {config.data.train_file}
 
 

@@ -439,7 +439,7 @@ def test_a_run_keeps_to_the_backends_that_were_timed(small_config, monkeypatch) 
     )
     train_for(2, config, monkeypatch)
     result = train(config)
-    assert [part["backends"] for part in result["parts"]] == [["fft", "dense"]] * 2
+    assert [session["backends"] for session in result["sessions"]] == [["fft", "dense"]] * 2
     assert used == [["fft", "dense"]] * len(used)
     assert len(used) == 5  # the network described and that trained, twice; and the refit's
 
@@ -451,7 +451,7 @@ def test_mixed_precision_is_not_refused_for_what_is_not_taken(small_config, monk
     with pytest.raises(UserError, match="changes nothing in backend=fft"):
         train(config)
     monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
-    (backends,) = {tuple(part["backends"]) for part in train(config)["parts"]}
+    (backends,) = {tuple(session["backends"]) for session in train(config)["sessions"]}
     assert len(backends) == 2
     assert set(backends) <= {"dense", "matmul"}
 
@@ -462,7 +462,7 @@ def test_backends_are_not_timed_where_they_are_given(setting, small_config, monk
     config.backend = "dense" if setting == "backend" else "auto"
     if setting != "device":
         monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
-    assert train(config)["parts"][0]["backends"] == []
+    assert train(config)["sessions"][0]["backends"] == []
 
 
 def test_timed_backends_are_of_every_layer() -> None:
