@@ -21,11 +21,11 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Notebooks without outputs, as they are committed.
+# Remove the notebooks' outputs, as they are committed without them.
 strip: .venv/installed
 	$(BIN)/python -m scripts.strip_notebooks
 
-# Do so at every commit.
+# Remove them at every commit.
 hooks:
 	git config core.hooksPath .githooks
 
