@@ -1,4 +1,4 @@
-"""A folder of spoken words to a file of SHD's format, through the cochlea."""
+"""Encode a folder of spoken words as a file of SHD's format, by the cochlea model."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from snn_delays.data.progress import progress
 from snn_delays.data.splits import sort_names
 from snn_delays.errors import UserError
 
-FLOAT16_SECONDS = 2.0  # seconds up to which float16 holds times to a millisecond, as SHD's files do
+FLOAT16_SECONDS = 2.0  # up to here float16, the type of SHD's times, is exact to a millisecond
 
 
 def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int = 0) -> float:
-    """Encode recordings and write them, with words and speakers, under a temporary name first.
+    """Encode recordings and write them with their words and speakers.
 
-    A recording's spikes depend on its content, its name and ``seed`` alone. Times are float16, as
-    SHD's are, or float32 where a recording is longer than 2 s.
+    A recording's spikes depend on its content, its name and ``seed`` alone. Times are float16 as in
+    SHD, or float32 if a recording is longer than 2 s. The file is written under a temporary name
+    and renamed at the end.
 
     Args:
         words: recordings.
         out: file to write.
-        channels: of the cochlea.
-        seed: of the fibres' spikes.
+        channels: number of cochlea channels.
+        seed: of the fibres' random spikes.
 
     Returns:
         Seconds of audio.
 
     Raises:
-        UserError: ``out`` is there already or cannot be written, or a recording cannot be read or
-            gives no spike.
+        UserError: ``out`` exists or cannot be written, or a recording cannot be read or gives no
+            spike.
     """
     if out.exists():
         raise UserError(f"out={out} is there already; choose another name or remove it.")
@@ -62,7 +63,7 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
 
 
 def _listen(words: WordList) -> list[float]:
-    """Seconds of each recording, all checked, so that mistakes are found before hours of work."""
+    """Seconds of each recording; all are checked here, so that errors are found before the work."""
     seconds, wrong = [], []
     for name in progress(words.files, "reading", len(words.files), "files"):
         try:

@@ -1,7 +1,7 @@
-"""Frames made once and kept: which file holds them, and when it is made.
+"""The cache of frames: the frame file of each source, made when it is missing or damaged.
 
-The file's name carries the key: content of the source, every setting that shapes the frames, and
-the versions of both.
+The file's name contains a key: a digest of the source's content, of every setting that shapes the
+frames, and of the versions of both formats.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from snn_delays.data.sources import Source
 from snn_delays.errors import UserError
 from snn_delays.files import is_trusted, user_cache
 
-MOST_LETTERS = 50  # of a source's name; files' names end at 255 bytes, and 4 of them are a letter
+MOST_LETTERS = 50  # of a source's name: a file's name has at most 255 bytes, a letter up to 4
 
 
 def cache_folder(data: DataConfig) -> Path:
-    """Where prepared data lies: data.cache, or snn_delays in the user's cache folder."""
+    """The folder of prepared data: data.cache, or snn_delays in the user's cache folder."""
     if data.cache is not None:
         return Path(data.cache).expanduser()
     return user_cache()
@@ -36,15 +36,15 @@ def cache_folder(data: DataConfig) -> Path:
 
 @dataclass
 class FrameStore:
-    """All frames of one split; where its file turns out damaged, it is made anew.
+    """All frames of one split; a frame file that turns out to be damaged is made again.
 
     Attributes:
-        file: the open file.
-        recordings: what the frames were made from.
-        digest: SHA-256 of what that holds.
-        remake: makes the file anew.
+        file: the open frame file.
+        recordings: the source of the frames.
+        digest: SHA-256 of the source's content.
+        remake: makes the frame file again.
         folder: cache folder.
-        status: what was done to open it: "sound", "made", or "damaged (...), made anew".
+        status: how the file was opened: "sound", "made", or "damaged (...), made anew".
     """
 
     file: FrameFile
@@ -64,12 +64,12 @@ class FrameStore:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """[N]."""
+        """Labels, [N]."""
         return self.file.labels
 
     @property
     def speakers(self) -> NDArray[np.str_] | None:
-        """[N], or None."""
+        """Speaker of each sample, [N], or None if unknown."""
         return self.file.speakers
 
     @property
@@ -79,17 +79,17 @@ class FrameStore:
 
     @property
     def steps(self) -> NDArray[np.int64]:
-        """[N] frames of each sample."""
+        """Number of time steps of each sample, [N]."""
         return self.file.steps
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That holds the numbers of all frames."""
+        """A type that holds all frames."""
         return self.file.dtype
 
     @cached_property
     def waveforms(self) -> FrameStore:
-        """The same samples as waveforms, [samples, 1]; of audio alone."""
+        """The same samples as waveforms, [samples, 1]; only audio has waveforms."""
         waveforms = self.recordings.waveforms()
         assert waveforms is not None
         return open_frames(waveforms, self.folder)
@@ -104,14 +104,14 @@ class FrameStore:
 
 
 def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameStore:
-    """The frames of a source, made first if they are not there, or damaged.
+    """The frames of a source; a missing or damaged frame file is made first.
 
-    Two processes may do so at once: each writes a file of its own and renames it.
+    Two processes may make the same file: each writes a file of its own and renames it.
 
     Args:
         source: recordings.
         folder: cache folder.
-        fresh: read the source whatever is noted of its content.
+        fresh: read the source to compute its digest, even if a noted digest exists.
 
     Raises:
         UserError: the source is malformed, or the folder cannot be written.

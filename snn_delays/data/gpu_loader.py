@@ -1,4 +1,4 @@
-"""All frames of a loader on the device, where batches are gathered without the host.
+"""Batches from frames that all lie on the GPU: loading a batch copies nothing from the host.
 
 Shapes: T time, N samples, B batch, I input channels.
 """
@@ -18,19 +18,20 @@ from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.runtime.device import bring
 from snn_delays.runtime.distributed import gather_interleaved
 
-FREE_SHARE = 0.4  # of the device's free memory that frames may fill
-CHUNK = 1024  # samples brought over at a time
+FREE_SHARE = 0.4  # share of the device's free memory that frames may fill
+CHUNK = 1024  # samples copied at a time
 
 
 @dataclass(frozen=True)
 class GpuLoader:
-    """The batches of ``loader``, from frames on its device, where augmentation is made, too.
+    """The batches of ``loader``, gathered and augmented on its device.
 
-    On the CPU they are the loader's bit by bit. A GPU draws the numbers of single spikes itself.
+    On the CPU the batches equal the loader's bit by bit. A GPU draws the random numbers of single
+    spikes itself, so augmentation of spikes differs there.
 
     Attributes:
-        loader: what is loaded, in which order; its waveforms are not augmented.
-        frames_TNI: every sample, padded; counts below 256 as bytes.
+        loader: gives samples and order; it must not augment waveforms.
+        frames_TNI: frames of every sample, padded with zeros; counts below 256 as bytes.
         labels: [N].
     """
 
@@ -40,7 +41,7 @@ class GpuLoader:
 
     @classmethod
     def of(cls, loader: Loader) -> GpuLoader:
-        """Bring all frames of a loader over."""
+        """Copy all frames of a loader to its device."""
         samples, (steps, N, channels) = loader.samples, _shape(loader)
         dtype = torch.from_numpy(np.empty(0, samples.dtype)).dtype
         frames_TNI = torch.zeros(steps, N, channels, dtype=dtype, device=loader.device)
@@ -54,20 +55,20 @@ class GpuLoader:
 
     @property
     def samples(self) -> Samples:
-        """As the loader's."""
+        """The loader's samples."""
         return self.loader.samples
 
     @property
     def device(self) -> torch.device:
-        """As the loader's."""
+        """The loader's device."""
         return self.loader.device
 
-    def batch_indices(self, epoch: int, number: int) -> NDArray[np.int64]:
-        """As the loader's."""
-        return self.loader.batch_indices(epoch, number)
+    def batch_indices(self, epoch: int, batch: int) -> NDArray[np.int64]:
+        """See ``Loader.batch_indices``."""
+        return self.loader.batch_indices(epoch, batch)
 
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
-        """As the loader's; the order is brought over once."""
+        """See ``Loader.epoch``; the order is copied to the device once."""
         order = self.loader.order(epoch)
         index = bring(torch.from_numpy(order), self.device)
         for batch in range(first, len(self), every):
@@ -84,7 +85,7 @@ class GpuLoader:
         else:
             x_TBI = frames_TNI.index_select(1, index)
             if not x_TBI.is_floating_point():
-                x_TBI = x_TBI.int()  # hold what becomes of any count, without a look at them
+                x_TBI = x_TBI.int()  # wide enough for any augmented count, without reading them
             x_TBI, mixed = loader.augment_frames(x_TBI, indices, loader.generators(epoch, batch)[1])
             x_TBI = x_TBI[:, own_rows]
             target = y if mixed is None else mixed[own_rows].to(loader.dtype)
@@ -95,24 +96,24 @@ AnyLoader = Loader | GpuLoader
 
 
 def choose_loader(loader: Loader, before: bool | None = None) -> AnyLoader:
-    """The same batches, from the device where they fit.
+    """A ``GpuLoader`` of ``loader`` if its frames fit on the GPU, else ``loader``.
 
     Args:
         loader: the loader.
-        before: of a run that goes on, whether they came from a device: then they do so again, since
-            a GPU augments by numbers of its own.
+        before: of a resumed run, whether it used a ``GpuLoader``: the choice stays, since a GPU
+            draws other random numbers in augmentation.
     """
     if loader.device.type != "cuda":
         return loader
-    # of several processes, all draw alike
+    # all ranks take the same kind of loader, since both draw other random numbers
     fits_there = all(gather_interleaved([fits_on_gpu(loader)])) if before is None else before
     return GpuLoader.of(loader) if fits_there else loader
 
 
 def fits_on_gpu(loader: Loader) -> bool:
-    """Whether a loader's batches may come from its GPU: with room to spare, and made of frames.
+    """Whether all frames fit into ``FREE_SHARE`` of the GPU's free memory.
 
-    Where waveforms are augmented, frames are made anew for each batch, by the loader.
+    Augmented waveforms never do: their frames are made anew for each batch, on the host.
     """
     if loader.device.type != "cuda" or loader.augments_waveforms:
         return False
@@ -121,7 +122,7 @@ def fits_on_gpu(loader: Loader) -> bool:
 
 
 def _shape(loader: Loader) -> tuple[int, int, int]:
-    """Steps that hold every sample, samples, channels."""
+    """Shape of all frames: steps of the longest sample, samples, channels."""
     samples = loader.samples
     steps = max(samples.longest, loader.steps or 0)
     return steps, len(samples), samples.frames(0).shape[1]

@@ -1,4 +1,4 @@
-"""Where the files of SHD, SSC and Speech Commands are: put there by hand, or downloaded."""
+"""Finds the files of SHD, SSC and Speech Commands; downloads them if they are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snn_delays.data.datasets.spikes import SpikeFile
 from snn_delays.data.datasets.words import TEST_LIST, VALID_LIST
 from snn_delays.errors import UserError
 
-# File name -> (MD5, samples). Tonic knows the archives' sums; only SHD's own files have known ones.
+# File name -> (MD5, samples). Tonic has the archives' MD5; of unpacked files only SHD's are known.
 _FILES: dict[str, tuple[str | None, int]] = {
     "shd_train.h5": ("8e9877c85f29a28dd353ea6a54402667", 8156),
     "shd_test.h5": ("207ad1295a0ab611e22d1734989c254e", 2264),
@@ -32,12 +32,12 @@ GSC_FOLDERS = ("GSC", "gsc", f"GSC/{GSC_NAME}", GSC_NAME, f"SpeechCommands/{GSC_
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look, and where to keep notes of checksums.
+    """Folders of published files and of noted checksums.
 
     Attributes:
         root: folder of the data sets (data.root).
-        memo: folder of the notes.
-        fresh: take checksums anew whatever is noted.
+        memo: folder of the noted checksums.
+        fresh: compute checksums again, even if noted ones exist.
     """
 
     root: Path
@@ -46,13 +46,13 @@ class Places:
 
 
 def spike_file(name: str, split: str, places: Places, named: Path | None = None) -> Path:
-    """The file of SHD or SSC: named, put into its folder by hand, unpacked, or downloaded.
+    """The file of a split of SHD or SSC; archives are unpacked, missing files downloaded.
 
     Args:
         name: "shd" or "ssc".
         split: "train", "valid" (SSC only) or "test".
         places: ``root`` holds ``SHD/`` or ``SSC/``, or the files themselves.
-        named: the .h5 or .h5.zip itself; nothing is downloaded then.
+        named: the .h5 or .h5.zip file itself, if given; nothing is downloaded then.
 
     Raises:
         UserError: a checksum is wrong, or the file is missing and cannot be downloaded.
@@ -88,7 +88,7 @@ def _named(path: Path, filename: str, places: Places, md5: str) -> Path:
 def _checked(path: Path, filename: str, places: Places) -> Path:
     md5, samples = _FILES[filename]
     if md5 is not None:
-        both = ("md5", "sha256")  # the second names the frames later
+        both = ("md5", "sha256")  # the SHA-256 is noted for the name of the frame file
         found = content_digest(path, places.memo, algorithms=both, fresh=places.fresh)
         if found != md5:
             raise UserError(
@@ -143,14 +143,14 @@ def _download(name: str, split: str, home: Path) -> None:
 
 
 def speech_commands_folder(root: Path, named: Path | None = None) -> Path:
-    """The folder of Speech Commands v0.02, unpacked or downloaded where it is not there.
+    """The folder of Speech Commands v0.02; the archive is unpacked, or downloaded if missing.
 
     Args:
         root: folder of the data sets.
-        named: the folder, or the archive, itself; nothing is downloaded then.
+        named: the folder or the archive itself, if given; nothing is downloaded then.
 
     Raises:
-        UserError: a checksum is wrong, or it is missing and cannot be downloaded.
+        UserError: a checksum is wrong, or the data set is missing and cannot be downloaded.
     """
     home, archive = root / "GSC", f"{GSC_NAME}.tar.gz"
     if named is not None:
@@ -159,8 +159,8 @@ def speech_commands_folder(root: Path, named: Path | None = None) -> Path:
         if not named.is_file():
             raise UserError(
                 f"There is no folder or archive {named}: data.folder must name {archive} or the"
-                f" folder of what it holds; without data.folder it is looked for in {home}/ and"
-                " downloaded."
+                " folder unpacked from it; without data.folder the data set is looked for in"
+                f" {home}/ and downloaded."
             )
         return _unpack_tree(named)
     for folder in (root / name for name in GSC_FOLDERS):
@@ -173,18 +173,18 @@ def speech_commands_folder(root: Path, named: Path | None = None) -> Path:
         fetch(GSC_URL, home / archive, GSC_MD5)
     except UserError as error:
         raise UserError(
-            f"Speech Commands is missing. {error} Without a network put {archive}, or what it"
-            f" holds, into {home}/, or set data.folder to its folder."
+            f"Speech Commands is missing. {error} Without a network put {archive}, or the folders"
+            f" in it, into {home}/, or set data.folder to their folder."
         ) from error
     return _unpack_tree(home / archive)
 
 
 def _unpack_tree(archive: Path) -> Path:
-    """Unpack into a folder beside the archive, renamed whole."""
+    """Unpack into a temporary folder beside the archive, then rename it."""
     home = archive.parent / GSC_NAME
 
     def place(scratch: Path) -> None:
-        if not home.is_dir():  # or else another process was faster
+        if not home.is_dir():  # else another process was faster
             os.rename(scratch, home)
 
     if not home.is_dir():
