@@ -1,8 +1,8 @@
-"""The one exception that stands for a mistake of the user's, not of ours."""
+"""Exceptions: ``UserError`` for mistakes of the user, and others that end a run."""
 
 
 class UserError(ValueError):
-    """Bad input: the message says in one sentence what was wrong, where, and what to do.
+    """Bad input; the message says in one sentence what was wrong, where, and what to do.
 
     The command line prints the message alone and exits with code 2.
     """
@@ -13,15 +13,15 @@ class InUse(UserError):
 
 
 class OtherRankFailed(UserError):
-    """Another of the processes that train together failed, and says why."""
+    """Another rank of a distributed training failed, and prints the reason."""
 
 
 class Interrupted(Exception):
-    """A signal asked a training to stop, and it did.
+    """A signal stopped a training.
 
     Attributes:
-        signal: its number.
-        folder: of the run.
+        signal: the signal's number.
+        folder: folder of the run.
     """
 
     def __init__(self, signal: int, where: str, folder: str) -> None:

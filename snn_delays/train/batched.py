@@ -1,7 +1,8 @@
-"""Runs of one network with several seeds, in lockstep: each step is one pass of all networks.
+"""Batched training: runs that differ in seed take each step together, as one pass of all networks.
 
-For GPUs that one network does not fill. A run is its own in all else: order of the data, random
-state, optimisers, evaluation, folder. So it ends, up to rounding, as if it had trained alone.
+Batching pays on GPUs that a single network does not fill. Order of the data, random state,
+optimisers, evaluation and folder belong to each run alone. A run's result therefore equals that of
+a training on its own, up to rounding.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Step = Callable[["StackedBatch"], list[StepResult]]
 
 
 def why_not_batched(config: Config) -> str | None:
-    """Why runs that differ in seed cannot train together, or None where they can."""
+    """The reason why runs that differ in seed cannot be batched, or None if they can."""
     if config.train.protocol == "paper":
         return "train.protocol=paper pads every batch to a length of its own"
     if config.tracking.name == "wandb":
@@ -46,20 +47,21 @@ def why_not_batched(config: Config) -> str | None:
 def train_batched(
     configs: Sequence[Config], contexts: Sequence[Context] | None = None
 ) -> list[Result | Exception]:
-    """``train`` of several configurations that differ in seed and folder alone.
+    """``train`` for several configurations that differ in seed and folder alone.
 
-    Where some are behind, since they were stopped or are new, they catch up first. Where one fails,
-    the others go on; a signal stops all after the same batch.
+    Runs that are behind the others, because they were stopped or are new, catch up first. If a run
+    fails, the others continue; a signal stops all runs after the same batch.
 
     Args:
         configs: the options of every run.
-        contexts: of every run, makes the context in which it works, to catch what it prints.
+        contexts: for every run a function that makes the context in which it works, such as one
+            that redirects its output.
 
     Returns:
-        What ``train`` gives or raises, of every run.
+        The result of ``train`` for every run, or the exception that it raised.
 
     Raises:
-        UserError: the networks cannot be trained together, or memory ran out.
+        UserError: the networks cannot be batched, or memory ran out.
     """
     if not configs:
         return []
@@ -68,8 +70,8 @@ def train_batched(
     first, device = configs[0], pick_device(configs[0].device)
     reason = why_not_batched(first)
     if reason:
-        raise UserError(f"Seeds of {first.name} cannot be trained at once: {reason}.")
-    signal = StopSignal()  # as it was before the round: so that all stop after the same batch
+        raise UserError(f"Seeds of {first.name} cannot be batched: {reason}.")
+    signal = StopSignal()  # set once a round, so that all runs stop after the same batch
     stop = contextlib.nullcontext(signal)
     contexts = contexts or [contextlib.nullcontext for _ in configs]
     runs = [
@@ -102,16 +104,16 @@ class _BatchedRun:
 
     Args:
         run: the run, not yet entered.
-        device: where it computes and draws random numbers.
+        device: device of its network and of its random state.
         context: makes the context in which it works.
 
     Attributes:
-        pending: the step that it waits for, or None at its end.
-        end: its result, or what it raised.
+        pending: the step whose result it waits for; None once the run has ended.
+        end: its result, or the exception that it raised.
     """
 
     def __init__(self, run: Run, device: torch.device, context: Context) -> None:
-        self._run: Run | None = run  # until its end; its network and data go with it
+        self._run: Run | None = run  # None once it has ended, which frees its network and data
         self._context = context
         self._device, self._random = device, _random_state(device)
         self._stack = contextlib.ExitStack()
@@ -120,15 +122,15 @@ class _BatchedRun:
         self.end: Result | Exception = {}
 
     def begin(self) -> None:
-        """Up to the first step."""
+        """Work up to the first step."""
         self._guard_step(self._enter)
 
     def advance(self, result: StepResult | None) -> None:
-        """Go to the next step; the result of this one is None where the run takes it itself."""
+        """Take this step's result and work up to the next; None: the run takes the step itself."""
         self._guard_step(functools.partial(self._add, result))
 
     def _guard_step(self, first: Callable[[], None]) -> None:
-        """Do the first thing, then go to the next step; an error is the run's end."""
+        """Call ``first``, then go to the next step; an error ends the run."""
         with self._context(), self._own_random_state():
             try:
                 with explained():
@@ -150,7 +152,7 @@ class _BatchedRun:
         self._training.add(result or self._training.step(self.pending.batch))
 
     def _next_step(self) -> PendingStep | None:
-        """The next step of this training or of the next one; None: the run has its result."""
+        """The run's next step, in this training or the following one; None: the run has ended."""
         assert self._run is not None
         while self._training is not None:
             if self._training.done:
@@ -165,18 +167,18 @@ class _BatchedRun:
         return None
 
     def draw_masks(self) -> Tensor:
-        """Dropout's, [B, N]."""
+        """Dropout masks of the pending step, [B, N]."""
         assert self.pending is not None
         with self._own_random_state():
             return batched.draw_masks(self.pending.network, len(self.pending.batch.y))
 
     def close(self) -> None:
-        """Let go of its folder, where something keeps it from its end."""
+        """Unlock the run's folder, if the run has not reached its end."""
         self._stack.close()
 
     @contextlib.contextmanager
     def _own_random_state(self) -> Iterator[None]:
-        """Within it torch's random state is this run's."""
+        """A context in which torch's random state is this run's."""
         torch.set_rng_state(self._random[0])
         if len(self._random) > 1:
             torch.cuda.set_rng_state(self._random[1])
@@ -187,8 +189,8 @@ class _BatchedRun:
 
 
 def _without_frames(error: Exception) -> Exception:
-    """An error that lets go of what its frames hold, a network and its data; their lines stay."""
-    outermost = error.__traceback__  # is running, and cannot be cleared
+    """An error whose frames no longer hold a network and its data; its traceback's lines stay."""
+    outermost = error.__traceback__  # still runs, so it cannot be cleared
     error = error.with_traceback(outermost and outermost.tb_next)
     waiting: list[BaseException | None] = [error]
     seen: list[BaseException] = []
@@ -207,7 +209,7 @@ def _random_state(device: torch.device) -> list[Tensor]:
 
 
 def _furthest_behind(runs: Sequence[_BatchedRun]) -> list[_BatchedRun]:
-    """The runs that are the furthest behind, at one place and with batches of one shape."""
+    """The runs that are furthest behind, all at the same step and with batches of one shape."""
     waiting = [(run, run.pending) for run in runs if run.pending is not None]
     if not waiting:
         return []
@@ -224,13 +226,13 @@ def _furthest_behind(runs: Sequence[_BatchedRun]) -> list[_BatchedRun]:
 
 @dataclass(frozen=True)
 class StackedBatch:
-    """A batch of every network.
+    """The batches of S networks, stacked.
 
     Attributes:
         x: [T, B, S, I].
         y: [B, S] labels.
-        target: what the loss takes, [B, S] labels or [B, S, K] probabilities.
-        masks: dropout's, [B, S, N], N the neurons of all hidden layers.
+        target: targets of the loss, [B, S] labels or [B, S, K] probabilities.
+        masks: dropout masks, [B, S, N], N the neurons of all hidden layers.
     """
 
     x: Tensor
@@ -240,18 +242,18 @@ class StackedBatch:
 
 
 class _BatchedSteps:
-    """Joint steps; on a GPU recorded as CUDA graphs, anew for each set of networks."""
+    """Batched steps; on a GPU captured as CUDA graphs, again for each set of networks."""
 
     def __init__(self, precision: str, device: torch.device) -> None:
         self._precision, self._device = precision, device
         self._built: tuple[list[Network], Step | None] = [], None
 
     def close(self) -> None:
-        """Let go of the networks: the frames of an error that a run ended with lead to this."""
+        """Release the networks, which the frames of a run's exception may still reach."""
         self._built = [], None
 
     def take(self, runs: list[_BatchedRun]) -> list[StepResult | None]:
-        """One step of all; None for one that is alone, as it steps faster itself."""
+        """Take one step of all runs; [None] for a single run, which is faster on its own."""
         pending = [run.pending for run in runs if run.pending is not None]
         if len(pending) == 1:
             return [None]
@@ -291,7 +293,7 @@ class _BatchedSteps:
 def compute_batched_gradients(
     networks: Sequence[Network], batch: StackedBatch, precision: str
 ) -> list[StepResult]:
-    """``compute_gradients`` of several networks, by one pass forward and back."""
+    """``compute_gradients`` of several networks, by one pass forward and backward."""
     before = [statistics(network) for network in networks]
     for network in networks:
         network.zero_grad()

@@ -1,4 +1,4 @@
-"""Checkpoints, and reading a network back from a run's folder."""
+"""Checkpoints: writing them, and loading a network from a run's folder."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ CONFIG_FILE = "config.yaml"
 
 @dataclass(frozen=True)
 class Meta:
-    """What a network must know besides its parameters.
+    """Data that a network needs besides its parameters.
 
     Attributes:
         classes: class names, in order of the scores.
         steps: length that samples are padded to; None pads a batch to its longest sample.
-        speakers: speakers of the training data, or None.
-        valid_speakers: speakers of the validation data alone, or None.
-        epoch: epochs trained.
-        sigma: width of the Gaussian taps in the epoch last trained, in steps.
+        speakers: speakers of the training data, or None if unknown.
+        valid_speakers: speakers of the validation data alone, or None if unknown.
+        epoch: number of epochs trained.
+        sigma: width of the Gaussian taps in the last trained epoch, in steps.
     """
 
     classes: list[str]
@@ -49,10 +49,10 @@ class Meta:
     sigma: float
 
     def check(self) -> None:
-        """Check what a file says.
+        """Check the values, which may come from a damaged file.
 
         Raises:
-            ValueError: a value that a network cannot be used with.
+            ValueError: no network can have a value.
         """
         check_types(self)
         if not self.classes:
@@ -65,18 +65,18 @@ class Meta:
 
 @dataclass
 class Position:
-    """Where a training stands: with the tensors, all that going on with it needs.
+    """Progress of a training; with the saved tensors, everything needed to resume it.
 
     Attributes:
         phase: title of the training; "refit" comes after "train".
-        chosen: epochs that the first phase chose, in the second.
-        epoch: epochs finished in this phase.
-        batch: batches done of the next.
+        chosen: number of epochs that the phase "train" chose; used in the phase "refit".
+        epoch: number of finished epochs in this phase.
+        batch: number of finished batches of the next epoch.
         sums: running sums over these batches.
-        best_epoch: the best epoch so far, from 1; the first of equals.
-        best_rank: its rank.
+        best_epoch: the best epoch so far, from 1; the earliest of equals.
+        best_rank: its selection score.
         metrics: the lines of metrics.jsonl.
-        seconds: that the run has taken, in all its processes.
+        seconds: seconds that the run has taken in all its sessions.
         sessions: what computed, a line for each stretch: backend, device, GPU, threads, torch,
             processes, networks trained together, layers' backends where they were timed, and
             whether the data of each phase lie on the GPU.
@@ -95,7 +95,7 @@ class Position:
 
     @property
     def backends(self) -> list[str]:
-        """Of the delayed layers, where they were timed; else empty."""
+        """Backends of the delayed layers, if they were chosen by timing; else empty."""
         backends: list[str] = self.sessions[-1].get("backends", []) if self.sessions else []
         return backends
 
@@ -108,7 +108,7 @@ class Position:
         return data_on_gpu
 
     def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
-        """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""
+        """Make epoch ``epoch`` (from 1) the best if its score is higher; whether it is the best."""
         better = list(rank) > self.best_rank
         if better:
             self.best_epoch, self.best_rank = epoch, list(rank)
@@ -117,13 +117,13 @@ class Position:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A network read back from its run.
+    """A run's network, loaded from a checkpoint.
 
     Attributes:
-        config: its options.
-        network: in evaluation mode.
-        meta: what the network must know besides its parameters.
-        split: SHA-256 of split.json as the run wrote it, or None where it is not known.
+        config: options of the run.
+        network: the network, in evaluation mode.
+        meta: data that the network needs besides its parameters.
+        split: SHA-256 of split.json as the run wrote it; None in checkpoints of format 1 and 2.
     """
 
     config: Config
@@ -143,17 +143,19 @@ def checkpoint_path(folder: Path, which: str) -> Path:
 def save_checkpoint(
     folder: Path, which: str, config: dict[str, Any], meta: Meta, state: dict[str, Any]
 ) -> None:
-    """Write a checkpoint; the one before it stays until it is complete, "last" as "previous".
+    """Write a checkpoint; the earlier one stays until the new one is complete.
+
+    The earlier "last" is kept as "previous".
 
     Args:
         folder: of the run.
         which: "last" or "best".
         config: the resolved configuration, as plain values.
-        meta: what the network must know besides its parameters.
-        state: "model" and whatever training needs to go on.
+        meta: data that the network needs besides its parameters.
+        state: "model", and in "last" everything needed to resume.
 
     Raises:
-        OSError: it cannot be written; what was there is still there.
+        OSError: it cannot be written; the earlier checkpoint is unchanged.
     """
     content = {"format": FORMAT, "config": config, "meta": vars(meta), **state}
     buffer = io.BytesIO()
@@ -167,7 +169,7 @@ def _digest(content: Any) -> str:
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:
-        """Take in a value and all that it holds, each with its kind and size."""
+        """Add a value and everything in it to the digest, with types and sizes."""
         if isinstance(value, Tensor):
             _check_plain(value)
             plain = value.detach().cpu().contiguous()
@@ -190,7 +192,7 @@ def _digest(content: Any) -> str:
 
 
 def _check_plain(value: Tensor) -> None:
-    """Refuse a tensor that is larger than what is stored of it, or stored in another way."""
+    """Refuse a tensor that is larger than its storage, or not strided."""
     plain = value.layout == torch.strided and not (value.is_nested or value.is_quantized)
     if not plain or value.nbytes > value.untyped_storage().nbytes():
         raise ValueError("a tensor in it is not stored in full")
@@ -202,16 +204,16 @@ def _check_plain(value: Tensor) -> None:
 def load_run(
     folder: str | Path, which: str = "best", device: str | torch.device = "cpu"
 ) -> LoadedRun:
-    """The network of a run.
+    """Load the network of a run.
 
     Args:
         folder: the run's folder.
         which: "best", the epoch that the protocol chose, or "last".
-        device: where to put it.
+        device: of the network.
 
     Raises:
-        UserError: not a run, no checkpoint, a damaged one, or one that does not fit the
-            configuration.
+        UserError: the folder is no run's, or its checkpoint is missing, damaged, or does not fit
+            the configuration.
     """
     folder = Path(folder).expanduser()
     config = read_config(folder)
@@ -221,7 +223,7 @@ def load_run(
         raise UserError(f"There is no checkpoint {path}: the run has not finished an epoch.")
     _check_config(folder, config, saved)
     if config.data.cache is not None and not Path(config.data.cache).is_dir():
-        config.data.cache = None  # another machine's, or cleared: this user's own serves
+        config.data.cache = None  # another machine's, or deleted: use this user's own
     meta = Meta(**saved["meta"])
     _check_shapes(folder, weight_shapes(config, len(meta.classes)), saved["model"])
     network = build_network(config, len(meta.classes)).to(pick_dtype(config.precision))
@@ -231,21 +233,21 @@ def load_run(
 
 
 def _check_config(folder: Path, config: Config, saved: dict[str, Any]) -> None:
-    """Refuse a config.yaml that is not the checkpoint's, cut short or edited."""
+    """Refuse a config.yaml whose options differ from the checkpoint's."""
     for name, mine, theirs in different(result_options(config), result_options(config_of(saved))):
         raise UserError(
-            f"{folder / CONFIG_FILE} says {name}={shown(mine)}, the checkpoint beside it"
-            f" {shown(theirs)}: the file was changed or damaged; put it right."
+            f"{folder / CONFIG_FILE} says {name}={shown(mine)}, but the checkpoint says"
+            f" {name}={shown(theirs)}: the file was changed or damaged; correct it."
         )
 
 
 def config_of(saved: dict[str, Any]) -> Config:
-    """The configuration in a checkpoint that was read (``read_checkpoint``)."""
+    """The configuration in the content of a checkpoint (``read_checkpoint``)."""
     return _config(saved["config"])
 
 
 def different(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted name and both values of every option that differs."""
+    """Yield the dotted name and both values of every option that differs."""
     for key, value in mine.items():
         if isinstance(value, dict):
             for name, one, other in different(value, theirs[key]):
@@ -267,10 +269,10 @@ def _check_shapes(
 
 
 def load_parameters(network: Network, parameters: dict[str, Any], folder: Path) -> None:
-    """Take the parameters of a checkpoint.
+    """Load a checkpoint's parameters into a network.
 
     Raises:
-        UserError: they are those of another network, or cannot be computed with.
+        UserError: they are another network's, or have invalid values.
     """
     reason = _why_unusable(network, parameters)
     try:
@@ -289,7 +291,7 @@ def _unfit(folder: Path, reason: str) -> UserError:
 
 
 def _why_unusable(network: Network, parameters: dict[str, Any]) -> str | None:
-    """Why a network cannot compute with parameters that it would take, or None."""
+    """The reason why parameters have invalid values for a network, or None."""
     expected = network.state_dict()
     for name in expected.keys() & parameters.keys():
         value = parameters[name]
@@ -310,7 +312,7 @@ def read_config(folder: Path) -> Config:
     """The resolved configuration of a run.
 
     Raises:
-        UserError: the folder is no run's, or its configuration is not valid.
+        UserError: the folder is no run's, or its configuration is invalid.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -324,7 +326,7 @@ def read_config(folder: Path) -> Config:
 
 
 def _config(values: Any) -> Config:
-    """The configuration of plain values. Speakers were numbers once; they are names now."""
+    """The configuration from plain values; earlier versions wrote speakers as numbers."""
     if not isinstance(values, dict) or "data" not in values:
         raise UserError("it does not say which data the run is of")
     config: Config = from_dict(Config, values)
@@ -336,13 +338,13 @@ def _config(values: Any) -> Config:
 
 
 def read_last(folder: Path) -> dict[str, Any] | None:
-    """The last checkpoint, or the one before, with a warning, where the last is damaged.
+    """The checkpoint "last"; if it is damaged, "previous" with a warning.
 
     Returns:
-        Its content; None where there is none yet.
+        Its content; None if there is none yet.
 
     Raises:
-        UserError: all that is there is damaged.
+        UserError: both are damaged.
     """
     try:
         saved = read_checkpoint(folder, "last")
@@ -350,13 +352,13 @@ def read_last(folder: Path) -> dict[str, Any] | None:
         previous = read_checkpoint(folder, "previous")
         if previous is None:
             raise
-        log.warning("%s The one before it is taken.", error)
+        log.warning("%s The checkpoint before it is used.", error)
         return previous
     return read_checkpoint(folder, "previous") if saved is None else saved
 
 
 def is_damaged(folder: Path, which: str) -> bool:
-    """Whether a checkpoint is there and cannot be used."""
+    """Whether a checkpoint exists and cannot be read."""
     try:
         read_checkpoint(folder, which)
     except UserError:
@@ -365,10 +367,10 @@ def is_damaged(folder: Path, which: str) -> bool:
 
 
 def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
-    """The content of a checkpoint, checked; None where there is none. No code in it is run.
+    """The checked content of a checkpoint; None if it does not exist. No code in it is executed.
 
     Raises:
-        UserError: it is damaged, no checkpoint, or of a later version.
+        UserError: the file is damaged, is no checkpoint, or is of a later version.
     """
     path = checkpoint_path(folder, which)
     if not path.is_file():
@@ -392,10 +394,10 @@ def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
 
 
 def _check_size(path: Path) -> None:
-    """Refuse a file that unpacks to more than it holds: torch packs nothing."""
+    """Refuse a compressed file: torch compresses nothing, and unpacking could fill the memory."""
     with zipfile.ZipFile(path) as file:
         if sum(entry.file_size for entry in file.infolist()) > path.stat().st_size:
-            raise ValueError("it is packed")
+            raise ValueError("it is compressed")
 
 
 def _verified(saved: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""One training: epochs, the choice of the best, checkpoints, metrics; from scratch or gone on with.
+"""One training: epochs, the choice of the best epoch, checkpoints, metrics; new or resumed.
 
-Order of the data, augmentation and dropout follow from the seed and from torch's random state in
-the checkpoint, so a training that was stopped anywhere ends as if it had not been.
+Order of the data, augmentation and dropout depend on the seed and on torch's random state, which
+the checkpoint holds. A resumed training therefore ends as if it had never been stopped.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ ACTIVITY_SAMPLES = 64  # samples on which the layers' activity is measured
 
 @dataclass(frozen=True)
 class Phase:
-    """What to train on and how to choose the epoch.
+    """One of a run's trainings: its data and its way to choose the epoch.
 
     Attributes:
-        title: its name in progress and metrics.
+        title: "train" or "refit"; its name in progress and metrics.
         train: samples to train on.
-        select: samples whose accuracy chooses the epoch; None keeps the last.
-        select_name: what ``select`` is: "valid", or "test" (train.protocol=paper alone).
-        epochs: epochs to train; the schedules span ``config.train.epochs`` all the same.
+        select: samples whose accuracy chooses the epoch; None keeps the last epoch.
+        select_name: split of ``select``: "valid", or "test" (only with train.protocol=paper).
+        epochs: epochs to train; the schedules always span ``config.train.epochs``.
     """
 
     title: str
@@ -70,7 +70,7 @@ class Phase:
 
     @property
     def valid_speakers(self) -> list[str] | None:
-        """Speakers of the validation data that do not train, or None where there are none."""
+        """Speakers of the validation data that are not in the training data; None if unknown."""
         known = speakers_of(self.train)
         if known is None or self.select is None or self.select_name != "valid":
             return None
@@ -80,10 +80,10 @@ class Phase:
 
 @dataclass
 class RunFolder:
-    """The folder of a run, its tracker, the signal that may stop it, and when it was started.
+    """The folder of a run, its tracker, the signal that may stop it, and its start time.
 
-    Where it goes on in another process, ``started`` lies back by what the earlier ones took.
-    ``split`` is the digest of split.json. Of several processes, the first alone writes.
+    In a resumed run, ``started`` includes the seconds of earlier sessions. ``split`` is the digest
+    of split.json. Only the first rank writes.
     """
 
     path: Path
@@ -94,11 +94,11 @@ class RunFolder:
 
     @property
     def seconds(self) -> float:
-        """That the run has taken so far."""
+        """Seconds that the run has taken in all its sessions."""
         return time.perf_counter() - self.started
 
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
-        """Make metrics.jsonl these lines."""
+        """Write these lines to metrics.jsonl, in place of its earlier content."""
         if not is_first():
             return
         text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -107,16 +107,16 @@ class RunFolder:
 
 
 class Training:
-    """A network drawn with ``config.seed``, and all that trains it.
+    """A network drawn with ``config.seed``, and everything that trains it.
 
     Args:
         config: options.
-        phase: what to train on, and for how long.
+        phase: the data to train on, and the number of epochs.
         classes: class names.
-        device: where.
-        folder: of the run.
-        saved: content of a checkpoint to go on from, of the same phase; None: from scratch.
-        position: where the training stands.
+        device: device of the network and its batches.
+        folder: folder of the run.
+        saved: content of a checkpoint of the same phase to resume from; None: a new training.
+        position: the progress of the training, kept up to date.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Training:
 
         Raises:
             UserError: the loss or a gradient became infinite or NaN.
-            Interrupted: a signal came; all is saved.
+            Interrupted: a signal came; the training is saved.
         """
         while not self.done:
             while (pending := self.next_step()) is not None:
@@ -189,7 +189,7 @@ class Training:
         return PendingStep(self.network, self.optimizers, batch, place)
 
     def _begin_epoch(self) -> None:
-        """Set up the next epoch, or the rest of the one that the training was stopped in."""
+        """Set up the next epoch, or the rest of the epoch in which the training was stopped."""
         position = self.position
         self.sigma = sigma_at(position.epoch, self.config)
         self.network.set_sigma(self.sigma)
@@ -205,14 +205,14 @@ class Training:
         )
 
     def add(self, result: StepResult) -> None:
-        """Note the result of the step that ``next_step`` gave; save where it is time to."""
+        """Add the result of the step that ``next_step`` returned; save if a checkpoint is due."""
         assert self._epoch is not None
         with self._explaining_nonfinite():
             self._epoch.add(result)
             self._after_batch(self._epoch)
 
     def end_epoch(self) -> None:
-        """Choose the best epoch, save, write the metrics, report."""
+        """Evaluate, choose the best epoch, save, write the metrics and print them."""
         assert self._epoch is not None
         position, phase = self.position, self.phase
         metrics: dict[str, Any] = {"phase": phase.title, "epoch": position.epoch + 1}
@@ -225,15 +225,15 @@ class Training:
         metrics |= layer_activity(self.network, self._activity_batch)
         if self._drawn:
             metrics["delays"] = delay_trace(self.network, self._drawn)
-        rank = (float(position.epoch), 0.0)  # nothing to select on: the last is the best
+        score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best
         if self.selector:
             evaluation = evaluate(self.network, self.selector)
-            rank = _rank(self.config, evaluation)
-            metrics[f"{phase.select_name}_accuracy"] = rank[0]
+            score = _selection_score(self.config, evaluation)
+            metrics[f"{phase.select_name}_accuracy"] = score[0]
             metrics[f"{phase.select_name}_loss"] = evaluation.loss
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         position.metrics.append(metrics)
-        if position.update_best(position.epoch, rank):
+        if position.update_best(position.epoch, score):
             self._keep_best()
         self.save()
         self.folder.write_metrics(position.metrics)
@@ -243,7 +243,7 @@ class Training:
 
     @contextlib.contextmanager
     def _explaining_nonfinite(self) -> Iterator[None]:
-        """Let the folder and a sentence name the samples of a batch that is not finite."""
+        """Turn ``NonFinite`` into a UserError; nonfinite.json lists the batch's samples."""
         try:
             yield
         except NonFinite as error:
@@ -252,14 +252,14 @@ class Training:
                 with writing(self.folder.path):
                     error.note(path, self.phase.train, epoch)
             sentence = (
-                f"{error.what} in epoch {epoch}, batch {error.batch + 1}, whose samples"
-                f" {path} names; lower train.lr_weight or train.lr_delay, try another seed, or"
-                " leave such batches out (train.nonfinite=skip)."
+                f"{error.what} in epoch {epoch}, batch {error.batch + 1} ({path} lists its"
+                " samples); lower train.lr_weight or train.lr_delay, try another seed, or skip such"
+                " batches (train.nonfinite=skip)."
             )
             raise reported_once(UserError(sentence)) from error
 
     def _after_batch(self, epoch: Epoch) -> None:
-        """Save where it is time to, or where a signal came."""
+        """Save if a checkpoint is due or a signal came."""
         late, signal = self._check_due()
         if (late or signal) and epoch.number < len(self.loader):
             epoch.check()
@@ -279,14 +279,14 @@ class Training:
 
     @property
     def _activity_batch(self) -> Tensor:
-        """The first samples, as they are in evaluation."""
+        """The first training samples as one batch, not augmented, [T, B, I]."""
         samples = Samples(self.phase.train.stores, self.phase.train.rows[:ACTIVITY_SAMPLES])
         device = self.loader.device
         loader = build_loader(self.config, samples, self.steps, device)
         return next(iter(loader.epoch())).x
 
     def save(self) -> None:
-        """Write the checkpoint "last", which holds the best epoch's parameters, too."""
+        """Write the checkpoint "last", which also holds the best epoch's parameters."""
         if is_first():
             self._write_last()
         self._saved_at = time.monotonic()
@@ -339,28 +339,28 @@ class Training:
         self.optimizers.load_state_dict(saved["optimizers"])
         torch.set_rng_state(saved["rng"])
         if saved["rng_cuda"] and self.loader.device.type == "cuda":
-            states = saved["rng_cuda"]  # earlier versions keep one for each GPU
+            states = saved["rng_cuda"]  # earlier versions saved one for each GPU
             torch.cuda.set_rng_state(states[min(torch.cuda.current_device(), len(states) - 1)])
         self._best = saved["best"]
-        if self._best is not None:  # the file may be damaged, or of an epoch that is lost
+        if self._best is not None:  # "best" on the disk may be damaged, or newer than "last"
             self._write_best()
 
 
 class Epoch:
-    """One pass over the training data: its batches, what came of them, its metrics.
+    """One pass over the training data: its batches, their results, its metrics.
 
     Args:
-        network: in any mode; left in training mode.
-        loader: of the training data.
-        epoch: from 0.
-        progress: told of every batch.
-        skip_nonfinite: leave out a batch whose loss or gradient is infinite or NaN.
-        first: batch to begin with, from 0.
-        sums: of the batches before it.
+        network: set to training mode.
+        loader: batches of the training data.
+        epoch: its number, from 0.
+        progress: shows every batch.
+        skip_nonfinite: skip a batch whose loss or gradient is infinite or NaN.
+        first: the first batch, from 0.
+        sums: sums over the batches before ``first``.
 
     Attributes:
-        number: batches that were added.
-        meter: what came of them.
+        number: number of the next batch, from 0.
+        meter: results of the batches.
     """
 
     def __init__(
@@ -389,11 +389,11 @@ class Epoch:
         return batch
 
     def add(self, result: StepResult) -> None:
-        """Note what came of the batch that ``next_batch`` gave.
+        """Add the result of the batch that ``next_batch`` returned.
 
         Raises:
-            NonFinite: a loss or gradient became infinite or NaN; seen at once on the CPU, while a
-                GPU is not waited for.
+            NonFinite: a loss or gradient became infinite or NaN. Only checked on the CPU: on a GPU
+                the check would have to wait.
         """
         self.meter.add(self.number, self._size, result)
         if self._loader.device.type != "cuda":
@@ -402,7 +402,7 @@ class Epoch:
         self._progress.batch(self._epoch + 1, self.meter.peek)
 
     def check(self) -> None:
-        """Raise ``NonFinite`` for the first batch that was so, unless such batches are left out."""
+        """Raise ``NonFinite`` for the first batch that is not finite, unless these are skipped."""
         bad = None if self._skips else self.meter.first_nonfinite()
         if bad is not None:
             number, loss = bad
@@ -413,27 +413,31 @@ class Epoch:
 
         Raises:
             NonFinite: see ``add``.
-            UserError: no batch was left.
+            UserError: every batch was skipped.
         """
         self.check()
-        found = self.meter.totals()
-        if not found.seen:
+        totals = self.meter.totals()
+        if not totals.seen:
             sentence = (
-                f"Every batch of epoch {self._epoch + 1} was infinite or NaN; lower the rates."
+                f"In every batch of epoch {self._epoch + 1} the loss or a gradient was infinite or"
+                " NaN; lower train.lr_weight or train.lr_delay."
             )
             raise reported_once(UserError(sentence))
-        return found.metrics()
+        return totals.metrics()
 
 
-def _rank(config: Config, evaluation: Evaluation) -> tuple[float, float]:
-    """Accuracy, then the lower loss; the authors take the accuracy averaged over batches alone."""
+def _selection_score(config: Config, evaluation: Evaluation) -> tuple[float, float]:
+    """The score that chooses the epoch: accuracy, then negative loss.
+
+    The paper's protocol uses its authors' score, the accuracy averaged over batches.
+    """
     if config.train.protocol == "paper":
         return evaluation.batch_accuracy, 0.0
     return evaluation.score().accuracy, -evaluation.loss
 
 
 def padded_steps(config: Config, train: Samples) -> int | None:
-    """The length that samples are padded to: the longest training sample, or None (paper)."""
+    """The length that batches are padded to: the longest training sample, or None (paper)."""
     return None if config.train.protocol == "paper" else train.longest
 
 
@@ -444,7 +448,7 @@ def build_loader(
     device: torch.device,
     training: bool = False,
 ) -> Loader:
-    """AnyLoader of ``samples``: for training in an order drawn per epoch, augmented, and shared."""
+    """A loader of ``samples``; for training it shuffles, augments, and gives each rank its part."""
     return Loader(
         samples,
         config.train.batch_size,
@@ -458,6 +462,6 @@ def build_loader(
 
 
 def speakers_of(samples: Samples) -> list[str] | None:
-    """The speakers that occur, in order, or None where they are not known."""
+    """The speakers that occur, sorted; None if unknown."""
     speakers = samples.speakers
     return None if speakers is None else sort_names(np.unique(speakers))

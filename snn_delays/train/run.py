@@ -1,4 +1,4 @@
-"""From a configuration to a run's folder: load, train as the protocol says, test, write down."""
+"""From a configuration to a run's folder: load the data, train, test, write the result."""
 
 from __future__ import annotations
 
@@ -44,25 +44,27 @@ from snn_delays.train.signals import StopSignal
 
 log = logging.getLogger(__name__)
 
-# the parts of a run, where their names do not say
+# names of a session's values in messages, where they differ from the keys
 _NAMES = {
     "processes": "number of processes",
-    "batched": "number of seeds at once",
+    "batched": "number of batched seeds",
     "backends": "choice of backends",
+    "data_on_gpu": "place of the data",
     "gpu": "GPU",
 }
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Train, select and test as ``config`` says.
+    """Train a network, choose its epoch and test it, as ``config`` says.
 
     Writes ``config.out`` (config.yaml, split.json, metrics.jsonl, checkpoints/, result.json). The
-    test set is evaluated once, after training, or not at all (``train.test=false``), except with
-    ``train.protocol=paper``, whose numbers say so. With ``config.resume`` "auto" a run that is
-    there goes on, and ends as if it had never stopped; one that has ended gives its result.
+    test set is evaluated once, after training, or not at all (``train.test=false``). Only
+    ``train.protocol=paper`` evaluates it every epoch, and marks its numbers "test-selected". With
+    ``config.resume`` "auto", a stopped run in the folder is resumed and ends as if it had never
+    stopped; the result of a finished run is returned.
 
-    Under torchrun the processes share every batch and end, up to rounding, with what one alone
-    would have; the first of them writes. Where one fails, all end.
+    Under torchrun each rank computes its part of every batch; the result equals that of a single
+    process up to rounding. The first rank writes the files. If a rank fails, all ranks end.
 
     Args:
         config: options; validated here.
@@ -74,8 +76,8 @@ def train(config: Config) -> dict[str, Any]:
         UserError: a mistake in the options or the data (found before anything is written), a loss
             or gradient that became infinite or NaN, a folder that is full or in use, or too little
             memory.
-        OtherRankFailed: another process failed so.
-        Interrupted: a signal came; all is saved.
+        OtherRankFailed: one of these happened on another rank.
+        Interrupted: a signal came; the run is saved.
     """
     validate(config)
     device = pick_device(config.device)
@@ -85,7 +87,7 @@ def train(config: Config) -> dict[str, Any]:
         explained(),
         deterministic(config.train.deterministic),
         tensor_cores(config.precision),
-        Run(config, device, StopSignal(heard=is_first())) as run,
+        Run(config, device, StopSignal(announce=is_first())) as run,
     ):
         while (training := run.next_training()) is not None:
             training.run()
@@ -93,15 +95,15 @@ def train(config: Config) -> dict[str, Any]:
 
 
 class Run:
-    """One run, from its options to result.json; the folder is locked inside the ``with``.
+    """One run, from its options to result.json; its folder is locked inside the ``with`` block.
 
-    ``next_training`` gives the trainings one after the other, each to be driven to its end.
+    ``next_training`` returns one training after another; the caller drives each to its end.
 
     Args:
         config: options, validated.
-        device: where.
-        stop: the signal that may stop it, in use while the folder is written.
-        batched: how many runs train in one pass.
+        device: device of the network.
+        stop: the signal that may stop the run; entered while the folder is locked.
+        batched: number of runs whose steps are batched; 1: this run alone.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class Run:
         self._training: Training | None = None
 
     def __enter__(self) -> Self:
-        """Find the folder or the result in it; read the data, lock, say what begins."""
+        """Find the folder; unless it has a result, load the data, lock it, print the plan."""
         started = time.perf_counter()
         self.out, self._found = broadcast_from_first(lambda: _find(self.config, self.device))
         if self._found is not None:
@@ -159,12 +161,12 @@ class Run:
         self.position = position
 
     def next_training(self) -> Training | None:
-        """The training to be driven to its end now, or None where all are done."""
+        """The next training, which the caller drives to its end; None: all are done."""
         if self._found is not None:
             return None
         if self._training is not None:
             self._training.close()
-            self._training = None  # lets go of its frames on the GPU
+            self._training = None  # frees its frames on the GPU
             if self.position.phase == "train":
                 self.position.chosen, self._saved = self.position.best_epoch, None
             if self.position.phase == "refit" or self.config.train.protocol != "refit":
@@ -180,10 +182,10 @@ class Run:
         return self._training
 
     def finish(self) -> dict[str, Any]:
-        """Test, and write result.json.
+        """Test the network and write result.json.
 
         Returns:
-            Its content, and the folder as "out".
+            The content of result.json, and the folder as "out".
         """
         if self._found is not None:
             return {**self._found, "out": str(self.out)}
@@ -211,14 +213,14 @@ class Run:
 
 
 def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | None]:
-    """The folder to write, and the result that is there already, or None."""
+    """The folder to write, and the result that is already in it, or None."""
     check_precision(config.precision, device)
     out = run_folder(config)
     return out, read_result(out)
 
 
 def _prepare(config: Config, device: torch.device, batched: int) -> tuple[Data, Network]:
-    """The data, and the network as it would be drawn, which can be computed as asked."""
+    """The data, and the network with its initial values, after a check that its backend can run."""
     data = load_data(config)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
     _describe_backend(config, data, network, batched)
@@ -228,9 +230,10 @@ def _prepare(config: Config, device: torch.device, batched: int) -> tuple[Data, 
 def _timed_backends(
     config: Config, data: Data, network: Network, position: Position, batched: int
 ) -> list[str]:
-    """On a GPU the backend that each delayed layer trains soonest with; elsewhere empty.
+    """On a GPU the backend that trains each delayed layer fastest; elsewhere an empty list.
 
-    A run keeps to what it began with. Nothing is timed where equal runs are to be equal to the bit.
+    A resumed run keeps its backends. Nothing is timed with ``train.deterministic=true``, since
+    timings vary between runs.
     """
     if not _is_timed(config, network, batched):
         return []
@@ -249,7 +252,7 @@ def _is_on_gpu(network: Network) -> bool:
 
 
 def _example_batch(config: Config, data: Data, network: Network) -> Tensor:
-    """Of the shape of this process's session of one, [T, B, I], and no memory."""
+    """A tensor of the shape of this rank's part of a batch, [T, B, I], that takes no memory."""
     like = next(network.parameters())
     batch = -(-min(config.train.batch_size, len(data.train)) // world_size())
     return like.detach().new_empty(1).expand(data.train.longest, batch, config.data.channels)
@@ -261,7 +264,7 @@ def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refit_position(before: Position) -> Position:
-    """Where the training on all data begins, with the epoch that the first one chose."""
+    """The start of the training on all data, for as many epochs as the first training chose."""
     return Position("refit", before.chosen, metrics=before.metrics, sessions=before.sessions)
 
 
@@ -272,7 +275,7 @@ def _note_session(
     batched: int,
     backends: Sequence[str],
 ) -> None:
-    """Note what computes from here on; say where it is not what computed before."""
+    """Begin a session: note what computes it; warn if that differs from the session before."""
     session = {
         "backend": config.backend,
         "device": device.type,
@@ -291,7 +294,7 @@ def _note_session(
     changed = [_NAMES.get(k, k) for k in session if before[k] != session[k]]
     if changed:
         log.warning(
-            "The run goes on with another %s than before: it will not be equal bit by bit.",
+            "The run is resumed with another %s than before: it will not be equal bit by bit.",
             " and ".join(changed),
         )
     position.sessions = [*position.sessions, session]
@@ -301,11 +304,11 @@ def _describe_position(position: Position) -> str:
     if not position.metrics and not position.batch:
         return "writing"
     phase = " of the refit" if position.phase == "refit" else ""
-    return f"going on after {position.epoch} epochs and {position.batch} batches{phase}, writing"
+    return f"resuming after {position.epoch} epochs and {position.batch} batches{phase}, writing"
 
 
 def _phase(config: Config, data: Data) -> Phase:
-    """The training that the protocol asks for; ``refit`` adds a second one."""
+    """The first training of the protocol; ``refit`` adds a second one."""
     epochs = config.train.epochs
     if config.train.protocol == "last":
         return Phase("train", data.train, None, "", epochs)
@@ -315,10 +318,10 @@ def _phase(config: Config, data: Data) -> Phase:
 
 
 def _describe_backend(config: Config, data: Data, network: Network, batched: int) -> str:
-    """What will compute, and with which threads.
+    """A sentence on the device, the backends and the threads that compute the network.
 
     Raises:
-        UserError: the backend that was asked for cannot.
+        UserError: the given backend cannot train this network.
     """
     x = _example_batch(config, data, network)
     reason = network.why_not(config.backend, x)
@@ -327,7 +330,7 @@ def _describe_backend(config: Config, data: Data, network: Network, batched: int
     chosen = network.describe_backend(x)
     if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network, batched):
         raise UserError(
-            "precision=mixed changes nothing in backend=fft; take numba, matmul or dense."
+            "precision=mixed changes nothing with backend=fft; use numba, matmul or dense."
         )
     what = f"device {x.device.type}, backend {config.backend}: {chosen}"
     on_cpu = x.device.type == "cpu"
@@ -380,12 +383,12 @@ def _test_result(
 
 
 def _selected(phase: Phase, metrics: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
-    """On how many samples the epoch was chosen; its score there, if they are validation data."""
+    """Number of samples that chose the epoch, and the score on them if they are validation data."""
     if phase.select is None:
         return {"selected_on": 0}
     chosen: dict[str, Any] = {"selected_on": len(phase.select)}
     if phase.select_name == "valid":
-        line = metrics[epoch - 1]  # the first training's come first
+        line = metrics[epoch - 1]  # the first training's lines come first
         score = Score(round(line["valid_accuracy"] * len(phase.select)), len(phase.select))
         chosen["valid"] = {**score.as_dict(), "loss": line["valid_loss"]}
     return chosen

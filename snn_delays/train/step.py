@@ -1,4 +1,4 @@
-"""One training step. What comes of it stays on the device, so that a GPU's host need not wait."""
+"""One training step. Its result stays on the device, so that the host does not wait for a GPU."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from snn_delays.train.optim import Optimizers
 
 @dataclass(frozen=True)
 class StepResult:
-    """Of one batch, over all processes' parts of it; on the device.
+    """The result of one batch over all ranks, on the device.
 
     Attributes:
-        values: [3], the mean loss over the samples, the number of correct answers, and 1 where loss
-            and gradients are numbers; otherwise 0, and no step was taken.
+        values: [3], the mean loss over the samples, the number of correct answers, and 1 if loss
+            and gradients are finite; 0 if not, and the parameters did not change.
     """
 
     values: Tensor
 
     @classmethod
     def of(cls, loss: Tensor, correct: Tensor, finite: Tensor) -> StepResult:
-        """Of scalars."""
+        """A result from three scalars."""
         return cls(torch.stack([loss.double(), correct.double(), finite.double()]))
 
     @property
@@ -48,7 +48,7 @@ class StepResult:
 
     @property
     def finite(self) -> Tensor:
-        """Whether loss and gradients are numbers."""
+        """Whether loss and gradients are finite."""
         return self.values[2] > 0
 
 
@@ -60,7 +60,7 @@ class PendingStep:
     Attributes:
         network: in training mode.
         optimizers: of its parameters.
-        batch: to learn from.
+        batch: to train on.
         epoch_and_batch: both from 0: learning rates and sigma follow from them.
     """
 
@@ -73,12 +73,12 @@ class PendingStep:
 def build_step(
     network: Network, optimizers: Optimizers, precision: str, device: torch.device
 ) -> Callable[[Batch], StepResult]:
-    """The step of a training.
+    """The function that takes one training step.
 
-    On a GPU that one process has to itself, forward and back are recorded as CUDA graphs. The
-    optimisers are not: they are a few launches, and what their schedules change are plain numbers.
-    Several processes launch each operation on its own, since their sums are not recorded; networks
-    of the paper's sizes are likely slower on several GPUs than on one.
+    On a single GPU, forward and backward are captured as CUDA graphs. The optimisers are not
+    captured: they launch few kernels, and their schedules change plain numbers, which a graph would
+    keep. With several ranks nothing is captured, since sums over ranks are not; networks of the
+    paper's sizes are likely slower on several GPUs than on one.
     """
 
     def step(batch: Batch) -> StepResult:
@@ -86,21 +86,21 @@ def build_step(
 
     if device.type != "cuda" or world_size() > 1:
         return step
-    find = functools.partial(compute_gradients, network, precision=precision)
-    recorded = CapturedStep(find, list(network.parameters()))
-    return lambda batch: apply(network, optimizers, recorded(batch))
+    compute = functools.partial(compute_gradients, network, precision=precision)
+    captured = CapturedStep(compute, list(network.parameters()))
+    return lambda batch: apply(network, optimizers, captured(batch))
 
 
 def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision: str) -> StepResult:
-    """Forward, back, and on; where loss or gradient is not finite, the network stays as it was.
+    """Forward, backward and update; a loss or gradient that is not finite changes nothing.
 
-    That is so in all processes alike, since they decide by sums over all.
+    All ranks decide alike, since they decide by sums over all ranks.
     """
     return apply(network, optimizers, compute_gradients(network, batch, precision))
 
 
 def compute_gradients(network: Network, batch: Batch, precision: str) -> StepResult:
-    """Forward and back."""
+    """Forward and backward."""
     before = statistics(network)
     network.zero_grad()
     with sharing(batch.own_part):
@@ -115,10 +115,10 @@ def compute_gradients(network: Network, batch: Batch, precision: str) -> StepRes
 
 
 def finish(network: Network, before: list[Tensor], loss: Tensor, correct: Tensor) -> StepResult:
-    """What came of a batch whose gradients are there.
+    """The result of a batch whose gradients are computed.
 
     Args:
-        network: its running statistics become what they were where these are no numbers.
+        network: if its gradients are not finite, its running statistics are restored.
         before: its running statistics before the batch.
         loss: mean over the samples.
         correct: number of correct answers.
@@ -130,14 +130,14 @@ def finish(network: Network, before: list[Tensor], loss: Tensor, correct: Tensor
 
 
 def apply(network: Network, optimizers: Optimizers, result: StepResult) -> StepResult:
-    """Move a network by its gradients, where they are numbers."""
+    """Update a network by its gradients, if they are finite."""
     optimizers.step(unless=~result.finite)
     network.constrain()
     return result
 
 
 def statistics(network: nn.Module) -> list[Tensor]:
-    """A copy of running means and variances, which a batch may spoil."""
+    """A copy of the running means and variances, which a batch with NaN would spoil."""
     return [buffer.clone() for buffer in _statistics(network)]
 
 

@@ -208,7 +208,7 @@ def positions() -> list[tuple[int, int]]:
     found = []
     for member in MEMBERS:
         log = Path(f"runs/benchmark/words/{member}/s0.log").read_text("utf-8")
-        found += re.findall(r"going on after (\d+) epochs and (\d+) batches", log)
+        found += re.findall(r"resuming after (\d+) epochs and (\d+) batches", log)
     return [(int(epochs), int(batches)) for epochs, batches in found]
 
 
@@ -255,7 +255,7 @@ def test_a_signal_lets_all_seeds_save(long_words, capsys, monkeypatch) -> None:
     logs = [Path(f"runs/benchmark/words/{m}/s{s}.log") for m in MEMBERS for s in range(2)]
     assert all(log.read_text("utf-8").endswith("Stopped by SIGTERM.\n") for log in logs)
     assert run(capsys, monkeypatch, *options)[0] == 0
-    found = [re.findall(r"going on after (.*),", log.read_text("utf-8")) for log in logs]
+    found = [re.findall(r"resuming after (.*),", log.read_text("utf-8")) for log in logs]
     assert found[0] == found[1]
     assert found[2] == found[3]
     assert all(len(places) == 1 for places in found)
@@ -379,7 +379,7 @@ def test_finished_runs_are_not_taken_for_those_of_other_options(words, capsys, m
     before = Path("runs/benchmark/words/results.jsonl").read_bytes()
     code, printed, errors = run(capsys, monkeypatch, *words, "seeds=2", "train.epochs=4")
     assert code == 2
-    assert "learned/s0 holds a run of other options: train.epochs=4 (3 there)" in errors
+    assert "learned/s0 holds a run with other options: train.epochs=4 (3 there)" in errors
     assert printed == ""
     assert Path("runs/benchmark/words/results.jsonl").read_bytes() == before
     assert not list(Path("runs").rglob("s1*"))

@@ -481,7 +481,7 @@ def test_a_changed_test_file_is_not_tested_on(small, spike_files, capsys, monkey
     Path("here/split.json").write_text("{", encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert (code, len(error.splitlines())) == (2, 1)
-    assert "is missing or damaged; `snn-delays evaluate` takes recordings by file=" in error
+    assert "is missing or damaged; `snn-delays evaluate` also takes recordings by file=" in error
 
 
 def test_one_file_of_spikes_is_split_by_speakers(small, spike_files, capsys, monkeypatch) -> None:

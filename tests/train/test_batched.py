@@ -234,7 +234,7 @@ def test_a_seed_that_fails_does_not_end_the_others(seed, spoilt) -> None:
         train(config)
     ends = train_batched(joint)
     assert isinstance(ends[1], UserError)
-    assert "in epoch 2, batch 2, whose samples" in str(ends[1])
+    assert "in epoch 2, batch 2 (" in str(ends[1])
     assert Path(joint[1].out, "nonfinite.json").is_file()
     assert not Path(joint[1].out, "result.json").is_file()
     for number in (0, 2):

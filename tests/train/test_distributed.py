@@ -203,7 +203,7 @@ def test_a_run_notes_how_many_processes_it_had(caplog) -> None:
     assert not caplog.text
     old.sessions[-1]["processes"] = 4
     _note_session(old, config, torch.device("cpu"), 1, [])
-    assert "goes on with another number of processes than before" in caplog.text
+    assert "is resumed with another number of processes than before" in caplog.text
 
 
 # ---- what goes wrong ---------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_an_error_of_another_process_says_where(team, double) -> None:
 def test_processes_with_other_options_are_refused(team, double) -> None:
     config = double()
     first, other = team.train(config, 2, rank=1, seed=7)
-    assert "The processes have other options than one another" in first["words"]
+    assert "The processes differ in their options" in first["words"]
     assert other["error"] == "OtherRankFailed"
     assert not Path(config.out).exists()
 
@@ -252,7 +252,7 @@ def test_a_bug_in_one_process_ends_all(rank, team, double) -> None:
 def test_a_nan_in_one_process_stops_all(team, double) -> None:
     config = double()
     first, other = team.train(config, 2, rank=1, nan_at=2)
-    assert re.search(r"became .* in epoch 1, batch 3, whose samples .*nonfinite", first["words"])
+    assert re.search(r"became .* in epoch 1, batch 3 \(.*nonfinite", first["words"])
     assert other["error"] == "OtherRankFailed"
     noted = json.loads(Path(config.out, "nonfinite.json").read_text("utf-8"))
     assert len(noted["samples"]) == 11

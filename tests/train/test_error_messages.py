@@ -100,7 +100,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
     last.write_bytes(last.read_bytes()[:-100])
     assert read_last(out)["position"]["epoch"] == 3
     assert "last.pt is damaged" in caplog.text
-    assert "The one before it is taken." in caplog.text
+    assert "The checkpoint before it is used." in caplog.text
     train(config)
     assert_same_run(whole.out, out)
     last.write_bytes(b"")
@@ -190,7 +190,7 @@ def test_another_backend_on_resume_is_told(small_config, monkeypatch, caplog) ->
     train_for(4, config, monkeypatch)
     config.backend = "reference"
     result = train(config)
-    assert "goes on with another backend than before" in caplog.text
+    assert "is resumed with another backend than before" in caplog.text
     assert [session["backend"] for session in result["sessions"]] == ["dense", "reference"]
 
 
@@ -369,7 +369,7 @@ def test_a_nan_stops_the_run_and_names_the_samples(backend, small_config, monkey
     monkeypatch.setattr(training_step, "take_step", lambda *a: (seen.append(a[2]), real(*a))[1])
     config = small_config(protocol="last")
     config.backend = backend
-    with pytest.raises(UserError, match=r" became .* in epoch 1, batch 3, whose samples"):
+    with pytest.raises(UserError, match=r" became .* in epoch 1, batch 3 \("):
         train(config)
     noted = json.loads(Path(config.out, "nonfinite.json").read_text("utf-8"))
     assert (noted["epoch"], noted["batch"]) == (1, 3)
