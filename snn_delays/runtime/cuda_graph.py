@@ -1,4 +1,4 @@
-"""Forward and back recorded as a CUDA graph and played back: one launch instead of hundreds."""
+"""Forward and backward captured as a CUDA graph and replayed: one launch instead of hundreds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Size, Tensor, nn
 
-MAX_CAPTURES = 32  # recordings; each holds a batch and all gradients
+MAX_CAPTURES = 32  # graphs; each holds a batch and all gradients
 
 B = TypeVar("B", bound=Any)  # a dataclass some of whose values are tensors
 T = TypeVar("T")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Capture(Generic[B, T]):
-    """A graph, the batch that it reads, the result and the gradients that it writes."""
+    """A CUDA graph, its input batch, and the result and gradients that it writes."""
 
     graph: torch.cuda.CUDAGraph
     batch: B
@@ -27,7 +27,7 @@ class _Capture(Generic[B, T]):
     gradients: list[Tensor | None]
 
     def replay(self, batch: B) -> T:
-        """The result of a batch of the same shape, good until the next one is played."""
+        """The result of a batch of the same shape; overwritten by the next replay."""
         for name, tensor in _tensors(self.batch).items():
             tensor.copy_(getattr(batch, name))
         self.graph.replay()
@@ -35,15 +35,16 @@ class _Capture(Generic[B, T]):
 
 
 class CapturedStep(Generic[B, T]):
-    """What finds the gradients of batches, recorded for each shape when it comes a second time.
+    """Computes gradients of batches, with a CUDA graph for every shape that occurs twice.
 
-    The first time it runs as it is, so that kernels are compiled and memory is there. What changes
-    while it serves must be a tensor that is written to: parameters, running statistics, sigma.
+    The first batch of a shape is computed without a graph, which compiles kernels and allocates
+    memory; the second one is captured. Values that change between batches must be tensors that are
+    written in place: parameters, running statistics, sigma.
 
     Args:
         compute: computes the gradients of a batch; it must not wait for the GPU.
-        parameters: whose gradients it finds.
-        pool: memory of the recordings, which others may share that leave nothing in it.
+        parameters: parameters that get the gradients.
+        pool: memory pool of the graphs; may be shared with graphs whose outputs are not kept.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class CapturedStep(Generic[B, T]):
         self._pool = torch.cuda.graph_pool_handle() if pool is None else pool
 
     def __call__(self, batch: B) -> T:
-        """Find the gradients of a batch."""
+        """Compute the gradients of a batch."""
         shape = tuple(tensor.shape for tensor in _tensors(batch).values())
         capture = self._captures.get(shape)
         if capture is None:
@@ -69,7 +70,7 @@ class CapturedStep(Generic[B, T]):
         return result
 
     def _run_on_side_stream(self, batch: B) -> T:
-        """On a stream of its own, as torch asks for before a capture."""
+        """Compute on a side stream, as torch requires before a capture."""
         here, side = torch.cuda.current_stream(), _side_stream(torch.cuda.current_device())
         side.wait_stream(here)
         with torch.cuda.stream(side):
@@ -79,21 +80,21 @@ class CapturedStep(Generic[B, T]):
 
     def _capture(self, batch: B) -> _Capture[B, T]:
         batch = replace(batch, **{name: t.clone() for name, t in _tensors(batch).items()})
-        gc.collect()  # what is left of an earlier pass would tie this one to that one's stream
+        gc.collect()  # tensors left over from an earlier pass belong to another stream
         graph = torch.cuda.CUDAGraph()
         with (
-            torch.cuda.stream(torch.cuda.current_stream()),  # to come back to, should this fail
+            torch.cuda.stream(torch.cuda.current_stream()),  # restored if the capture fails
             torch.cuda.graph(
                 graph,
                 pool=self._pool,
-                capture_error_mode="thread_local",  # another thread makes batches meanwhile
+                capture_error_mode="thread_local",  # the loader's thread uses the GPU meanwhile
             ),
         ):
             result = self._compute(batch)
         return _Capture(graph, batch, result, [p.grad for p in self._parameters])
 
 
-@functools.cache  # memory stays with the stream that asked for it
+@functools.cache  # always the same stream, since torch reuses memory only within a stream
 def _side_stream(device: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
