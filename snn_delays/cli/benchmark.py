@@ -1,4 +1,4 @@
-"""``snn-delays benchmark suite=<name>``: experiments x seeds, a table, and pairs compared."""
+"""``snn-delays benchmark suite=<name>``: experiments x seeds, with a table and comparisons."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from snn_delays.output import printable
 if TYPE_CHECKING:
     from snn_delays.benchmark.jobs import Host, Job, Task
 
-EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own.
-hydra/launcher=... says where they run: joblib (the default) here, submitit_slurm on a cluster
-(pip install snn_delays[slurm]).
-The same command goes on with what was stopped and skips what is done."""
+EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own options.
+hydra/launcher=... chooses where runs are computed: joblib (the default) on this machine,
+submitit_slurm on a cluster (pip install snn_delays[slurm]).
+The same command resumes stopped runs and skips finished ones."""
 INSTEAD = "leave it out, or write a suite of your own in configs/suites"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
 
@@ -50,16 +50,15 @@ def _help() -> str:
 
 
 def benchmark(arguments: list[str]) -> None:
-    """Run a suite, or go on with it; write results.jsonl and table.md, and print the table.
+    """Run or resume a suite; write results.jsonl and table.md, and print the table.
 
     Args:
         arguments: options of the suite, of Hydra's launcher and of the runs.
 
     Raises:
-        UserError: a mistake in the options of the suite or of a run, other options than those of
-            the runs that are there, or a folder that cannot be written or is in use; nothing was
-            started then.
-        SystemExit: 1 where a run failed or was left open, 128 and a signal's number where one came.
+        UserError: a mistake in the options of the suite or of a run, options that differ from those
+            of existing runs, or a folder that cannot be written or is in use; no run was started.
+        SystemExit: code 1 if a run failed or is not finished, 128 + number after a signal.
     """
     mine, hydras, theirs = _split_arguments(arguments)
     given: BenchmarkConfig = compose("benchmark", mine)
@@ -92,7 +91,7 @@ def benchmark(arguments: list[str]) -> None:
 
 @contextlib.contextmanager
 def _locked_folder(out: Path) -> Iterator[None]:
-    """Hold the suite's folder: a second suite would take these runs for its own."""
+    """A context that locks the suite's folder: a second suite would use the same runs."""
     from snn_delays.train.error_messages import writing
 
     try:
@@ -109,17 +108,17 @@ def _locked_folder(out: Path) -> Iterator[None]:
 
 
 def _check_batched(members: dict[str, Config]) -> None:
-    """Refuse networks whose seeds cannot be trained at once."""
+    """Refuse networks whose seeds cannot be batched."""
     from snn_delays.train.batched import why_not_batched
 
     for member, config in members.items():
         reason = why_not_batched(config)
         if reason:
-            raise UserError(f"batched=true cannot serve the row {member}: {reason}.")
+            raise UserError(f"batched=true cannot train the row {member}: {reason}.")
 
 
 def _check_there(jobs: list[Job]) -> None:
-    """Refuse options that are not those of the runs that are there, before one is started."""
+    """Refuse options that differ from those of existing runs, before any run is started."""
     from snn_delays.train.run_folder import is_run, other_options
 
     for job in jobs:
@@ -159,7 +158,7 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
 
 
 def _tasks(jobs: list[Job], batched: bool) -> list[Task]:
-    """What is one process's: a run, or all of a network."""
+    """The tasks of the suite: one per run, or with ``batched`` one per network."""
     from snn_delays.benchmark.jobs import BatchedJobs
 
     if not batched:
@@ -169,30 +168,30 @@ def _tasks(jobs: list[Job], batched: bool) -> list[Task]:
 
 
 def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
-    """Say what is not done, by words and by the exit code."""
+    """Print the runs that are not finished, and exit with a code if there are any."""
     if failures:
         print(f"{len(failures)} of {len(jobs)} runs failed.", file=sys.stderr)
     number = host.stop_signal()
     if number is not None:
         host.stop.unlink()
         name = signal.Signals(number).name
-        print(f"Stopped by {name}; all is saved, and the same command goes on.", file=sys.stderr)
+        print(f"Stopped by {name}; all is saved, and the same command resumes.", file=sys.stderr)
         sys.exit(SIGNALLED + number)
     left = [job.title for job in jobs if job.is_open()]
     if left:
-        print(f"Not finished: {'; '.join(left)}. The same command goes on.", file=sys.stderr)
+        print(f"Not finished: {'; '.join(left)}. The same command resumes.", file=sys.stderr)
     if failures or left:
         sys.exit(1)
 
 
 def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Options of the suite, of Hydra and of the runs."""
+    """Split arguments into options of the suite, of Hydra and of the runs."""
     refuse_words("benchmark", arguments)
     mine, hydras, theirs = [], [], []
     for argument in arguments:
         name = named(argument)
         if name in ("seed", "resume") or (name == "out" and not argument.startswith("out=")):
-            raise UserError(f"{name}=... is the suite's to give; see seeds and out.")
+            raise UserError(f"{name}=... is set by the suite; see seeds and out.")
         if name in option_names("benchmark"):
             mine.append(argument)
         elif name.startswith("hydra"):
@@ -203,7 +202,7 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[s
 
 
 def _configs(suite: Suite, seeds: int, out: Path, theirs: list[str]) -> list[tuple[str, Config]]:
-    """The options of every run; seed by seed, so that all networks are there early."""
+    """The options of every run, ordered by seed, so that all networks have early results."""
     members = _composed(suite, theirs)
     _check_rows(suite, members, theirs)
     found = []
@@ -224,11 +223,11 @@ def _composed(suite: Suite, theirs: list[str]) -> dict[str, Config]:
 
 
 def _check_rows(suite: Suite, members: dict[str, Config], theirs: list[str]) -> None:
-    """Refuse options that would make a row of the table another network than its label says."""
+    """Refuse options that would change a row's network so that its label becomes wrong."""
     for key, member in suite.members.items():
         for option in theirs:
             if named(option) in map(named, member.options):
-                raise UserError(f"{option} would replace what makes the row {key}; {INSTEAD}.")
+                raise UserError(f"{option} would replace an option of the row {key}; {INSTEAD}.")
         if not members[key].train.test:
             raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
     beside = [option for option in theirs if not shapes_result(named(option))]
@@ -240,8 +239,8 @@ def _check_rows(suite: Suite, members: dict[str, Config], theirs: list[str]) -> 
             now = _values(members[key])[name]
             if now != rows[key][name]:
                 raise UserError(
-                    f"{name}={now} would replace {rows[key][name]} in the row {key}: it tells the"
-                    f" rows of suite={suite.name} apart; {INSTEAD}."
+                    f"{name}={now} would replace {rows[key][name]} in the row {key}: the rows of"
+                    f" suite={suite.name} differ in this option; {INSTEAD}."
                 )
 
 
@@ -250,7 +249,7 @@ def _values(config: Config) -> dict[str, Any]:
 
 
 def _concurrency(threads: int, jobs: list[Job]) -> int:
-    """As many runs as there are cores for, or GPUs."""
+    """Number of runs at a time: the number of GPUs, or of cores over threads per run."""
     import torch
 
     cores = (
@@ -261,7 +260,7 @@ def _concurrency(threads: int, jobs: list[Job]) -> int:
 
 
 def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[str, str]:
-    """Write and print what is known; returns why runs failed, by title."""
+    """Write and print the results so far; returns the reasons of failed runs, by title."""
     from snn_delays.benchmark.results import (
         RESULTS_FILE,
         TABLE_FILE,
@@ -285,7 +284,7 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
     seeds = {job.config.seed for job in jobs}
     further = {p.parent.name for p in out.glob("*/s*/result.json")} - {f"s{s}" for s in seeds}
     if further:
-        print(f"Left out, as seeds={len(seeds)} says: {', '.join(sorted(further))}.")
+        print(f"Left out because of seeds={len(seeds)}: {', '.join(sorted(further))}.")
     return failures
 
 

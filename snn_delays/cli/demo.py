@@ -1,4 +1,4 @@
-"""``snn-delays demo``: what learned delays are worth, in minutes, on data made here."""
+"""``snn-delays demo``: compare learned, fixed and no delays on synthetic data, in minutes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
         overrides: options for all three, as on the command line.
 
     Returns:
-        Result of each variant: "learned", "fixed" and "none".
+        The result of each variant: "learned", "fixed" and "none".
     """
     for override in overrides:
         if "=" not in override or named(override) in ("model.delays", "experiment"):

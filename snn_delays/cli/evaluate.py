@@ -71,15 +71,15 @@ def _samples(run: LoadedRun, options: EvaluateConfig) -> Samples:
 
 
 def _noted_samples(run: LoadedRun, folder: Path, split: str) -> Samples:
-    """Those that the run noted: the recordings may be split otherwise today."""
+    """The samples in the run's split.json; the options might split the recordings otherwise."""
     from snn_delays.data.dataset import stored_samples
     from snn_delays.train.run_folder import read_split
 
     noted = read_split(folder, run.split)
     if split not in noted:
         raise UserError(
-            f"The run's protocol is {run.config.train.protocol}: no validation data was kept from"
-            " training; evaluate split=test."
+            f"The run's protocol is {run.config.train.protocol}, which has no validation data;"
+            " evaluate split=test."
         )
     return stored_samples(run.config, noted, split)
 
@@ -103,7 +103,7 @@ def _report(
 
 
 def _note(run: LoadedRun, options: EvaluateConfig) -> str:
-    """What must stand beside every number: that the epoch was chosen by it."""
+    """A note beside every number, if the epoch was chosen on the evaluated samples."""
     if options.checkpoint != "best" or options.file is not None:
         return ""
     if options.split == "valid":

@@ -12,7 +12,7 @@ from snn_delays.cli.overrides import brief
 from snn_delays.config import WRITTEN, nearest
 
 SEVERAL = "gives several values; add -m to run with each of them"
-# Hydra's wordings, and ours for what they name.
+# Hydra's messages, and the sentences that replace them.
 WORDINGS = {
     r"Ambiguous value for argument '(.+?)' 1\. ": rf"\1 {SEVERAL}, or write [a,b] for a list.",
     r"Sweep parameters '(.+)' requires --multirun": rf"\1 {SEVERAL}.",
@@ -24,10 +24,10 @@ WORDINGS = {
 
 
 def explain(error: Exception, command: str) -> str:
-    """A sentence about ``error``.
+    """A sentence that explains ``error``.
 
     Args:
-        error: of Hydra or OmegaConf, while they read the options of ``command``.
+        error: an error of Hydra or OmegaConf in reading the options of ``command``.
         command: a key of ``SCHEMAS``.
     """
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -38,7 +38,7 @@ def explain(error: Exception, command: str) -> str:
 
 
 def _of_option(text: str, cause: Exception, command: str) -> str | None:
-    """A sentence about the option that OmegaConf names, or None: it names none."""
+    """A sentence about the option that OmegaConf names, or None if it names none."""
     named = re.search(r"full_key: (\S+)", text)
     key = getattr(cause, "full_key", None) or (named[1] if named else "")
     written = WRITTEN.get(key, key)
@@ -53,7 +53,7 @@ def _of_option(text: str, cause: Exception, command: str) -> str | None:
 
 
 def _of_override(error: Exception, command: str) -> str:
-    """A sentence about an override that Hydra does not take."""
+    """A sentence about an override that Hydra refuses."""
     text = " ".join(str(error).split())
     absent = re.search(r"Could not find '([^']+)'", text)
     if absent:
@@ -78,7 +78,7 @@ def _no_option(key: str, command: str) -> str:
 
 
 def _no_such_value(path: str, command: str) -> str:
-    """``path`` is group/value, and the group may itself have slashes."""
+    """A sentence about a missing ``path`` group/value; the value may contain slashes."""
     for group, values in groups(command).items():
         if path.startswith(f"{group}/"):
             value = path.removeprefix(f"{group}/")
@@ -87,12 +87,12 @@ def _no_such_value(path: str, command: str) -> str:
 
 
 def unforeseen(error: Exception, overrides: list[str], command: str) -> str:
-    """A sentence about an error that is not one of Hydra's own.
+    """A sentence about an error in reading the options that is not one of Hydra's own.
 
     Args:
-        error: any.
-        overrides: what it came of, as far as it is known.
-        command: as above.
+        error: any error.
+        overrides: the overrides that caused it, if known.
+        command: a key of ``SCHEMAS``.
     """
     given = " ".join(map(brief, overrides)) or "Hydra"
     group = overrides[0].partition("=")[0].lstrip("+") if overrides else ""

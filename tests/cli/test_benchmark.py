@@ -91,7 +91,7 @@ def test_a_suite_is_run_tabulated_and_skipped_when_done(words, capsys, monkeypat
     assert len(read_results(out / "results.jsonl")) == 6
     code, printed, _ = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 0
-    assert printed.endswith("Left out, as seeds=1 says: s1, s2.\n")
+    assert printed.endswith("Left out because of seeds=1: s1, s2.\n")
 
 
 def test_it_repeats_bit_by_bit_whatever_runs_beside(words, capsys, monkeypatch) -> None:
@@ -326,7 +326,7 @@ def test_what_a_full_disk_does_not_let_note_is_left_open(words, capsys, monkeypa
     monkeypatch.setattr("snn_delays.benchmark.jobs.replace_file", full)
     code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 1
-    assert errors == "Not finished: learned, seed 0; none, seed 0. The same command goes on.\n"
+    assert errors == "Not finished: learned, seed 0; none, seed 0. The same command resumes.\n"
     assert "Without a result so far: learned delays, no delays." in printed
 
 
@@ -366,7 +366,7 @@ def test_a_run_that_another_process_writes_is_waited_for_and_left_open(
         code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 1
     assert "FAILED" not in printed
-    assert errors == "Not finished: none, seed 0. The same command goes on.\n"
+    assert errors == "Not finished: none, seed 0. The same command resumes.\n"
     code, printed, _ = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 0
 
@@ -395,7 +395,7 @@ def test_options_that_are_not_the_suites_stand_in_the_table(words, capsys, monke
     options = ["seeds=1", "train.epochs=1", "train.checkpoint_minutes=3"]
     code, printed, _ = run(capsys, monkeypatch, *words, *options)
     assert code == 0
-    assert "Otherwise than the suite says: train.epochs=1." in printed
+    assert "Options that differ from the suite's: train.epochs=1." in printed
 
 
 def test_a_folder_with_any_name(words, capsys, monkeypatch) -> None:
@@ -421,8 +421,8 @@ def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch)
     [
         (["suite=wrods"], "suite=wrods is not one of words. Did you mean 'words'?"),
         ([], "suite=... is missing"),
-        (["suite=words", "seed=3"], "seed=... is the suite's to give"),
-        (["suite=words", "++seed=3"], "seed=... is the suite's to give"),
+        (["suite=words", "seed=3"], "seed=... is set by the suite"),
+        (["suite=words", "++seed=3"], "seed=... is set by the suite"),
         (["suite=words", "seeds=0"], "seeds=0 must be at least 1"),
         (["suite=words", "model.tapps=3"], "There is no option model.tapps"),
         (["suite=words", "quick"], "quick cannot be read. Write option=value."),
@@ -430,12 +430,12 @@ def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch)
         (["suite=words", "hydra.launcher.n_job=3"], "n_job"),
         (
             ["suite=words", "model.tau_ms=20"],
-            "model.tau_ms=20 would replace what makes the row none",
+            "model.tau_ms=20 would replace an option of the row none",
         ),
         (["suite=words", "train.test=false"], "leave train.test=false out"),
         (
             ["suite=words", "batched=true", "train.protocol=paper"],
-            "batched=true cannot serve the row learned: train.protocol=paper pads every batch",
+            "batched=true cannot train the row learned: train.protocol=paper pads every batch",
         ),
         (["suite=words", "batched=true", "model.neuron=plif"], "its neuron is not a LIF"),
         (["suite=words", "out=suites/words.yaml/x"], "cannot be written: Not a directory"),
@@ -456,7 +456,7 @@ def test_what_tells_the_rows_of_a_suite_apart_cannot_be_replaced() -> None:
 
     with pytest.raises(UserError, match=r"would replace 10.05 in the row .*suite=demo apart"):
         configs("demo", "model.tau_ms=20")
-    with pytest.raises(UserError, match=r"train.protocol=last would replace what makes the row"):
+    with pytest.raises(UserError, match=r"train.protocol=last would replace an option of the row"):
         configs("protocol", "train.protocol=last")
     assert configs("demo", "train.epochs=2")["none"].train.epochs == 2
     replaced = configs("protocol", "experiment=paper/shd")
@@ -502,7 +502,7 @@ def test_a_search_sees_validation_data_alone(words, capsys, monkeypatch) -> None
     assert best["best_value"] == max(result["valid"]["accuracy"] for result in results)
     for options, said in (
         (["train.test=false", "train.protocol=last"], "A search chooses on validation data"),
-        ([], "A search leaves the test set unread"),
+        ([], "A search must not read the test set"),
     ):
         code, _, errors = run(capsys, monkeypatch, *command, *options, "out=refused")
         assert code == 2

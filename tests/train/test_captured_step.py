@@ -105,7 +105,7 @@ def graphs(monkeypatch):
         def wait_stream(self, other) -> None:
             pass
 
-    monkeypatch.setattr(Graph, "played", 0)
+    monkeypatch.setattr(Graph, "replays", 0)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", record)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)

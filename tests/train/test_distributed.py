@@ -314,7 +314,7 @@ def test_sigterm_to_torchrun_saves(command, tmp_path) -> None:
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert error.count("SIGTERM: stopping at the next batch") == 1
-    assert error.count(f"all is saved in {out}, and resume=auto goes on") == 1
+    assert error.count(f"all is saved in {out}: resume by resume=auto") == 1
     assert read_last(out)["position"]["epoch"] >= 1
 
 

@@ -429,7 +429,7 @@ def test_the_command_stops_on_sigterm_with_a_code_of_its_own(command, tmp_path) 
     _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert "SIGTERM: stopping at the next batch" in error
-    assert f"all is saved in {out}, and resume=auto goes on" in error
+    assert f"all is saved in {out}: resume by resume=auto" in error
     assert read_last(out)["position"]["epoch"] >= 1
 
 
