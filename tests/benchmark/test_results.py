@@ -137,7 +137,7 @@ def test_what_differs_between_runs_is_said() -> None:
     ]
     text = table(SUITE, lines, {}, ["train.epochs=3"])
     assert "1 threads a run, cpu, H100; torch 2, 3. Options that differ from the suite's:" in text
-    assert "says: train.epochs=3." in text
+    assert "the suite's: train.epochs=3." in text
     assert "| no delays | 70,000 to 70,100 | 3 |" in text
     assert "all (n = 1,200, 1,100)" in text
 
