@@ -56,7 +56,9 @@ def _options() -> Iterator[str]:
 
 
 def _written(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _cell(text: str) -> str:
@@ -75,7 +77,10 @@ def _experiments() -> Iterator[str]:
         for path in files:
             what, said = _header(path.read_text("utf-8"))
             name = path.relative_to(folder).with_suffix("").as_posix()
-            row = [what, *(said.get(key, "") for key in ("Parameters", "Published", "Measured", "Cost"))]
+            row = [
+                what,
+                *(said.get(key, "") for key in ("Parameters", "Published", "Measured", "Cost")),
+            ]
             yield f"| `{name}` | {' | '.join(map(_cell, row))} |"
 
 
