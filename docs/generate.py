@@ -10,7 +10,7 @@ from pathlib import Path
 from snn_delays.cli.groups import SCHEMAS, config_folder
 from snn_delays.config import WRITTEN, options
 
-ROOT = Path(__file__).parents[1]
+FACTS = ("Parameters", "Published", "Measured", "Cost")  # that an experiment's comment states
 API = {
     "Networks": ["nn.delayed_linear", "nn.network", "nn.neurons", "nn.readout"],
     "Operations": ["ops.maps", "ops.taps"],
@@ -42,7 +42,7 @@ def write(folder: Path) -> None:
 
 def _options() -> Iterator[str]:
     yield "# Options\n"
-    yield "Every option of every command, as `option=value`. `snn-delays <command> --help` lists them too.\n"
+    yield "Every option of every command. `snn-delays <command> --help` lists them, too.\n"
     for command, schema in SCHEMAS.items():
         if command == "demo":  # takes train's
             continue
@@ -52,7 +52,8 @@ def _options() -> Iterator[str]:
             choices = field.metadata["choices"]
             values = ", ".join(f"`{choice}`" for choice in choices) if choices else ""
             meaning = _cell(field.metadata["help"])
-            yield f"| `{WRITTEN.get(name, name)}` | `{_cell(_written(value))}` | {meaning} | {values} |"
+            default = _cell(_written(value))
+            yield f"| `{WRITTEN.get(name, name)}` | `{default}` | {meaning} | {values} |"
 
 
 def _written(value: object) -> str:
@@ -68,12 +69,13 @@ def _cell(text: str) -> str:
 
 def _experiments() -> Iterator[str]:
     yield "# Experiments\n"
-    yield "`snn-delays train experiment=<name>`; the header of each file under `configs/experiment` says the same.\n"
+    yield "`snn-delays train experiment=<name>` trains one. The files lie in `configs/experiment`.\n"
     folder = config_folder() / "experiment"
     paths = sorted(folder.rglob("*.yaml"))
     for group, files in itertools.groupby(paths, lambda path: path.parent.name):
         yield f"\n## {group}\n"
-        yield "| experiment | what | parameters | published | measured | cost |\n|---|---|---|---|---|---|"
+        yield f"| experiment | what | {' | '.join(FACTS).lower()} |"
+        yield "|---" * (2 + len(FACTS)) + "|"
         for path in files:
             what, said = _header(path.read_text("utf-8"))
             name = path.relative_to(folder).with_suffix("").as_posix()

@@ -1,6 +1,6 @@
 """What README and docs show: commands run, options and linked files exist.
 
-A block of code that the line ``<!-- needs <what> -->`` precedes is not run, its options are checked.
+A block of code below a line ``<!-- needs <what> -->`` is not run; its options are checked.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if "--help" not in words:
         words = [*words, *SMALL.get(words[1], [])]
     monkeypatch.setattr(sys, "argv", words)
-    try:
+    with pytest.raises(SystemExit) as stop:
         cli.main()
-    except SystemExit as stop:
-        assert not stop.code, words
+        sys.exit()
+    assert not stop.value.code, words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
