@@ -57,9 +57,8 @@ def _options() -> Iterator[str]:
 
 
 def _written(value: object) -> str:
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _cell(text: str) -> str:
@@ -69,7 +68,7 @@ def _cell(text: str) -> str:
 
 def _experiments() -> Iterator[str]:
     yield "# Experiments\n"
-    yield "`snn-delays train experiment=<name>` trains one. The files lie in `configs/experiment`.\n"
+    yield "`snn-delays train experiment=<name>` trains one; `configs/experiment` holds the files.\n"
     folder = config_folder() / "experiment"
     paths = sorted(folder.rglob("*.yaml"))
     for group, files in itertools.groupby(paths, lambda path: path.parent.name):
@@ -79,10 +78,7 @@ def _experiments() -> Iterator[str]:
         for path in files:
             what, said = _header(path.read_text("utf-8"))
             name = path.relative_to(folder).with_suffix("").as_posix()
-            row = [
-                what,
-                *(said.get(key, "") for key in ("Parameters", "Published", "Measured", "Cost")),
-            ]
+            row = [what, *(said.get(fact, "") for fact in FACTS)]
             yield f"| `{name}` | {' | '.join(map(_cell, row))} |"
 
 
