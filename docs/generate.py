@@ -73,13 +73,11 @@ def _experiments() -> Iterator[str]:
     paths = sorted(folder.rglob("*.yaml"))
     for group, files in itertools.groupby(paths, lambda path: path.parent.name):
         yield f"\n## {group}\n"
-        yield f"| experiment | what | {' | '.join(FACTS).lower()} |"
-        yield "|---" * (2 + len(FACTS)) + "|"
         for path in files:
             what, said = _header(path.read_text("utf-8"))
+            facts = (f"  - {fact}: {said[fact]}" for fact in FACTS if fact in said)
             name = path.relative_to(folder).with_suffix("").as_posix()
-            row = [what, *(said.get(fact, "") for fact in FACTS)]
-            yield f"| `{name}` | {' | '.join(map(_cell, row))} |"
+            yield "\n".join([f"`{name}`", f": {what}\n", *facts, ""])
 
 
 def _header(text: str) -> tuple[str, dict[str, str]]:
