@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from snn_delays.cli import DATA_ACTIONS
 from snn_delays.cli.app import report_errors, run_command
 from snn_delays.cli.compose import compose
-from snn_delays.config import Config, EncodeConfig, nearest
+from snn_delays.config import Config, EncodeConfig
+from snn_delays.config.options import nearest
 from snn_delays.errors import UserError
 
 if TYPE_CHECKING:
