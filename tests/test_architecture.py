@@ -85,6 +85,11 @@ def test_ops_import_torch_and_numpy_alone() -> None:
             assert places <= allowed, name
 
 
+def test_scripts_import_no_test() -> None:
+    for path in sorted((PACKAGE.parent / "scripts").rglob("*.py")):
+        assert not any(m.split(".")[0] == "tests" for m in imports(path)), path
+
+
 def test_options_import_the_standard_library_alone() -> None:
     for name, path in modules():
         if name == "errors.py" or name.startswith("config/"):
