@@ -13,7 +13,6 @@ PACKAGE = Path(__file__).parents[1] / "snn_delays"
 LAYERS = (
     "errors",
     "output",
-    "place",
     "files",
     "documents",
     "config",
