@@ -28,7 +28,10 @@ LAYERS = (
     "cli",
 )
 ONLY_PLACE = {
-    "tonic": {f"data/datasets/{name}.py" for name in ("download", "published", "spikes", "words")},
+    "tonic": {
+        f"data/{name}.py"
+        for name in ("download", "published", "formats/spike_file", "formats/words")
+    },
     "wandb": {"train/tracking.py"},
     "hydra": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
     "omegaconf": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},

@@ -143,8 +143,8 @@ def _timed_stores(config: Config, fresh: bool = False) -> Iterator[tuple[str, Fr
 
 
 def _encode(options: EncodeConfig) -> None:
-    from snn_delays.data.datasets.words import list_words
     from snn_delays.data.encode import encode_words
+    from snn_delays.data.formats.words import list_words
 
     words = list_words(Path(options.source).expanduser(), options.speaker_pattern)
     if options.only is not None:

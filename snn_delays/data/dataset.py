@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from snn_delays.config import Config, DataConfig
-from snn_delays.data.datasets.published import Places, speech_commands_folder, spike_file
-from snn_delays.data.datasets.words import (
+from snn_delays.data.datasets.synthetic import synthetic_files
+from snn_delays.data.formats.words import (
     GSC_SPEAKER,
     TEST_LIST,
     VALID_LIST,
@@ -22,6 +22,7 @@ from snn_delays.data.datasets.words import (
 )
 from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.loaders import Samples
+from snn_delays.data.published import Places, speech_commands_folder, spike_file
 from snn_delays.data.remarks import remarks
 from snn_delays.data.sources import Source, SpikeSource, WordSource
 from snn_delays.data.splits import (
@@ -31,7 +32,6 @@ from snn_delays.data.splits import (
     hold_out_valid,
     sort_names,
 )
-from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
 
 # Recordings of Speech Commands v0.02 by its own lists; 105,829 in all.

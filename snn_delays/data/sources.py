@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from snn_delays.config import DataConfig
 from snn_delays.data.checksums import content_digest
-from snn_delays.data.datasets.spikes import SpikeFile
-from snn_delays.data.datasets.words import WordList, Words
+from snn_delays.data.formats.spike_file import SpikeFile
+from snn_delays.data.formats.words import WordList, Words
 from snn_delays.data.frame_file import Recordings
 from snn_delays.data.frames import SECOND, to_frames
 from snn_delays.data.progress import progress

@@ -15,11 +15,11 @@ import torch
 from snn_delays.config import AugmentConfig, Config, DataConfig, SyntheticConfig
 from snn_delays.data import dataset, gpu_loader
 from snn_delays.data.dataset import load_data, stored_samples
-from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.datasets.synthetic import synthetic_files
+from snn_delays.data.formats.spike_file import SpikeFile
 from snn_delays.data.gpu_loader import ResidentLoader, fits
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import Labelled, hold_out_valid, sort_names
-from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
 from tests.conftest import as_on_a_gpu, open_spikes, random_spikes, without_data, write_spikes
 

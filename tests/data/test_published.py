@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import tonic
 
-from snn_delays.data.datasets import download, published
-from snn_delays.data.datasets.download import fetch
-from snn_delays.data.datasets.published import Places, speech_commands_folder, spike_file
+from snn_delays.data import download, published
+from snn_delays.data.download import fetch
+from snn_delays.data.published import Places, speech_commands_folder, spike_file
 from snn_delays.errors import UserError
 from tests.conftest import random_spikes
 

@@ -16,8 +16,8 @@ from snn_delays.config import Config
 from snn_delays.data import dataset
 from snn_delays.data.audio import read_waveform
 from snn_delays.data.dataset import find_sources, load_data
-from snn_delays.data.datasets import speakers
-from snn_delays.data.datasets.words import GSC_SPEAKER, Words, list_words
+from snn_delays.data.formats import speakers
+from snn_delays.data.formats.words import GSC_SPEAKER, Words, list_words
 from snn_delays.data.loaders import Loader
 from snn_delays.data.speech import fit_length, log_mel
 from snn_delays.errors import UserError

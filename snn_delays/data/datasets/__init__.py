@@ -1,1 +1,1 @@
-"""Recordings as Tonic datasets, and the published files: the one place that imports Tonic."""
+"""The data sets, a file each."""

@@ -16,7 +16,7 @@ import numpy as np
 import tonic
 from numpy.typing import NDArray
 
-from snn_delays.data.datasets.hdf5 import (
+from snn_delays.data.formats.hdf5 import (
     BROKEN,
     Ragged,
     find,

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.config import SyntheticConfig
-from snn_delays.data.datasets.spikes import write_spikes
+from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.errors import UserError
 from snn_delays.files import is_trusted
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from snn_delays.config import LONGEST_S
 from snn_delays.data.audio import LARGEST, SUFFIXES, read_waveform
 from snn_delays.data.checksums import FileList, stamp
-from snn_delays.data.datasets.speakers import find_speakers
+from snn_delays.data.formats.speakers import find_speakers
 from snn_delays.data.names import is_showable
 from snn_delays.errors import UserError
 

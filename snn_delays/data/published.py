@@ -10,9 +10,9 @@ from typing import Any
 import tonic
 
 from snn_delays.data.checksums import content_digest
-from snn_delays.data.datasets.download import fetch, unpack
-from snn_delays.data.datasets.spikes import SpikeFile
-from snn_delays.data.datasets.words import TEST_LIST, VALID_LIST
+from snn_delays.data.download import fetch, unpack
+from snn_delays.data.formats.spike_file import SpikeFile
+from snn_delays.data.formats.words import TEST_LIST, VALID_LIST
 from snn_delays.errors import UserError
 
 # File name -> (MD5, samples). Tonic knows the archives' sums; only SHD's own files have known ones.
