@@ -30,7 +30,7 @@ LAYERS = (
 ONLY_PLACE = {
     "tonic": {
         f"data/{name}.py"
-        for name in ("download", "published", "formats/spike_file", "formats/words")
+        for name in ("download", "formats/spike_file", "formats/words", "published")
     },
     "wandb": {"train/tracking.py"},
     "hydra": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},

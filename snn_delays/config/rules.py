@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT
 from snn_delays.config.options import check_types, check_values
 from snn_delays.config.schema import SIGMA_OFFSETS, Config, DataConfig
 from snn_delays.errors import UserError
@@ -66,7 +67,7 @@ def _check_rules(config: Config) -> None:
 
 
 def _check_data_rules(data: DataConfig) -> None:
-    official = data.valid_file is not None or data.name in ("ssc", "gsc", "synthetic")
+    official = data.valid_file is not None or bool(DATASETS[data.name].validation)
     for key in ("valid_speakers", "valid_count"):
         if getattr(data, key) is not None and (official or data.split in ("random", "fold")):
             reason = "a validation split of its own" if official else f"data.split={data.split}"
@@ -83,29 +84,21 @@ def _check_data_rules(data: DataConfig) -> None:
 
 def _check_files(data: DataConfig) -> None:
     """Which files may be named for which kind of data."""
-    files = [key for key in ("train_file", "valid_file", "test_file") if getattr(data, key)]
-    if data.name == "spikes":
-        if "train_file" not in files:
-            raise UserError("data=spikes needs data.train_file=<HDF5 file of SHD's format>.")
-    elif files and not (data.name == "ssc" or (data.name == "shd" and "valid_file" not in files)):
+    kind = DATASETS[data.name]
+    if any(getattr(data, key) is not None and key not in kind.takes for key in FILES):
         raise UserError(
             f"data={data.name} brings its own files; use data=spikes with data.train_file,"
             " data.valid_file and data.test_file."
         )
-    if data.name == "audio_folder" and data.folder is None:
-        raise UserError("data=audio_folder needs data.folder=<folder of <word>/*.wav>.")
-    own_words = ("test_list", "valid_list", "speaker_pattern")
-    no_test = data.name == "audio_folder" or (data.name == "spikes" and data.test_file is None)
-    lone = {
-        "folder": data.audio,
-        **dict.fromkeys(own_words, data.name == "audio_folder"),
-        **dict.fromkeys(("test_speakers", "test_fold"), no_test),
-    }
-    for key, allowed in lone.items():
-        if getattr(data, key) is not None and not allowed:
+    for key, needed in kind.needs.items():
+        if getattr(data, key) is None:
+            raise UserError(f"data={data.name} needs data.{key}=<{needed}>.")
+    for key in ("folder", "test_list", "valid_list", "speaker_pattern", *HELD_OUT):
+        useless = key not in kind.takes or (key in HELD_OUT and data.test_file is not None)
+        if getattr(data, key) is not None and useless:
             beside = " and a test file" if data.test_file else ""
             raise UserError(f"data.{key} has no use with data={data.name}{beside}.")
-    if data.time_unit != "auto" and data.name != "spikes":
+    if data.time_unit != "auto" and "time_unit" not in kind.takes:
         raise UserError(f"data.time_unit={data.time_unit} has no use with data={data.name}.")
     if data.test_fold is not None and data.test_speakers is not None:
         raise UserError("data.test_fold and data.test_speakers exclude each other.")
@@ -113,7 +106,8 @@ def _check_files(data: DataConfig) -> None:
 
 def _check_augmentation(data: DataConfig) -> None:
     unfit = ("spike_drop", "noise_spikes", "blend") if data.audio else ("roll_ms", "speed")
-    needs = "counts of spikes" if data.audio else "audio (data=gsc or data=audio_folder)"
+    names = " or ".join(f"data={name}" for name, kind in DATASETS.items() if kind.audio)
+    needs = "counts of spikes" if data.audio else f"audio ({names})"
     for key in unfit:
         if getattr(data.augment, key):
             raise UserError(f"data.augment.{key} needs {needs}; leave it at 0.")

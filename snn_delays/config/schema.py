@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from snn_delays.config.datasets import DATASETS
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
 # DCLS stores SIG and uses the width s = |SIG| + an offset of the kernel; "sigma" here is always s.
@@ -101,7 +102,7 @@ class DataConfig:
     name: str = option(
         "synthetic",
         "kind of data",
-        choices=("shd", "ssc", "gsc", "audio_folder", "spikes", "synthetic"),
+        choices=tuple(DATASETS),
     )
     root: str = option(
         "datasets", "folder of the published data sets (SHD/, SSC/, GSC/)", path=True
@@ -211,7 +212,7 @@ class DataConfig:
     @property
     def audio(self) -> bool:
         """Whether the recordings are audio: real-valued frames instead of counts of spikes."""
-        return self.name in ("gsc", "audio_folder")
+        return DATASETS[self.name].audio
 
     @property
     def channels(self) -> int:
