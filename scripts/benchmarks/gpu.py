@@ -55,6 +55,7 @@ from scripts.benchmarks.networks import (
     reference_step,
 )
 from scripts.benchmarks.workers import alternate, peak_memory, started
+from scripts.reference.network import lif as their_neuron
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
 from snn_delays.errors import UserError
@@ -64,7 +65,6 @@ from snn_delays.train.batched import train_together
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import build_step
-from tests.reference_network import lif as their_neuron
 
 CASES = {"shd": SHD, "ssc": SSC}
 PRECISIONS = ("float32", "tf32", "mixed")
