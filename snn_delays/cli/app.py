@@ -32,7 +32,7 @@ from snn_delays.cli.explain import explain, unforeseen
 from snn_delays.cli.groups import SCHEMAS, config_folder, groups
 from snn_delays.cli.overrides import HELP, read
 from snn_delays.cli.sweep import Failed, checked_sweeps, is_search
-from snn_delays.config import WRITTEN, options
+from snn_delays.config.options import WRITTEN, options
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.runtime.distributed import process_info
