@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from snn_delays.cli.groups import SCHEMAS
-from snn_delays.config import options
+from snn_delays.config.options import options
 
 GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
 HEAD = ["term", "meaning", "code", "option"]
