@@ -1,4 +1,4 @@
-"""Published files of spikes: put there by hand, or downloaded from where Tonic has them."""
+"""Finds the files of a published data set of spikes; downloads them if they are missing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PublishedSpikes:
     """A published data set of files ``<name>_<split>.h5``, each in an archive of its own.
 
     Attributes:
-        name: of the data set's class in ``tonic.datasets``, which knows the archives' address and
-            checksums, and of its folder, such as "SHD".
+        name: name of the data set's folder, such as "SHD", and of its class in ``tonic.datasets``,
+            which has the archives' address and checksums.
         samples: number of samples of each split.
-        md5: checksums of the unpacked files, where they are known.
+        md5: checksums of the unpacked files of each split, if known.
     """
 
     name: str
@@ -34,10 +34,10 @@ class PublishedSpikes:
     md5: dict[str, str] = field(default_factory=dict)
 
     def sources(self, config: Config, fresh: bool) -> dict[str, Source]:
-        """The recordings of each split; ``fresh``: take checksums anew.
+        """The source of each split; ``fresh``: compute checksums again.
 
         Raises:
-            UserError: as ``spike_file`` does.
+            UserError: see ``spike_file``.
         """
         data = config.data
         places = Places(Path(data.root).expanduser(), cache_folder(data), fresh)
@@ -73,7 +73,7 @@ class Places:
 def spike_file(
     published: PublishedSpikes, split: str, places: Places, named: Path | None = None
 ) -> Path:
-    """A split's file: named, put into its folder by hand, unpacked, or downloaded.
+    """The file of a split; archives are unpacked, missing files downloaded.
 
     Args:
         published: the data set.
@@ -104,7 +104,7 @@ def spike_file(
 
 
 def _checked(path: Path, published: PublishedSpikes, split: str, places: Places) -> Path:
-    """The file at ``path``, or of the archive there, if it is the published one."""
+    """The file at ``path``, or the one in the archive there, after a check that it is published."""
     filename = published.filename(split)
     if path.suffix == ".zip":
         _unpack(path, filename, published.archive(split)[1])

@@ -47,7 +47,7 @@ class Source(Protocol):
         """Everything that shapes the frames, except for the recordings' content."""
 
     def check(self) -> None:
-        """Refuse recordings that are not there, before any frames are made."""
+        """Refuse missing recordings, before any frames are made."""
 
     def digest(self, memo: Path, *, fresh: bool = False) -> str:
         """SHA-256 of the recordings' content; see ``checksums.content_digest``."""
@@ -96,7 +96,7 @@ class SpikeSource:
         }
 
     def check(self) -> None:
-        """Refuse a file that is not there."""
+        """Refuse a missing file."""
         if not self.path.is_file():
             raise UserError(f"There is no file {self.path}{self.advice}")
 
@@ -228,7 +228,7 @@ class WordSource:
         return round(self.data.seconds * RATE)
 
     def check(self) -> None:
-        """The list of words was made of recordings that are there."""
+        """Do nothing: the list of words only has existing recordings."""
 
     def digest(self, memo: Path, *, fresh: bool = False) -> str:
         """SHA-256 of the recordings and their names."""
@@ -261,13 +261,13 @@ class WordSource:
 
 
 def named_files(data: DataConfig) -> dict[str, Path]:
-    """The files of spikes that options name, by split."""
+    """The files of spikes given by options, by split."""
     named = {"train": data.train_file, "valid": data.valid_file, "test": data.test_file}
     return {split: Path(file).expanduser() for split, file in named.items() if file is not None}
 
 
 def spike_sources(files: dict[str, Path], config: Config) -> dict[str, Source]:
-    """Sources of the files of spikes of each split."""
+    """A source for each split's file of spikes."""
     return {
         split: SpikeSource(path, config.data, config.frame_arithmetic)
         for split, path in files.items()
@@ -277,12 +277,12 @@ def spike_sources(files: dict[str, Path], config: Config) -> dict[str, Source]:
 def word_sources(
     words: WordList, masks: dict[str, NDArray[np.bool_]], data: DataConfig
 ) -> dict[str, Source]:
-    """Sources of the words of each split, in the order "train", "valid", "test".
+    """A source for each split of a list of words, in the order "train", "valid", "test".
 
     Args:
         words: all recordings.
-        masks: [N] of each split: which of them it has.
-        data: options.
+        masks: for each split a mask [N] of its recordings.
+        data: options of the data.
     """
     ordered = [split for split in ("train", "valid", "test") if split in masks]
     return {split: WordSource(words.where(masks[split]), split, data) for split in ordered}
