@@ -40,26 +40,26 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[Any]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PARTIAL}")
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with open(part, "xb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
             os.replace(path, keep)
-        os.replace(part, path)
+        os.replace(temporary, path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def _remove_stale(path: Path) -> None:
     """Remove old temporary files of this file, left by killed processes."""
-    for part in path.parent.glob(f".{path.name}-*{PARTIAL}"):
+    for temporary in path.parent.glob(f".{path.name}-*{PARTIAL}"):
         with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
+            if time.time() - temporary.stat().st_mtime > STALE:
+                temporary.unlink()
 
 
 def replace_file(path: Path, content: bytes, keep: Path | None = None) -> None:

@@ -96,21 +96,21 @@ def table(
     """
     rows = {key: [ln for ln in lines if ln["member"] == key] for key in suite.members}
     present = {key: found for key, found in rows.items() if found}
-    parts = [f"# {suite.title}"]
+    sections = [f"# {suite.title}"]
     if present:
         groups = _groups(lines)
         published = not given and any(m.published for m in suite.members.values())
-        parts += ["\n".join(_rows(suite, present, groups, published)), _legend(lines, groups)]
+        sections += ["\n".join(_rows(suite, present, groups, published)), _legend(lines, groups)]
         if len({line["data_hash"] for line in lines}) == 1:
-            parts += [_pairs(suite, present, group) for group in groups]
+            sections += [_pairs(suite, present, group) for group in groups]
         else:
-            parts.append("Rows are not compared, since their data differ.")
-        parts.append(_made(lines, given))
+            sections.append("Rows are not compared, since their data differ.")
+        sections.append(_made(lines, given))
     missing = [suite.members[key].label for key, found in rows.items() if not found]
     if missing:
-        parts.append(f"Without a result so far: {', '.join(missing)}.")
-    parts += [f"**Failed**: {title}: {why}" for title, why in failures.items()]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        sections.append(f"Without a result so far: {', '.join(missing)}.")
+    sections += [f"**Failed**: {title}: {why}" for title, why in failures.items()]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _groups(lines: list[Line]) -> list[str]:

@@ -52,10 +52,10 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".encoding-") as scratch:
-            part = Path(scratch) / out.name
+            temporary = Path(scratch) / out.name
             spikes = _spikes(words, channels, seed)
-            write_spikes(part, spikes, words.labels, words.classes, speaker, names, times=kind)
-            os.replace(part, out)
+            write_spikes(temporary, spikes, words.labels, words.classes, speaker, names, times=kind)
+            os.replace(temporary, out)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
         reason = str(error).splitlines()[0]
         raise UserError(f"out={out} cannot be written: {reason}.") from error

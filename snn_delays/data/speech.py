@@ -73,7 +73,7 @@ def log_mel(waves_BN: Tensor, *, step_ms: float = 10.0) -> Tensor:
             f"Waveforms of {waves_BN.shape[1]} samples are too short for frames; they need at"
             f" least {_FFT + 1} (data.seconds)."
         )
-    return torch.cat([_log_mel(part, int(hop)) for part in waves_BN.split(_part(waves_BN))])
+    return torch.cat([_log_mel(waves, int(hop)) for waves in waves_BN.split(_chunk(waves_BN))])
 
 
 def _log_mel(waves_BN: Tensor, hop: int) -> Tensor:
@@ -129,7 +129,7 @@ def _mel() -> NDArray[np.float64]:
     return np.ascontiguousarray(triangles[triangles.any(axis=1)].T, np.float64)
 
 
-def _part(waves_BN: Tensor) -> int:
+def _chunk(waves_BN: Tensor) -> int:
     """Number of waveforms per computation, so that they fit in a CPU's cache."""
     return 8 if waves_BN.device.type == "cpu" else 256
 
@@ -180,9 +180,9 @@ def _change_speed(waves_BN: Tensor, factor_B: NDArray[np.float64]) -> Tensor:
     the values, with an error of 0.06 % at 4 kHz and less below.
     """
     factors = torch.from_numpy(factor_B).to(waves_BN.device)
-    size = _part(waves_BN)
-    parts = zip(waves_BN.split(size), factors.split(size), strict=True)
-    return torch.cat([_faster(waves, factor) for waves, factor in parts])
+    size = _chunk(waves_BN)
+    chunks = zip(waves_BN.split(size), factors.split(size), strict=True)
+    return torch.cat([_faster(waves, factor) for waves, factor in chunks])
 
 
 def _faster(waves_BN: Tensor, factor_B: Tensor) -> Tensor:

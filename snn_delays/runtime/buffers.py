@@ -45,9 +45,9 @@ class Pool:
             return like.new_empty(shape)
         with self._lock:
             raw = self._take_or_allocate(wanted)
-        part = raw[:wanted]  # an object that only the tensor's storage keeps alive
-        weakref.finalize(part, self._free.append, raw).atexit = False
-        return torch.from_numpy(part).view(like.dtype).view(*shape)
+        used = raw[:wanted]  # an object that only the tensor's storage keeps alive
+        weakref.finalize(used, self._free.append, raw).atexit = False
+        return torch.from_numpy(used).view(like.dtype).view(*shape)
 
     def _take_or_allocate(self, wanted: int) -> Any:
         self._count()

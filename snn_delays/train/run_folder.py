@@ -272,8 +272,8 @@ def opened(
 
 
 def _begin(out: Path, config: Config, split: str) -> None:
-    for part in out.rglob(f".*{PARTIAL}"):
-        part.unlink()  # a killed process left it
+    for temporary in out.rglob(f".*{PARTIAL}"):
+        temporary.unlink()  # a killed process left it
     text = yaml.safe_dump(asdict(config), sort_keys=False)
     replace_file(out / CONFIG_FILE, text.encode())
     replace_file(out / SPLIT_FILE, split.encode())

@@ -53,9 +53,9 @@ def _why_not(error: Exception) -> str:
 
 def is_there(file: h5py.File, name: str) -> bool:
     """Whether a file has an entry of this name; a link counts even if its target is missing."""
-    for part in itertools.accumulate(name.split("/"), "{}/{}".format):
-        if file.get(part) is None:
-            return file.get(part, getlink=True) is not None
+    for prefix in itertools.accumulate(name.split("/"), "{}/{}".format):
+        if file.get(prefix) is None:
+            return file.get(prefix, getlink=True) is not None
     return True
 
 

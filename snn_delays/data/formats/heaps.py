@@ -36,10 +36,10 @@ def check_heaps(data: h5py.Dataset) -> None:
         references = np.frombuffer(content, REFERENCE, count, offset)
         references = np.sort(references[references["length"] > 0], order="heap")
         starts = np.flatnonzero(np.diff(references["heap"])) + 1
-        for part in np.split(references, starts) if len(references) else []:
-            start = int(part["heap"][0])
+        for group in np.split(references, starts) if len(references) else []:
+            start = int(group["heap"][0])
             sizes = _walk(content, start)
-            for length, _, index in part.tolist():
+            for length, _, index in group.tolist():
                 if length * itemsize > sizes.get(index, 0):
                     raise damage(start)
 
