@@ -295,7 +295,7 @@ def test_a_run_whose_process_is_killed_also_alone_has_failed(marks, tmp_path, mo
         job.out.parent.mkdir()
     Fallible(Host(platform.node(), os.getpid(), 1, tmp_path / ".stop"), 2, []).run(jobs)
     assert [job.is_done() for job in jobs] == [True, True, False, True, True]
-    assert "killed, also alone" in str(jobs[2].failure())
+    assert "killed, even as the only one" in str(jobs[2].failure())
 
 
 def test_workers_of_a_suite_that_died_train_nothing(words, tmp_path) -> None:

@@ -210,7 +210,7 @@ def test_bad_runs_are_one_sentence_and_exit_code_2(small, capsys, monkeypatch) -
     config.write_text(config.read_text("utf-8").replace("- 8", "- 9"), encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert (code, len(error.splitlines())) == (2, 1)
-    assert "says model.hidden=[9], the checkpoint beside it [8]" in error
+    assert "says model.hidden=[9], but the checkpoint says model.hidden=[8]" in error
     Path("here/checkpoints/best.pt").unlink()
     config.write_text(config.read_text("utf-8").replace("- 9", "- 8"), encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")

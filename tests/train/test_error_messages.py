@@ -166,7 +166,7 @@ def test_a_configuration_that_is_not_the_checkpoints_is_refused(finished) -> Non
     path = Path(finished.out, "config.yaml")
     text = path.read_text("utf-8")
     path.write_text(text[: text.index("  tau_ms")], encoding="utf-8")
-    with pytest.raises(UserError, match=r"says .*, the checkpoint beside it .*: the file was"):
+    with pytest.raises(UserError, match=r"says .*, but the checkpoint says .*: the file was"):
         load_run(finished.out)
     path.write_text("name: run\n", encoding="utf-8")
     with pytest.raises(UserError, match="not a configuration of this version"):

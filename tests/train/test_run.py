@@ -289,7 +289,7 @@ def test_what_is_not_a_whole_run_is_refused(small_config, tmp_path) -> None:
         load_run(tmp_path)
     spoil_config(out, "- 12", "- 13")
     with pytest.raises(
-        UserError, match=r"says model\.hidden=\[13\], the checkpoint beside it \[12\]"
+        UserError, match=r"says model\.hidden=\[13\], but the checkpoint says model\.hidden=\[12\]"
     ):
         load_run(out)
     spoil_config(out, "- 13", "- 12")
