@@ -29,14 +29,14 @@ def quoted(column: int) -> list[str]:
 
 
 def find(name: str) -> Any:
-    """The object of this dotted name in the package; a dataclass's field counts as its attribute.
+    """The object of this dotted name; a dataclass's field counts as its attribute.
 
     Raises:
         AttributeError: it does not exist.
     """
-    found: Any = importlib.import_module("snn_delays")
-    path = "snn_delays"
-    for word in name.split("."):
+    path, *words = name.split(".")
+    found: Any = importlib.import_module(path)
+    for word in words:
         path = f"{path}.{word}"
         fields = dataclasses.fields(found) if dataclasses.is_dataclass(found) else ()
         if any(field.name == word for field in fields):
@@ -57,6 +57,7 @@ def test_a_row_has_a_term_a_meaning_a_code_name_and_an_option() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(quoted(2))))
 def test_a_code_name_exists(name) -> None:
+    assert name.startswith("snn_delays.")
     assert find(name) is not None
 
 
@@ -69,7 +70,9 @@ def test_an_option_exists(text) -> None:
     assert not value or value in fields[name].metadata["choices"]
 
 
-@pytest.mark.parametrize("name", ["nn.Nothing", "nothing", "data.loaders.Batch.nothing"])
+@pytest.mark.parametrize(
+    "name", ["snn_delays.nn.Nothing", "snn_delays.nothing", "snn_delays.data.loaders.Batch.nothing"]
+)
 def test_a_name_that_does_not_exist_is_found_out(name) -> None:
     with pytest.raises(AttributeError):
         find(name)

@@ -199,11 +199,11 @@ def test_who_is_behind_catches_up_and_who_is_done_is_left_out(seed, monkeypatch)
     assert positions(joint[1:2]) == [(1, 2)]
     sizes = []
 
-    def take(steps, runs, real=batched._Steps.take):
+    def take(steps, runs, real=batched._BatchedSteps.take):
         sizes.append((runs[0].pending.epoch_and_batch, len(runs)))
         return real(steps, runs)
 
-    monkeypatch.setattr(batched._Steps, "take", take)
+    monkeypatch.setattr(batched._BatchedSteps, "take", take)
     results = train_batched(joint)
     behind = [((0, n), 2) for n in range(4)] + [((1, 0), 2), ((1, 1), 2)]
     assert sizes == behind + [((1, 2), 3), ((1, 3), 3)] + [((2, n), 3) for n in range(4)]
