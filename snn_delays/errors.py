@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's, not of ours."""
+"""Errors that stand for a mistake of the user's, not of ours, and the words of others' errors."""
 
 
 class UserError(ValueError):
@@ -27,3 +27,8 @@ class Interrupted(Exception):
     def __init__(self, signal: int, where: str, folder: str) -> None:
         super().__init__(where)
         self.signal, self.folder = signal, folder
+
+
+def message_of(error: BaseException) -> str:
+    """The message of another library's error, in one line, to stand within a sentence."""
+    return " ".join(str(error).split())
