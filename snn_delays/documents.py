@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from snn_delays.errors import message_of
+
 MOST_BYTES = 2**28  # of a text or JSON file
 MOST_YAML_BYTES = 2**20  # less, since YAML is parsed a hundred times more slowly
 
@@ -83,11 +85,11 @@ def _load_yaml(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # a subclass of the SafeLoader
     except yaml.YAMLError as error:
-        raise ValueError(_in_a_line(error)) from error
+        raise ValueError(_yaml_problem(error)) from error
 
 
-def _in_a_line(error: yaml.YAMLError) -> str:
+def _yaml_problem(error: yaml.YAMLError) -> str:
     """The error in one line, with its line number."""
     mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    what = getattr(error, "problem", None) or message_of(error)
     return what if mark is None else f"line {mark.line + 1}: {what}"

@@ -1,4 +1,4 @@
-"""Exceptions: ``UserError`` for mistakes of the user, and others that end a run."""
+"""Exceptions: ``UserError`` for mistakes of the user, others that end a run, and their words."""
 
 
 class UserError(ValueError):
@@ -27,3 +27,8 @@ class Interrupted(Exception):
     def __init__(self, signal: int, where: str, folder: str) -> None:
         super().__init__(where)
         self.signal, self.folder = signal, folder
+
+
+def message_of(error: BaseException) -> str:
+    """The message of another library's error, in one line, to stand within a sentence."""
+    return " ".join(str(error).split())

@@ -20,6 +20,7 @@ from snn_delays.benchmark.statistics import (
 )
 from snn_delays.benchmark.suite import Suite
 from snn_delays.config import result_options
+from snn_delays.documents import read_json_lines
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.train.checkpoint import read_config
@@ -70,7 +71,7 @@ def write_results(out: Path, lines: list[Line]) -> None:
 
 def read_results(path: Path) -> list[Line]:
     """The lines of a results.jsonl."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return read_json_lines(path)
 
 
 def reproducible_values(line: Line) -> Line:

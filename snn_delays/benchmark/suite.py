@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from snn_delays.config.options import nearest
+from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 
 
@@ -64,10 +63,10 @@ def load_suite(folder: Path, name: str) -> Suite:
         raise UserError(f"suite={name} is not one of {', '.join(names)}.{nearest(name, names)}")
     path = folder / f"{name}.yaml"
     try:
-        values: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+        values: dict[str, Any] = read_yaml(path)
         members = {str(key): Member(**member) for key, member in values.pop("members").items()}
         suite = Suite(name, members=members, **values)
-    except (OSError, ValueError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} does not describe a suite: {error}.") from error
     if suite.baseline not in (None, *members):
         raise UserError(f"{path}: baseline {suite.baseline} is not one of {', '.join(members)}.")

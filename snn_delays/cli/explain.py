@@ -8,8 +8,8 @@ from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_delays.cli.groups import groups, option_names
-from snn_delays.cli.overrides import brief
-from snn_delays.config.options import WRITTEN, nearest
+from snn_delays.config.options import WRITTEN, nearest, shown
+from snn_delays.errors import message_of
 
 SEVERAL = "gives several values; add -m to run with each of them"
 # Hydra's messages, and the sentences that replace them.
@@ -54,7 +54,7 @@ def _of_option(text: str, cause: Exception, command: str) -> str | None:
 
 def _of_override(error: Exception, command: str) -> str:
     """A sentence about an override that Hydra refuses."""
-    text = " ".join(str(error).split())
+    text = message_of(error)
     absent = re.search(r"Could not find '([^']+)'", text)
     if absent:
         return _no_such_value(absent[1], command)
@@ -63,7 +63,7 @@ def _of_override(error: Exception, command: str) -> str:
         return _no_option(absent[1], command)
     if isinstance(error, OverrideParseException):
         return (
-            f"The override {brief(error.override or '')} cannot be read; a text is quoted:"
+            f"The override {shown(error.override or '')} cannot be read; a text is quoted:"
             " option=\"'text'\"."
         )
     for theirs, ours in WORDINGS.items():
@@ -94,11 +94,11 @@ def unforeseen(error: Exception, overrides: list[str], command: str) -> str:
         overrides: the overrides that caused it, if known.
         command: a key of ``SCHEMAS``.
     """
-    given = " ".join(map(brief, overrides)) or "Hydra"
+    given = " ".join(map(shown, overrides)) or "Hydra"
     group = overrides[0].partition("=")[0].lstrip("+") if overrides else ""
     if group in groups(command):
         names = ", ".join(groups(command)[group])
         choice = f"leave it out, or choose one of {names}"
         return f"The options cannot be read: {given} names no file; {choice}."
-    reason = " ".join(str(error).partition("full_key")[0].split()) or type(error).__name__
+    reason = message_of(error).partition("full_key")[0].rstrip() or type(error).__name__
     return f"The options cannot be read: {given}: {reason.rstrip('.')}."

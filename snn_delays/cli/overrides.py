@@ -13,7 +13,7 @@ from typing import Any
 
 from snn_delays.cli.groups import SCHEMAS, groups, option_names
 from snn_delays.config import BenchmarkConfig, Config
-from snn_delays.config.options import WRITTEN, close_match, options
+from snn_delays.config.options import WRITTEN, close_match, options, shown
 from snn_delays.errors import UserError
 
 HELP = "--help"
@@ -91,7 +91,7 @@ def _flag(command: str, word: str, following: list[str]) -> str:
 
 def _no_flag(command: str, word: str, following: Sequence[str]) -> str:
     """A sentence about an unknown flag, such as ``--epochs 3``, that suggests an option."""
-    flag, equals, value = brief(word).partition("=")
+    flag, equals, value = shown(word).partition("=")
     if flag in FLAGS or flag in SHORT:
         return f"{flag} has no use with this command."
     if not equals:
@@ -136,11 +136,11 @@ def refuse_words(command: str, words: Sequence[str]) -> None:
             raise UserError(_no_flag(command, word, words[number + 1 :]))
         if key.startswith("~") and not key.startswith("~hydra"):
             raise UserError(
-                f"{brief(word)} would delete an option; give it a value (null, where its help says"
+                f"{shown(word)} would delete an option; give it a value (null, where its help says"
                 " so)."
             )
         if not key.strip("+") or not (equals or key.startswith("~")):
-            raise UserError(f"{brief(word)} cannot be read. Write {_first(command, brief(word))}.")
+            raise UserError(f"{shown(word)} cannot be read. Write {_first(command, shown(word))}.")
 
 
 def _as_hydra(fields: dict[str, Any], override: str, sweep: bool) -> str:
@@ -187,9 +187,3 @@ def quoted(text: str) -> str:
     """Text quoted for Hydra's grammar, in which commas, brackets and = are special."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
-
-
-def brief(word: str, most: int = 100) -> str:
-    """A word of the command line for a message: shortened, without control characters."""
-    text = "".join(c if c.isprintable() else " " for c in word)
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -17,7 +17,7 @@ from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.data.formats.words import WordList
 from snn_delays.data.progress import progress
 from snn_delays.data.splits import sort_names
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 
 FLOAT16_SECONDS = 2.0  # up to here float16, the type of SHD's times, is exact to a millisecond
 
@@ -57,8 +57,7 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
             write_spikes(temporary, spikes, words.labels, words.classes, speaker, names, times=kind)
             os.replace(temporary, out)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
-        reason = str(error).splitlines()[0]
-        raise UserError(f"out={out} cannot be written: {reason}.") from error
+        raise UserError(f"out={out} cannot be written: {message_of(error)}.") from error
     return sum(seconds)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -147,8 +147,8 @@ def _make(source: Source, path: Path, digest: str) -> FrameFile:
 
     try:
         with source.open() as recordings:
-            checked_names(recordings.classes, f"The list of classes of {source.path}")
-            write_frame_file(path, recordings, check)
+            classes = checked_names(recordings.classes, f"The list of classes of {source.path}")
+            write_frame_file(path, replace(recordings, classes=classes), check)
     except OSError as error:
         raise UserError(
             f"The frames of {source.path.name} cannot be written to {path.parent} ({error}); set"

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +282,14 @@ def test_a_word_that_would_mislead_makes_no_frames(tmp_path) -> None:
         open_frames(WordSource(list_words(tmp_path / "words"), "train", data), tmp_path / "cache")
     assert str(refused.value).isprintable()
     assert not list((tmp_path / "cache").glob("*.frames"))
+
+
+def test_names_of_classes_are_kept_in_their_composed_form(tmp_path) -> None:
+    (tmp_path / "words" / "yes").mkdir(parents=True)
+    wavfile.write(tmp_path / "words" / "yes" / "a.wav", 16000, np.ones(1600, np.int16))
+    words = replace(list_words(tmp_path / "words"), classes=["yes", "no\u0308"])
+    source = WordSource(words, "train", DataConfig(name="audio_folder"))
+    assert open_frames(source, tmp_path / "cache").classes == ["yes", "n\u00f6"]
 
 
 def _open_in_child(path, config, results) -> None:

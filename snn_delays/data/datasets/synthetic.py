@@ -23,7 +23,7 @@ from snn_delays.config import Config, SyntheticConfig
 from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.data.frame_cache import cache_folder
 from snn_delays.data.sources import Source, spike_sources
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 from snn_delays.files import is_trusted
 
 VERSION = 1
@@ -61,10 +61,9 @@ def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
             _write_all(settings, home)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
         if not home.is_dir():  # else another process was faster
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"The synthetic words cannot be written to {folder} ({reason}); set data.cache to"
-                " another folder."
+                f"The synthetic words cannot be written to {folder} ({message_of(error)});"
+                " set data.cache to another folder."
             ) from error
     if not is_trusted(home):
         raise UserError(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from snn_delays.data.formats.heaps import check_heaps
 from snn_delays.data.names import checked_names
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 
 # errors that h5py raises for a damaged file
 BROKEN = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError)
@@ -44,11 +44,13 @@ def _why_not(error: Exception) -> str:
     if "unable to lock file" in str(error):
         return (
             "lies on a file system that has no locks: set HDF5_USE_FILE_LOCKING=FALSE in the"
-            f" environment ({message(error)})."
+            f" environment ({message_of(error)})."
         )
     if isinstance(error, PermissionError):
         return "cannot be read: permission denied."
-    return f"is not a readable HDF5 file; it may be truncated, or something else: {message(error)}"
+    return (
+        f"is not a readable HDF5 file; it may be truncated, or something else: {message_of(error)}"
+    )
 
 
 def is_there(file: h5py.File, name: str) -> bool:
@@ -182,8 +184,3 @@ def _loses_byte_order() -> bool:
         data = file.create_dataset("x", (1,), h5py.vlen_dtype(foreign))
         data[0] = np.array([1], np.uint16)
         return bool(data[0][0] != 1)
-
-
-def message(error: Exception) -> str:
-    """An error's message without line breaks."""
-    return " ".join(str(error).split())

@@ -21,13 +21,12 @@ from snn_delays.data.formats.hdf5 import (
     Ragged,
     find,
     is_there,
-    message,
     open_file,
     read_integers,
     read_names,
 )
 from snn_delays.data.names import checked_names
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 
 MOST_UNNAMED_CLASSES = 10_000
 BLOCK = 64  # samples per read: seventeen times as fast as one by one
@@ -82,7 +81,7 @@ class SpikeFile(tonic.datasets.hsd.HSD):
             self.close()
             raise UserError(
                 f"{self.path} is not of SHD's format (spikes/times, spikes/units, labels):"
-                f" {message(error)}"
+                f" {message_of(error)}"
             ) from error
 
     def _read_header(self) -> None:
@@ -177,7 +176,7 @@ class SpikeFile(tonic.datasets.hsd.HSD):
         except BROKEN as error:
             raise UserError(
                 f"{self.path}: samples {first} to {last - 1} cannot be read; the file is damaged:"
-                f" {message(error)}"
+                f" {message_of(error)}"
             ) from error
 
     def _checked(self, number: int, times: Any, units: Any) -> NDArray[np.float64]:
