@@ -65,6 +65,31 @@ def test_imports_point_downward() -> None:
                 assert LAYERS.index(parts[1]) <= LAYERS.index(mine), f"{name} imports {module}"
 
 
+def files_imported() -> dict[str, set[str]]:
+    """Which files each file of the package imports from, those for types alone included."""
+    files = {}
+    for name, _ in modules():
+        dotted = f"snn_delays.{name.removesuffix('.py').replace('/', '.')}"
+        files[dotted.removesuffix(".__init__")] = name
+    found = {}
+    for name, path in modules():
+        wanted = {m if m in files else m.rpartition(".")[0] for m in imports(path)}
+        found[name] = {files[m] for m in wanted if m in files}
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What is left of a graph without those that lead nowhere: empty where it has no circle."""
+    while ends := {name for name, to in graph.items() if not to}:
+        graph = {name: to - ends for name, to in graph.items() if name not in ends}
+    return graph
+
+
+def test_no_files_import_each_other() -> None:
+    assert circle(files_imported()) == {}
+    assert circle({"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": set()}).keys() == {"a", "b", "c"}
+
+
 def test_each_outside_library_has_one_place() -> None:
     for name, path in modules():
         for module in imports(path):

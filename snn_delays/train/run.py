@@ -18,6 +18,10 @@ from snn_delays.data.dataset import Data, load_data
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import Network, count_parameters, draw_network
+from snn_delays.nn.batched import plan_together
+from snn_delays.nn.block import How
+from snn_delays.nn.plan import describe
+from snn_delays.ops.maps import BACKENDS
 from snn_delays.output import guarded
 from snn_delays.runtime import numba_jit, triton_jit
 from snn_delays.runtime.device import (
@@ -45,6 +49,7 @@ _CALLED = {
     "together": "number of seeds at once",
     "backends": "choice of backends",
     "gpu": "GPU",
+    "layers": "way to compute its layers",
 }
 
 
@@ -138,12 +143,13 @@ class Run:
         config, data, batched = self.config, self.data, self._batched
         position = Position(**self._saved["position"]) if self._saved else Position()
         backends = _timed_backends(config, data, network, position, batched)
-        _note_part(position, config, self.device, batched, backends)
         if backends:
             network.set_backends(backends)
+        plan = _plan_layers(config, data, network, batched)
+        _note_part(position, config, self.device, batched, backends, plan)
         print(
             f"{config.name}: {self._parameters:,} parameters, delays"
-            f" {config.model.delays}; {_describe_backend(config, data, network, batched)}"
+            f" {config.model.delays}; {_describe_backend(config, network, plan)}"
             f"{_describe_company(batched)}\n"
             f"{_describe_data(config, data)}\n"
             f"{_describe_position(position)} {self.out}/",
@@ -216,7 +222,7 @@ def _prepare(config: Config, device: torch.device, together: int) -> tuple[Data,
     """The data, and the network as it would be drawn, which can be computed as asked."""
     data = load_data(config)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
-    _describe_backend(config, data, network, together)
+    _plan_layers(config, data, network, together)
     return data, network
 
 
@@ -266,6 +272,7 @@ def _note_part(
     device: torch.device,
     together: int,
     backends: Sequence[str],
+    plan: Sequence[How],
 ) -> None:
     """Note what computes from here on; say where it is not what computed before."""
     part = {
@@ -278,18 +285,27 @@ def _note_part(
         "together": together,
         "backends": [*backends],
         "resident": {**position.resident},
+        "layers": [how.as_dict() for how in plan],
     }
     of_earlier_versions = {
         "processes": 1, "together": 1, "backends": [], "gpu": part["gpu"], "resident": {},
+        "layers": part["layers"],
     }  # fmt: skip
     before = {**of_earlier_versions, **position.parts[-1]} if position.parts else part
-    changed = [_CALLED.get(k, k) for k in part if before[k] != part[k]]
+    changed = [k for k in part if k != "layers" and before[k] != part[k]]
+    if not changed and _paths(before) != _paths(part):
+        changed = ["layers"]
     if changed:
         log.warning(
             "The run goes on with another %s than before: it will not be equal bit by bit.",
-            " and ".join(changed),
+            " and ".join(_CALLED.get(k, k) for k in changed),
         )
     position.parts = [*position.parts, part]
+
+
+def _paths(part: dict[str, Any]) -> list[tuple[str, str]]:
+    """Backend and path of each layer, without the reasons, whose words may change."""
+    return [(how["backend"], how["path"]) for how in part["layers"]]
 
 
 def _describe_position(position: Position) -> str:
@@ -309,8 +325,8 @@ def _plan(config: Config, data: Data) -> Plan:
     return Plan("train", data.train, data.valid, "valid", epochs)
 
 
-def _describe_backend(config: Config, data: Data, network: Network, together: int) -> str:
-    """What will compute, and with which threads.
+def _plan_layers(config: Config, data: Data, network: Network, together: int) -> list[How]:
+    """How each layer will compute a batch of the usual size.
 
     Raises:
         UserError: the backend that was asked for cannot.
@@ -319,15 +335,24 @@ def _describe_backend(config: Config, data: Data, network: Network, together: in
     reason = network.why_not(config.backend, x)
     if reason:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
-    chosen = network.describe_backend(x)
-    if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network, together):
-        raise UserError(
-            "precision=mixed changes nothing in backend=fft; take numba, matmul or dense."
-        )
-    what = f"device {x.device.type}, backend {config.backend}: {chosen}"
-    on_cpu = x.device.type == "cpu"
+    plan = plan_together(network) if together > 1 else network.plan_for(x)
+    if config.precision == "mixed" and not _is_timed(config, network, together):
+        for backend in (how.backend for how in plan if how.backend):
+            if not BACKENDS[backend].half:
+                raise UserError(
+                    f"precision=mixed changes nothing in backend={backend}; take numba, matmul or"
+                    " dense."
+                )
+    return plan
+
+
+def _describe_backend(config: Config, network: Network, plan: Sequence[How]) -> str:
+    """What will compute, and with which threads."""
+    like = next(network.parameters())
+    what = f"device {like.device.type}, backend {config.backend}: {describe(plan)}"
+    on_cpu = like.device.type == "cpu"
     what += f"; {torch.get_num_threads()} threads" if on_cpu else ""
-    slower = numba_jit.why_not() if on_cpu else triton_jit.why_not(x)
+    slower = numba_jit.why_not() if on_cpu else triton_jit.why_not(like)
     return what + (f"; slower: {slower}" if slower else "")
 
 
