@@ -45,7 +45,7 @@ def plan_layers(blocks: Iterable[nn.Module], readout: nn.Module, x_TBI: Tensor) 
         after_spectra = bool(plan) and plan[-1].path == "spectra"
         decide = _of_readout if layer is readout else _of_block
         plan.append(decide(layer, problem, x_TBI, after_spectra))
-        if plan[-1].takes_spectra and after_spectra:
+        if plan[-1].takes_spectra:
             plan[-2] = replace(plan[-2], onward=(linear.taps, linear.extra_steps))
         steps += linear.extra_steps
     return plan
@@ -70,9 +70,11 @@ def describe(plan: Sequence[How]) -> str:
 
 
 def _of_block(layer: Any, problem: Problem, x_TBI: Tensor, after_spectra: bool) -> How:
-    reason = _why_not_fused(layer, problem)
+    backend, reason = _backend(layer.linear, problem), _why_not_fused(layer, problem)
     if reason is None and triton_jit.serves(x_TBI):
-        return How(_backend(layer.linear, problem), "scan")
+        return How(backend, "scan")
+    if reason and not after_spectra:
+        return How(backend, why=reason)
     # all processes decide alike, and training has gradients
     shared = problem._replace(batch=largest_part(problem.batch), gradients=True)
     spectral = _backend(layer.linear, shared)
@@ -82,7 +84,7 @@ def _of_block(layer: Any, problem: Problem, x_TBI: Tensor, after_spectra: bool) 
         return How(spectral, "spectra", takes_spectra=after_spectra)
     if after_spectra and none_taken is None:
         return How(spectral, why=reason, takes_spectra=True)
-    return How(_backend(layer.linear, problem), why=reason)
+    return How(backend, why=reason)
 
 
 def _of_readout(layer: Any, problem: Problem, x_TBI: Tensor, after_spectra: bool) -> How:

@@ -339,10 +339,6 @@ def test_the_options_name_every_backend() -> None:
     assert sorted(CHOICES) == sorted(["auto", *BACKENDS])
 
 
-def test_a_backend_registers_under_its_own_name() -> None:
-    assert all(name == backend.name for name, backend in BACKENDS.items())
-
-
 @pytest.mark.parametrize(
     ("backend", "x", "sigma", "words"),
     [
