@@ -227,3 +227,9 @@ def test_words() -> None:
         "dense (block 1 module by module: it has a bias;"
         " block 2 module by module: its class is foreign)"
     )
+
+
+def test_steps_that_layers_add_are_counted() -> None:
+    network, _ = networks(configure(extra_steps=1))
+    network.blocks[1].linear.extra_steps = 0
+    assert {how.path for how in network.train().plan_for(spikes(1, 3))} == {"spectra"}
