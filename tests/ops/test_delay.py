@@ -13,8 +13,8 @@ from DCLS.construct.modules import Dcls1d
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from snn_delays.config import BACKENDS as CHOICES
 from snn_delays.config import SIGMA_OFFSETS
+from snn_delays.config.schema import BACKENDS as CHOICES
 from snn_delays.ops.maps import BACKENDS, Problem, choose_backend, delayed_linear
 from snn_delays.ops.taps import SHAPES, Synapses, tap_values
 from snn_delays.runtime import numba_jit, weight_cache
