@@ -7,6 +7,7 @@ fp32 codes diverge; twice the deviation of a plain fp32 code is therefore allowe
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,8 @@ from scripts.benchmarks.networks import (
 from scripts.reference.network import ReferenceNetwork
 from snn_delays.errors import UserError
 from snn_delays.nn import Network
+from snn_delays.nn.block import How
+from snn_delays.nn.plan import describe
 from snn_delays.runtime.device import tensor_cores
 
 LIMIT = 1e-3  # relative deviation from float64 that is always allowed
@@ -76,16 +79,15 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
         Disagreement: our network deviates too far.
         UserError: the backend cannot train.
     """
-    small = replace(
-        problem, dropout=0.0, batch=_small_batch(problem), backend=_timed_backend(problem)
-    )
+    plan = _timed_plan(problem)
+    small = replace(problem, dropout=0.0, batch=_small_batch(problem))
     exact = _numbers(reference_network(small, torch.float64), small)
     plain = _deviations(_numbers(reference_network(small), small), exact)
-    ours = _deviations(_our_numbers(small, "float32"), exact)
+    ours = _deviations(_our_numbers(small, plan, "float32"), exact)
     for name, error in ours.items():
         require(f"{what}: {name}", error, plain[name])
     if precision != "float32":
-        ours = _deviations(_our_numbers(small, precision), exact)
+        ours = _deviations(_our_numbers(small, plan, precision), exact)
     return _worst(ours) | {f"plain_{name}": error for name, error in _worst(plain).items()}
 
 
@@ -94,23 +96,26 @@ def _small_batch(problem: Problem) -> int:
     return max(1, min(problem.batch, BATCH, DECISIONS // of_one))
 
 
-def _timed_backend(problem: Problem) -> str:
-    """The backend that "auto" takes at the timed size; the small batch must be computed by it."""
-    network = our_network(problem)
+def _timed_plan(problem: Problem) -> list[How]:
+    """How each layer is computed at the timed size; the small batch must be computed likewise."""
     channels = configure(problem).data.channels
     x = torch.empty(1, device=problem.device).expand(problem.steps, problem.batch, channels)
-    chosen = network.describe_backend(x)
-    (*layers,) = chosen.partition(" (")[0].split(", ")
-    alike = problem.backend == "auto" and len(layers) == 1
-    return layers[0] if alike else problem.backend
+    return our_network(problem).plan_for(x)
 
 
-def _our_numbers(problem: Problem, precision: str) -> Numbers:
+def _our_numbers(problem: Problem, plan: Sequence[How], precision: str) -> Numbers:
+    """The numbers of a smaller problem, each layer computing as in ``plan``."""
     network = our_network(problem)
+    network.set_backends([str(how.backend) for how in plan])
     try:
-        return _numbers(network, problem, precision)
+        numbers = _numbers(network, problem, precision)
     except ValueError as error:  # the backend's own sentence
         raise UserError(str(error)) from error
+    if [how.as_dict() for how in network.plan] != [how.as_dict() for how in plan]:
+        raise Disagreement(
+            f"{describe(plan)} is to be timed, but {describe(network.plan)} was compared."
+        )
+    return numbers
 
 
 def _numbers(

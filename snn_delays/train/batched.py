@@ -41,7 +41,7 @@ def why_not_batched(config: Config) -> str | None:
         return "train.protocol=paper pads every batch to a length of its own"
     if config.tracking.name == "wandb":
         return "tracking=wandb follows one run at a time"
-    return batched.why_not_together(build_network(config, 2))
+    return batched.why_not_batched(build_network(config, 2))
 
 
 def train_batched(

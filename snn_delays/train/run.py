@@ -18,6 +18,10 @@ from snn_delays.data.dataset import Data, load_data
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import Network, count_parameters, draw_network
+from snn_delays.nn.batched import plan_batched
+from snn_delays.nn.block import How
+from snn_delays.nn.plan import describe
+from snn_delays.ops.maps import BACKENDS
 from snn_delays.output import guarded
 from snn_delays.runtime import numba_jit, triton_jit
 from snn_delays.runtime.device import (
@@ -51,6 +55,7 @@ _NAMES = {
     "backends": "choice of backends",
     "data_on_gpu": "place of the data",
     "gpu": "GPU",
+    "layers": "way to compute its layers",
 }
 
 
@@ -145,12 +150,13 @@ class Run:
         config, data, batched = self.config, self.data, self._batched
         position = Position(**self._saved["position"]) if self._saved else Position()
         backends = _timed_backends(config, data, network, position, batched)
-        _note_session(position, config, self.device, batched, backends)
         if backends:
             network.set_backends(backends)
+        plan = _plan_layers(config, data, network, batched)
+        _note_session(position, config, self.device, batched, backends, plan)
         print(
             f"{config.name}: {self._parameters:,} parameters, delays"
-            f" {config.model.delays}; {_describe_backend(config, data, network, batched)}"
+            f" {config.model.delays}; {_describe_backend(config, network, plan)}"
             f"{_describe_batching(batched)}\n"
             f"{_describe_data(config, data)}\n"
             f"{_describe_position(position)} {self.out}/",
@@ -223,7 +229,7 @@ def _prepare(config: Config, device: torch.device, batched: int) -> tuple[Data, 
     """The data, and the network with its initial values, after a check that its backend can run."""
     data = load_data(config)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
-    _describe_backend(config, data, network, batched)
+    _plan_layers(config, data, network, batched)
     return data, network
 
 
@@ -274,6 +280,7 @@ def _note_session(
     device: torch.device,
     batched: int,
     backends: Sequence[str],
+    plan: Sequence[How],
 ) -> None:
     """Begin a session: note what computes it; warn if that differs from the session before."""
     session = {
@@ -286,18 +293,27 @@ def _note_session(
         "batched": batched,
         "backends": [*backends],
         "data_on_gpu": {**position.data_on_gpu},
+        "layers": [how.as_dict() for how in plan],
     }
     of_earlier_versions = {
         "processes": 1, "batched": 1, "backends": [], "gpu": session["gpu"], "data_on_gpu": {},
+        "layers": session["layers"],
     }  # fmt: skip
     before = {**of_earlier_versions, **position.sessions[-1]} if position.sessions else session
-    changed = [_NAMES.get(k, k) for k in session if before[k] != session[k]]
+    changed = [k for k in session if k != "layers" and before[k] != session[k]]
+    if not changed and _paths(before) != _paths(session):
+        changed = ["layers"]
     if changed:
         log.warning(
             "The run is resumed with another %s than before: it will not be equal bit by bit.",
-            " and ".join(changed),
+            " and ".join(_NAMES.get(k, k) for k in changed),
         )
     position.sessions = [*position.sessions, session]
+
+
+def _paths(session: dict[str, Any]) -> list[tuple[str, str]]:
+    """Backend and path of each layer, without the reasons, whose words may change."""
+    return [(how["backend"], how["path"]) for how in session["layers"]]
 
 
 def _describe_position(position: Position) -> str:
@@ -317,8 +333,8 @@ def _phase(config: Config, data: Data) -> Phase:
     return Phase("train", data.train, data.valid, "valid", epochs)
 
 
-def _describe_backend(config: Config, data: Data, network: Network, batched: int) -> str:
-    """A sentence on the device, the backends and the threads that compute the network.
+def _plan_layers(config: Config, data: Data, network: Network, batched: int) -> list[How]:
+    """How each layer will compute a batch of the usual size.
 
     Raises:
         UserError: the given backend cannot train this network.
@@ -327,15 +343,24 @@ def _describe_backend(config: Config, data: Data, network: Network, batched: int
     reason = network.why_not(config.backend, x)
     if reason:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
-    chosen = network.describe_backend(x)
-    if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network, batched):
-        raise UserError(
-            "precision=mixed changes nothing with backend=fft; use numba, matmul or dense."
-        )
-    what = f"device {x.device.type}, backend {config.backend}: {chosen}"
-    on_cpu = x.device.type == "cpu"
+    plan = plan_batched(network) if batched > 1 else network.plan_for(x)
+    if config.precision == "mixed" and not _is_timed(config, network, batched):
+        for backend in (how.backend for how in plan if how.backend):
+            if not BACKENDS[backend].half:
+                raise UserError(
+                    f"precision=mixed changes nothing with backend={backend}; use numba, matmul or"
+                    " dense."
+                )
+    return plan
+
+
+def _describe_backend(config: Config, network: Network, plan: Sequence[How]) -> str:
+    """A sentence on the device, the backends and the threads that compute the network."""
+    like = next(network.parameters())
+    what = f"device {like.device.type}, backend {config.backend}: {describe(plan)}"
+    on_cpu = like.device.type == "cpu"
     what += f"; {torch.get_num_threads()} threads" if on_cpu else ""
-    slower = numba_jit.why_not() if on_cpu else triton_jit.why_not(x)
+    slower = numba_jit.why_not() if on_cpu else triton_jit.why_not(like)
     return what + (f"; slower: {slower}" if slower else "")
 
 

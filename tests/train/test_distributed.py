@@ -199,10 +199,10 @@ def test_a_run_notes_how_many_processes_it_had(caplog) -> None:
     old = Position(sessions=[{"backend": "dense", "device": "cpu", "threads": 1, "torch": "2"}])
     config = Config(backend="dense")
     old.sessions[0] |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    _note_session(old, config, torch.device("cpu"), 1, [])
+    _note_session(old, config, torch.device("cpu"), 1, [], [])
     assert not caplog.text
     old.sessions[-1]["processes"] = 4
-    _note_session(old, config, torch.device("cpu"), 1, [])
+    _note_session(old, config, torch.device("cpu"), 1, [], [])
     assert "is resumed with another number of processes than before" in caplog.text
 
 

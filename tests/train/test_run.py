@@ -11,11 +11,11 @@ import torch
 import yaml
 
 from snn_delays.config import Config
-from snn_delays.data.dataset import load_data
 from snn_delays.data.frame_cache import FrameStore
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import Network, build_network
+from snn_delays.nn.block import How
 from snn_delays.runtime import triton_jit
 from snn_delays.train import loop, run
 from snn_delays.train import step as training_step
@@ -419,9 +419,28 @@ def test_the_log_says_why_a_gpu_is_slower_than_it_could_be(small_config, monkeyp
     config = small_config()
     network = build_network(config, 3).to("meta")  # a device that is not the CPU
     monkeypatch.setattr(triton_jit, "triton", None)
-    assert run._describe_backend(config, load_data(config), network, 1).endswith(
+    assert run._describe_backend(config, network, [How("dense")]).endswith(
         f"; slower: {triton_jit.MISSING}"
     )
+
+
+def test_the_result_says_what_computed_each_layer(small_config, capsys) -> None:
+    config = small_config(epochs=1)
+    config.backend = "dense"
+    why = "backend=dense takes no spectra"
+    (part,) = train(config)["parts"]
+    block = {"backend": "dense", "path": "modules", "why": why}
+    assert part["layers"] == [block] * len(config.model.hidden) + [{**block, "why": ""}]
+    assert f"backend dense: dense (module by module: {why}); " in capsys.readouterr().out
+
+
+def test_another_plan_on_resume_is_told(caplog) -> None:
+    position, here = Position(), (Config(), torch.device("cpu"), 1, [])
+    run._note_part(position, *here, [How("numba", "spectra"), How("numba")])
+    run._note_part(position, *here, [How("numba", "spectra"), How("numba", why="in other words")])
+    assert not caplog.text
+    run._note_part(position, *here, [How("numba"), How("numba")])
+    assert "goes on with another way to compute its layers than before" in caplog.text
 
 
 # ---- backends by the clock ---------------------------------------------------------------------
@@ -447,7 +466,7 @@ def test_a_run_keeps_to_the_backends_that_were_timed(small_config, monkeypatch) 
 def test_mixed_precision_is_not_refused_for_what_is_not_taken(small_config, monkeypatch) -> None:
     config = small_config(epochs=1)
     config.precision = "mixed"
-    monkeypatch.setattr("snn_delays.nn.network.choose_backend", lambda *sizes: "fft")  # if long
+    monkeypatch.setattr("snn_delays.nn.plan.choose_backend", lambda problem: "fft")  # if long
     with pytest.raises(UserError, match="changes nothing with backend=fft"):
         train(config)
     monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
