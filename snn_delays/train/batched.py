@@ -295,6 +295,6 @@ def find_joint_gradients(
     )
     losses = every.view(batch.y.shape).mean(0)
     losses.sum().backward()
-    rights = (scores.argmax(2) == batch.y).sum(0)
+    rights = (scores.argmax(2) == batch.y).sum(0, dtype=losses.dtype)
     of_each = zip(networks, before, losses.detach(), rights, strict=True)
     return [finish(*values) for values in of_each]

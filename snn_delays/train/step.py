@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
 from snn_delays.runtime.distributed import processes, sharing
 from snn_delays.train.distributed import add_up
-from snn_delays.train.health import gradients_are_finite
+from snn_delays.train.health import are_finite
 from snn_delays.train.optim import Optimizers
 
 
@@ -33,8 +32,8 @@ class StepResult:
 
     @classmethod
     def of(cls, loss: Tensor, right: Tensor, finite: Tensor) -> StepResult:
-        """Of scalars."""
-        return cls(torch.stack([loss.double(), right.double(), finite.double()]))
+        """Of scalars; the numbers have the loss's precision."""
+        return cls(torch.stack([loss, right.to(loss.dtype), finite.to(loss.dtype)]))
 
     @property
     def loss(self) -> Tensor:
@@ -108,37 +107,41 @@ def find_gradients(network: Network, batch: Batch, precision: str) -> StepResult
             scores = network(batch.x)
         loss = nn.functional.cross_entropy(scores, batch.target)
         loss.backward(torch.full_like(loss, batch.share))
-    loss, right = add_up(network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum())
+    right = (scores.argmax(1) == batch.y).sum(dtype=loss.dtype)
+    loss, right = add_up(network, batch, loss.detach(), right)
     return finish(network, before, loss, right)
 
 
-def finish(network: Network, before: list[Tensor], loss: Tensor, right: Tensor) -> StepResult:
+def finish(network: Network, before: Tensor, loss: Tensor, right: Tensor) -> StepResult:
     """What came of a batch whose gradients are there.
 
     Args:
         network: its running statistics become what they were where these are no numbers.
-        before: its running statistics before the batch.
+        before: what ``statistics`` gave before the batch.
         loss: mean over the samples.
         right: number of right answers.
     """
-    finite = loss.isfinite() & gradients_are_finite(network)
-    for now, old in zip(_statistics(network), before, strict=True):
-        now.copy_(torch.where(finite, now, old))
+    finite = are_finite(network, loss)
+    if buffers := _statistics(network):
+        kept = torch.where(finite, torch.cat(buffers), before)
+        torch._foreach_copy_(buffers, kept.split([len(buffer) for buffer in buffers]))
     return StepResult.of(loss, right, finite)
 
 
 def apply(network: Network, optimizers: Optimizers, outcome: StepResult) -> StepResult:
     """Move a network by its gradients, where they are numbers."""
-    optimizers.step(unless=~outcome.finite)
+    optimizers.step(unless=1 - outcome.numbers[2])
     network.constrain()
     return outcome
 
 
-def statistics(network: nn.Module) -> list[Tensor]:
-    """A copy of running means and variances, which a batch may spoil."""
-    return [buffer.clone() for buffer in _statistics(network)]
+def statistics(network: nn.Module) -> Tensor:
+    """A copy of running means and variances, which a batch may spoil, as bytes."""
+    buffers = _statistics(network)
+    return torch.cat(buffers) if buffers else torch.empty(0)
 
 
-def _statistics(network: nn.Module) -> list[Any]:
+def _statistics(network: nn.Module) -> list[Tensor]:
+    """Where they lie, each as bytes."""
     norms = (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [buffer for norm in norms for buffer in norm.buffers()]
+    return [buffer.view(-1).view(torch.uint8) for norm in norms for buffer in norm.buffers()]
