@@ -82,8 +82,8 @@ def sequences(T: int, B: int, C: int, dtype: torch.dtype) -> None:
 
 def synapses(count: int, dtype: torch.dtype) -> None:
     """All kernels of the taps."""
-    weight, taps = torch.empty(16, 16, count, dtype=dtype), torch.empty(25, 16, 16, dtype=dtype)
-    width = torch.empty((), dtype=dtype)
+    weight, taps = torch.empty(16, 48, count, dtype=dtype), torch.empty(25, 48, 16, dtype=dtype)
+    weight, width = weight.transpose(0, 1), torch.empty((), dtype=dtype)  # as products take them
     for shape in SHAPES.values():
         taps_triton.weighted(shape, weight, weight, width, 25, taps)
         taps_triton.gradient(shape, weight, weight, width, 25, taps, weight, weight)

@@ -391,6 +391,23 @@ def test_taps_in_single_precision(device, shape, count, reach, kernel, sigma) ->
         assert_as_near(*triple)
 
 
+@pytest.mark.parametrize("shared", [(7, 20, 2), (1, 20, 2), (7, 1, 1)], ids=str)
+def test_parameters_are_read_and_gradients_written_where_they_lie(device, shared) -> None:
+    """Inputs and outputs exchanged, delays shared: nothing is copied on the way."""
+    weight, delay = parameters((7, 20, 2), 9)
+    delay = delay[tuple(map(slice, shared))]
+    expected = taps_and_gradients(defined, weight, delay, 2.0, 9, 7)
+    mine = synapses(weight.to(device), delay.to(device), 2.0, 9).transposed()
+    out = taps.weighted_taps(mine, 7)
+    assert_near(out.transpose(1, 2), expected[0])
+    g = torch.Generator().manual_seed(1)
+    pull = torch.randn((7, 7, 20), generator=g, dtype=torch.float64).to(device)
+    found = taps.gradients(mine, pull.transpose(1, 2).contiguous())
+    for a, b in zip(found, expected[1:], strict=True):
+        assert a.transpose(0, 1).is_contiguous()
+        assert_near(a.transpose(0, 1), b)
+
+
 @SINGLE_AND_DOUBLE
 @pytest.mark.parametrize(("kernel", "sigma"), KERNELS)
 @pytest.mark.parametrize("shared", [(13, 30, 2), (1, 30, 2), (13, 1, 1)], ids=str)
