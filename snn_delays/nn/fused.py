@@ -134,7 +134,7 @@ def _block_on_gpu(block: Block, x_TBI: Tensor) -> Tensor:
     norm: Any = block.norm
     node: Any = block.neuron
     y_TBO = block.linear(x_TBI)
-    spikes_TBO, mean, var, node.v = norm_lif(
+    spikes_TBO, _, _, node.v = norm_lif(
         y_TBO,
         norm.weight,
         norm.bias,
@@ -143,8 +143,8 @@ def _block_on_gpu(block: Block, x_TBI: Tensor) -> Tensor:
         tau=node.tau,
         v_threshold=node.v_threshold,
         alpha=node.surrogate_function.alpha,
+        running=norm.running,
     )
-    norm.track(mean, var, y_TBO.shape[0] * whole_batch(y_TBO.shape[1]))
     filtered: Tensor = block.filter(spikes_TBO)
     return filtered
 
@@ -190,7 +190,7 @@ def _block(block: Block, X: Tensor, plan: Plan, next_plan: Plan) -> Tensor:
         dropout_mask(block.dropout, X.new_empty(X.shape[2], len(synapses.weight))),
         settings,
     )
-    norm.track(mean, var, plan.out_steps * whole_batch(X.shape[2]))
+    norm.running.track(mean, var, plan.out_steps * whole_batch(X.shape[2]))
     return out
 
 

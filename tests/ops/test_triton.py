@@ -495,7 +495,7 @@ def test_kernels_compile_for_an_h100(tmp_path) -> None:
     found = [(name, of, *map(int, n)) for name, of, _, *n in map(str.split, printed.splitlines())]
     assert {name for name, *_ in found} == {
         *("_fill", "_fire", "_fire_gradient", "_integrate", "_integrate_gradient"),
-        *("_sums", "_norm_gradient", "_weighted", "_gradient"),
+        *("_sums", "_statistics", "_factors", "_norm_gradient", "_weighted", "_gradient"),
     }
     for name, of, _, stack, barriers, fused, ahead in found:
         scans = name not in (
