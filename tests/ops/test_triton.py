@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.ops import lif, norm_lif_triton, taps
+from snn_delays.ops.maps import delayed_linear
 from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
 from snn_delays.ops.sync_batch_norm import PooledNorm
 from snn_delays.runtime import distributed, triton_jit
@@ -406,6 +407,21 @@ def test_parameters_are_read_and_gradients_written_where_they_lie(device, shared
     for a, b in zip(found, expected[1:], strict=True):
         assert a.transpose(0, 1).is_contiguous()
         assert_near(a.transpose(0, 1), b)
+
+
+@pytest.mark.parametrize("backend", ["dense", "fft", "matmul"])
+def test_every_backend_makes_its_taps_by_the_kernels(device, backend, launches) -> None:
+    weight, delay = parameters((7, 20, 2), 9)
+    x = torch.rand(11, 3, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for place, name in ((device, backend), ("cpu", "reference")):
+        leaves = [a.detach().to(place).requires_grad_() for a in (x, weight, delay)]
+        mine = synapses(leaves[1], leaves[2], 2.0, 9)
+        y = delayed_linear(leaves[0], mine, extra_steps=2, backend=name)
+        found.append([y.detach(), *torch.autograd.grad(y, leaves, torch.ones_like(y))])
+        assert launches == ["_weighted", "_gradient"]
+    for a, b in zip(*found, strict=True):
+        assert_near(a, b)
 
 
 @SINGLE_AND_DOUBLE
