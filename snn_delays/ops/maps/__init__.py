@@ -126,7 +126,7 @@ def spectral_pays(steps: int, batch: int, weight: Tensor, taps: int, extra_steps
 def _matrices_pay(steps: int, batch: int, weight: Tensor, taps: int, extra_steps: int) -> bool:
     """The same on a GPU, where either way is matrix products alone (by count, not measured)."""
     outputs, inputs, _ = weight.shape
-    plan = make_plan(steps, taps, extra_steps)
+    plan = matmul.matrix_plan(steps, taps, extra_steps)
     spectral = matmul.operations(plan, batch, inputs, outputs)
     return spectral < 2 * plan.out_steps * taps * batch * inputs * outputs
 
