@@ -11,6 +11,7 @@ from torch.optim import lr_scheduler
 
 from snn_delays.config import TrainConfig
 from snn_delays.nn import DelayedLinear, Network
+from snn_delays.train.adam import Adam
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,12 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     groups = [{"params": decayed, "weight_decay": train.weight_decay}]
     if plain:
         groups.append({"params": plain, "weight_decay": 0.0})
+    kind = Adam if decayed[0].is_cuda else torch.optim.Adam
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "weight": torch.optim.Adam(groups, lr=train.lr_weight, fused=True)
+        "weight": kind(groups, lr=train.lr_weight, fused=True)
     }
     if delays:
-        optimizers["delay"] = torch.optim.Adam(delays, lr=train.lr_delay, fused=True)
+        optimizers["delay"] = kind(delays, lr=train.lr_delay, fused=True)
     return Optimizers(
         optimizers, {name: _build_schedule(name, o, train) for name, o in optimizers.items()}
     )
