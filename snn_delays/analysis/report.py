@@ -24,7 +24,7 @@ from snn_delays.analysis.report_figure import (
     run_style,
 )
 from snn_delays.analysis.trained_run import TrainedRun, layer_names
-from snn_delays.config import options
+from snn_delays.config.options import options
 from snn_delays.data.loaders import Samples
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Score

@@ -17,7 +17,8 @@ from snn_delays.cli.app import SIGNALLED, help_text, refuse_company, report_erro
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names
 from snn_delays.cli.overrides import refuse_words
-from snn_delays.config import BenchmarkConfig, Config, options, shapes_result
+from snn_delays.config import BenchmarkConfig, Config, shapes_result
+from snn_delays.config.options import options
 from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
 from snn_delays.output import printable

@@ -97,12 +97,12 @@ class _SumOverProcesses(Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
-        return distributed.over_processes(part.clone())
+        return distributed.all_reduce(part.clone())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_sum: Tensor) -> Tensor:
-        return distributed.over_processes(g_sum.clone())
+        return distributed.all_reduce(g_sum.clone())
 
 
 def _over_processes(part: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ def _factors(
     centre = mean.to(sums.dtype).double()
     g_beta, moment = sums.sum(1, dtype=torch.float64)
     g_gamma = batch_norm.gamma_gradient(g_beta, moment, mean, rstd, centre)
-    of_gamma, of_beta = distributed.over_processes(torch.stack((g_gamma, g_beta)))
+    of_gamma, of_beta = distributed.all_reduce(torch.stack((g_gamma, g_beta)))
     factors = batch_norm.factors(of_gamma, of_beta, mean, rstd, gamma.double(), centre, n)
     together = torch.stack((centre, *factors)).to(sums.dtype)
     return g_gamma.to(gamma.dtype), g_beta.to(beta.dtype), together

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from snn_delays.ops.batch_norm import affine, factors, gamma_gradient
-from snn_delays.runtime.distributed import over_processes, pooled, whole_batch
+from snn_delays.runtime.distributed import all_reduce, pooled, whole_batch
 
 
 class PooledNorm(Function):
@@ -45,7 +45,7 @@ class PooledNorm(Function):
         g_beta = g.sum((0, 1)).double()
         moment = (g * (y - centre)).sum((0, 1)).double()
         g_gamma = gamma_gradient(g_beta, moment, mean, rstd, centre.double())
-        of_gamma, of_beta = over_processes(torch.stack([g_gamma, g_beta]))
+        of_gamma, of_beta = all_reduce(torch.stack([g_gamma, g_beta]))
         found = factors(of_gamma, of_beta, mean, rstd, gamma.double(), 0.0, ctx.count)
         a, b, c = (factor.to(y.dtype) for factor in found)
         g_y = torch.addcmul(torch.addcmul(b, g, a), y, c)
