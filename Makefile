@@ -21,15 +21,15 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The pages of docs/, with what is generated of the code; open docs/_build/index.html.
+# Build the pages of docs/, including those generated from the code; open docs/_build/index.html.
 docs: .venv/installed
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
-# Notebooks without outputs, as they are committed.
+# Remove the notebooks' outputs, as they are committed without them.
 strip: .venv/installed
 	$(BIN)/python -m scripts.strip_notebooks
 
-# Do so at every commit.
+# Remove them at every commit.
 hooks:
 	git config core.hooksPath .githooks
 

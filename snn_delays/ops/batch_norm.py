@@ -42,8 +42,18 @@ def factors(g_gamma, g_beta, mean, rstd, gamma, centre, n):
 
 
 def unbiased(var, n, others):
-    """The variance that a norm keeps; ``others`` is n - 1, but at least 1."""
+    """The variance that a norm keeps; ``others`` is n - 1."""
     return var * n / others
+
+
+def check_numbers(n: int) -> None:
+    """Refuse a single number of a channel, which has no variance.
+
+    Raises:
+        ValueError: that.
+    """
+    if n < 2:
+        raise ValueError(f"BatchNorm in training needs 2 numbers of a channel, and has {n}.")
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class Running:
     @torch.no_grad()
     def track(self, mean: Tensor, var: Tensor, n: int) -> None:
         """Move by a batch's mean and biased variance, [C], of n numbers each."""
+        check_numbers(n)
         self.batches.add_(1)
         self.mean.lerp_(mean.to(self.mean.dtype), self.momentum)
-        self.var.lerp_(unbiased(var, n, max(n - 1, 1)).to(self.var.dtype), self.momentum)
+        self.var.lerp_(unbiased(var, n, n - 1).to(self.var.dtype), self.momentum)

@@ -172,6 +172,8 @@ def statistics(
     """
     P, _, B, C = sums_P2BC.shape
     moments, norm = pivot_C.new_empty(3, C, dtype=torch.float64), pivot_C.new_empty(3, C)
+    if running:
+        batch_norm.check_numbers(n)
     kept = (running.mean, running.var, running.batches) if running else (None, None, None)
     tensors = sums_P2BC, pivot_C, gamma_C, beta_C, moments, norm, *kept
     triton_jit.launch(

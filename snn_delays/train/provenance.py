@@ -14,7 +14,7 @@ PACKAGES = ("snn_delays", "torch", "spikingjelly", "tonic", "numpy", "hydra-core
 
 
 def commit() -> str | None:
-    """The package's git commit, with "+changes" where the tree differs from it; None elsewhere."""
+    """The package's git commit, with "+changes" if files differ from it; None without git."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -37,7 +37,7 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers."""
+    """Versions of Python and of the packages that affect the numbers."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """Processor, threads, and the GPU if one computes."""
+    """Processor, threads, and the GPU if ``device`` is one."""
     found: dict[str, str | int] = {
         "system": platform.platform(),
         "cpu": _cpu_model(),

@@ -14,7 +14,7 @@ from snn_delays.data.loaders import Batch
 from snn_delays.nn import build_network
 from snn_delays.runtime import numba_jit, tracing, triton_jit
 from snn_delays.train.optim import build_optimizers
-from snn_delays.train.step import apply, find_gradients
+from snn_delays.train.step import apply, compute_gradients
 
 MADE = ("empty", "new_empty", "empty_like", "empty_strided", "lift_fresh", "_record_function")
 
@@ -66,10 +66,10 @@ def test_a_step_makes_few_launches(launches, hidden, precision, found, applied) 
     optimizers = build_optimizers(network, config.train)
     y = torch.arange(6) % 4
     batch = Batch(torch.ones(11, 6, 12), y, y, np.arange(6))
-    apply(network, optimizers, find_gradients(network, batch, precision))
+    apply(network, optimizers, compute_gradients(network, batch, precision))
     launches.found.clear()  # the first step makes the optimisers' state
     with launches:
-        outcome = find_gradients(network, batch, precision)
+        outcome = compute_gradients(network, batch, precision)
     first, launches.found = launches.found, Counter()
     assert first.total() <= found, first.most_common()
     with launches:
