@@ -102,8 +102,8 @@ def amounts_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
     """Accuracy over how much the delays are jittered or rounded, or weights pruned."""
     kinds = [kind for kind in AXES if (tests["kind"] == kind).any()]
     data = tests[tests["kind"].isin(["intact", *kinds])]
-    figure = new_figure(1, 3.2)
-    axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    figure = new_figure(len(kinds))
+    axes = figure.subplots(len(kinds), 1, sharey=True, squeeze=False)[:, 0]
     for kind, axis in zip(kinds, axes, strict=True):
         rows = data[data["kind"] == kind].sort_values("amount")
         x = 100 * rows["amount"] if kind == "pruned" else rows["amount"]
@@ -114,9 +114,7 @@ def amounts_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
             whole_numbers(axis.xaxis)
         if kind == "levels":
             axis.set_xticks(list(x))
-    for axis in axes[1:]:
-        axis.set_ylabel("")
-    legend_above(axes[-1])
+    legend_above(axes[0])
     title = "How exact the delays must be" if "jitter" in kinds else "How many weights matter"
     told = ", and ".join(MEANINGS[kind] for kind in kinds)
     return ReportFigure(
@@ -151,9 +149,10 @@ def _reference_lines(axis: Axes, data: pd.DataFrame, subject: TrainedRun) -> Non
 def training_curves(subject: TrainedRun) -> ReportFigure:
     """Loss and accuracy over the epochs of the training that made the network."""
     data = training_data(subject)
-    figure = new_figure(1, 2.8)
+    number = 3 if subject.learns_delays else 2
+    figure = new_figure(number, 1.6)
     panels = [("loss", 1, "loss"), ("accuracy", 100, "accuracy (%)")]
-    axes = figure.subplots(1, 3 if subject.learns_delays else 2)
+    axes = figure.subplots(number, 1, sharex=True)
     for split, colour in (("train", AFTER), ("valid", COLOURS[0]), ("test", COLOURS[1])):
         for axis, (what, scale, name) in zip(axes, panels, strict=False):
             if f"{split}_{what}" in data:
@@ -163,10 +162,9 @@ def training_curves(subject: TrainedRun) -> ReportFigure:
     if subject.learns_delays:
         axes[2].plot(data["epoch"], subject.step_ms * data["sigma"], color=AFTER)
         axes[2].set_ylabel("width sigma (ms)")
-    for axis in axes:
-        axis.set_xlabel("epoch")
-    for axis in axes[:2]:
-        legend_above(axis)
+    axes[-1].set_xlabel("epoch")
+    whole_numbers(axes[-1].xaxis)
+    legend_above(axes[0])
     wide = (" and wide delays", "; and the width of the delays' Gaussians")
     with_delays, width = wide if subject.learns_delays else ("", "")
     return ReportFigure(

@@ -60,7 +60,7 @@ class Section:
     """A chapter: its parts in order."""
 
     title: str
-    parts: list[ReportFigure | Table] = field(default_factory=list)
+    parts: Sequence[ReportFigure | Table] = ()
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ import pytest
 
 from snn_delays.analysis.activity import record
 from snn_delays.analysis.causal import count_evaluations
+from snn_delays.analysis.comparison import comparison_report
 from snn_delays.analysis.operations import count_operations
 from snn_delays.analysis.page import Report, Section, Table, page, write_report
-from snn_delays.analysis.report import comparison_report, run_report
+from snn_delays.analysis.report import run_report
 from snn_delays.analysis.report_figure import (
     ReportFigure,
     as_label,
@@ -85,7 +86,7 @@ def test_a_report_is_whole_and_its_files_say_the_same(trained, tmp_path) -> None
     assert parts.open == []
     assert not re.search(r'(src|href)="(?!data:)', text)  # nothing is fetched
     figures = [p for s in report.sections for p in s.parts if not isinstance(p, Table)]
-    assert len(parts.images) == len(figures) == 11
+    assert len(parts.images) == len(figures) == 12
     for section in report.sections:
         for p in section.parts:
             read = pd.read_csv(path.with_name(f"{p.name}.csv"))
@@ -241,7 +242,7 @@ def test_runs_of_all_kinds_beside_one_another(trained) -> None:
             look = (entry.get_color(), entry.get_linestyle())
             assert styles.setdefault(text.get_text().split(",")[0], look) == look
     (legend,) = part(report, "training").figure.legends
-    assert legend.get_texts()[0].get_text() == "run 1, training"
+    assert legend.get_texts()[0].get_text() == "run 1 (hidden=[12]), training"
     assert (part(report, "results").data.loc["run 4", "test"]) == "-"
 
 
