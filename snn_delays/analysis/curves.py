@@ -75,7 +75,7 @@ def summarise_tests(rows: pd.DataFrame) -> pd.DataFrame:
 def layers_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
     """Accuracy with the delays of one layer, or of all, shuffled, averaged or taken away."""
     data = tests[tests["kind"].isin(["intact", *CHANGES])]
-    figure = new_figure(1, 3.4)
+    figure = new_figure(1, 3.0)
     axis = figure.subplots()
     groups = ["all", *layer_names(subject.network)]
     for number, (kind, label) in enumerate(CHANGES.items()):
@@ -84,7 +84,7 @@ def layers_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
         axis.bar(place, rows["accuracy"], 0.23, color=COLOURS[number], label=label)
         axis.errorbar(place, rows["accuracy"], _errors(rows), fmt="none", color=AFTER, capsize=2)
     _reference_lines(axis, data, subject)
-    axis.set_xticks(range(len(groups)), ["all layers", *groups[1:]])
+    axis.set_xticks(range(len(groups)), ["all layers", *groups[1:]], fontsize=8)
     legend_above(axis)
     knows = "knows" if subject.learns_delays else "has fitted its weights to"
     return ReportFigure(
@@ -150,7 +150,7 @@ def training_curves(subject: TrainedRun) -> ReportFigure:
     """Loss and accuracy over the epochs of the training that made the network."""
     data = training_data(subject)
     number = 3 if subject.learns_delays else 2
-    figure = new_figure(number, 1.6)
+    figure = new_figure(number)
     panels = [("loss", 1, "loss"), ("accuracy", 100, "accuracy (%)")]
     axes = figure.subplots(number, 1, sharex=True)
     for split, colour in (("train", AFTER), ("valid", COLOURS[0]), ("test", COLOURS[1])):

@@ -71,7 +71,10 @@ def distribution(subject: TrainedRun) -> ReportFigure:
         right.set_ylabel("of their sign (%)")
         for axis in (left, right):
             axis.set_ylim(bottom=0)
-        for axis, chance, label in ((left, "chance", "uniform draw"), (right, "sign", "any sign")):
+        for axis, chance, label in (
+            (left, "chance", "uniform draw"),
+            (right, "sign", "random signs"),
+        ):
             low, high = (rows[f"{chance}_{end}_percent"] for end in ("low", "high"))
             axis.fill_between(
                 rows["delay_ms"], low, high, step="mid", color=CHANCE, label=f"{label}, 95 %"
@@ -174,7 +177,7 @@ def movement(subject: TrainedRun) -> ReportFigure:
 
 
 def _scatter(axis: Axes, rows: pd.DataFrame, longest_ms: float) -> None:
-    axis.plot([0, longest_ms], [0, longest_ms], color=BEFORE, linewidth=1, zorder=0)
+    axis.plot([0, longest_ms], [0, longest_ms], color=BEFORE, linewidth=1, zorder=3)
     size = rows["weight"].abs()
     size = 20 * size / max(size.max(), np.finfo(float).tiny)
     for sign, colour, label in ((1, EXCITATORY, "excitatory"), (-1, INHIBITORY, "inhibitory")):
@@ -322,7 +325,7 @@ def fields(subject: TrainedRun, layer: int = 0, most: int = FIELDS) -> ReportFig
     data, chosen = fields_data(subject, layer, most)
     largest = max(np.finfo(float).tiny, data["weight"].abs().max())
     rows = -(-len(chosen) // COLUMNS)
-    figure = new_figure(rows, 1.5)
+    figure = new_figure(rows, 1.4)
     axes = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True)
     images, step = receptive_fields(linear), subject.step_ms
     extent = (-step / 2, step * (linear.taps - 0.5), images.shape[1] - 0.5, -0.5)

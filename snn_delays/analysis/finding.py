@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from snn_delays.analysis.delays import has_delays
-from snn_delays.analysis.tables import Array, synapses
+from snn_delays.analysis.tables import synapses
 from snn_delays.analysis.trained_run import TrainedRun
 from snn_delays.evaluate import Score
 
@@ -26,8 +26,8 @@ def _accuracy(subject: TrainedRun, score: Score) -> str:
     low, high = (100 * end for end in score.interval)
     bias = ", so the figure is too good" if subject.config.selection == "test-selected" else ""
     return (
-        f"The network answers {100 * score.accuracy:.1f} % of {score.n:,} {subject.split}"
-        f" recordings rightly (95 % interval {low:.1f} to {high:.1f} %; chance"
+        f"The network gets {100 * score.accuracy:.1f} % of the {score.n:,} {subject.split}"
+        f" recordings right (95 % interval {low:.1f} to {high:.1f} %; chance"
         f" {100 / len(subject.classes):.1f} %; protocol {subject.config.train.protocol}:"
         f" {subject.config.selection}{bias})."
     )
@@ -48,8 +48,8 @@ def _worth(subject: TrainedRun, tests: pd.DataFrame) -> str:
         single = tests[(tests["kind"] == "shuffled") & (tests["layer"] != "all")]
         worst = single.loc[single["accuracy"].idxmin()]
         return (
-            f"The delays matter: {shuffled}; of the layers shuffled alone, {worst['layer']} costs"
-            f" most ({intact['accuracy'] - worst['accuracy']:.1f} points)."
+            f"The delays matter: {shuffled}; {worst['layer']} costs most when it is shuffled alone,"
+            f" {intact['accuracy'] - worst['accuracy']:.1f} points."
         )
     if all_layers["low"] > intact["high"]:
         return f"The delays do harm: {shuffled}."
@@ -68,13 +68,13 @@ def _delays(subject: TrainedRun) -> str:
         return (
             f"The delays stay as drawn, {mean:.0f} ms on average in a range of 0 to {longest:g} ms."
         )
-    before, after = frame["drawn_ms"].to_numpy(), frame["delay_ms"].to_numpy()
+    moved = (frame["delay_ms"] - frame["drawn_ms"]).abs().mean()
+    before = (frame["drawn_ms"] / subject.step_ms).round() * subject.step_ms
     return (
-        f"Training moved a delay by {np.abs(after - before).mean():.0f} ms on average"
-        f" ({_unrelated(frame):.0f} ms if all had been dealt out anew): the mean went from"
-        f" {before.mean():.0f} to {after.mean():.0f} ms, and the share at either end of the range"
-        f" of 0 to {longest:g} ms from {_at_end(before, longest):.0f} to"
-        f" {_at_end(after, longest):.0f} %."
+        f"Training moved each delay by {moved:.0f} ms on average (random delays would be"
+        f" {_unrelated(frame):.0f} ms away); {_at_end(frame['deployed_ms'], longest):.0f} % of the"
+        f" delays lie at an end of their range, 0 or {longest:g} ms, where"
+        f" {_at_end(before, longest):.0f} % were drawn."
     )
 
 
@@ -85,5 +85,7 @@ def _unrelated(frame: pd.DataFrame) -> float:
     return float((dealt - frame["drawn_ms"]).abs().mean())
 
 
-def _at_end(delay: Array, longest: float) -> float:
-    return 100 * float(np.mean((delay <= 0) | (delay >= longest)))
+def _at_end(delay_ms: pd.Series, longest: float) -> float:
+    """Percent of whole delays at either end of their range."""
+    ends = np.isclose(delay_ms, 0) | np.isclose(delay_ms, longest)
+    return 100 * float(ends.mean())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from snn_delays.analysis.report_figure import DENSITY, WIDTH, ReportFigure, as_label, new_figure
+from snn_delays.analysis.report_figure import SHARE, WIDTH, ReportFigure, as_label, new_figure
 from snn_delays.analysis.tables import Array, array
 from snn_delays.analysis.trained_run import TrainedRun
 from snn_delays.data.loaders import Samples
@@ -58,10 +58,10 @@ def confusion(subject: TrainedRun, answered: pd.DataFrame) -> ReportFigure:
     data = confusion_data(subject, answered)
     names = subject.classes
     share = data["percent"].to_numpy().reshape(len(names), len(names))
-    figure = new_figure(1, 0.85 * WIDTH)
+    figure = new_figure(1, 0.75 * WIDTH)
     axis = figure.subplots()
-    image = axis.imshow(share, cmap=DENSITY, vmin=0, vmax=100)
-    figure.colorbar(image, ax=axis, label="recordings of the class (%)", shrink=0.75)
+    image = axis.imshow(share, cmap=SHARE, vmin=0, vmax=100, aspect="auto")
+    figure.colorbar(image, ax=axis, label="recordings of the class (%)")
     size = min(9, 130 / len(names))
     labels = [as_label(name) for name in names]
     axis.set_xticks(range(len(names)), labels, rotation=90, fontsize=size)

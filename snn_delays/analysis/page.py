@@ -22,7 +22,7 @@ from snn_delays.files import replace_file, replacing
 
 PAGE_FILE = "report.html"
 TEMPLATE = "page.html.j2"
-NARROW = 4  # columns of a table that leave room for a figure beside it
+NARROW = 6  # columns of a table that leave room for a figure beside it
 FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]+$)(?!$)")  # a spreadsheet runs text that starts so
 DIGITS = 3  # that count, of the largest number of a quantity
 

@@ -28,9 +28,9 @@ OPERATIONS_NOTE = (
     "Definitions of NeuroBench; silence at the end of a recording counts. An input that is not 0"
     " costs one operation for each synapse that it reaches: an accumulate where all inputs of the"
     " layer are 0 or 1, else a multiply-accumulate (one bin with two spikes makes it so)."
-    " Parameters and buffers are those of torch. A delay buffer is either an accumulator, sums yet to arrive"
-    " (outputs x delays), or a history, the last inputs (inputs x delays). The energy is an"
-    " estimate: arithmetic alone, by the constants of SpikingJelly, without memory traffic."
+    " Parameters and buffers are those of torch. A delay buffer is either an accumulator, sums yet"
+    " to arrive (outputs x delays), or a history, the last inputs (inputs x delays). The energy is"
+    " an estimate: arithmetic alone, by the constants of SpikingJelly, without memory traffic."
 )
 
 Step = Callable[[str], Any]
@@ -60,13 +60,17 @@ def run_report(
         Section("Results", _results(subject, answered)),
         Section("Delays" if delays.has_delays(subject) else "Weights", _delays(subject)),
         Section("Spikes", _spikes(subject, samples, sample)),
-        Section("Training", _training(subject)),
     ]
     step("figures")
     tests = _tests(subject, samples, repeats, step)
     sections.insert(1, Section("Causal tests", _causal(subject, tests)))
     shown = [(name, value) for name, value, _ in options(subject.config)]
-    sections.append(Section("How it was made", [*_provenance(subject), describe_options(shown)]))
+    made: list[ReportFigure | Table] = [
+        *_training(subject),
+        *_provenance(subject),
+        describe_options(shown),
+    ]
+    sections.append(Section("How it was made", made))
     told = "what the delays learned" if subject.learns_delays else "a look at the network"
     lead = [finding(subject, mistakes.score(answered), tests), *_lead(subject)]
     return Report(f"{subject.config.name}: {told}", lead, sections)

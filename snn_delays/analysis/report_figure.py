@@ -20,6 +20,7 @@ CHANCE = "#dddddd"
 EXCITATORY, INHIBITORY = "#0072B2", "#D55E00"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DENSITY = "cividis_r"  # a map of counts
+SHARE = "Blues"  # a map of shares, white at none
 SIGNED = "PuOr_r"  # a map of weights, white at zero
 WIDTH = 5.0  # inches: text of 9 points is 10 pixels high where the page shows 400 of them
 DPI = 120
@@ -47,7 +48,7 @@ class ReportFigure:
     figure: Figure
 
 
-def new_figure(rows: int, row_height: float = 1.9) -> Figure:
+def new_figure(rows: int, row_height: float = 1.5) -> Figure:
     """A figure as wide as a column of the page."""
     return Figure(figsize=(WIDTH, row_height * rows + 0.4), layout="constrained")
 
@@ -55,7 +56,7 @@ def new_figure(rows: int, row_height: float = 1.9) -> Figure:
 def whole_numbers(*axes: Any) -> None:
     """Ticks at whole numbers alone, on ``axis.xaxis`` or a colour bar's axis."""
     for axis in axes:
-        axis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def legend_above(axis: Axes) -> None:

@@ -50,7 +50,7 @@ def raster(
     """
     data = raster_data(subject, activity, sample)
     parts = ["input", *layer_names(subject.network)[:-1]]
-    figure = new_figure(len(parts) + 1, 1.6)
+    figure = new_figure(len(parts) + 1)
     axes = figure.subplots(len(parts) + 1, 1, sharex=True)
     widths = [x.shape[-1] for x in (activity.input, *activity.spikes)]
     for part, width, axis in zip(parts, widths, axes, strict=False):
