@@ -5,7 +5,7 @@ BIN = .venv/bin
 TORCH = torch==2.13.0
 CPU_INDEX = https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow lint strip hooks clean
+.PHONY: demo test test-slow lint docs strip hooks clean
 
 demo: .venv/installed
 	$(BIN)/snn-delays demo
@@ -20,6 +20,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The pages of docs/, with what is generated of the code; open docs/_build/index.html.
+docs: .venv/installed
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
 # Notebooks without outputs, as they are committed.
 strip: .venv/installed

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from snn_delays.analysis.raster import Recording, plot_rasters
 from snn_delays.analysis.report_figure import save_figure
-from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.formats.spike_file import SpikeFile
 from snn_delays.errors import UserError
 
 

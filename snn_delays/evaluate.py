@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from snn_delays.data.gpu_loader import Batches
 from snn_delays.data.loaders import Batch
 from snn_delays.data.names import checked_names
-from snn_delays.runtime.distributed import in_turns, processes, rank
+from snn_delays.runtime.distributed import gather_interleaved, rank, world_size
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
@@ -140,11 +140,11 @@ def evaluate(network: nn.Module, loader: Batches) -> Evaluation:
     was_training = network.training
     network.eval()
     try:
-        answers = [_answers(network, batch) for batch in loader.epoch(0, rank(), processes())]
+        answers = [_answers(network, batch) for batch in loader.epoch(0, rank(), world_size())]
     finally:
         network.train(was_training)
     mine = [(p.cpu().numpy(), loader.samples.labels[n], loss.item()) for p, n, loss in answers]
-    predictions, labels, losses = zip(*in_turns(mine), strict=True)
+    predictions, labels, losses = zip(*gather_interleaved(mine), strict=True)
     right = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
     return Evaluation(
         np.concatenate(predictions),

@@ -7,15 +7,8 @@ from dataclasses import asdict
 
 import pytest
 
-from snn_delays.config import (
-    Config,
-    EvaluateConfig,
-    config_hash,
-    from_dict,
-    nearest,
-    options,
-    validate,
-)
+from snn_delays.config import Config, EvaluateConfig, config_hash, validate
+from snn_delays.config.options import from_dict, nearest, options
 from snn_delays.errors import UserError
 
 

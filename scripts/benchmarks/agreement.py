@@ -23,10 +23,10 @@ from scripts.benchmarks.networks import (
     reference_network,
     scores,
 )
+from scripts.reference.network import ReferenceNetwork
 from snn_delays.errors import UserError
 from snn_delays.nn import Network
 from snn_delays.runtime.device import tensor_cores
-from tests.reference_network import ReferenceNetwork
 
 LIMIT = 1e-3  # relative deviation from float64 that is always allowed
 BATCH = 4  # at most

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scripts.benchmarks.networks import Problem, our_network, random_batch, reference_of
+from scripts.reference.network import ReferenceNetwork
 from snn_delays.nn import DelayedLinear, Network
 from snn_delays.ops.maps import delayed_linear
 from snn_delays.ops.taps import Synapses
-from tests.reference_network import ReferenceNetwork
 
 RATE = 0.05  # spikes per channel and step of a layer's input
 CALIBRATION = 4  # samples that set BatchNorm's statistics

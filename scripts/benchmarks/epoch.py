@@ -42,7 +42,7 @@ from scripts.benchmarks.networks import (
     our_network,
 )
 from snn_delays.config import Config
-from snn_delays.data.datasets.spikes import write_spikes
+from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.sources import SpikeSource

@@ -55,6 +55,7 @@ from scripts.benchmarks.networks import (
     reference_step,
 )
 from scripts.benchmarks.workers import alternate, peak_memory, started
+from scripts.reference.network import lif as their_neuron
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
 from snn_delays.errors import UserError
@@ -64,7 +65,6 @@ from snn_delays.train.batched import train_together
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import build_step
-from tests.reference_network import lif as their_neuron
 
 CASES = {"shd": SHD, "ssc": SSC}
 PRECISIONS = ("float32", "tf32", "mixed")
@@ -74,6 +74,7 @@ TITLE = (
     "On one GPU, both in the precision that is named, kernels in float32; ratio = reference / ours,"
     " round by round."
 )
+LARGER = 16  # batch of the kernels, or their launches would take longer than they do
 SIGMA = 3.0  # width of the Gaussian of the kernels' taps
 LIMIT = 1e-5  # deviation of a kernel from float64 that is always allowed
 Piece = TypeVar("Piece")
@@ -311,6 +312,7 @@ def _timed(work: Callable[[Any], object], of: Any) -> float:
 
 def _kernels(options: argparse.Namespace, device: str, end: float) -> list[Row]:
     problem = replace(SHD.as_asked(options), device=device)
+    problem = replace(problem, batch=LARGER * problem.batch)
     kernels = {
         "LIF, forward and back": (our_lif, their_lif),
         "BatchNorm + LIF + dropout, forward and back": (our_norm_lif, plain_norm_lif),

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scripts.benchmarks.common import positive
+from scripts.reference.network import ReferenceNetwork, reference_optimizers
 from snn_delays.config import SIG_END, SIGMA_OFFSETS, Config, validate
 from snn_delays.nn import Network, build_network
 from snn_delays.runtime.device import autocast
 from snn_delays.train.optim import build_optimizers
-from tests.reference_network import ReferenceNetwork, reference_optimizers
 
 RATE = 0.1  # spikes per channel and step
 PRECISIONS = ("float32", "mixed")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from snn_delays.config import options
+from snn_delays.config.options import options
 from snn_delays.train.checkpoint import read_config
 from snn_delays.train.run_folder import RESULT_FILE
 

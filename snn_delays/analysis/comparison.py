@@ -22,7 +22,8 @@ from snn_delays.analysis.report_figure import (
 )
 from snn_delays.analysis.trained_run import TrainedRun, layer_names
 from snn_delays.benchmark.statistics import PERCENT, holm, mcnemar, summarise
-from snn_delays.config import options, shapes_result, shown
+from snn_delays.config.options import options, shown
+from snn_delays.config.schema import shapes_result
 from snn_delays.data.loaders import Samples
 from snn_delays.evaluate import Score
 

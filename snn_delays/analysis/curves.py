@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from snn_delays.analysis.report_figure import (
     ReportFigure,
     legend_above,
     new_figure,
+    save_figure,
     whole_numbers,
 )
-from snn_delays.analysis.trained_run import TrainedRun, layer_names
+from snn_delays.analysis.trained_run import TrainedRun, layer_names, open_run
 from snn_delays.benchmark.statistics import summarise
 from snn_delays.evaluate import wilson
+from snn_delays.train.error_messages import writing
 
 CHANGES = {
     "shuffled": "shuffled within the layer",
@@ -37,6 +40,7 @@ MEANINGS = {
     "levels": "with the delays rounded to q evenly spaced values",
     "pruned": "with the smallest weights of each layer set to zero",
 }
+LEARNING_CURVE = "learning_curve.png"
 BARS = "Bars: 95 % intervals over recordings and, where draws are random, over draws."
 
 
@@ -175,6 +179,19 @@ def training_curves(subject: TrainedRun) -> ReportFigure:
         data,
         figure,
     )
+
+
+def write_learning_curve(folder: Path) -> None:
+    """Draw a run's training curves into its folder, unless they are there.
+
+    Raises:
+        UserError: the folder holds no sound run, or cannot be written.
+    """
+    path = folder / LEARNING_CURVE
+    if not path.exists():
+        figure = training_curves(open_run(folder)).figure
+        with writing(folder):
+            save_figure(figure, path)
 
 
 def training_data(subject: TrainedRun) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from snn_delays.analysis.operations import table as operations_table
 from snn_delays.analysis.page import Report, Section, Table, describe_options
 from snn_delays.analysis.report_figure import ReportFigure
 from snn_delays.analysis.trained_run import TrainedRun
-from snn_delays.config import options
+from snn_delays.config.options import options
 from snn_delays.data.loaders import Samples
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Score

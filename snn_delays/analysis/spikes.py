@@ -96,7 +96,7 @@ def _draw_values(figure: Figure, axis: Axes, rows: pd.DataFrame, subject: Traine
     half = subject.step_ms / 2
     extent = (-half, values.columns[-1] + half, -0.5, len(values) - 0.5)
     image = axis.imshow(values, origin="lower", aspect="auto", extent=extent, cmap=DENSITY)
-    decibels = subject.config.data.name in ("gsc", "audio_folder")
+    decibels = subject.config.data.audio
     figure.colorbar(image, ax=axis, label="log-mel (dB)" if decibels else "value")
     axis.set_title("input", loc="left", fontsize=10)
     axis.set_ylabel("channel")

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from snn_delays.config import nearest
+from snn_delays.config.options import nearest
 from snn_delays.errors import UserError
 
 

@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 
 from snn_delays.cli.groups import complete
-from snn_delays.config import nearest
+from snn_delays.config.options import nearest
 from snn_delays.output import guarded, own_descriptors
 
 COMMANDS = {

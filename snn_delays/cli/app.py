@@ -32,10 +32,10 @@ from snn_delays.cli.explain import explain, unforeseen
 from snn_delays.cli.groups import SCHEMAS, config_folder, groups
 from snn_delays.cli.overrides import HELP, read
 from snn_delays.cli.sweep import Failed, is_search, watched_sweeps
-from snn_delays.config import WRITTEN, options
+from snn_delays.config.options import WRITTEN, options
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
-from snn_delays.place import place
+from snn_delays.runtime.distributed import process_info
 
 SIGNALLED = 128  # and the signal's number: the exit code of what a signal ended
 HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
@@ -188,7 +188,7 @@ def _say(line: str, alike: bool) -> None:
 def _speaks() -> bool:
     """Whether this process speaks for all that train together."""
     try:
-        return place().is_first
+        return process_info().is_first
     except UserError:  # the launcher's variables are wrong: no process knows of others
         return True
 
@@ -197,7 +197,7 @@ def refuse_company(command: str) -> None:
     """End where torchrun starts a command that trains several networks, each in one process."""
 
     def check() -> None:
-        if place().processes > 1:
+        if process_info().world_size > 1:
             raise UserError(f"torchrun starts `snn-delays train`, not {command}.")
 
     report_errors(check, alike=True)

@@ -17,7 +17,8 @@ from snn_delays.cli.app import SIGNALLED, help_text, refuse_company, report_erro
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names
 from snn_delays.cli.overrides import refuse_words
-from snn_delays.config import BenchmarkConfig, Config, options, shapes_result
+from snn_delays.config import BenchmarkConfig, Config, shapes_result
+from snn_delays.config.options import options
 from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
 from snn_delays.output import printable
@@ -262,6 +263,7 @@ def _at_once(threads: int, jobs: list[Job]) -> int:
 
 def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[str, str]:
     """Write and print what is known; returns why runs failed, by title."""
+    from snn_delays.analysis.curves import write_learning_curve
     from snn_delays.benchmark.results import (
         RESULTS_FILE,
         TABLE_FILE,
@@ -275,6 +277,8 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
     for job in jobs:
         try:
             lines += [line for line in [read_line(job)] if line]
+            if job.is_done():
+                write_learning_curve(job.out)
         except UserError as error:
             failures[job.title] = str(error)
     text = table(suite, lines, failures, given)

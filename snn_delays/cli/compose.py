@@ -20,16 +20,15 @@ from snn_delays.cli.groups import SCHEMAS, Schema, config_folder
 from snn_delays.cli.overrides import as_hydra
 from snn_delays.config import (
     PATHS,
-    WRITTEN,
     AnalyseConfig,
     BenchmarkConfig,
     Config,
     DataConfig,
     EncodeConfig,
     EvaluateConfig,
-    nearest,
     validate,
 )
+from snn_delays.config.options import WRITTEN, nearest
 from snn_delays.errors import UserError
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from snn_delays.cli import DATA_ACTIONS
 from snn_delays.cli.app import report_errors, run_command
 from snn_delays.cli.compose import compose
-from snn_delays.config import Config, EncodeConfig, nearest
+from snn_delays.config import Config, EncodeConfig
+from snn_delays.config.options import nearest
 from snn_delays.errors import UserError
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ def _timed_stores(config: Config, fresh: bool = False) -> Iterator[tuple[str, Fr
 
 
 def _encode(options: EncodeConfig) -> None:
-    from snn_delays.data.datasets.words import list_words
     from snn_delays.data.encode import encode_words
+    from snn_delays.data.formats.words import list_words
 
     words = list_words(Path(options.source).expanduser(), options.speaker_pattern)
     if options.only is not None:

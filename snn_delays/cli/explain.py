@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from snn_delays.cli.groups import groups, option_names
 from snn_delays.cli.overrides import brief
-from snn_delays.config import WRITTEN, nearest
+from snn_delays.config.options import WRITTEN, nearest
 
 SEVERAL = "gives several values; add -m to run with each of them"
 # Hydra's wordings, and ours for what they name.

@@ -5,15 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from snn_delays.benchmark.suite import suites
-from snn_delays.config import (
-    WRITTEN,
-    AnalyseConfig,
-    BenchmarkConfig,
-    Config,
-    EncodeConfig,
-    EvaluateConfig,
-    options,
-)
+from snn_delays.config import AnalyseConfig, BenchmarkConfig, Config, EncodeConfig, EvaluateConfig
+from snn_delays.config.options import WRITTEN, options
 
 Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig
 SCHEMAS: dict[str, type[Schema]] = {

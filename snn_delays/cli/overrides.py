@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from snn_delays.cli.groups import SCHEMAS, groups, option_names
-from snn_delays.config import WRITTEN, BenchmarkConfig, Config, close_match, options
+from snn_delays.config import BenchmarkConfig, Config
+from snn_delays.config.options import WRITTEN, close_match, options
 from snn_delays.errors import UserError
 
 HELP = "--help"

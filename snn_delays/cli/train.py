@@ -9,7 +9,7 @@ from snn_delays.cli.app import run_command
 from snn_delays.cli.sweep import is_search
 from snn_delays.config import Config
 from snn_delays.errors import UserError
-from snn_delays.place import place
+from snn_delays.runtime.distributed import process_info
 
 
 def main() -> None:
@@ -22,7 +22,10 @@ def _train(config: Config) -> float | None:
     from snn_delays.train.run import train  # torch loads in seconds; --help need not wait
 
     result = train(config)
-    if place().is_first:
+    if process_info().is_first:
+        from snn_delays.analysis.curves import write_learning_curve
+
+        write_learning_curve(Path(result["out"]))
         print(describe(result))
     return float(result["valid"]["accuracy"]) if "valid" in result else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from snn_delays.config import Config, DataConfig
-from snn_delays.data.datasets.published import Places, speech_commands_folder, spike_file
-from snn_delays.data.datasets.words import (
-    GSC_SPEAKER,
-    TEST_LIST,
-    VALID_LIST,
-    WordList,
-    list_words,
-)
+from snn_delays.config import Config
+from snn_delays.config.datasets import DATASETS
+from snn_delays.data.datasets import find_sources
+from snn_delays.data.formats.words import list_words
 from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.loaders import Samples
 from snn_delays.data.remarks import remarks
@@ -31,11 +25,7 @@ from snn_delays.data.splits import (
     hold_out_valid,
     sort_names,
 )
-from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
-
-# Recordings of Speech Commands v0.02 by its own lists; 105,829 in all.
-GSC_RECORDINGS = {"train": 84_843, "valid": 9_981, "test": 11_005}
 
 
 @dataclass(frozen=True)
@@ -100,116 +90,6 @@ class Data:
         }
 
 
-def find_sources(config: Config, *, fresh: bool = False) -> dict[str, Source]:
-    """The recordings of each split: "train", and "valid" and "test" where they have their own.
-
-    Args:
-        config: options.
-        fresh: take checksums of published files anew.
-
-    Raises:
-        UserError: a file is missing or not the published one.
-    """
-    data = config.data
-    if data.name == "gsc":
-        return _speech_commands(data)
-    if data.name == "audio_folder":
-        return _audio_folder(data)
-    return {
-        split: SpikeSource(path, data, config.frame_arithmetic)
-        for split, path in _spike_files(data, fresh).items()
-    }
-
-
-def _spike_files(data: DataConfig, fresh: bool) -> dict[str, Path]:
-    if data.name == "synthetic":
-        return synthetic_files(data.synthetic, cache_folder(data))
-    named = {"train": data.train_file, "valid": data.valid_file, "test": data.test_file}
-    paths = {split: Path(file).expanduser() for split, file in named.items() if file is not None}
-    if data.name == "spikes":
-        return paths
-    places = Places(Path(data.root).expanduser(), cache_folder(data), fresh)
-    splits = ("train", "test") if data.name == "shd" else ("train", "valid", "test")
-    return {split: spike_file(data.name, split, places, paths.get(split)) for split in splits}
-
-
-def _check_there(path: Path, option: str, root: Path) -> None:
-    """Refuse a missing file of spikes, with the ways to have one."""
-    if path.is_file():
-        return
-    below = ""
-    if path.is_relative_to(root):
-        below = f" set data.root to the folder that holds {path.relative_to(root)},"
-    raise UserError(
-        f"There is no file {path}:{below} name the file by {option}=<path>, or make it by"
-        " `snn-delays data encode in=<folder of <word>/*.wav> out=<path>` (datasets/README.md says"
-        " where each data set comes from)."
-    )
-
-
-def _speech_commands(data: DataConfig) -> dict[str, Source]:
-    named = None if data.folder is None else Path(data.folder).expanduser()
-    folder = speech_commands_folder(Path(data.root).expanduser(), named)
-    if not (folder / TEST_LIST).is_file():
-        raise UserError(
-            f"{folder} is not Speech Commands v0.02, it has no {TEST_LIST}; words of your own are"
-            " data=audio_folder."
-        )
-    data = replace(data, speaker_pattern=GSC_SPEAKER)
-    words = list_words(folder, GSC_SPEAKER)
-    test, valid = words.listed(folder / TEST_LIST), words.listed(folder / VALID_LIST)
-    splits = {"train": ~test & ~valid, "valid": valid, "test": test}
-    for split, mask in splits.items():
-        if mask.sum() != GSC_RECORDINGS[split]:
-            raise UserError(
-                f"{folder} has {mask.sum()} recordings for split {split}, Speech Commands v0.02 has"
-                f" {GSC_RECORDINGS[split]}: unpack it anew, or use data=audio_folder."
-            )
-    return _word_sources(words, splits, data)
-
-
-def _audio_folder(data: DataConfig) -> dict[str, Source]:
-    folder = Path(str(data.folder)).expanduser()
-    words = list_words(folder, data.speaker_pattern)
-    splits, lists = {}, {}
-    for split, named, usual in (
-        ("valid", data.valid_list, VALID_LIST),
-        ("test", data.test_list, TEST_LIST),
-    ):
-        path = folder / usual if named is None else Path(named).expanduser()
-        if named is not None or os.path.lexists(path):
-            splits[split], lists[split] = words.listed(path), path
-    _check_lists(data, lists)
-    if len(splits) == 2 and (splits["valid"] & splits["test"]).any():
-        raise UserError(f"{lists['valid']} and {lists['test']} name the same recordings.")
-    splits["train"] = ~np.any([np.zeros(len(words.files), bool), *splits.values()], axis=0)
-    for split, mask in splits.items():
-        if not mask.any():
-            raise UserError(f"{folder}: no recording is left for split {split}.")
-    return _word_sources(words, splits, data)
-
-
-def _check_lists(data: DataConfig, lists: dict[str, Path]) -> None:
-    """Refuse options that a list makes void."""
-    void = {
-        "valid": ("valid_speakers", "valid_count", "split", "fold"),
-        "test": ("test_speakers", "test_fold"),
-    }
-    usual = DataConfig()
-    for split, path in lists.items():
-        for key in void[split]:
-            if getattr(data, key) != getattr(usual, key):
-                raise UserError(
-                    f"data.{key}={getattr(data, key)} has no use beside the list {path}: remove"
-                    " one of them."
-                )
-
-
-def _word_sources(words: WordList, splits: dict[str, Any], data: DataConfig) -> dict[str, Source]:
-    ordered = [split for split in ("train", "valid", "test") if split in splits]
-    return {split: WordSource(words.where(splits[split]), split, data) for split in ordered}
-
-
 def other_source(config: Config, path: Path, classes: list[str]) -> Source:
     """Recordings beside a run's own: a file of spikes, or a folder of words, as its data is.
 
@@ -234,9 +114,8 @@ def open_stores(config: Config, *, fresh: bool = False) -> Iterator[tuple[str, F
     """
     folder, augment = cache_folder(config.data), config.data.augment
     sources = find_sources(config, fresh=fresh)
-    if config.data.name == "spikes":  # before the frames of the first are made
-        for split, source in sources.items():
-            _check_there(source.path, f"data.{split}_file", Path(config.data.root).expanduser())
+    for source in sources.values():
+        source.check()
     for split, source in sources.items():
         store = open_frames(source, folder, fresh=fresh)
         yield split, store
@@ -279,8 +158,7 @@ def _split(
     config: Config, stores: dict[str, FrameStore], train: Samples
 ) -> tuple[Samples, Samples, str]:
     if "valid" in stores:
-        official = config.data.name in ("ssc", "gsc")
-        kind = "official validation split" if official else "validation file"
+        kind = DATASETS[config.data.name].validation or "validation file"
         return train, Samples.of(stores["valid"]), f"{kind} {stores['valid'].source.name}"
     mask, sentence = hold_out_valid(_labelled(train), config.data)
     return train.where(~mask), train.where(mask), sentence

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from snn_delays.data.audio import read_audio
 from snn_delays.data.cochlea import check_audio, encode
-from snn_delays.data.datasets.spikes import write_spikes
-from snn_delays.data.datasets.words import WordList
+from snn_delays.data.formats.spike_file import write_spikes
+from snn_delays.data.formats.words import WordList
 from snn_delays.data.progress import progress
 from snn_delays.data.splits import sort_names
 from snn_delays.errors import UserError

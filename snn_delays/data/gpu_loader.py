@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.runtime.device import bring
-from snn_delays.runtime.distributed import in_turns
+from snn_delays.runtime.distributed import gather_interleaved
 
 SHARE = 0.4  # of the device's free memory that frames may fill
 BLOCK = 1024  # samples brought over at a time
@@ -105,7 +105,7 @@ def on_device(loader: Loader, before: bool | None = None) -> Batches:
     if loader.device.type != "cuda":
         return loader
     # of several processes, all draw alike
-    resident = all(in_turns([fits(loader)])) if before is None else before
+    resident = all(gather_interleaved([fits(loader)])) if before is None else before
     return ResidentLoader.of(loader) if resident else loader
 
 

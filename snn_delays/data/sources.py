@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snn_delays.config import DataConfig
+from snn_delays.config import Config, DataConfig
 from snn_delays.data.checksums import content_digest
-from snn_delays.data.datasets.spikes import SpikeFile
-from snn_delays.data.datasets.words import WordList, Words
+from snn_delays.data.formats.spike_file import SpikeFile
+from snn_delays.data.formats.words import WordList, Words
 from snn_delays.data.frame_file import Recordings
 from snn_delays.data.frames import SECOND, to_frames
 from snn_delays.data.progress import progress
@@ -46,6 +46,9 @@ class Source(Protocol):
     def settings(self) -> dict[str, Any]:
         """All that shapes the frames besides the recordings' content."""
 
+    def check(self) -> None:
+        """Refuse recordings that are not there, before any frames are made."""
+
     def digest(self, memo: Path, *, fresh: bool = False) -> str:
         """SHA-256 of what the recordings hold."""
 
@@ -61,11 +64,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SpikeSource:
-    """A file of SHD's format, as counts of spikes."""
+    """A file of SHD's format, as counts of spikes.
+
+    Attributes:
+        advice: end of the sentence that says the file is missing.
+    """
 
     path: Path
     data: DataConfig
     arithmetic: str
+    advice: str = "."
 
     @property
     def name(self) -> str:
@@ -84,10 +92,14 @@ class SpikeSource:
             "arithmetic": self.arithmetic,
         }
 
+    def check(self) -> None:
+        """Refuse a file that is not there."""
+        if not self.path.is_file():
+            raise UserError(f"There is no file {self.path}{self.advice}")
+
     def digest(self, memo: Path, *, fresh: bool = False) -> str:
         """SHA-256 of the file."""
-        if not self.path.is_file():
-            raise UserError(f"There is no file {self.path}.")
+        self.check()
         return content_digest(self.path, memo, fresh=fresh)
 
     @contextlib.contextmanager
@@ -210,6 +222,9 @@ class WordSource:
     def _samples(self) -> int:
         return round(self.data.seconds * RATE)
 
+    def check(self) -> None:
+        """The list of words was made of recordings that are there."""
+
     def digest(self, memo: Path, *, fresh: bool = False) -> str:
         """SHA-256 of the recordings and their names."""
         return content_digest(self.path, memo, files=self.words.as_files(), fresh=fresh)
@@ -238,6 +253,34 @@ class WordSource:
                 yield from waves[:, :, None]
             else:
                 yield from log_mel(to_float(waves), step_ms=self.data.step_ms).numpy()
+
+
+def named_files(data: DataConfig) -> dict[str, Path]:
+    """The files of spikes that options name, by split."""
+    named = {"train": data.train_file, "valid": data.valid_file, "test": data.test_file}
+    return {split: Path(file).expanduser() for split, file in named.items() if file is not None}
+
+
+def spike_sources(files: dict[str, Path], config: Config) -> dict[str, Source]:
+    """Sources of the files of spikes of each split."""
+    return {
+        split: SpikeSource(path, config.data, config.frame_arithmetic)
+        for split, path in files.items()
+    }
+
+
+def word_sources(
+    words: WordList, masks: dict[str, NDArray[np.bool_]], data: DataConfig
+) -> dict[str, Source]:
+    """Sources of the words of each split, in the order "train", "valid", "test".
+
+    Args:
+        words: all recordings.
+        masks: [N] of each split: which of them it has.
+        data: options.
+    """
+    ordered = [split for split in ("train", "valid", "test") if split in masks]
+    return {split: WordSource(words.where(masks[split]), split, data) for split in ordered}
 
 
 def to_float(waves: NDArray[np.int16]) -> torch.Tensor:

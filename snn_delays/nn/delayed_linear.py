@@ -7,7 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from snn_delays.config import ModelConfig, check_options
+from snn_delays.config import ModelConfig
+from snn_delays.config.options import check_options
 from snn_delays.ops.maps import check_backend, delayed_linear
 from snn_delays.ops.taps import SHAPES, Synapses
 from snn_delays.runtime.tracing import watcher

@@ -9,7 +9,8 @@ import torch
 from spikingjelly.activation_based import base, neuron, surrogate
 from torch import Tensor
 
-from snn_delays.config import ModelConfig, check_options
+from snn_delays.config import ModelConfig
+from snn_delays.config.options import check_options
 from snn_delays.nn.stock import is_stock
 from snn_delays.ops import lif
 from snn_delays.runtime.tracing import transformed

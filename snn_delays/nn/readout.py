@@ -6,7 +6,8 @@ import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
-from snn_delays.config import ModelConfig, check_options
+from snn_delays.config import ModelConfig
+from snn_delays.config.options import check_options
 from snn_delays.nn.delayed_linear import DelayedLinear
 
 SCORES = {

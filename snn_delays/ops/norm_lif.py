@@ -90,12 +90,12 @@ class _SumOverProcesses(Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
-        return distributed.over_processes(part.clone())
+        return distributed.all_reduce(part.clone())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_sum: Tensor) -> Tensor:
-        return distributed.over_processes(g_sum.clone())
+        return distributed.all_reduce(g_sum.clone())
 
 
 def _over_processes(part: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def _spikes_gradient(
 
 def _norm_gradient(g: Tensor, y: Tensor, norm: _Norm, g_affine_2C: Tensor) -> Tensor:
     """The gradient of y from that of BatchNorm's output, in place where the dtypes are one."""
-    g_gamma, g_beta = distributed.over_processes(g_affine_2C) / _count(y)
+    g_gamma, g_beta = distributed.all_reduce(g_affine_2C) / _count(y)
     c = -norm.scale * norm.rstd * g_gamma
     b = -norm.scale * g_beta - c * norm.rounded
     out = g if g.dtype == y.dtype else torch.empty_like(y)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.runtime.distributed import over_processes, pooled, whole_batch
+from snn_delays.runtime.distributed import all_reduce, pooled, whole_batch
 
 
 class PooledNorm(Function):
@@ -43,7 +43,7 @@ class PooledNorm(Function):
         y, mean, rstd, scale = ctx.saved_tensors
         g_beta = g.sum((0, 1)).double()
         g_gamma = (g * (y - mean.to(y.dtype))).sum((0, 1)).double() * rstd
-        sums = over_processes(torch.stack([g_beta, g_gamma])) / ctx.count
+        sums = all_reduce(torch.stack([g_beta, g_gamma])) / ctx.count
         of_y = -scale * rstd * sums[1]
         shift = -scale * sums[0] - of_y * mean
         scale, of_y, shift = (factor.to(y.dtype) for factor in (scale, of_y, shift))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.errors import UserError
-from snn_delays.place import Place, place
+from snn_delays.runtime.distributed import ProcessInfo, process_info
 
 TENSOR_CORES = (8, 0)  # compute capability from which on they take TF32 and bfloat16
 
@@ -28,7 +28,7 @@ def pick_device(name: str) -> torch.device:
     if name != "cuda":
         return torch.device(name)
     # with its number: what "cuda" alone means is each thread's own
-    device = torch.device(name, _take_gpu(place()))
+    device = torch.device(name, _take_gpu(process_info()))
     _wake_autograd(device)
     return device
 
@@ -41,18 +41,18 @@ def _wake_autograd(device: torch.device) -> None:
     torch.ones((), device=device, requires_grad=True).exp().backward()
 
 
-def _take_gpu(here: Place) -> int:
+def _take_gpu(here: ProcessInfo) -> int:
     """The GPU of this process: of several on a machine, each has its own."""
-    if here.processes == 1:
+    if here.world_size == 1:
         return torch.cuda.current_device()
     count = torch.cuda.device_count()
-    if here.on_machine >= count:
+    if here.local_rank >= count:
         raise UserError(
             f"This machine has {count} GPUs for more processes: start as many"
             f" (--nproc-per-node={count}), or use device=cpu."
         )
-    torch.cuda.set_device(here.on_machine)
-    return here.on_machine
+    torch.cuda.set_device(here.local_rank)
+    return here.local_rank
 
 
 def check_precision(precision: str, device: torch.device) -> None:

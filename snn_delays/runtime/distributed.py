@@ -1,15 +1,94 @@
-"""Sums over the processes that train one network together, each on its part of every batch."""
+"""The processes that train one network together: which one this is, and sums over all of them.
+
+torchrun starts the processes; each has a part of every batch. Functions import torch themselves,
+since the command line asks for the rank long before it needs torch, which loads in seconds.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from snn_delays.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ALONE = "unset RANK and WORLD_SIZE to train in one process"
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """One of the processes that train one network together, as torchrun started them.
+
+    Attributes:
+        rank: its number, from 0; the first writes and speaks for all.
+        world_size: how many processes there are; 1 without torchrun.
+        local_rank: its number among the processes on its machine, which is that of its GPU.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first, or the only one."""
+        return self.rank == 0
+
+    def __str__(self) -> str:
+        return f"process {self.rank + 1} of {self.world_size}"
+
+
+def process_info() -> ProcessInfo:
+    """This process, by torchrun's environment; a single one where RANK or WORLD_SIZE is not set.
+
+    Raises:
+        UserError: RANK, WORLD_SIZE or LOCAL_RANK is no whole number, or RANK is too large.
+    """
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return ProcessInfo()
+    number, count = _number("RANK"), _number("WORLD_SIZE")
+    if number >= count:
+        raise UserError(
+            f"RANK={number} must be less than WORLD_SIZE={count}: let torchrun set both, or"
+            f" {ALONE}."
+        )
+    local_rank = _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else 0
+    return ProcessInfo(number, count, local_rank)
+
+
+def _number(name: str) -> int:
+    text = os.environ[name]
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(
+            f"The environment variable {name}={text!r} must be a whole number: let torchrun set it,"
+            f" or {ALONE}."
+        )
+    return int(text)
+
+
+def meeting_point() -> str:
+    """The address at which the processes meet, host:port; the first listens there.
+
+    Raises:
+        UserError: MASTER_ADDR or MASTER_PORT is missing, or is no port.
+    """
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise UserError(
+                f"RANK and WORLD_SIZE are set, but {name} is not: let torchrun set it, or {ALONE}."
+            )
+    port = _number("MASTER_PORT")
+    if not 0 < port < 2**16:
+        raise UserError(f"MASTER_PORT={port} is no port: choose one from 1024 to 65535.")
+    return f"{os.environ['MASTER_ADDR']}:{port}"
+
+
+# ---- sums over the processes -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -28,14 +107,18 @@ class Part:
 _part: Part | None = None  # not of a thread: on a GPU autograd goes back in one of its own
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many processes train together; 1 where torch.distributed is not set up."""
+    import torch.distributed as dist
+
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
-    return dist.get_rank() if processes() > 1 else 0
+    """The number of this process, from 0; 0 where torch.distributed is not set up."""
+    import torch.distributed as dist
+
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 @contextlib.contextmanager
@@ -64,12 +147,14 @@ def largest_part(own: int) -> int:
 
     What computes differently may add up other sums, and each process must add up the same.
     """
-    return own if _part is None else -(-_part.whole // processes())
+    return own if _part is None else -(-_part.whole // world_size())
 
 
-def over_processes(sums: Tensor) -> Tensor:
-    """``sums`` over the samples of all parts, in place; without others it is as it was."""
+def all_reduce(sums: Tensor) -> Tensor:
+    """``sums`` added up over all parts of the batch, in place; as it was where no part is set."""
     if _part is not None:
+        import torch.distributed as dist
+
         dist.all_reduce(sums)
     return sums
 
@@ -84,16 +169,20 @@ def pooled(mean: Tensor, var: Tensor, own: int) -> tuple[Tensor, Tensor]:
     """
     if _part is None:
         return mean, var
+    import torch
+
     sums = torch.stack([mean, var + mean * mean]) * own
-    mean, squares = over_processes(sums) / _part.whole
+    mean, squares = all_reduce(sums) / _part.whole
     return mean, (squares - mean * mean).clamp_(min=0)
 
 
-def in_turns(mine: list[Any]) -> list[Any]:
-    """What all processes found who took turns, in order; this one found every n-th."""
-    number = processes()
+def gather_interleaved(mine: list[Any]) -> list[Any]:
+    """The lists of all processes, interleaved: one entry of each rank, then the next of each."""
+    number = world_size()
     if number == 1:
         return mine
+    import torch.distributed as dist
+
     found: list[Any] = [None] * number
     dist.all_gather_object(found, mine)
     return [found[k % number][k // number] for k in range(sum(map(len, found)))]

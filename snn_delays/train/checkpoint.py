@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_delays.config import Config, check_types, from_dict, result_options, shown, validate
+from snn_delays.config import Config, result_options, validate
+from snn_delays.config.options import check_types, from_dict, shown
 from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file

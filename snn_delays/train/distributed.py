@@ -27,8 +27,15 @@ from torch import Tensor, nn
 
 from snn_delays.data.loaders import Batch
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
-from snn_delays.place import ALONE, Place, meeting_point, place
-from snn_delays.runtime.distributed import in_turns, processes, rank
+from snn_delays.runtime.distributed import (
+    ALONE,
+    ProcessInfo,
+    gather_interleaved,
+    meeting_point,
+    process_info,
+    rank,
+    world_size,
+)
 from snn_delays.train.signals import ending_at_once
 
 T = TypeVar("T")
@@ -59,8 +66,8 @@ def group(device: torch.device, options: str) -> Iterator[None]:
         UserError: the processes differ in these.
         OtherRankFailed: another process says it.
     """
-    here = place()
-    if here.processes == 1:
+    here = process_info()
+    if here.world_size == 1:
         yield
         return
     _meet(here, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
@@ -72,7 +79,7 @@ def group(device: torch.device, options: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _meet(here: Place, backend: str) -> None:
+def _meet(here: ProcessInfo, backend: str) -> None:
     """Wait until all processes are there."""
     where = meeting_point()
     minutes = MEETING.total_seconds() / 60
@@ -87,12 +94,12 @@ def _meet(here: Place, backend: str) -> None:
             store.set_timeout(WAIT)
             store = dist.PrefixStore("snn_delays", store)  # torchrun's has keys of its own
             dist.init_process_group(
-                backend, store=store, rank=here.rank, world_size=here.processes, timeout=WAIT
+                backend, store=store, rank=here.rank, world_size=here.world_size, timeout=WAIT
             )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
             f"{str(here).capitalize()} has not met the others at {where}"
-            f" ({str(error).splitlines()[0]}): start all {here.processes} within"
+            f" ({str(error).splitlines()[0]}): start all {here.world_size} within"
             f" {minutes:.3g} minutes, with the same MASTER_ADDR and a free MASTER_PORT, or {ALONE}."
         ) from error
     finally:
@@ -101,7 +108,7 @@ def _meet(here: Place, backend: str) -> None:
 
 def _check_alike(mine: str) -> None:
     """A search, whose sampler draws in each process, would train another network in each."""
-    if len(set(in_turns([mine]))) > 1:
+    if len(set(gather_interleaved([mine]))) > 1:
         sentence = (
             "The processes have other options than one another, or some no GPU: give all the same"
             " command line on machines that are alike; a search takes one process."
@@ -110,7 +117,7 @@ def _check_alike(mine: str) -> None:
 
 
 @contextlib.contextmanager
-def _failing_in(here: Place) -> Iterator[None]:
+def _failing_in(here: ProcessInfo) -> Iterator[None]:
     """Errors say which process they are of; that another one is gone is no error of this one's."""
     try:
         yield
@@ -161,7 +168,7 @@ def from_first(make: Callable[[], T]) -> T:
     """
     made, error = _tried(make) if is_first() else (None, None)
     _refuse(error)
-    if processes() == 1:
+    if world_size() == 1:
         return made  # type: ignore[return-value]
     carried = [made]
     with ending_at_once():
@@ -188,7 +195,7 @@ def _tried(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return make(), None
     except Exception as error:
-        if processes() == 1:
+        if world_size() == 1:
             raise
         return None, error
 
@@ -200,10 +207,10 @@ def said_once(error: UserError) -> UserError:
 
 def _refuse(error: Exception | None) -> None:
     """Where one process has an error, end all; the first that has one says it."""
-    if processes() == 1:  # it has raised its own
+    if world_size() == 1:  # it has raised its own
         return
     with ending_at_once():
-        failed = in_turns([error is not None])
+        failed = gather_interleaved([error is not None])
     if not any(failed):
         return
     if error is not None and failed.index(True) == rank():
@@ -216,7 +223,7 @@ def agreed(late: bool, received: int | None) -> tuple[bool, int | None]:
 
     So that all save, and stop, after the same batch.
     """
-    if processes() == 1:
+    if world_size() == 1:
         return late, received
     numbers = torch.tensor([late and is_first(), received or 0])
     dist.all_reduce(numbers, dist.ReduceOp.MAX)
@@ -240,7 +247,7 @@ def add_up(network: nn.Module, batch: Batch, loss: Tensor, right: Tensor) -> tup
     Returns:
         Mean loss and number of right answers over the whole batch.
     """
-    if processes() == 1:
+    if world_size() == 1:
         return loss, right
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     means = batch.share * torch.stack([loss, right / len(batch.y)])

@@ -27,7 +27,7 @@ from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
 from snn_delays.runtime.device import pick_dtype
-from snn_delays.runtime.distributed import processes, rank
+from snn_delays.runtime.distributed import rank, world_size
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
 from snn_delays.train.delay_metrics import delay_trace, drawn_delays
 from snn_delays.train.distributed import agreed, is_first, said_once
@@ -453,7 +453,7 @@ def build_loader(
         device,
         config.seed if training else None,
         config.data if training and any(vars(config.data.augment).values()) else None,
-        (rank(), processes()) if training else (0, 1),
+        (rank(), world_size()) if training else (0, 1),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,18 @@ from torch.optim import lr_scheduler
 
 from snn_delays.config import TrainConfig
 from snn_delays.nn import DelayedLinear, Network
+
+Schedule = Callable[[torch.optim.Optimizer, TrainConfig], lr_scheduler.LRScheduler]
+# of learning rates over epochs; one_cycle starts at lr_weight / 25 and moves Adam's beta1 with it
+SCHEDULES: dict[str, Schedule] = {
+    "one_cycle": lambda optimizer, train: lr_scheduler.OneCycleLR(
+        optimizer, train.lr_weight, total_steps=train.epochs
+    ),
+    "cosine": lambda optimizer, train: lr_scheduler.CosineAnnealingLR(
+        optimizer, T_max=train.epochs
+    ),
+    "constant": lambda optimizer, train: lr_scheduler.ConstantLR(optimizer, factor=1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +82,9 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     }
     if delays:
         optimizers["delay"] = torch.optim.Adam(delays, lr=train.lr_delay, fused=True)
+    kinds = {"weight": train.weight_schedule, "delay": train.delay_schedule}
     return Optimizers(
-        optimizers, {name: _build_schedule(name, o, train) for name, o in optimizers.items()}
+        optimizers, {name: SCHEDULES[kinds[name]](o, train) for name, o in optimizers.items()}
     )
 
 
@@ -80,14 +94,3 @@ def _without_decay(module: nn.Module) -> list[nn.Parameter]:
     if isinstance(module, DelayedLinear) and module.bias is not None:
         return [module.bias]
     return []
-
-
-def _build_schedule(
-    name: str, optimizer: torch.optim.Optimizer, train: TrainConfig
-) -> lr_scheduler.LRScheduler:
-    kind = train.weight_schedule if name == "weight" else train.delay_schedule
-    if kind == "one_cycle":  # starts at max_lr / 25 and moves Adam's beta1 with it
-        return lr_scheduler.OneCycleLR(optimizer, train.lr_weight, total_steps=train.epochs)
-    if kind == "cosine":
-        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=train.epochs)
-    return lr_scheduler.ConstantLR(optimizer, factor=1.0)

@@ -28,7 +28,7 @@ from snn_delays.runtime.device import (
     pick_dtype,
     tensor_cores,
 )
-from snn_delays.runtime.distributed import processes
+from snn_delays.runtime.distributed import world_size
 from snn_delays.train import provenance
 from snn_delays.train.checkpoint import Position, load_run
 from snn_delays.train.distributed import first_then_others, from_first, group, is_first
@@ -246,7 +246,7 @@ def _is_on_gpu(network: Network) -> bool:
 def _like_a_batch(config: Config, data: Data, network: Network) -> Tensor:
     """Of the shape of this process's part of one, [T, B, I], and no memory."""
     like = next(network.parameters())
-    batch = -(-min(config.train.batch_size, len(data.train)) // processes())
+    batch = -(-min(config.train.batch_size, len(data.train)) // world_size())
     return like.detach().new_empty(1).expand(data.train.longest, batch, config.data.channels)
 
 
@@ -274,7 +274,7 @@ def _note_part(
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
-        "processes": processes(),
+        "processes": world_size(),
         "together": together,
         "backends": [*backends],
         "resident": {**position.resident},

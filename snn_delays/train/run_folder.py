@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from snn_delays.config import Config, result_options, shown
+from snn_delays.config import Config, result_options
+from snn_delays.config.options import shown
 from snn_delays.data.dataset import Data
 from snn_delays.data.frame_cache import cache_folder
 from snn_delays.documents import read_json, read_json_lines

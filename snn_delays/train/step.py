@@ -14,7 +14,7 @@ from snn_delays.data.loaders import Batch
 from snn_delays.nn import Network
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
-from snn_delays.runtime.distributed import processes, sharing
+from snn_delays.runtime.distributed import sharing, world_size
 from snn_delays.train.distributed import add_up
 from snn_delays.train.health import gradients_are_finite
 from snn_delays.train.optim import Optimizers
@@ -84,7 +84,7 @@ def build_step(
     def step(batch: Batch) -> StepResult:
         return take_step(network, optimizers, batch, precision)
 
-    if device.type != "cuda" or processes() > 1:
+    if device.type != "cuda" or world_size() > 1:
         return step
     find = functools.partial(find_gradients, network, precision=precision)
     recorded = CapturedStep(find, list(network.parameters()))

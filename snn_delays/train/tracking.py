@@ -167,10 +167,15 @@ def _has_key() -> bool:
         return False
 
 
+TRACKERS: dict[str, Callable[[Config, Path], Tracker]] = {
+    "wandb": WandbTracker,
+    "tensorboard": lambda config, out: TensorBoardTracker(out),
+}
+
+
 def open_tracker(config: Config, out: Path) -> Tracker:
     """The tracker that ``tracking`` names."""
-    if config.tracking.name == "wandb":
-        return BackgroundTracker(lambda: WandbTracker(config, out))
-    if config.tracking.name == "tensorboard":
-        return BackgroundTracker(lambda: TensorBoardTracker(out))
-    return NoTracker()
+    if config.tracking.name == "none":
+        return NoTracker()
+    start = TRACKERS[config.tracking.name]
+    return BackgroundTracker(lambda: start(config, out))

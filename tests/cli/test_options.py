@@ -16,7 +16,8 @@ from hydra.core.plugins import Plugins
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SCHEMAS
 from snn_delays.cli.overrides import FLAGS, SHORT, as_hydra
-from snn_delays.config import WRITTEN, options, validate
+from snn_delays.config import validate
+from snn_delays.config.options import WRITTEN, options
 from snn_delays.errors import UserError
 from tests.cli.test_cli import run, small  # noqa: F401
 

@@ -10,9 +10,9 @@ import pytest
 
 from snn_delays.data import encode
 from snn_delays.data.cochlea import STEP_RATE
-from snn_delays.data.datasets.spikes import SpikeFile
-from snn_delays.data.datasets.words import list_words
 from snn_delays.data.encode import encode_words
+from snn_delays.data.formats.spike_file import SpikeFile
+from snn_delays.data.formats.words import list_words
 from snn_delays.errors import UserError
 from tests.cli.test_cli import run
 

@@ -18,8 +18,8 @@ from scipy.io import wavfile
 from snn_delays.config import DataConfig
 from snn_delays.data import checksums, frame_cache, frame_file
 from snn_delays.data.checksums import FileList, content_digest
-from snn_delays.data.datasets.spikes import SpikeFile
-from snn_delays.data.datasets.words import list_words
+from snn_delays.data.formats.spike_file import SpikeFile
+from snn_delays.data.formats.words import list_words
 from snn_delays.data.frame_cache import cache_folder, open_frames
 from snn_delays.data.frame_file import Damaged, Recordings, StoreFile, write_store
 from snn_delays.data.loaders import Samples

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from snn_delays.config import AugmentConfig, Config, DataConfig, SyntheticConfig
-from snn_delays.data import dataset, gpu_loader
+from snn_delays.data import gpu_loader, published
 from snn_delays.data.dataset import load_data, stored_samples
-from snn_delays.data.datasets.spikes import SpikeFile
+from snn_delays.data.datasets.synthetic import synthetic_files
+from snn_delays.data.formats.spike_file import SpikeFile
 from snn_delays.data.gpu_loader import ResidentLoader, fits
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import Labelled, hold_out_valid, sort_names
-from snn_delays.data.synthetic import synthetic_files
 from snn_delays.errors import UserError
 from tests.conftest import as_on_a_gpu, open_spikes, random_spikes, without_data, write_spikes
 
@@ -319,11 +319,11 @@ def test_nothing_is_held_out_where_nothing_is_selected(protocol, tmp_path, small
 def test_ssc_selects_on_its_official_validation_split(tmp_path, small_config, monkeypatch) -> None:
     sizes = {"train": 12, "valid": 6, "test": 9}
 
-    def official(name, split, places, named):
-        assert (name, places.root, named) == ("ssc", tmp_path, None)
+    def official(data_set, split, places, named):
+        assert (data_set.name, places.root, named) == ("SSC", tmp_path, None)
         return random_spikes(tmp_path / f"ssc_{split}.h5", sizes[split], 0)
 
-    monkeypatch.setattr(dataset, "spike_file", official)
+    monkeypatch.setattr(published, "spike_file", official)
     config = small_config()
     config.data.name, config.data.root = "ssc", str(tmp_path)
     config.data.train_file = config.data.test_file = None

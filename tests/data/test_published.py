@@ -13,15 +13,25 @@ from pathlib import Path
 import pytest
 import tonic
 
-from snn_delays.data.datasets import download, published
-from snn_delays.data.datasets.download import fetch
-from snn_delays.data.datasets.published import Places, speech_commands_folder, spike_file
+from snn_delays.data import download
+from snn_delays.data.datasets import gsc
+from snn_delays.data.datasets.gsc import speech_commands_folder
+from snn_delays.data.datasets.shd import SHD
+from snn_delays.data.datasets.ssc import SSC
+from snn_delays.data.download import fetch
+from snn_delays.data.published import Places, spike_file
 from snn_delays.errors import UserError
 from tests.conftest import random_spikes
 
 
 def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def pass_for_shd(path: Path, samples: int, monkeypatch) -> None:
+    """Let a file pass for the published shd_train.h5."""
+    monkeypatch.setitem(SHD.md5, "train", md5(path))
+    monkeypatch.setitem(SHD.samples, "train", samples)
 
 
 @pytest.fixture
@@ -39,7 +49,7 @@ def closed(monkeypatch) -> None:
 def shd(tmp_path, monkeypatch, closed) -> tuple[Path, Places]:
     """A file that passes for shd_train.h5, and an empty root; the network is closed."""
     path = random_spikes(tmp_path / "shd_train.h5", 12, 0)
-    monkeypatch.setitem(published._FILES, "shd_train.h5", (md5(path), 12))
+    pass_for_shd(path, 12, monkeypatch)
     root = tmp_path / "root"
     root.mkdir()
     return path, Places(root, tmp_path / "memo")
@@ -58,19 +68,19 @@ def test_files_put_there_by_hand_are_used(shd, folder) -> None:
     path, places = shd
     (places.root / folder).mkdir(exist_ok=True)
     shutil.copy(path, places.root / folder)
-    assert spike_file("shd", "train", places) == places.root / folder / "shd_train.h5"
+    assert spike_file(SHD, "train", places) == places.root / folder / "shd_train.h5"
 
 
 def test_a_file_named_by_path_is_used(shd, tmp_path, monkeypatch) -> None:
     path, places = shd
     mine = shutil.copy(path, tmp_path / "mine.h5")
-    assert spike_file("shd", "train", places, Path(mine)) == tmp_path / "mine.h5"
+    assert spike_file(SHD, "train", places, Path(mine)) == tmp_path / "mine.h5"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     archive = zipped(path, elsewhere / "archive.zip", monkeypatch)
-    assert spike_file("shd", "train", places, archive) == elsewhere / "shd_train.h5"
+    assert spike_file(SHD, "train", places, archive) == elsewhere / "shd_train.h5"
     with pytest.raises(UserError, match=r"There is no file .*none\.h5"):
-        spike_file("shd", "train", places, tmp_path / "none.h5")
+        spike_file(SHD, "train", places, tmp_path / "none.h5")
     assert list(places.root.iterdir()) == []
 
 
@@ -78,15 +88,15 @@ def test_a_file_with_another_checksum_is_refused(shd) -> None:
     _, places = shd
     random_spikes(places.root / "shd_train.h5", 12, 1)
     with pytest.raises(UserError, match="its MD5 is"):
-        spike_file("shd", "train", places)
+        spike_file(SHD, "train", places)
 
 
 def test_a_file_with_too_few_samples_is_refused(shd, monkeypatch) -> None:
     path, places = shd
     shutil.copy(path, places.root)
-    monkeypatch.setitem(published._FILES, "shd_train.h5", (md5(path), 13))
+    pass_for_shd(path, 13, monkeypatch)
     with pytest.raises(UserError, match=r"has 12 samples, the published shd_train.h5 13"):
-        spike_file("shd", "train", places)
+        spike_file(SHD, "train", places)
 
 
 def test_an_archive_put_there_by_hand_is_unpacked(shd, monkeypatch) -> None:
@@ -95,9 +105,9 @@ def test_an_archive_put_there_by_hand_is_unpacked(shd, monkeypatch) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         file.write(path, "shd_train.h5")
     with pytest.raises(UserError, match=r"shd_train.h5.zip is damaged"):
-        spike_file("shd", "train", places)
+        spike_file(SHD, "train", places)
     zipped(path, archive, monkeypatch)
-    assert spike_file("shd", "train", places) == places.root / "shd_train.h5"
+    assert spike_file(SHD, "train", places) == places.root / "shd_train.h5"
     names = sorted(p.name for p in places.root.iterdir())
     assert names == ["shd_train.h5", "shd_train.h5.zip"]
 
@@ -106,9 +116,9 @@ def test_a_missing_file_says_where_it_belongs(shd) -> None:
     _, places = shd
     words = rf"put shd_train\.h5 or shd_train\.h5\.zip into {places.root}/SHD/, set data\.root"
     with pytest.raises(UserError, match=words):
-        spike_file("shd", "train", places)
+        spike_file(SHD, "train", places)
     with pytest.raises(UserError, match=r"ssc_valid\.h5 is missing.*data\.valid_file=<path>"):
-        spike_file("ssc", "valid", places)
+        spike_file(SSC, "valid", places)
     with pytest.raises(UserError, match=r"Speech Commands is missing.*into .*GSC/"):
         speech_commands_folder(places.root)
 
@@ -206,12 +216,12 @@ def test_a_wrong_checksum_leaves_nothing(server, tmp_path) -> None:
 
 def test_shd_is_downloaded_from_where_tonic_says(server, tmp_path, monkeypatch) -> None:
     path = random_spikes(tmp_path / "shd_train.h5", 12, 0)
-    monkeypatch.setitem(published._FILES, "shd_train.h5", (md5(path), 12))
+    pass_for_shd(path, 12, monkeypatch)
     server.content = zipped(path, tmp_path / "shd_train.h5.zip", monkeypatch).read_bytes()
     base = server.url.removesuffix("file")
     monkeypatch.setattr(tonic.datasets.SHD, "base_url", base, raising=False)
     places = Places(tmp_path / "root", tmp_path / "memo")
-    found = spike_file("shd", "train", places)
+    found = spike_file(SHD, "train", places)
     assert found == tmp_path / "root" / "SHD" / "shd_train.h5"
     assert found.read_bytes() == path.read_bytes()
     dataset = tonic.datasets.SHD(str(tmp_path / "root"))  # Tonic itself finds it there
@@ -230,7 +240,7 @@ def test_speech_commands_is_unpacked_or_found(tmp_path, monkeypatch, closed) -> 
         file.add(tree, ".")
     with pytest.raises(UserError, match="is damaged"):
         speech_commands_folder(root)
-    monkeypatch.setattr(published, "GSC_MD5", md5(archive))
+    monkeypatch.setattr(gsc, "GSC_MD5", md5(archive))
     found = speech_commands_folder(root)
     assert found == root / "speech_commands_v0.02"
     assert (found / "yes" / "a.wav").is_file()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tonic
 
-from snn_delays.data.datasets.spikes import SpikeFile
-from snn_delays.data.datasets.spikes import write_spikes as write_spike_file
+from snn_delays.data.formats.spike_file import SpikeFile
+from snn_delays.data.formats.spike_file import write_spikes as write_spike_file
 from snn_delays.errors import UserError
 from tests.conftest import random_spikes, write_spikes
 

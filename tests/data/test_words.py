@@ -13,11 +13,13 @@ import tonic
 import torch
 
 from snn_delays.config import Config
-from snn_delays.data import dataset
 from snn_delays.data.audio import read_waveform
-from snn_delays.data.dataset import find_sources, load_data
-from snn_delays.data.datasets import speakers
-from snn_delays.data.datasets.words import GSC_SPEAKER, Words, list_words
+from snn_delays.data.dataset import load_data
+from snn_delays.data.datasets import find_sources
+from snn_delays.data.datasets import gsc as speech_commands
+from snn_delays.data.datasets.gsc import GSC_SPEAKER
+from snn_delays.data.formats import speakers
+from snn_delays.data.formats.words import Words, list_words
 from snn_delays.data.loaders import Loader
 from snn_delays.data.speech import fit_length, log_mel
 from snn_delays.errors import UserError
@@ -76,7 +78,7 @@ def words_config(tmp_path: Path, tree: Path) -> Callable[..., Config]:
 
 def gsc(config: Config, monkeypatch) -> Config:
     config.data.name, config.data.speaker_pattern = "gsc", None
-    monkeypatch.setattr(dataset, "GSC_RECORDINGS", {"train": 12, "valid": 6, "test": 6})
+    monkeypatch.setattr(speech_commands, "GSC_RECORDINGS", {"train": 12, "valid": 6, "test": 6})
     return config
 
 

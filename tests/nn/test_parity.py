@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from scripts.reference.network import ReferenceNetwork, reference_optimizers
 from snn_delays.config import Config
 from snn_delays.nn import Network, build_network
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.schedules import sigma_at
-from tests.reference_network import ReferenceNetwork, reference_optimizers
 
 RTOL = 1e-8
 

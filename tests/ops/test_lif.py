@@ -82,16 +82,15 @@ def gradients(x, v, share, tau, *, plain):
     leaves = [a.detach().clone().requires_grad_() for a in (x, v, share)]
     x, v, share = leaves
     g = torch.Generator().manual_seed(1)
-    pull, pull_v = (torch.randn(x.shape, generator=g, dtype=torch.float64) for _ in "12")
+    pull, pull_v = (torch.randn(x.shape, generator=g, dtype=torch.float64).to(x) for _ in "12")
     if plain:
         spikes, membranes = lif.plain(x, v, share, tau, 1.0, 5.0)
         last, v_seq = membranes[-1], lif.plain(x, v, share, tau, math.inf, 1.0)[1]
     else:
         spikes, last = lif.fire(x, v, tau=tau, share=share, v_threshold=1.0, alpha=5.0)
         v_seq = lif.integrate(x, v, tau=tau, share=share)
-    dtype = x.dtype
-    fired = (spikes * pull.to(dtype)).sum() + (last * pull_v[0].to(dtype)).sum()
-    held = (v_seq * pull_v.to(dtype)).sum()
+    fired = (spikes * pull).sum() + (last * pull_v[0]).sum()
+    held = (v_seq * pull_v).sum()
     return [*torch.autograd.grad(fired, leaves), *torch.autograd.grad(held, leaves)]
 
 

@@ -161,7 +161,8 @@ def answer(work: dict[str, Any]) -> dict[str, Any]:
     """The result and the digests, or the error."""
     import pytest
 
-    from snn_delays.config import Config, from_dict
+    from snn_delays.config import Config
+    from snn_delays.config.options import from_dict
     from snn_delays.train.run import train
 
     os.environ.update(work["environment"])

@@ -22,8 +22,8 @@ from snn_delays import cli
 from snn_delays.config import Config
 from snn_delays.data.loaders import Loader, Samples
 from snn_delays.errors import UserError
-from snn_delays.place import Place, place
 from snn_delays.runtime import numba_jit
+from snn_delays.runtime.distributed import ProcessInfo, process_info
 from snn_delays.train import distributed as together
 from snn_delays.train.checkpoint import Position, read_checkpoint, read_last
 from snn_delays.train.run import _note_part, train
@@ -351,13 +351,13 @@ def test_only_training_takes_several_processes(monkeypatch, capsys) -> None:
 def test_places(monkeypatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert place() == Place()
+    assert process_info() == ProcessInfo()
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert place() == Place()
+    assert process_info() == ProcessInfo()
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert place() == Place(3, 4, 1)
-    assert str(place()) == "process 4 of 4"
+    assert process_info() == ProcessInfo(3, 4, 1)
+    assert str(process_info()) == "process 4 of 4"
 
 
 @pytest.mark.parametrize(

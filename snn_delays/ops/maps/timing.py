@@ -22,7 +22,7 @@ from snn_delays.ops.spectral.layer import half_products, make_plan
 from snn_delays.ops.taps import Synapses
 from snn_delays.runtime.buffers import is_out_of_memory
 from snn_delays.runtime.cuda_graph import CapturedStep
-from snn_delays.runtime.distributed import processes
+from snn_delays.runtime.distributed import world_size
 
 ROUNDS = 5
 CALLS = 4  # in a round, so that a GPU is waited for once
@@ -78,7 +78,7 @@ def _candidates(taps: int, length: int, half: bool) -> list[str]:
 
 def _as_in_training(steps: Mapping[str, Step], device: torch.device) -> Mapping[str, Step]:
     """CapturedStep, where training records; in one pool, so that none keeps memory from another."""
-    if device.type != "cuda" or processes() > 1:
+    if device.type != "cuda" or world_size() > 1:
         return steps
     pool = torch.cuda.graph_pool_handle()
     return {name: _recorded(step, pool) for name, step in steps.items()}

@@ -28,7 +28,7 @@ from snn_delays.ops.spectral.layer import (
 )
 from snn_delays.ops.taps import Synapses
 from snn_delays.runtime.buffers import empty
-from snn_delays.runtime.distributed import over_processes, pooled, whole_batch
+from snn_delays.runtime.distributed import all_reduce, pooled, whole_batch
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _block_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of Y [F, 2, B, C], and in float64, from this process's samples, gamma and beta."""
     g, g_gamma, g_beta = _spikes_gradient(g_out, y, norm, mask, settings)
-    of_gamma, of_beta = over_processes(torch.stack([g_gamma, g_beta]))
+    of_gamma, of_beta = all_reduce(torch.stack([g_gamma, g_beta]))
     return _norm_gradient(g, y, norm, of_gamma, of_beta, settings.plan), g_gamma, g_beta
 
 

@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_delays.config import SyntheticConfig
-from snn_delays.data.datasets.spikes import write_spikes
+from snn_delays.config import Config, SyntheticConfig
+from snn_delays.data.formats.spike_file import write_spikes
+from snn_delays.data.frame_cache import cache_folder
+from snn_delays.data.sources import Source, spike_sources
 from snn_delays.errors import UserError
 from snn_delays.files import is_trusted
 
@@ -34,6 +36,12 @@ LOUDNESS = 0.7  # largest |log loudness|
 NOISE_SPIKES = 100  # anywhere in the recording
 SPEAKERS = 8
 SPLITS = ("train", "valid", "test")
+
+
+def sources(config: Config, fresh: bool) -> dict[str, Source]:
+    """Training, validation and test data, made where they are not there yet."""
+    data = config.data
+    return spike_sources(synthetic_files(data.synthetic, cache_folder(data)), config)
 
 
 def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from snn_delays.config import LONGEST_S
 from snn_delays.data.audio import LARGEST, SUFFIXES, read_waveform
 from snn_delays.data.checksums import FileList, stamp
-from snn_delays.data.datasets.speakers import find_speakers
+from snn_delays.data.formats.speakers import find_speakers
 from snn_delays.data.names import is_showable
 from snn_delays.errors import UserError
 
 TEST_LIST, VALID_LIST = "testing_list.txt", "validation_list.txt"  # of Speech Commands
-GSC_SPEAKER = r"/([^/]+)_nohash_"
 AUDIO = {
     *SUFFIXES, ".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".m4a",
     ".mka", ".mp2", ".mp4", ".ra", ".rf64", ".snd", ".sph", ".w64", ".wave", ".weba", ".webm",

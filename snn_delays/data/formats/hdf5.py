@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_delays.data.datasets.heaps import check_heaps
+from snn_delays.data.formats.heaps import check_heaps
 from snn_delays.data.names import checked_names
 from snn_delays.errors import UserError
 

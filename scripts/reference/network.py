@@ -6,6 +6,9 @@ The oracle of the whole network; written from the description of the method, in 
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import torch
 from DCLS.construct.modules import Dcls1d
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
@@ -16,6 +19,7 @@ from snn_delays.nn import DelayedLinear, Network
 
 
 def lif(tau: float, v_threshold: float, store: bool) -> neuron.LIFNode:
+    """SpikingJelly's neuron as the authors set it: input not decayed, hard reset, ATan."""
     return neuron.LIFNode(
         tau=tau,
         decay_input=False,
@@ -36,9 +40,9 @@ class ReferenceNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.taps, self.right = taps, right
-        self.maps = nn.ModuleList(
+        self.maps: Any = nn.ModuleList(
             Dcls1d(i, o, kernel_count=count, dilated_kernel_size=taps, bias=False, version="gauss")
-            for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+            for i, o in itertools.pairwise(sizes)
         )
         hidden = sizes[1:-1]
         self.norms = nn.ModuleList(nn.BatchNorm1d(n) for n in hidden)
@@ -47,10 +51,12 @@ class ReferenceNetwork(nn.Module):
         self.output = lif(tau, 1e9, True)
 
     def delayed(self, number: int, x: Tensor) -> Tensor:
+        """A layer's delayed linear map, [T, B, I] -> [T + right, B, O]."""
         padded = nn.functional.pad(x.permute(1, 2, 0), (self.taps - 1, self.right))
         return self.maps[number](padded).permute(2, 0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Class scores, as the class says."""
         functional.reset_net(self)
         for n, (norm, node, dropout) in enumerate(
             zip(self.norms, self.neurons, self.dropouts, strict=True)
@@ -63,8 +69,9 @@ class ReferenceNetwork(nn.Module):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        for m in self.maps:
-            m.clamp_parameters()
+        """Bring every delay back into its range, as the authors do after each step."""
+        for delayed in self.maps:
+            delayed.clamp_parameters()
 
     @torch.no_grad()
     def copy_from(self, network: Network) -> None:
@@ -72,6 +79,7 @@ class ReferenceNetwork(nn.Module):
         for mine, theirs in zip(self.maps, network.delayed_layers(), strict=True):
             copy_layer(mine, theirs)
         for norm, block in zip(self.norms, network.blocks, strict=True):
+            assert isinstance(block.norm, nn.Module)
             norm.load_state_dict(block.norm.state_dict())
 
 
@@ -96,6 +104,7 @@ def reference_optimizers(
 
 @torch.no_grad()
 def copy_layer(mine: Dcls1d, theirs: DelayedLinear) -> None:
+    """Set DCLS's weights, positions and width to those of a delayed linear layer."""
     mine.weight.copy_(theirs.weight)
     mine.P[0].copy_(theirs.taps // 2 - theirs.delay)
     mine.SIG.fill_(theirs.sigma - 0.27)

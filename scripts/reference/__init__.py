@@ -1,0 +1,1 @@
+"""The oracle: the paper's network from other people's parts, for tests and benchmarks."""

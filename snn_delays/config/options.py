@@ -1,0 +1,219 @@
+"""What an option is: a dataclass field with a help text and bounds, and how values are checked.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import field
+from typing import Any
+
+from snn_delays.errors import UserError
+
+# Upper bounds of numbers that nothing else bounds. Every one fits the arithmetic that uses it.
+MOST = 1_000_000  # of what is counted: epochs, samples, steps, channels, neurons.
+LARGEST_SEED = 2**63 - 1  # torch's generators take no more.
+LARGEST = 1e38  # of a real number; float32 ends at 3.4e38.
+
+WRITTEN = {"source": "in"}  # options whose name on the command line is a keyword of Python
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    path: bool = False,
+    synonyms: dict[str, str] | None = None,
+) -> Any:
+    """A dataclass field with its help text and bounds; a list default is copied per instance.
+
+    Args:
+        default: of the option.
+        help: one phrase, with the unit.
+        choices: the only values, where there are few.
+        at_least: bound of the number, or of every number of a list.
+        above: the same, excluded.
+        at_most: the same.
+        below: the same, excluded.
+        path: whether the text is a path, in which ``~`` is the home folder.
+        synonyms: words that people write for one of ``choices``.
+    """
+    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "path": path}
+    metadata["synonyms"] = synonyms or {}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    if dataclasses.is_dataclass(default):
+        return field(default_factory=default, metadata=metadata)  # type: ignore[arg-type]
+    return field(default=default, metadata=metadata)
+
+
+def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+    """Every leaf option as (dotted name, value, field)."""
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from options(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", value, f
+
+
+def from_dict(kind: type[Any], values: dict[str, Any], prefix: str = "") -> Any:
+    """A configuration from nested plain values, as ``dataclasses.asdict`` gives them.
+
+    Raises:
+        UserError: ``values`` is no dictionary, or has a key that ``kind`` does not have.
+    """
+    if not isinstance(values, dict):
+        where = prefix.rstrip(".") or "the whole"
+        raise UserError(f"{where}={shown(values)} must be a group of options.")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in values.keys() - fields.keys():
+        raise UserError(f"There is no option {prefix}{key}.{nearest(str(key), list(fields))}")
+    made = {}
+    for key, value in values.items():
+        factory = fields[key].default_factory
+        if isinstance(factory, type) and dataclasses.is_dataclass(factory):
+            value = from_dict(factory, value, f"{prefix}{key}.")
+        made[key] = value
+    return kind(**made)
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value in a message, cut where it has more than ``most`` letters."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """`` Did you mean 'x'?`` for the closest valid name, or nothing."""
+    close = close_match(name, valid)
+    return f" Did you mean {close!r}?" if close else ""
+
+
+def close_match(name: str, valid: list[str], cutoff: float = 0.5) -> str | None:
+    """The closest valid name; where names are dotted, the last part may be enough.
+
+    Args:
+        name: what was written.
+        valid: the names that there are, such as "train.epochs".
+        cutoff: least likeness, from 0 to 1.
+    """
+    tails = {full.rpartition(".")[2]: full for full in sorted(valid, key=len, reverse=True)}
+    if name in tails:  # the shortest name that ends so
+        return tails[name]
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=cutoff)
+    close = close or difflib.get_close_matches(name, list(tails), n=1, cutoff=max(cutoff, 0.6))
+    return tails.get(close[0], close[0]) if close else None
+
+
+def check_types(config: Any, prefix: str = "") -> None:
+    """Check that every field of a dataclass, nested ones included, is of its declared type.
+
+    Raises:
+        UserError: names the field, its value and what it must be.
+    """
+    hints = typing.get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        value, name = getattr(config, f.name), f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            check_types(value, f"{name}.")
+        elif not _fits(value, hints[f.name]):
+            written = WRITTEN.get(name, name)
+            raise UserError(f"{written}={shown(value)} must be {type_name(hints[f.name])}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is types.UnionType:
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        (part,) = typing.get_args(hint)
+        return isinstance(value, list) and all(_fits(v, part) for v in value)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, int | float) if hint is float else isinstance(value, hint)
+
+
+def type_name(hint: Any) -> str:
+    """A type as a person says it: "a number, or null"."""
+    if typing.get_origin(hint) is types.UnionType:
+        return ", or ".join(type_name(part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is list:
+        names = typing.get_args(hint) == (str,)
+        return "a list of " + (
+            "names, such as [anna,3]" if names else "whole numbers, as [256,256]"
+        )
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
+        hint, "null"
+    )
+
+
+def check_values(config: Any) -> None:
+    """Check the choices and bounds of every option.
+
+    Raises:
+        UserError: names the option, its value and what is allowed.
+    """
+    for name, value, f in options(config):
+        _check_value(WRITTEN.get(name, name), value, f.metadata)
+
+
+def check_options(group: type, **values: Any) -> None:
+    """Hold values to the choices and bounds of a group's options, as ``validate`` does.
+
+    Raises:
+        UserError: a value that its option cannot have.
+    """
+    for option in dataclasses.fields(group):
+        if option.name in values:
+            _check_value(option.name, values[option.name], option.metadata)
+
+
+def _check_value(name: str, value: Any, metadata: Any) -> None:
+    choices = list(metadata["choices"])
+    if choices and value not in choices:
+        meant = metadata["synonyms"].get(value)
+        hint = f" Did you mean {meant!r}?" if meant else nearest(str(value), choices)
+        raise UserError(f"{name}={value} is not one of {', '.join(choices)}.{hint}")
+    if value == "":
+        raise UserError(f"{name}= is empty; give a value, or null.")
+    for part in value if isinstance(value, list) else [value]:
+        within = f" in {name}" if isinstance(value, list) else ""
+        if part == "":
+            raise UserError(f"An entry of {name}={value} is empty.")
+        if isinstance(part, str) and "\0" in part:
+            raise UserError(f"{name} holds a zero byte, which no name and no path has.")
+        if isinstance(part, int | float) and not isinstance(part, bool):
+            _check_bounds("" if within else f"{name}=", part, within, metadata["bounds"])
+
+
+def _check_bounds(prefix: str, number: float, within: str, bounds: dict[str, float | None]) -> None:
+    tests = {
+        "at_least": lambda bound: number >= bound,
+        "above": lambda bound: number > bound,
+        "at_most": lambda bound: number <= bound,
+        "below": lambda bound: number < bound,
+    }
+    for kind, bound in bounds.items():
+        if bound is not None and not tests[kind](bound):  # NaN fails every test
+            raise UserError(
+                f"{prefix}{_shown(number)}{within} must be {kind.replace('_', ' ')}"
+                f" {_shown(bound)}."
+            )
+
+
+def _shown(number: float) -> str:
+    """A number as a person reads it; of a huge integer, which no float holds, its size alone."""
+    if not isinstance(number, int):
+        return f"{number:g}"
+    return str(number) if abs(number) < 10**20 else f"a number of {number.bit_length()} bits"

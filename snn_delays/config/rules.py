@@ -1,0 +1,113 @@
+"""The rules between options, which no type and no bound of one option can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT
+from snn_delays.config.options import check_types, check_values
+from snn_delays.config.schema import SIGMA_OFFSETS, Config, DataConfig
+from snn_delays.errors import UserError
+
+
+def validate(config: Any) -> None:
+    """Check choices, bounds and the rules between options.
+
+    Raises:
+        UserError: names the option, its value and what is allowed.
+    """
+    check_types(config)
+    check_values(config)
+    if isinstance(config, Config):
+        _check_rules(config)
+
+
+def _check_rules(config: Config) -> None:
+    if config.resume == "auto" and config.out is None:
+        raise UserError("resume=auto needs out=<folder of the run>.")
+    model, train, data = config.model, config.train, config.data
+    if train.protocol == "paper" and not train.test:
+        raise UserError(
+            "train.test=false has no use with train.protocol=paper, which selects on it."
+        )
+    if not model.hidden:
+        raise UserError(f"model.hidden={model.hidden} must list at least one layer of neurons.")
+    if model.taps % 2 == 0:
+        raise UserError(f"model.taps={model.taps} must be odd; use {model.taps + 1}.")
+    if model.delays == "dense" and model.kernel_count != 1:
+        raise UserError(
+            f"model.kernel_count={model.kernel_count} has no use with model.delays=dense, whose"
+            " every synapse has a weight at every delay."
+        )
+    if not 1 < config.tau < float("inf"):
+        raise UserError(
+            f"model.tau_ms={model.tau_ms:g} must be longer than one time step"
+            f" (data.step_ms={data.step_ms:g})."
+        )
+    if config.filter_tau is not None and config.filter_tau <= 1:
+        raise UserError(
+            f"model.filter_tau_ms={model.filter_tau_ms:g} must be longer than one time step"
+            f" (data.step_ms={data.step_ms:g})."
+        )
+    for key in ("sigma_start", "sigma_end"):
+        width, offset = getattr(train, key), SIGMA_OFFSETS[model.delay_kernel]
+        if width is not None and width <= offset:
+            raise UserError(
+                f"train.{key}={width:g} must be above {offset:g} with"
+                f" model.delay_kernel={model.delay_kernel}."
+            )
+    if train.sigma_start is not None and train.sigma_start < config.sigma_end:
+        raise UserError(
+            f"train.sigma_start={train.sigma_start:g} must not be below"
+            f" train.sigma_end={config.sigma_end:g}."
+        )
+    if model.filter_learnable and model.filter_tau_ms is None:
+        raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
+    _check_data_rules(data)
+
+
+def _check_data_rules(data: DataConfig) -> None:
+    official = data.valid_file is not None or bool(DATASETS[data.name].validation)
+    for key in ("valid_speakers", "valid_count"):
+        if getattr(data, key) is not None and (official or data.split in ("random", "fold")):
+            reason = "a validation split of its own" if official else f"data.split={data.split}"
+            raise UserError(f"data.{key} has no use beside {reason}.")
+    if data.valid_speakers is not None and data.valid_count is not None:
+        raise UserError("data.valid_speakers and data.valid_count exclude each other.")
+    if data.fold and data.split != "fold":
+        raise UserError(f"data.fold={data.fold} has a use with data.split=fold alone.")
+    if official and data.split != "auto":
+        raise UserError(f"data.split={data.split} has no use beside a validation split of its own.")
+    _check_files(data)
+    _check_augmentation(data)
+
+
+def _check_files(data: DataConfig) -> None:
+    """Which files may be named for which kind of data."""
+    kind = DATASETS[data.name]
+    if any(getattr(data, key) is not None and key not in kind.takes for key in FILES):
+        raise UserError(
+            f"data={data.name} brings its own files; use data=spikes with data.train_file,"
+            " data.valid_file and data.test_file."
+        )
+    for key, needed in kind.needs.items():
+        if getattr(data, key) is None:
+            raise UserError(f"data={data.name} needs data.{key}=<{needed}>.")
+    for key in ("folder", "test_list", "valid_list", "speaker_pattern", *HELD_OUT):
+        useless = key not in kind.takes or (key in HELD_OUT and data.test_file is not None)
+        if getattr(data, key) is not None and useless:
+            beside = " and a test file" if data.test_file else ""
+            raise UserError(f"data.{key} has no use with data={data.name}{beside}.")
+    if data.time_unit != "auto" and "time_unit" not in kind.takes:
+        raise UserError(f"data.time_unit={data.time_unit} has no use with data={data.name}.")
+    if data.test_fold is not None and data.test_speakers is not None:
+        raise UserError("data.test_fold and data.test_speakers exclude each other.")
+
+
+def _check_augmentation(data: DataConfig) -> None:
+    unfit = ("spike_drop", "noise_spikes", "blend") if data.audio else ("roll_ms", "speed")
+    names = " or ".join(f"data={name}" for name, kind in DATASETS.items() if kind.audio)
+    needs = "counts of spikes" if data.audio else f"audio ({names})"
+    for key in unfit:
+        if getattr(data.augment, key):
+            raise UserError(f"data.augment.{key} needs {needs}; leave it at 0.")
