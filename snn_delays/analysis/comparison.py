@@ -45,7 +45,7 @@ def comparison_report(
         samples: recordings that each run is tested on, or None where they cannot be read; the
             networks of runs with the same recordings are tested in pairs.
     """
-    lead = [f"run {number}: {subject.name}" for number, subject in enumerate(subjects, 1)]
+    paths = [f"run {number}: {subject.name}" for number, subject in enumerate(subjects, 1)]
     runs = [dataclasses.replace(s, name=f"run {n}") for n, s in enumerate(subjects, 1)]
     differing = _differences(runs)
     styles = {run.name: run_style(number) for number, run in enumerate(runs)}
@@ -63,7 +63,7 @@ def comparison_report(
         Section("Results", results),
         Section("Delays", parts),
     ]
-    return Report(f"{len(subjects)} runs compared", lead, sections)
+    return Report(f"{len(subjects)} runs compared", [_told(differing), *paths], sections)
 
 
 # ---- what differs ------------------------------------------------------------------------------
@@ -79,16 +79,29 @@ def _differences(runs: Sequence[TrainedRun]) -> pd.DataFrame:
     return values[values.nunique(axis=1) > 1]
 
 
+def _told(differing: pd.DataFrame) -> str:
+    """The options that differ, in a sentence."""
+    if differing.empty:
+        return "The runs have the same options."
+    more = len(differing) - MOST_NAMED
+    rest = f", and in {more} further option{'s' * (more > 1)}" if more > 0 else ""
+    return f"The runs differ in {', '.join(differing.index[:MOST_NAMED])}{rest}."
+
+
 def _called(name: str, values: pd.Series) -> str:
     """Name of a run with its values of the options that differ."""
-    told = [f"{option.rpartition('.')[2]}={value}" for option, value in values.items()]
+    short = {option: str(option).rpartition(".")[2] for option in values.index}
+    short |= {option: str(option) for option, last in short.items() if last == "name"}
+    told = [f"{short[option]}={value}" for option, value in values.items()]
     more = ", ..." if len(told) > MOST_NAMED else ""
     return as_label(f"{name} ({', '.join(told[:MOST_NAMED])}{more})" if told else name)
 
 
 def _options(differing: pd.DataFrame) -> Table:
     note = "Options that shape a result and are not the same in all runs."
-    return Table("differences", "Options that differ", note, differing.rename_axis("option"))
+    return Table(
+        "differences", "Options that differ", note, differing.rename_axis("option"), wide=True
+    )
 
 
 # ---- results -----------------------------------------------------------------------------------
@@ -115,7 +128,9 @@ def _beside(runs: Sequence[TrainedRun]) -> Table:
         " test-selected accuracies are of an epoch chosen on the test set. A dash: not known."
     )
     data = pd.DataFrame.from_dict(rows, orient="index")
-    return Table("results", "Accuracy", note, data.astype(object).where(data.notna(), "-"))
+    return Table(
+        "results", "Accuracy", note, data.astype(object).where(data.notna(), "-"), wide=True
+    )
 
 
 def _seeds(runs: Sequence[TrainedRun]) -> list[Table]:
@@ -179,7 +194,7 @@ def _pairs(runs: Sequence[TrainedRun], samples: Sequence[Samples | None]) -> lis
         " pairs after Holm. The p speaks of these networks, not of other seeds."
     )
     folded = len(data) > MOST_PAIRS
-    return [Table("pairs", "Networks in pairs", note, data, folded, words=words.PAIRS)]
+    return [Table("pairs", "Networks in pairs", note, data, folded, True, words=words.PAIRS)]
 
 
 def _are_same(a: Samples, b: Samples) -> bool:
@@ -249,7 +264,7 @@ def _likeness(runs: Sequence[TrainedRun]) -> list[Table]:
         " receptive fields of the first hidden layer, neurons paired one to one so that the mean is"
         " highest; by chance: the same with the delays of one run shuffled, 20 times."
     )
-    return [Table("similarity", "Likeness", note, data, words=words.SIMILARITY)]
+    return [Table("similarity", "Likeness", note, data, wide=True, words=words.SIMILARITY)]
 
 
 def _are_of_one_shape(runs: Sequence[TrainedRun]) -> bool:

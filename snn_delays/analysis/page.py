@@ -22,7 +22,6 @@ from snn_delays.files import replace_file, replacing
 
 PAGE_FILE = "report.html"
 TEMPLATE = "page.html.j2"
-NARROW = 6  # columns of a table that leave room for a figure beside it
 FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]+$)(?!$)")  # a spreadsheet runs text that starts so
 DIGITS = 3  # that count, of the largest number of a quantity
 
@@ -37,6 +36,7 @@ class Table:
         note: below it.
         data: with its index shown.
         folded: hidden until asked for, where it is long.
+        wide: whether it takes the width of the page, rather than of a column.
         by_row: whether a row holds one quantity, rather than a column.
         words: how the page calls rows and columns; the CSV file keeps their names.
     """
@@ -46,13 +46,9 @@ class Table:
     note: str
     data: pd.DataFrame
     folded: bool = False
+    wide: bool = False
     by_row: bool = False
     words: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def wide(self) -> bool:
-        """Whether the table needs the width of the page."""
-        return self.data.shape[1] + self.data.index.nlevels > NARROW
 
 
 @dataclass(frozen=True)

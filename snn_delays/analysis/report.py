@@ -170,6 +170,7 @@ def _delays(subject: TrainedRun) -> list[ReportFigure | Table]:
             "Over the incoming synapses of each neuron.",
             neurons,
             folded=True,
+            wide=True,
             words=words.LAYERS,
         )
     )
@@ -239,7 +240,9 @@ def _causal(subject: TrainedRun, tests: pd.DataFrame) -> list[ReportFigure | Tab
         " joins what the choice of recordings (Wilson) and the draws (Student's t) leave open."
     )
     data = tests.set_index("kind")
-    parts.append(Table("causal", "All causal tests", note, data, folded=True, words=words.CAUSAL))
+    parts.append(
+        Table("causal", "All causal tests", note, data, folded=True, wide=True, words=words.CAUSAL)
+    )
     return parts
 
 
