@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own.
 hydra/launcher=... says where they run: joblib (the default) here, submitit_slurm on a cluster
-(pip install snn_delays[slurm]).
+(pip install snn-delays[slurm]).
 The same command goes on with what was stopped and skips what is done."""
 INSTEAD = "leave it out, or write a suite of your own in configs/suites"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
