@@ -22,21 +22,21 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The pages of docs/, with what is generated of the code; open docs/_build/index.html.
+# Build the pages of docs/, including those generated from the code; open docs/_build/index.html.
 docs: .venv/dev
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
-# The files for the package index, checked; CONTRIBUTING.md says what to do before they go there.
+# Build and check the files for the package index; CONTRIBUTING.md lists the steps of a release.
 dist: .venv/dev
 	rm -rf dist
 	$(BIN)/python -m hatchling build
 	$(BIN)/twine check --strict dist/*
 
-# Notebooks without outputs, as they are committed.
+# Remove the notebooks' outputs, as they are committed without them.
 strip: .venv/dev
 	$(BIN)/python -m scripts.strip_notebooks
 
-# Do so at every commit.
+# Remove them at every commit.
 hooks:
 	git config core.hooksPath .githooks
 

@@ -54,10 +54,10 @@ def test_frames_of_another_user_are_made_anew(small_config, request) -> None:
     path = Path(config.data.train_file)
     expected = open_spikes(path, config).frames(0)
     place.chmod(0o777)
-    assert open_spikes(path, config).found == "sound"
+    assert open_spikes(path, config).status == "sound"
     request.getfixturevalue("as_another")
     store = open_spikes(path, config)
-    assert store.found == (
+    assert store.status == (
         "damaged (another user's, in a folder that everybody can write to), made anew"
     )
     assert (store.frames(0) == expected).all()

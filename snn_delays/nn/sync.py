@@ -32,10 +32,15 @@ class BatchNorm1d(layer.BatchNorm1d):
             mean: of the batch, [C].
             var: biased, [C].
             n: numbers of a channel.
+
+        Raises:
+            ValueError: a channel has a single number, which has no variance.
         """
+        if n < 2:
+            raise ValueError(f"BatchNorm in training needs 2 numbers of a channel, and has {n}.")
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        unbiased = (var * n / max(n - 1, 1)).to(self.running_var.dtype)
+        unbiased = (var * n / (n - 1)).to(self.running_var.dtype)
         self.running_var.lerp_(unbiased, self.momentum)
 
 

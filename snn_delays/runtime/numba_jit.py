@@ -1,7 +1,8 @@
-"""Loops compiled by numba, where numba is installed; everything has a slower way without it.
+"""Loops compiled by numba, if numba is installed; each has a slower implementation without it.
 
-A kernel takes ``jobs`` first and splits its work by ``for job in prange(jobs)``. There are as many
-jobs as torch has threads, on the same OpenMP threads where torch and numba share a runtime.
+A kernel's first argument is ``jobs``, and it splits its work by ``for job in prange(jobs)``. The
+number of jobs is torch's number of threads; they run on torch's OpenMP threads if torch and numba
+share a runtime.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ try:
     from numba.core import bytecode, event
 
     from snn_delays.runtime import kernel_cache
-except ImportError as error:  # the portable implementations serve
+except ImportError as error:  # the slower implementations are used
     numba = None
     prange = range
     if error.name != "numba":
@@ -45,9 +46,9 @@ OPTIONS: dict[str, Any] = {
     "boundscheck": False,
     "nogil": True,
 }
-# The butterflies and the fused scans touch many arrays at once; by default LLVM's vectoriser gives
-# up on the checks that they do not overlap, or makes one check for all turns of the outer loop,
-# which fails where outputs interleave.
+# The FFT's butterflies and the fused scans use many arrays in a loop. By default LLVM's vectoriser
+# gives up on checking that so many arrays do not overlap, or checks once for the whole outer loop,
+# which fails for interleaved outputs.
 LLVM_OPTIONS = [
     "-runtime-memory-check-threshold=500",
     "-memory-check-merge-threshold=5000",
@@ -58,12 +59,12 @@ if numba is not None and llvm.llvm_version_info >= (17,):
 
 
 def available() -> bool:
-    """Whether compiled loops can be used here."""
+    """Whether compiled loops can be used."""
     return numba is not None
 
 
 def why_not() -> str | None:
-    """Why compiled loops cannot be used, or None where they can."""
+    """The reason why compiled loops cannot be used, or None if they can."""
     return None if available() else MISSING
 
 
@@ -73,7 +74,7 @@ def inner(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Callabl
 
 
 def kernel(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Kernel:
-    """Compile a function of (jobs, ...) that runs its jobs in parallel."""
+    """Compile a function of (jobs, ...) whose jobs run in parallel."""
     return Kernel(function, fastmath)
 
 
@@ -134,17 +135,17 @@ def _compile_all(calls: list[Call], processes: int) -> None:
 
 
 class Kernel:
-    """A compiled function; called without ``jobs``, which is decided here.
+    """A compiled function; callers leave out ``jobs``, which is chosen here.
 
-    It runs serially in a process that was forked off one in which a kernel ran in parallel:
-    OpenMP's threads do not exist there. One call runs at a time, since some of numba's thread pools
-    allow no more.
+    In a process that was forked after a parallel run the function runs serially, since OpenMP's
+    threads do not survive a fork. Only one call runs at a time, since some of numba's thread pools
+    do not allow more.
     """
 
     def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
         functools.update_wrapper(self, function)
         self.parallel = _compile(function, parallel=True, fastmath=fastmath)
-        # two kernels of one name could share symbols where both come from numba's cache
+        # another name, since kernels of one name could share symbols when loaded from the cache
         serial = types.FunctionType(function.__code__, function.__globals__)
         serial.__module__ = function.__module__
         serial.__qualname__ = serial.__name__ = f"{function.__name__}_serial"
@@ -212,7 +213,7 @@ def _prepare() -> None:
         llvm.set_option("snn_delays", option)
     event.register("numba:compile", _Announcement())
     if sys.platform == "linux" and numba.config.THREADING_LAYER == "default":
-        # a second OpenMP runtime's idle threads would spin on the cores of the first
+        # idle threads of a second OpenMP runtime would take time from the first one's
         numba.config.THREADING_LAYER = "omp" if _shares_openmp() else "workqueue"
 
 
@@ -228,7 +229,7 @@ def _shares_openmp() -> bool:
 
 @functools.cache
 def _announce() -> None:
-    """Say once in a process why nothing seems to happen."""
+    """Print once in a process why the program pauses."""
     print(
         "Compiling the fast kernels; up to two minutes, the first time only.",
         file=sys.stderr,
@@ -239,11 +240,11 @@ def _announce() -> None:
 if numba is not None:
 
     class _Announcement(event.Listener):
-        """Announce the first compilation of this package's code."""
+        """Prints once, at the first compilation in a process, why the program pauses."""
 
         def on_start(self, event: Any) -> None:
             if (event.data["dispatcher"].py_func.__module__ or "").startswith("snn_delays."):
                 _announce()
 
         def on_end(self, event: Any) -> None:
-            """Nothing to say."""
+            """Do nothing."""

@@ -54,7 +54,7 @@ def _release_tag() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers."""
+    """Versions of Python and of the packages that affect the numbers."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -65,7 +65,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """Processor, threads, and the GPU if one computes."""
+    """Processor, threads, and the GPU if ``device`` is one."""
     found: dict[str, str | int] = {
         "system": platform.platform(),
         "cpu": _cpu_model(),

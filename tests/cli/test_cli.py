@@ -116,7 +116,7 @@ def test_the_papers_protocol_marks_every_number(small, capsys, monkeypatch) -> N
         assert score["selection"] == "test-selected"
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here", "split=valid")
     assert code == 2
-    assert "no validation data was kept from training" in error
+    assert "which has no validation data" in error
     _, printed, _ = run(capsys, monkeypatch, "evaluate", "run=here", "checkpoint=last")
     assert "test-selected" not in printed
 
@@ -209,7 +209,7 @@ def test_bad_runs_are_one_sentence_and_exit_code_2(small, capsys, monkeypatch) -
     config.write_text(config.read_text("utf-8").replace("- 8", "- 9"), encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert (code, len(error.splitlines())) == (2, 1)
-    assert "says model.hidden=[9], the checkpoint beside it [8]" in error
+    assert "says model.hidden=[9], but the checkpoint says model.hidden=[8]" in error
     Path("here/checkpoints/best.pt").unlink()
     config.write_text(config.read_text("utf-8").replace("- 9", "- 8"), encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
@@ -457,7 +457,7 @@ def test_a_changed_test_file_is_not_tested_on(small, spike_files, capsys, monkey
     Path("here/split.json").write_text("{", encoding="utf-8")
     code, _, error = run(capsys, monkeypatch, "evaluate", "run=here")
     assert (code, len(error.splitlines())) == (2, 1)
-    assert "is missing or damaged; `snn-delays evaluate` takes recordings by file=" in error
+    assert "is missing or damaged; `snn-delays evaluate` also takes recordings by file=" in error
 
 
 def test_one_file_of_spikes_is_split_by_speakers(small, spike_files, capsys, monkeypatch) -> None:

@@ -14,7 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from snn_delays.config import SIGMA_OFFSETS
-from snn_delays.ops.maps import BACKENDS, _matrices_pay, choose_backend, delayed_linear
+from snn_delays.config.schema import BACKENDS as CHOICES
+from snn_delays.ops.maps import BACKENDS, Problem, choose_backend, delayed_linear
 from snn_delays.ops.taps import SHAPES, Synapses, tap_values
 from snn_delays.runtime import numba_jit, weight_cache
 from snn_delays.runtime.device import tensor_cores
@@ -30,8 +31,16 @@ def case(T, B, inputs, outputs, taps, count, seed=0, dtype=torch.float64):
     return x, weight, delay
 
 
+def problem(sigma, T=1, B=1, width=1, taps=1, device="cpu", dtype=torch.float64) -> Problem:
+    shape = (width, width, 1)
+    return Problem(
+        T, B, shape, shape, taps, 0, dtype, torch.device(device), sigma is None,
+        torch.is_grad_enabled(),
+    )  # fmt: skip
+
+
 def skip_if_unable(backend, sigma, dtype=torch.float64) -> None:
-    reason = BACKENDS[backend].why_not(torch.empty(1, 1, 1, dtype=dtype), sigma is None)
+    reason = BACKENDS[backend].why_not(problem(sigma, dtype=dtype))
     if reason:
         pytest.skip(reason)
 
@@ -209,7 +218,7 @@ FAST = [name for name in BACKENDS if name != "reference"]
 def test_backends_equal_the_reference(
     T, B, inputs, outputs, taps, count, extra_steps, sigma, backend, seed
 ) -> None:
-    assume(BACKENDS[backend].why_not(torch.empty(1, 1, 1), sigma is None) is None)
+    assume(BACKENDS[backend].why_not(problem(sigma)) is None)
     x, weight, delay = case(T, B, inputs, outputs, taps, count, seed)
     assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps)
 
@@ -302,13 +311,12 @@ def test_masked_synapses(backend) -> None:
     ],
 )
 def test_auto_takes_the_cheaper(T, B, taps, expected, monkeypatch) -> None:
-    x, weight = torch.zeros(1).expand(T, B, 256), torch.empty(256, 256, 1)
-    mine = synapses(weight, weight, 3.0, taps)
+    mine = problem(3.0, T, B, 256, taps)
     if numba_jit.available():
-        assert choose_backend(x, mine, 0) == expected
+        assert choose_backend(mine) == expected
     monkeypatch.setattr(numba_jit, "available", lambda: False)
     portable = {"numba": "fft" if T > 1024 else "matmul"}.get(expected, expected)
-    assert choose_backend(x, mine, 0) == portable
+    assert choose_backend(mine) == portable
 
 
 @pytest.mark.parametrize(
@@ -316,15 +324,19 @@ def test_auto_takes_the_cheaper(T, B, taps, expected, monkeypatch) -> None:
     [(100, 25, True), (100, 1, False), (100, 3, False), (500, 101, True)],
 )
 def test_on_a_gpu_products_are_counted(T, taps, expected) -> None:
-    assert _matrices_pay(T, 256, torch.empty(256, 256, 1), taps, 0) == expected
+    mine = problem(3.0, T, 256, 256, taps, device="cuda")
+    assert choose_backend(mine) == ("matmul" if expected else "dense")
 
 
 @pytest.mark.parametrize(("B", "expected"), [(1, "event"), (16, "event"), (256, "numba")])
 def test_auto_sends_small_deployed_batches_event_by_event(B, expected) -> None:
-    x, weight = torch.zeros(1).expand(100, B, 256), torch.empty(256, 256, 1)
     skip_if_unable("event", None, torch.float32)
     with torch.no_grad():
-        assert choose_backend(x, synapses(weight, weight, None, 25), 0) == expected
+        assert choose_backend(problem(None, 100, B, 256, 25)) == expected
+
+
+def test_the_options_name_every_backend() -> None:
+    assert sorted(CHOICES) == sorted(["auto", *BACKENDS])
 
 
 @pytest.mark.parametrize(

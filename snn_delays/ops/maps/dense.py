@@ -3,6 +3,8 @@
 from torch import Tensor
 from torch.nn import functional
 
+from snn_delays.ops.maps import cost
+from snn_delays.ops.maps.backend import Backend, serves_all
 from snn_delays.ops.taps import Synapses
 
 
@@ -14,3 +16,6 @@ def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tenso
         return functional.pad(y_TBO, (0, 0, 0, 0, 0, extra_steps))
     x_BIT = functional.pad(x_TBI.permute(1, 2, 0), (taps - 1, extra_steps))
     return functional.conv1d(x_BIT, kernel_DOI.permute(1, 2, 0).flip(-1)).permute(2, 0, 1)
+
+
+BACKEND = Backend("dense", delayed_linear, serves_all, cost.of_convolution)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snn_delays.ops.maps import cost
+from snn_delays.ops.maps.backend import Backend, why_not_kernels
 from snn_delays.ops.spectral.layer import make_plan
 from snn_delays.ops.taps import Synapses
 
@@ -23,3 +25,6 @@ def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tenso
     x_FBI = torch.fft.rfft(x_TBI, plan.length, dim=0)
     y_TBO = torch.fft.irfft(torch.bmm(x_FBI, kernel_FIO), plan.length, dim=0)
     return y_TBO[: plan.out_steps]
+
+
+BACKEND = Backend("fft", delayed_linear, why_not_kernels, cost.of_spectra, half=False)

@@ -20,8 +20,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from snn_delays.ops.maps import cost
+from snn_delays.ops.maps.backend import Backend, Problem, why_not_kernels
 from snn_delays.ops.spectral.layer import Plan, half_products, make_plan
 from snn_delays.ops.taps import Synapses, delay_taps
+
+MATRIX_LENGTH = 1024  # of transforms; beyond it fast ones take fewer operations
 
 
 def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
@@ -39,14 +43,6 @@ def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tenso
         ("matmul", plan, half), lambda: factor(matrices.of_kernel(make_taps()), half)
     )
     return matrices.to_time(product(factor(matrices.of_input(x_TBI), half), K))
-
-
-def operations(plan: Plan, batch: int, inputs: int, outputs: int) -> float:
-    """Additions and multiplications of the map, forward."""
-    F = plan.frequencies
-    transforms = 8 * F * plan.steps * batch * inputs + 4 * F * plan.out_steps * batch * outputs
-    of_kernel = 4 * F * plan.taps * inputs * outputs
-    return transforms + of_kernel + 8 * F * batch * inputs * outputs
 
 
 class _Map(Function):
@@ -167,3 +163,15 @@ def _waves(frequencies: int, steps: int, length: int) -> tuple[Tensor, Tensor]:
     turns = torch.outer(torch.arange(frequencies), torch.arange(steps)) % length
     angle = turns.double() * (2 * math.pi / length)
     return angle.cos(), angle.sin()
+
+
+@functools.lru_cache(256)
+def _cost(problem: Problem) -> float:
+    """Grows with the square of long transforms; those of twice the usual length are too much."""
+    length = make_plan(problem.steps, problem.taps, problem.extra_steps).length
+    if length > 2 * MATRIX_LENGTH:
+        return math.inf
+    return cost.of_spectra(problem) * max(1, length / MATRIX_LENGTH)
+
+
+BACKEND = Backend("matmul", delayed_linear, why_not_kernels, _cost)
