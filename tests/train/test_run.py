@@ -428,19 +428,19 @@ def test_the_result_says_what_computed_each_layer(small_config, capsys) -> None:
     config = small_config(epochs=1)
     config.backend = "dense"
     why = "backend=dense takes no spectra"
-    (part,) = train(config)["parts"]
+    (session,) = train(config)["sessions"]
     block = {"backend": "dense", "path": "modules", "why": why}
-    assert part["layers"] == [block] * len(config.model.hidden) + [{**block, "why": ""}]
+    assert session["layers"] == [block] * len(config.model.hidden) + [{**block, "why": ""}]
     assert f"backend dense: dense (module by module: {why}); " in capsys.readouterr().out
 
 
 def test_another_plan_on_resume_is_told(caplog) -> None:
     position, here = Position(), (Config(), torch.device("cpu"), 1, [])
-    run._note_part(position, *here, [How("numba", "spectra"), How("numba")])
-    run._note_part(position, *here, [How("numba", "spectra"), How("numba", why="in other words")])
+    run._note_session(position, *here, [How("numba", "spectra"), How("numba")])
+    run._note_session(position, *here, [How("numba", "spectra"), How("numba", why="in other words")])
     assert not caplog.text
-    run._note_part(position, *here, [How("numba"), How("numba")])
-    assert "goes on with another way to compute its layers than before" in caplog.text
+    run._note_session(position, *here, [How("numba"), How("numba")])
+    assert "is resumed with another way to compute its layers than before" in caplog.text
 
 
 # ---- backends by the clock ---------------------------------------------------------------------
