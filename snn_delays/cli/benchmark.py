@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own options.
 hydra/launcher=... chooses where runs are computed: joblib (the default) on this machine,
-submitit_slurm on a cluster (pip install snn_delays[slurm]).
+submitit_slurm on a cluster (pip install snn-delays[slurm]).
 The same command resumes stopped runs and skips finished ones."""
 INSTEAD = "leave it out, or write a suite of your own in configs/suites"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
