@@ -9,7 +9,6 @@ Shapes: T time, B batch, C channels.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops import lif, norm_lif_triton
+from snn_delays.ops import norm_lif_triton
+from snn_delays.ops.neurons import LIF, Cell
+from snn_delays.ops.scan import loops
+from snn_delays.ops.scan import plain as plain_scan
 from snn_delays.runtime import distributed, triton_jit
 
 
@@ -66,6 +68,11 @@ class NormLifSettings:
     v_threshold: float
     alpha: float
 
+    @property
+    def cell(self) -> Cell:
+        """The neuron."""
+        return Cell(LIF, (self.tau,), self.v_threshold, self.alpha)
+
 
 def plain(
     y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor, settings: NormLifSettings
@@ -79,10 +86,9 @@ def plain(
     var = _over_processes(centred.square().sum((0, 1), dtype=torch.float64)) / n
     scale = (var + settings.eps).rsqrt().to(dtype) * gamma.to(dtype)
     x = centred * scale + beta.to(dtype)
-    one, v = x.new_ones(()), torch.zeros_like(x[0])
-    spikes, membranes = lif.plain(x, v, one, settings.tau, settings.v_threshold, settings.alpha)
+    spikes, (v,) = plain_scan.scan(settings.cell, x, (torch.zeros_like(x[0]),))
     out = (spikes * mask.to(dtype)).to(y.dtype)
-    return out, mean.detach(), var.detach(), membranes[-1].detach()
+    return out, mean.detach(), var.detach(), v.detach()
 
 
 class _SumOverProcesses(Function):
@@ -123,8 +129,8 @@ class _NormLif(Function):
         mean, var = _statistics(y)
         norm = _Norm.of(mean, (var + settings.eps).rsqrt(), gamma, beta, _state_dtype(y))
         out, v = torch.empty_like(y), torch.empty_like(mask, dtype=_state_dtype(y))
-        affine = norm.tensor("mean scale shift")
-        norm_lif_triton.fire(y, affine, mask, settings.tau, settings.v_threshold, out, v)
+        dress = norm.tensor("mean scale shift"), mask
+        loops(y).scan(settings.cell, y, v[None], (), dress, out, at_rest=True)
         ctx.settings, ctx.norm = settings, norm
         ctx.save_for_backward(y, gamma, beta, mask)
         ctx.mark_non_differentiable(mean, var, v)
@@ -190,9 +196,8 @@ def _spikes_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the LIF's input, and sums over time of it and of it times ``y - mean``."""
     g = torch.empty_like(y, dtype=norm.dtype)
-    affine = norm.tensor("mean scale shift")
-    numbers = settings.tau, settings.v_threshold, settings.alpha / 2, settings.alpha * math.pi / 2
-    return g, norm_lif_triton.fire_gradient(g_out, y, affine, mask, *numbers, g)
+    dress = norm.tensor("mean scale shift"), mask
+    return g, loops(y).gradient(settings.cell, y, None, (), dress, g_out, g, None)[1]
 
 
 def _norm_gradient(g: Tensor, y: Tensor, norm: _Norm, g_affine_2C: Tensor) -> Tensor:
