@@ -79,8 +79,9 @@ class Position:
         metrics: the lines of metrics.jsonl.
         seconds: seconds that the run has taken in all its sessions.
         sessions: what computed, a line for each stretch: backend, device, GPU, threads, torch,
-            processes, networks trained together, layers' backends where they were timed, and
-            whether the data of each phase lie on the GPU.
+            processes, networks trained together, layers' backends where they were timed, how
+            each layer computes a batch of the usual size (``nn.block.How``), and whether the
+            data of each phase lie on the GPU.
     """
 
     phase: str = "train"

@@ -16,7 +16,7 @@ from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import Network, build_network
 from snn_delays.nn.block import How
-from snn_delays.runtime import triton_jit
+from snn_delays.runtime import numba_jit, triton_jit
 from snn_delays.train import loop, run
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import Position, checkpoint_path, load_run
@@ -428,19 +428,21 @@ def test_the_result_says_what_computed_each_layer(small_config, capsys) -> None:
     config = small_config(epochs=1)
     config.backend = "dense"
     why = "backend=dense takes no spectra"
-    (part,) = train(config)["parts"]
+    (session,) = train(config)["sessions"]
     block = {"backend": "dense", "path": "modules", "why": why}
-    assert part["layers"] == [block] * len(config.model.hidden) + [{**block, "why": ""}]
+    assert session["layers"] == [block] * len(config.model.hidden) + [{**block, "why": ""}]
     assert f"backend dense: dense (module by module: {why}); " in capsys.readouterr().out
 
 
 def test_another_plan_on_resume_is_told(caplog) -> None:
     position, here = Position(), (Config(), torch.device("cpu"), 1, [])
-    run._note_part(position, *here, [How("numba", "spectra"), How("numba")])
-    run._note_part(position, *here, [How("numba", "spectra"), How("numba", why="in other words")])
+    run._note_session(position, *here, [How("numba", "spectra"), How("numba")])
+    run._note_session(
+        position, *here, [How("numba", "spectra"), How("numba", why="in other words")]
+    )
     assert not caplog.text
-    run._note_part(position, *here, [How("numba"), How("numba")])
-    assert "goes on with another way to compute its layers than before" in caplog.text
+    run._note_session(position, *here, [How("numba"), How("numba")])
+    assert "resumed with another way to compute its layers than before" in caplog.text
 
 
 # ---- backends by the clock ---------------------------------------------------------------------
@@ -473,6 +475,15 @@ def test_mixed_precision_is_not_refused_for_what_is_not_taken(small_config, monk
     (backends,) = {tuple(session["backends"]) for session in train(config)["sessions"]}
     assert len(backends) == 2
     assert set(backends) <= {"dense", "matmul"}
+
+
+@pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
+def test_mixed_precision_is_refused_by_what_events_compute(small_config) -> None:
+    config = small_config(epochs=1)
+    config.model.delays = "fixed"
+    config.precision, config.backend = "mixed", "event"
+    with pytest.raises(UserError, match="changes nothing in backend=event"):
+        train(config)
 
 
 @pytest.mark.parametrize("setting", ["backend", "deterministic", "device"])
