@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-try:
-    import fcntl
-except ImportError:  # Windows has no fcntl; locks have no effect there
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
 
 PARTIAL = ".part"  # suffix of a temporary file, which a killed process leaves behind
 STALE = 24 * 3600.0  # seconds after which such a file is removed
@@ -22,8 +20,7 @@ STALE = 24 * 3600.0  # seconds after which such a file is removed
 
 def user_cache() -> Path:
     """This package's folder in the user's cache folder, for files that can be made again."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "snn_delays"
+    return user_cache_path("snn_delays", appauthor=False)
 
 
 class Locked(Exception):
@@ -93,15 +90,30 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         OSError: the file cannot be written, or is a link, which might lead to a file of value.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-    with os.fdopen(os.open(path, flags, 0o666), "a+", encoding="utf-8") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as error:
-                file.seek(0)
-                raise Locked(file.read().strip() or "unknown") from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    lock = FileLock(
+        path,
+        timeout=-1 if wait else 0,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+        on_acquired=_write_process,
+    )
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise Locked(_read_process(path)) from error
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _write_process(lock: int) -> None:
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+
+
+def _read_process(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip() or "unknown"
+    except OSError:  # Windows lets nobody read a locked file
+        return "unknown"

@@ -169,8 +169,12 @@ def _wrong_mp3(file: BinaryIO, head: bytes) -> str | None:
 
 def _decode(path: Path) -> tuple[NDArray[np.float64], int]:
     """Samples in [-1, 1] and their rate in Hz."""
-    import soundfile
-
+    try:
+        import soundfile
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "Reading audio needs the package soundfile: pip install 'snn-delays[audio]'."
+        ) from error
     try:
         with soundfile.SoundFile(str(path)) as file:
             _check_format(path, file.channels, file.samplerate, file.frames)

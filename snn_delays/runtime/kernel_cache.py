@@ -47,6 +47,12 @@ def keep(dispatcher: Any, options: str) -> None:
         dispatcher._cache = _KernelCache(dispatcher.py_func, folder, options)
 
 
+def lacks(dispatcher: Any, types: tuple[Any, ...]) -> bool:
+    """Whether a kernel for arguments of these types is not there, and could be kept."""
+    cache = dispatcher._cache
+    return isinstance(cache, _KernelCache) and not cache.path(types, dispatcher.targetctx).exists()
+
+
 @functools.cache
 def _folder() -> Path | None:
     chosen = os.environ.get("NUMBA_CACHE_DIR")
@@ -101,6 +107,10 @@ class _KernelCache(caching.FunctionCache):
         shape = hashlib.sha256(text + source_digest(function.__module__)).hexdigest()
         self._cache_file = _KernelFiles(folder, function.__name__, shape)
 
+    def path(self, types, target_context):
+        """The file of the kernel for arguments of these types."""
+        return self._cache_file.path(self._index_key(types, target_context.codegen()))
+
     def load_overload(self, sig, target_context):
         with contextlib.suppress(Exception):  # any damaged file: compile again
             return super().load_overload(sig, target_context)
@@ -117,12 +127,12 @@ class _KernelFiles:
     def __init__(self, folder: Path, name: str, shape: str) -> None:
         self._folder, self._name, self._shape = folder, name, shape
 
-    def _path(self, key: Any) -> Path:
+    def path(self, key: Any) -> Path:
         digest = hashlib.sha256(f"{self._shape} {key}".encode()).hexdigest()
         return self._folder / f"{self._name}-{digest[:24]}.kernel"
 
     def load(self, key: Any) -> Any:
-        content = self._path(key).read_bytes()
+        content = self.path(key).read_bytes()
         digest, payload = content[:DIGEST], content[DIGEST:]
         if hashlib.sha256(payload).digest() != digest:
             raise ValueError("damaged")
@@ -130,7 +140,7 @@ class _KernelFiles:
 
     def save(self, key: Any, data: Any) -> None:
         payload = dumps(data)
-        replace_file(self._path(key), hashlib.sha256(payload).digest() + payload)
+        replace_file(self.path(key), hashlib.sha256(payload).digest() + payload)
 
 
 @functools.cache

@@ -78,9 +78,9 @@ class Position:
         best_rank: its selection score.
         metrics: the lines of metrics.jsonl.
         seconds: seconds that the run has taken in all its sessions.
-        sessions: what computed, a line for each stretch: backend, device, GPU, threads, torch,
-            processes, networks trained together, layers' backends where they were timed, how
-            each layer computes a batch of the usual size (``nn.block.How``), and whether the
+        sessions: for each session what computed it: backend, device, GPU, threads, torch,
+            number of processes and of batched runs, the layers' timed backends, how each layer
+            computes a batch of the usual size (``nn.block.How``), and whether the
             data of each phase lie on the GPU.
     """
 

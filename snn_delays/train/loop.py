@@ -7,6 +7,7 @@ the checkpoint holds. A resumed training therefore ends as if it had never been 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
+from snn_delays.runtime.numba_jit import compile_ahead
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
 from snn_delays.train.delay_metrics import delay_trace, drawn_delays
 from snn_delays.train.distributed import agree_on_stop, is_first, reported_once
@@ -43,7 +45,7 @@ from snn_delays.train.optim import build_optimizers
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import PendingStep, StepResult, build_step
+from snn_delays.train.step import PendingStep, StepResult, build_step, compute_gradients
 from snn_delays.train.tracking import NoTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
@@ -167,10 +169,20 @@ class Training:
             UserError: the loss or a gradient became infinite or NaN.
             Interrupted: a signal came; the training is saved.
         """
+        self._compile()
         while not self.done:
             while (pending := self.next_step()) is not None:
                 self.add(self.step(pending.batch))
             self.end_epoch()
+
+    def _compile(self) -> None:
+        """Compile the kernels of a step on all cores, by a step of a copy that computes nothing."""
+        if self.loader.device.type != "cpu" or self.done:
+            return
+        batch = next(iter(self.loader.epoch(self.position.epoch)))
+        network = copy.deepcopy(self.network).train()
+        with torch.random.fork_rng(devices=[]):
+            compile_ahead(lambda: compute_gradients(network, batch, self.config.precision))
 
     @property
     def done(self) -> bool:

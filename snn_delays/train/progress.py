@@ -15,7 +15,8 @@ from snn_delays.train.epoch_metrics import Sums
 class Progress:
     """A bar with loss, accuracy, samples per second and time left, and a line per epoch.
 
-    Without a terminal there is no bar, and the lines include the time left.
+    Without a terminal there is no bar, and the lines include the time left. The time left is
+    estimated from the batches after the first, since the first may compile kernels.
 
     Args:
         epochs: number of epochs.
@@ -27,6 +28,7 @@ class Progress:
     def __init__(self, epochs: int, batches: int, title: str, done: int = 0) -> None:
         self._epochs, self._batches, self._done = epochs, batches, done
         self._title = title
+        self._timed = False
         self._start = time.perf_counter()
         self._bar = tqdm(
             total=epochs * batches,
@@ -49,6 +51,9 @@ class Progress:
             epoch: its number, from 1.
             peek: returns its sums so far; only called if there is a bar.
         """
+        if not self._timed and self._batches > 1:
+            self._restart_clock()
+            return
         if self._bar.disable:
             return
         sums = peek()
@@ -60,6 +65,15 @@ class Progress:
             refresh=False,
         )
         self._bar.update()
+
+    def _restart_clock(self) -> None:
+        """Time the batches from now on."""
+        self._timed = True
+        self._start = time.perf_counter()
+        self._done += 1
+        bar = self._bar
+        bar.initial = bar.n = bar.last_print_n = self._done
+        bar.unpause()
 
     def epoch(self, metrics: dict[str, Any], remark: str = "") -> None:
         """Print the line of a finished epoch, with ``remark`` behind it."""

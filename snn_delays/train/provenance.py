@@ -14,7 +14,17 @@ PACKAGES = ("snn_delays", "torch", "spikingjelly", "tonic", "numpy", "hydra-core
 
 
 def commit() -> str | None:
-    """The package's git commit, with "+changes" if files differ from it; None without git."""
+    """The commit of the package's code.
+
+    Returns:
+        The commit's hash, with "+changes" where the working tree differs from it; where the package
+        is installed from a wheel, the tag of its release, such as "v0.1.0"; None where it has no
+        metadata either.
+    """
+    return _git_commit() or _release_tag()
+
+
+def _git_commit() -> str | None:
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -33,6 +43,13 @@ def commit() -> str | None:
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _release_tag() -> str | None:
+    try:
+        return f"v{metadata.version(PACKAGES[0])}"
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -378,29 +377,6 @@ def test_the_demos_order_holds_over_five_seeds(tmp_path, monkeypatch, capsys) ->
         for row in rows:
             print("  ".join(f"{a:.1%}" for a in row))
     assert all(learned > fixed > none for learned, fixed, none in rows)
-
-
-def test_the_wheel_carries_the_configs(tmp_path) -> None:
-    """Built from the checkout; what is in it is what an installed package finds."""
-    import zipfile
-
-    root = Path(__file__).parents[2]
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=root, check=True, capture_output=True, env={**os.environ, "NO_COLOR": "1"},
-    )  # fmt: skip
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = set(zipfile.ZipFile(wheel).namelist())
-    for path in (root / "configs").rglob("*.yaml"):
-        assert f"snn_delays/configs/{path.relative_to(root / 'configs')}" in packed
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    done = subprocess.run(
-        [*COMMAND, "experiment=paper/ssc", "--cfg", "job"],
-        cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert yaml.safe_load(done.stdout)["data"]["name"] == "ssc"
 
 
 def test_the_readme_is_whole_and_its_options_exist() -> None:

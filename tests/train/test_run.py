@@ -442,7 +442,7 @@ def test_another_plan_on_resume_is_told(caplog) -> None:
     )
     assert not caplog.text
     run._note_session(position, *here, [How("numba"), How("numba")])
-    assert "resumed with another way to compute its layers than before" in caplog.text
+    assert "is resumed with another way to compute its layers than before" in caplog.text
 
 
 # ---- backends by the clock ---------------------------------------------------------------------
@@ -482,7 +482,7 @@ def test_mixed_precision_is_refused_by_what_events_compute(small_config) -> None
     config = small_config(epochs=1)
     config.model.delays = "fixed"
     config.precision, config.backend = "mixed", "event"
-    with pytest.raises(UserError, match="changes nothing in backend=event"):
+    with pytest.raises(UserError, match="changes nothing with backend=event"):
         train(config)
 
 
