@@ -25,7 +25,7 @@ def where(condition, a, b):
 
 
 @jit
-def quotient(a, b: tl.constexpr):
+def quotient(a, b):
     """``a / b`` as IEEE rounds it, as torch does on the CPU.
 
     A plain division in float32 would be off by up to two units in the last place on the GPU. An

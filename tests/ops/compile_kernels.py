@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
@@ -97,7 +98,7 @@ def synapses(count: int, dtype: torch.dtype) -> None:
 
 
 def made(code: Any) -> list[int]:
-    """Registers, bytes of stack, barriers, fused products, copies that run ahead."""
+    """Registers, bytes of stack, barriers, fused products, copies ahead, rounded constants."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code.asm["cubin"])
         file.flush()
@@ -108,7 +109,14 @@ def made(code: Any) -> list[int]:
         len(re.findall(pattern, code.asm["ptx"]))
         for pattern in (r"bar\.sync", r"\bfma\.", r"cp\.async\.")
     ]
-    return [*map(int, used.groups()), *counts]
+    return [*map(int, used.groups()), *counts, rounded(code.asm["ttir"])]
+
+
+def rounded(ttir: str) -> int:
+    """Constants in float64 that were rounded to float32 before."""
+    found = re.findall(r"constant (?:dense<)?([-\d.e+]+)>? : (?:tensor<\d+x)?f64", ttir)
+    numbers = map(float, found)
+    return sum(float(np.float32(x)) == x != float(f"{x:.7g}") for x in numbers)
 
 
 def jitted() -> Iterator[Any]:

@@ -8,7 +8,7 @@ memory busy, by 700 ns of latency and 3.35 TB/s, each of its processors must hav
 and four programs of 128 lanes in float32 have 14 KB. That is reckoned, not measured.
 
 Shapes: T time, N lanes: all neurons of all samples; C channels, the last dimension of the lanes;
-S states, P parameters, M the numbers of each.
+S states, P parameters, M the numbers of each; K constants.
 """
 
 from __future__ import annotations
@@ -62,6 +62,15 @@ def _sum(a, b, COUNT: tl.constexpr):
 
 
 @jit
+def _constants_of(NUMBERS: tl.constexpr, dtype: tl.constexpr, COUNT: tl.constexpr):
+    """Numbers in the states' precision; by itself Triton rounds those of a tuple to float32."""
+    out = ()
+    for i in tl.static_range(COUNT):
+        out += (tl.full([], NUMBERS[i], dtype),)
+    return out
+
+
+@jit
 def _fire(u, V_THRESHOLD: tl.constexpr):
     return tl.where(u >= V_THRESHOLD, 1.0, 0.0).to(u.dtype)
 
@@ -73,13 +82,14 @@ def _no_fire(u, V_THRESHOLD: tl.constexpr):
 
 def _scan(
     x_TN, affine_3C, mask_N, state_SN, own_PM, out_TN, T, N, C, M,
-    S: tl.constexpr, P: tl.constexpr, NUMBERS: tl.constexpr, V_THRESHOLD: tl.constexpr,
+    S: tl.constexpr, P: tl.constexpr, K: tl.constexpr, NUMBERS: tl.constexpr,
+    V_THRESHOLD: tl.constexpr,
     DRESSED: tl.constexpr, AT_REST: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * LANES + tl.arange(0, LANES)
     inside = n < N
     dtype = state_SN.dtype.element_ty
-    own = _take(own_PM, n % M, M, inside, P) + NUMBERS
+    own = _take(own_PM, n % M, M, inside, P) + _constants_of(NUMBERS, dtype, K)
     zero = tl.zeros([LANES], dtype)
     states = _zeros(zero, S) if AT_REST else _take(state_SN, n, N, inside, S)
     if DRESSED:
@@ -103,15 +113,16 @@ def _scan(
 def _scan_gradient(
     x_TN, affine_3C, mask_N, state_SN, own_PM, g_out_TN, before_STN, g_x_TN, g_state_SN, g_own_PN,
     g_dress_2N, T, N, C, M,
-    S: tl.constexpr, P: tl.constexpr, NUMBERS: tl.constexpr, V_THRESHOLD: tl.constexpr,
-    HEIGHT: tl.constexpr, STEEPNESS: tl.constexpr,
+    S: tl.constexpr, P: tl.constexpr, K: tl.constexpr, NUMBERS: tl.constexpr,
+    V_THRESHOLD: tl.constexpr,
+    SURROGATE: tl.constexpr,
     DRESSED: tl.constexpr, AT_REST: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * LANES + tl.arange(0, LANES)
     inside = n < N
     dtype = g_x_TN.dtype.element_ty
     zero = tl.zeros([LANES], dtype)
-    own = _take(own_PM, n % M, M, inside, P) + NUMBERS
+    own = _take(own_PM, n % M, M, inside, P) + _constants_of(NUMBERS, dtype, K)
     states = _zeros(zero, S) if AT_REST else _take(state_SN, n, N, inside, S)
     if DRESSED:
         mean, scale, shift = _take(affine_3C, n % C, C, inside, 3)
@@ -129,6 +140,7 @@ def _scan_gradient(
     tl.debug_barrier()
     at = n.to(tl.int64) + end  # anew: the first loop's has its own layout
     g_states = _zeros(zero, S) if AT_REST else _take(g_state_SN, n, N, inside, S)
+    surrogate = _constants_of(SURROGATE, dtype, 2)
     g_own = _zeros(zero, P)
     total, moment = zero, zero
     for _ in tl.range(0, T, num_stages=8):
@@ -141,7 +153,7 @@ def _scan_gradient(
             x = above * scale + shift
             g_s = g_s * mask
         u = charge(x, *states, *own)
-        spike = (u - V_THRESHOLD, HEIGHT, STEEPNESS)
+        spike = (u - V_THRESHOLD, *surrogate)
         s = _fire(u, V_THRESHOLD)
         g_x, g_states, of_own = back(g_s, spike, x, u, s, *states, *own, *g_states)
         tl.store(g_x_TN + at, g_x, inside)
@@ -192,7 +204,7 @@ def gradient(
     before = g_x if neuron.states == 1 else g_x.new_empty(neuron.states, *g_x.shape)
     tensors = x, *_pair(dress), states, _stacked(own), g_out, before, g_x, g_states, g_own, g_dress
     constants = _constants(cell, dress, states is None)
-    constants |= dict(zip(("HEIGHT", "STEEPNESS"), cell.surrogate, strict=True))
+    constants["SURROGATE"] = tuple(map(float, cell.surrogate))
     triton_jit.launch(kernels(neuron)[1], g_x[0].numel(), *tensors, *_sizes(x, own), **constants)
     return g_own, g_dress
 
@@ -214,6 +226,7 @@ def _constants(cell: Cell, dress: Sequence[Tensor], at_rest: bool) -> dict[str, 
     return {
         "S": cell.neuron.states,
         "P": cell.neuron.parameters,
+        "K": len(cell.numbers),
         "NUMBERS": tuple(map(float, cell.numbers)),
         "V_THRESHOLD": float(cell.v_threshold),
         "DRESSED": bool(dress),
