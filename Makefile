@@ -1,45 +1,58 @@
 # make demo: see what learned delays are worth.  make test: the whole test suite.
 PYTHON ?= python3
 BIN = .venv/bin
+INSTALL = $(BIN)/pip install -q --no-compile --disable-pip-version-check
 # The CPU build of torch; a plain `pip install torch` may fetch gigabytes of CUDA.
 TORCH = torch==2.13.0
 CPU_INDEX = https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow lint docs strip hooks clean
+.PHONY: demo test test-slow lint docs dist strip hooks clean
 
 demo: .venv/installed
 	$(BIN)/snn-delays demo
 
-test: .venv/installed
+test: .venv/dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: .venv/installed
+test-slow: .venv/dev
 	$(BIN)/python -m pytest -m slow -s
 
-lint: .venv/installed
+lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The pages of docs/, with what is generated of the code; open docs/_build/index.html.
-docs: .venv/installed
+# Build the pages of docs/, including those generated from the code; open docs/_build/index.html.
+docs: .venv/dev
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 
-# Notebooks without outputs, as they are committed.
-strip: .venv/installed
+# Build and check the files for the package index; CONTRIBUTING.md lists the steps of a release.
+dist: .venv/dev
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	$(BIN)/twine check --strict dist/*
+
+# Remove the notebooks' outputs, as they are committed without them.
+strip: .venv/dev
 	$(BIN)/python -m scripts.strip_notebooks
 
-# Do so at every commit.
+# Remove them at every commit.
 hooks:
 	git config core.hooksPath .githooks
 
+# The package. Byte-compiling everything would take longer than what Python compiles as it imports.
 .venv/installed: pyproject.toml constraints.txt
-	@echo "Making .venv: torch for the CPU, then the package; a few minutes the first time."
+	@echo "Making .venv: torch for the CPU, then the package; a minute or two the first time."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check "$(TORCH)+cpu" 2>/dev/null \
-	  || $(BIN)/pip install -q "$(TORCH)+cpu" --index-url $(CPU_INDEX) 2>/dev/null \
-	  || $(BIN)/pip install -q "$(TORCH)"
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(INSTALL) "$(TORCH)+cpu" 2>/dev/null \
+	  || $(INSTALL) "$(TORCH)+cpu" --index-url $(CPU_INDEX) 2>/dev/null \
+	  || $(INSTALL) "$(TORCH)"
+	$(INSTALL) -c constraints.txt -e .
+	@touch $@
+
+# What tests, linters and documentation need besides.
+.venv/dev: .venv/installed
+	$(INSTALL) -c constraints.txt -e ".[dev]"
 	@touch $@
 
 clean:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from snn_delays.cli.groups import SCHEMAS, config_folder
-from snn_delays.config import WRITTEN, options
+from snn_delays.config.options import WRITTEN, options
 
 FACTS = ("Parameters", "Published", "Measured", "Cost")  # that an experiment's comment states
 API = {

@@ -1,6 +1,6 @@
-"""Recordings of two files of SHD's format side by side, such as own words beside published ones.
+"""Draw recordings of two files of SHD's format side by side, such as your words beside SHD's.
 
-Shows for every class that both files have, by name, its first recording in each.
+The picture shows the first recording of every class name that both files have.
 """
 
 from __future__ import annotations

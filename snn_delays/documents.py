@@ -1,4 +1,4 @@
-"""Text, JSON and YAML from files that anybody may have written: bounded, and refused in a line."""
+"""Reading text, JSON and YAML from untrusted files: sizes are limited, errors are one line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
-MOST_BYTES = 2**28  # of a document
-MOST_YAML_BYTES = 2**20  # which is read a hundred times as slowly
+from snn_delays.errors import message_of
+
+MOST_BYTES = 2**28  # of a text or JSON file
+MOST_YAML_BYTES = 2**20  # less, since YAML is parsed a hundred times more slowly
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
@@ -18,13 +20,13 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        most: largest allowed size in bytes.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is no regular file, too long, or not UTF-8.
+        OSError: the file does not exist, or cannot be read.
+        ValueError: the file is not regular, too long, or not UTF-8.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
+    if path.exists() and not path.is_file():  # reading a pipe could hang, a device may never end
         raise ValueError("it is not a regular file")
     with open(path, "rb") as file:
         content = file.read(most + 1)
@@ -37,7 +39,7 @@ def read_json(path: Path) -> Any:
     """The value in a file of JSON.
 
     Raises:
-        OSError, ValueError: as ``read_text`` does, or it is not JSON.
+        OSError, ValueError: see ``read_text``; or the text is not JSON.
     """
     return _parsed(json.loads, read_text(path))
 
@@ -46,16 +48,16 @@ def read_json_lines(path: Path) -> list[Any]:
     """The values in a file of JSON, one on each line.
 
     Raises:
-        OSError, ValueError: as ``read_text`` does, or a line is not JSON.
+        OSError, ValueError: see ``read_text``; or a line is not JSON.
     """
     return [_parsed(json.loads, line) for line in read_text(path).splitlines()]
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values in a file of YAML: no tag of Python's, no alias.
+    """The plain values in a file of YAML; aliases and Python tags are refused.
 
     Raises:
-        OSError, ValueError: as ``read_text`` does, or it is not such YAML.
+        OSError, ValueError: see ``read_text``; or the text is not such YAML.
     """
     return _parsed(_load_yaml, read_text(path, MOST_YAML_BYTES))
 
@@ -68,26 +70,26 @@ def _parsed(parse: Callable[[str], Any], text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses aliases, with which a few lines stand for gigabytes."""
+    """A loader that refuses aliases, with which a few lines can expand to gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.composer.ComposerError(
-                None, None, f"the alias *{event.anchor} is not taken", event.start_mark
+                None, None, f"the alias *{event.anchor} is not allowed", event.start_mark
             )
         return super().compose_node(parent, index)
 
 
 def _load_yaml(text: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # a safe one
+        return yaml.load(text, _Loader)  # a subclass of the SafeLoader
     except yaml.YAMLError as error:
-        raise ValueError(_in_a_line(error)) from error
+        raise ValueError(_yaml_problem(error)) from error
 
 
-def _in_a_line(error: yaml.YAMLError) -> str:
-    """What is wrong, and in which line."""
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """The error in one line, with its line number."""
     mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    what = getattr(error, "problem", None) or message_of(error)
     return what if mark is None else f"line {mark.line + 1}: {what}"

@@ -1,4 +1,4 @@
-"""Accuracy of the deployed network. Pure: the network is as before when this returns."""
+"""Accuracy of the deployed network. Evaluation leaves the network unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn_delays.data.gpu_loader import Batches
+from snn_delays.data.gpu_loader import AnyLoader
 from snn_delays.data.loaders import Batch
 from snn_delays.data.names import checked_names
 from snn_delays.runtime.distributed import gather_interleaved, rank, world_size
@@ -20,7 +20,7 @@ Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """95 % interval of a binomial share of n samples after Wilson 1927; NaN for none."""
+    """95 % interval of a binomial share of n samples (Wilson 1927); NaN for n = 0."""
     if not n:
         return (math.nan, math.nan)
     z2 = Z_95**2
@@ -47,18 +47,18 @@ class Score:
         return wilson(self.accuracy, self.n)
 
     def as_dict(self) -> dict[str, Any]:
-        """accuracy, interval, n."""
+        """A dict of accuracy, interval and n."""
         return {"accuracy": self.accuracy, "interval": list(self.interval), "n": self.n}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Score:
-        """Back from ``as_dict``.
+        """The score from the result of ``as_dict``.
 
         Raises:
-            KeyError, TypeError, ValueError: the values are no score's.
+            KeyError, TypeError, ValueError: the values are not a score's.
         """
         if values["n"] < 0 or not 0 <= values["accuracy"] <= 1:
-            raise ValueError(f"{values} is no score")
+            raise ValueError(f"{values} is not a score")
         return cls(round(values["accuracy"] * values["n"]), values["n"])
 
     def __str__(self) -> str:
@@ -68,13 +68,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network answers on a set of samples.
+    """A network's answers on N samples.
 
     Attributes:
         predictions: [N] most likely class.
         labels: [N].
         loss: mean cross-entropy over the samples.
-        batch_accuracy: accuracy averaged over batches, as the authors average it.
+        batch_accuracy: accuracy averaged over batches, as in the paper's code.
     """
 
     predictions: NDArray[np.int64]
@@ -83,16 +83,16 @@ class Evaluation:
     batch_accuracy: float
 
     def score(self, where: NDArray[np.bool_] | None = None) -> Score:
-        """Score over all samples, or over those where ``where`` is True."""
-        right = self.predictions == self.labels
-        right = right if where is None else right[where]
-        return Score(int(right.sum()), len(right))
+        """Score over all samples, or over the samples where ``where`` is True."""
+        correct = self.predictions == self.labels
+        correct = correct if where is None else correct[where]
+        return Score(int(correct.sum()), len(correct))
 
     def per_class(self, classes: list[str]) -> dict[str, Score]:
         """Score of each class that occurs.
 
         Raises:
-            UserError: a class has the name of another, or the classes are one text.
+            UserError: two classes have the same name, or ``classes`` is one text.
         """
         classes = checked_names(classes, "The list of classes")
         scores = {name: self.score(self.labels == k) for k, name in enumerate(classes)}
@@ -104,7 +104,7 @@ class Evaluation:
         trained_on: list[str] | None,
         selected_on: list[str] | None,
     ) -> dict[str, Score]:
-        """Scores on known and on unseen speakers, and on those that only chose the epoch.
+        """Scores on speakers of the training data, of the validation data alone, and on others.
 
         Args:
             speakers: [N] speaker of each sample, or None.
@@ -112,7 +112,7 @@ class Evaluation:
             selected_on: speakers of the validation data alone, or None.
 
         Returns:
-            The groups that occur; nothing where all samples fall into one.
+            The groups that occur; an empty dict if all samples belong to one group.
         """
         if speakers is None or trained_on is None:
             return {}
@@ -127,11 +127,11 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, loader: Batches) -> Evaluation:
+def evaluate(network: nn.Module, loader: AnyLoader) -> Evaluation:
     """Run the deployed network (evaluation mode: rounded delays) over a loader.
 
-    Several processes take whole batches by turns and tell one another, so each has what one alone
-    would have, to the bit.
+    With several ranks, each evaluates every n-th batch and all exchange their answers: the result
+    equals that of a single process bit by bit.
 
     Args:
         network: [T, B, I] -> scores [B, K]; on the loader's device, of its dtype.
@@ -145,20 +145,20 @@ def evaluate(network: nn.Module, loader: Batches) -> Evaluation:
         network.train(was_training)
     mine = [(p.cpu().numpy(), loader.samples.labels[n], loss.item()) for p, n, loss in answers]
     predictions, labels, losses = zip(*gather_interleaved(mine), strict=True)
-    right = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
+    accuracies = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
     return Evaluation(
         np.concatenate(predictions),
         np.concatenate(labels),
         sum(losses) / len(loader.samples),
-        sum(right) / len(right),
+        sum(accuracies) / len(accuracies),
     )
 
 
 def _answers(network: nn.Module, batch: Batch) -> tuple[Tensor, NDArray[np.int64], Tensor]:
-    """Predictions and places of a batch, [B] each, and the sum of the cross-entropies.
+    """Predictions and sample indices of a batch, [B] each, and its summed cross-entropy.
 
-    They stay on the device, so that a GPU is waited for once all batches are on their way.
+    The results stay on the device, so that the host waits for a GPU only after the last batch.
     """
     scores = network(batch.x)
     loss = nn.functional.cross_entropy(scores, batch.y, reduction="sum")
-    return scores.argmax(1), batch.numbers, loss
+    return scores.argmax(1), batch.indices, loss

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, written under another name, flushed, renamed; locks."""
+"""Atomic writing of files (under a temporary name, flushed, renamed), and locks."""
 
 from __future__ import annotations
 
@@ -11,67 +11,65 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-try:
-    import fcntl
-except ImportError:  # not on Windows: there, nothing is locked
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
 
-PART = ".part"  # what a killed process leaves behind ends so
-STALE = 24 * 3600.0  # seconds after which such a file is nobody's
+PARTIAL = ".part"  # suffix of a temporary file, which a killed process leaves behind
+STALE = 24 * 3600.0  # seconds after which such a file is removed
 
 
 def user_cache() -> Path:
-    """The folder in the user's cache folder for what can be made again."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "snn_delays"
+    """This package's folder in the user's cache folder, for files that can be made again."""
+    return user_cache_path("snn_delays", appauthor=False)
 
 
 class Locked(Exception):
-    """Another process holds the lock; its number, where known."""
+    """Another process holds the lock; the message is its process id, if known."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[Any]]:
-    """A file to write bytes to; it becomes ``path`` at the end of the block, or never.
+    """A temporary file to write bytes to; it becomes ``path`` unless the block raises an error.
 
     Args:
-        path: its name; a file there stays until the new one is complete.
-        keep: what the file there is renamed to then; None: it is gone.
+        path: name of the complete file; an existing file stays until the new one is complete.
+        keep: new name of the existing file; None: the existing file is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PART}")
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with open(part, "xb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
             os.replace(path, keep)
-        os.replace(part, path)
+        os.replace(temporary, path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def _remove_stale(path: Path) -> None:
-    """What processes left that were killed while they wrote this file."""
-    for part in path.parent.glob(f".{path.name}-*{PART}"):
+    """Remove old temporary files of this file, left by killed processes."""
+    for temporary in path.parent.glob(f".{path.name}-*{PARTIAL}"):
         with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
+            if time.time() - temporary.stat().st_mtime > STALE:
+                temporary.unlink()
 
 
 def replace_file(path: Path, content: bytes, keep: Path | None = None) -> None:
-    """Write ``content`` so (see ``replacing``)."""
+    """Write ``content`` to a file atomically; see ``replacing``."""
     with replacing(path, keep) as file:
         file.write(content)
 
 
 def is_trusted(path: Path) -> bool:
-    """Whether a file or folder is not one that just any user of the machine can have put there.
+    """Whether a file or folder can be trusted.
 
-    It is one where it belongs to another user and lies in a folder that everybody can write to.
+    A path is not trusted if it belongs to another user and lies in a folder that everybody can
+    write to: any user of the machine could have put it there.
     """
     if not hasattr(os, "geteuid"):  # Windows keeps the user's folders from others
         return True
@@ -81,26 +79,41 @@ def is_trusted(path: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock, which the system lets go of when the process ends, however it does.
+    """Hold a lock; the system releases it when the process ends in any way.
 
     Args:
-        path: the lock's file; it stays, and means nothing.
-        wait: until another process lets go of it.
+        path: the lock's file; it stays after the release, without effect.
+        wait: whether to wait until another process releases the lock.
 
     Raises:
-        Locked: another process holds it, and ``wait`` is off.
-        OSError: it cannot be written, or is a link, which may lead to a file that matters.
+        Locked: another process holds the lock, and ``wait`` is False.
+        OSError: the file cannot be written, or is a link, which might lead to a file of value.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-    with os.fdopen(os.open(path, flags, 0o666), "a+", encoding="utf-8") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError as error:
-                file.seek(0)
-                raise Locked(file.read().strip() or "unknown") from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    lock = FileLock(
+        path,
+        timeout=-1 if wait else 0,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+        on_acquired=_write_process,
+    )
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise Locked(_read_process(path)) from error
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def _write_process(lock: int) -> None:
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+
+
+def _read_process(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip() or "unknown"
+    except OSError:  # Windows lets nobody read a locked file
+        return "unknown"

@@ -1,7 +1,8 @@
-"""Standard output and standard error as people read them, which end nobody's training.
+"""Standard output and standard error whose failures do not end a training.
 
-The disk may be full, the reader of a pipe gone, the encoding narrow, and the name of a class an
-escape sequence that clears the terminal. What can be shown is shown; the rest is left out.
+The disk may be full, the reader of a pipe may have ended, the encoding may lack letters, and the
+name of a class may be an escape sequence that clears the terminal. The streams here show what they
+can, and drop or escape the rest.
 """
 
 from __future__ import annotations
@@ -16,34 +17,34 @@ from typing import Any, TextIO
 
 from snn_delays.errors import UserError
 
-# C0 and C1, what ends a line in Unicode, what turns the direction of letters around, and what
-# stands for the bytes of a file's name that are no text
+# C0 and C1 controls, Unicode's line ends and direction marks, and the surrogates by which Python
+# writes bytes of a file's name that are no text
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def one_line(text: str) -> str:
-    r"""``text`` with what is no letter, such as a line break, as its escape: ``\n``."""
+    r"""``text`` with control characters, such as a line break, as escapes: ``\n``."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def printable(text: str) -> str:
     """``text`` with the escapes of ``one_line``, except for line breaks and tabs.
 
-    A carriage return stays at the very start: progress bars write it there.
+    A carriage return at the start stays, since progress bars begin with it.
     """
     start = "\r" * text.startswith("\r")
     return start + re.sub("[^\t\n]+", lambda found: one_line(found[0]), text[len(start) :])
 
 
 class Guarded:
-    """A stream that writes what a terminal can show, and raises nothing unless it is ``needed``.
+    """A stream that escapes control characters, and raises no errors unless it is ``needed``.
 
     Args:
-        stream: where to write; None, as Python has it where the shell closed it: nowhere.
-        name: what to call it when it fails; "": nobody is told.
+        stream: the stream to write to; None, as Python sets it if the shell closed it: none.
+        name: name of the stream in messages about a failure; "": no message.
 
     Attributes:
-        needed: a failure is an error, since the command makes nothing but this output.
+        needed: whether a failure is an error, since the command makes nothing but this output.
     """
 
     def __init__(self, stream: TextIO | None, name: str) -> None:
@@ -56,9 +57,9 @@ class Guarded:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write ``text``, as far as the stream takes it."""
+        """Write ``text``, with letters that the encoding lacks as escapes."""
         if self._is_closed and self.needed:
-            raise UserError(f"{self._name} is closed, and this command makes nothing else.")
+            raise UserError(f"{self._name} is closed, and this command only writes to it.")
         if self._is_closed:
             return len(text)
         encoding = self._stream.encoding or "utf-8"
@@ -67,13 +68,13 @@ class Guarded:
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what the stream has in its buffer."""
+        """Flush the stream's buffer."""
         self._attempt(self._stream.flush)
 
     def release(self) -> None:
-        """Empty the stream's buffer, if need be into nothing: Python flushes it again at exit.
+        """Empty the stream's buffer, into os.devnull if it fails: Python flushes again at exit.
 
-        Handlers of ``logging`` may still write here afterwards, and are told nothing.
+        Handlers of ``logging`` may still write here afterwards; their failures are ignored.
         """
         self._name = ""
         try:
@@ -94,8 +95,8 @@ class Guarded:
         if not self.needed:
             name, self._name = self._name, ""
             if name:
-                print(f"{name} cannot be written ({reason}); the work goes on.", file=sys.stderr)
-        elif isinstance(error, BrokenPipeError):  # the reader, such as head, has seen enough
+                print(f"{name} cannot be written ({reason}); the work continues.", file=sys.stderr)
+        elif isinstance(error, BrokenPipeError):  # the reader, such as head, has ended
             sys.exit(1)
         else:
             raise UserError(f"{self._name} cannot be written: {reason}.") from error
@@ -103,7 +104,7 @@ class Guarded:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Within it, ``sys.stdout`` and ``sys.stderr`` are ``Guarded``."""
+    """A context in which ``sys.stdout`` and ``sys.stderr`` are ``Guarded``."""
     with contextlib.ExitStack() as afterwards:
         for attribute, name in (("stdout", "Standard output"), ("stderr", "")):
             before = getattr(sys, attribute)
@@ -117,11 +118,11 @@ def guarded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def needed_output() -> Iterator[None]:
-    """Within it, and within ``guarded``, standard output that is lost is an error.
+    """A context, inside ``guarded``, in which a failure of standard output is an error.
 
     Raises:
-        UserError: it cannot be written.
-        SystemExit: nobody reads it any more; code 1.
+        UserError: standard output cannot be written.
+        SystemExit: the reader of standard output has ended; code 1.
     """
     stream: Any = sys.stdout
     stream.needed = True
@@ -133,11 +134,10 @@ def needed_output() -> Iterator[None]:
 
 
 def own_descriptors() -> None:
-    """Make sure of the descriptors 0, 1 and 2, as a process starts.
+    """Make sure that descriptors 0, 1 and 2 are open and blocking, at the start of a process.
 
-    Where the shell closed one, the next file to be opened would take its number, and be written to
-    by whatever prints. One that does not block, as some parents leave it, loses what it cannot
-    take at once.
+    If the shell closed one, the next opened file would get its number, and prints would write into
+    that file. A descriptor that does not block, as some parents leave it, would lose output.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass

@@ -94,7 +94,7 @@ def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
     from snn_delays.data import augment, augment_random
 
     patch.setattr(augment_random, "numpy_draws", lambda counts: False)
-    patch.setattr(augment, "copied", augment.gathered)
+    patch.setattr(augment, "shift_by_copy", augment.shift_by_gather)
 
 
 def without_data(patch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def without_data(patch: pytest.MonkeyPatch) -> None:
 
     from snn_delays.data import augment_random
 
-    patch.setattr(augment_random, "generator_there", lambda *_: None)
+    patch.setattr(augment_random, "device_generator", lambda *_: None)
     patch.setattr(torch, "binomial", lambda count, kept, generator: count * kept)
 
 

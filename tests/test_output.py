@@ -79,7 +79,7 @@ def test_lost_output_is_told_once(monkeypatch, capsys) -> None:
         for _ in range(3):
             print("a line", flush=True)
     error = capsys.readouterr().err
-    told = "Standard output cannot be written (No space left on device); the work goes on.\n"
+    told = "Standard output cannot be written (No space left on device); the work continues.\n"
     assert error == told
 
 

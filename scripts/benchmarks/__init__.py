@@ -1,3 +1,3 @@
-"""Speed and memory, measured beside the numbers that they stand for; see README.md."""
+"""Benchmarks of speed and memory that check their numbers first; see README.md."""
 
 import snn_delays  # noqa: F401  before torch, so that torch and numba share their threads

@@ -1,12 +1,13 @@
-"""Whether the numbers that are to be timed are right; without that no speed is reported.
+"""Check a computation's numbers before it is timed; no speed is reported for wrong numbers.
 
-Everything is compared with float64. Where rounding makes a neuron spike one step off, two correct
-fp32 codes part, so twice the deviation of a plain fp32 code is allowed.
+Everything is compared with float64. Rounding can move a spike by one step, after which two correct
+fp32 codes diverge; twice the deviation of a plain fp32 code is therefore allowed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,28 +27,30 @@ from scripts.benchmarks.networks import (
 from scripts.reference.network import ReferenceNetwork
 from snn_delays.errors import UserError
 from snn_delays.nn import Network
+from snn_delays.nn.block import How
+from snn_delays.nn.plan import describe
 from snn_delays.runtime.device import tensor_cores
 
 LIMIT = 1e-3  # relative deviation from float64 that is always allowed
 BATCH = 4  # at most
-DECISIONS = 1 << 19  # neurons times steps times samples, about, so that hardly a spike can flip
+DECISIONS = 1 << 19  # neurons times steps times samples, at most: few enough that no spike flips
 
 Numbers = dict[str, Tensor]
 Errors = dict[str, float]
 
 
 def relative(found: Tensor, oracle: Tensor) -> float:
-    """Norm of the deviation relative to that of the oracle; infinite where it is not a number."""
+    """Norm of the deviation over the norm of the oracle; infinite where the ratio is NaN."""
     size = max(oracle.norm().item(), torch.finfo(torch.float64).tiny)
     error = (found.double() - oracle).norm().item() / size
     return error if math.isfinite(error) else math.inf
 
 
 def require(what: str, found: float, own: float, limit: float = LIMIT) -> None:
-    """Stop where ``found`` exceeds ``limit`` and twice ``own``, the plain fp32 code's deviation.
+    """Refuse a deviation above both ``limit`` and twice ``own``, the plain fp32 code's deviation.
 
     Raises:
-        Disagreement: it does.
+        Disagreement: ``found`` is above both.
     """
     allowed = max(limit, 2 * own)
     if not found <= allowed:
@@ -58,9 +61,10 @@ def require(what: str, found: float, own: float, limit: float = LIMIT) -> None:
 
 
 def check_training(what: str, problem: Problem, precision: str = "float32") -> Errors:
-    """Compare class scores and all gradients of ours with the reference's in float64.
+    """Compare our network's class scores and gradients with the reference's in float64.
 
-    Ours must agree in float32. The deviation that coarser products add is reported, not judged.
+    Our network must agree in float32. The additional deviation of coarser precisions is reported
+    and not limited.
 
     Args:
         what: the problem's name in messages.
@@ -68,23 +72,22 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
         precision: "float32", "tf32" or "mixed".
 
     Returns:
-        Relative deviations: "logits", the worst "gradient", and the reference's own in
-        float32, "plain_logits" and "plain_gradient".
+        Relative deviations: "logits" and the worst "gradient" of ours, "plain_logits" and
+        "plain_gradient" of the reference in float32.
 
     Raises:
-        Disagreement: a number of ours deviates too far.
+        Disagreement: our network deviates too far.
         UserError: the backend cannot train.
     """
-    small = replace(
-        problem, dropout=0.0, batch=_small_batch(problem), backend=_timed_backend(problem)
-    )
+    plan = _timed_plan(problem)
+    small = replace(problem, dropout=0.0, batch=_small_batch(problem))
     exact = _numbers(reference_network(small, torch.float64), small)
     plain = _deviations(_numbers(reference_network(small), small), exact)
-    ours = _deviations(_our_numbers(small, "float32"), exact)
+    ours = _deviations(_our_numbers(small, plan, "float32"), exact)
     for name, error in ours.items():
         require(f"{what}: {name}", error, plain[name])
     if precision != "float32":
-        ours = _deviations(_our_numbers(small, precision), exact)
+        ours = _deviations(_our_numbers(small, plan, precision), exact)
     return _worst(ours) | {f"plain_{name}": error for name, error in _worst(plain).items()}
 
 
@@ -93,29 +96,32 @@ def _small_batch(problem: Problem) -> int:
     return max(1, min(problem.batch, BATCH, DECISIONS // of_one))
 
 
-def _timed_backend(problem: Problem) -> str:
-    """What "auto" stands for at the size that is timed, so that a small batch takes it too."""
-    network = our_network(problem)
+def _timed_plan(problem: Problem) -> list[How]:
+    """How each layer is computed at the timed size; the small batch must be computed likewise."""
     channels = configure(problem).data.channels
     x = torch.empty(1, device=problem.device).expand(problem.steps, problem.batch, channels)
-    chosen = network.describe_backend(x)
-    (*layers,) = chosen.partition(" (")[0].split(", ")
-    alike = problem.backend == "auto" and len(layers) == 1
-    return layers[0] if alike else problem.backend
+    return our_network(problem).plan_for(x)
 
 
-def _our_numbers(problem: Problem, precision: str) -> Numbers:
+def _our_numbers(problem: Problem, plan: Sequence[How], precision: str) -> Numbers:
+    """The numbers of a smaller problem, each layer computing as in ``plan``."""
     network = our_network(problem)
+    network.set_backends([str(how.backend) for how in plan])
     try:
-        return _numbers(network, problem, precision)
+        numbers = _numbers(network, problem, precision)
     except ValueError as error:  # the backend's own sentence
         raise UserError(str(error)) from error
+    if [how.as_dict() for how in network.plan] != [how.as_dict() for how in plan]:
+        raise Disagreement(
+            f"{describe(plan)} is to be timed, but {describe(network.plan)} was compared."
+        )
+    return numbers
 
 
 def _numbers(
     network: Network | ReferenceNetwork, problem: Problem, precision: str = "float32"
 ) -> Numbers:
-    """Class scores less their mean, which cross-entropy ignores, and every gradient."""
+    """Every gradient, and the class scores minus their mean (cross-entropy ignores the mean)."""
     x, y = random_batch(problem)
     with tensor_cores(precision):
         logits = scores(network, x.to(next(network.parameters()).dtype), precision)

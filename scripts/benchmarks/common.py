@@ -1,4 +1,4 @@
-"""What every benchmark shares: options, errors, statistics, and how a result is written."""
+"""Shared by all benchmarks: options, errors, statistics, and the writing of results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from snn_delays.errors import UserError
 from snn_delays.ops.maps import BACKENDS
 from snn_delays.train import provenance
 
-PACKAGES = ("DCLS", "numba", "scipy")  # beside those that every run records
+PACKAGES = ("DCLS", "numba", "scipy")  # besides the packages whose versions every run notes
 SHAPES_SPEED = ("OMP_", "MKL_", "OPENBLAS_", "NUMBA_", "KMP_", "GOMP_")
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k.startswith(SHAPES_SPEED)}
 
@@ -30,7 +30,7 @@ Columns = dict[str, Callable[[Row], str]]
 
 
 class Disagreement(Exception):
-    """Numbers that are to be timed are wrong; the message says which, and by how much."""
+    """The computation to be timed gives wrong numbers; the message says which, by how much."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Report:
 
     Attributes:
         title: what was measured, a sentence.
-        columns: heading of each column of the table, and what it shows of a row.
+        columns: heading of each column of the table, and the function that renders a row's cell.
         rows: the numbers.
     """
 
@@ -72,7 +72,7 @@ def make_parser(
 
     Args:
         name: of the script.
-        description: what it does; the script's docstring.
+        description: the script's docstring.
         rounds: default of --rounds.
         default: of --backend.
     """
@@ -99,7 +99,7 @@ def positive(text: str) -> int:
 
 
 def positives(text: str) -> list[int]:
-    """Whole numbers of at least 1, with commas between."""
+    """Whole numbers of at least 1, separated by commas."""
     return [positive(part) for part in text.split(",")]
 
 
@@ -143,7 +143,7 @@ def say(text: str) -> None:
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Median, min, max, n, and the values themselves in their order."""
+    """Median, min, max, n, and the values in their order."""
     return {
         "median": statistics.median(values),
         "min": min(values),
@@ -154,7 +154,7 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
-    """Summary of the ratio round by round, which the machine's drift hardly touches."""
+    """Summary of the ratios of each round; the machine's drift cancels within a round."""
     return summary([a / b for a, b in zip(over, under, strict=True)])
 
 

@@ -1,9 +1,9 @@
-"""Recordings to batches: prepare the frames, open them again, load batches; beside plain Tonic.
+"""From recordings to batches: preparing frames, opening them again, loading batches; beside Tonic.
 
 Writes random recordings as a file of SHD's format to a temporary folder. Ours: the package's cache
 and loader. Tonic: its dataset of that format, Downsample and ToFrame (no event left out),
-DiskCachedDataset, torch's DataLoader with PadTensors, in one process. The two run by turns, each in
-a process of its own, and every sample's spikes are counted in both first.
+DiskCachedDataset, torch's DataLoader with PadTensors, in one process. The two alternate, each in a
+process of its own; first, every sample must hold the same number of spikes in both.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _batches(folder: Path, batch: int) -> Callable[[], object]:
 
 
 class _Recordings(tonic.datasets.hsd.HSD):
-    """Tonic's own dataset of the format, at a file of ours."""
+    """Tonic's own dataset of the format, reading our file."""
 
     def __init__(self, path: Path, transform: Callable[..., Any]) -> None:
         super().__init__(str(path.parent), transform)
@@ -167,7 +167,7 @@ def _tonic_dataset(folder: Path) -> _Recordings:
                     time_window=1000 * data.step_ms,
                     include_incomplete=True,
                 ),
-                np.uint8,  # as the cache of ours; int16 otherwise
+                np.uint8,  # as in our cache; ToFrame's own type is int16
             ]
         ),
     )

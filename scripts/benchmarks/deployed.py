@@ -1,6 +1,6 @@
-"""What deployment times: a layer and a network with rounded delays, ours and by convolution.
+"""A layer and a network with rounded delays, computed by our code and by torch's convolution.
 
-Every function returns a call without arguments, to be timed or compared.
+Every function returns a callable without arguments, to be timed or compared.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Layer:
 
     @property
     def extra_steps(self) -> int:
-        """Steps behind the sequence."""
+        """Steps that the output has beyond the input's last step."""
         return (self.taps - 1) // 2
 
     def build(self, backend: str) -> DelayedLinear:
@@ -87,7 +87,7 @@ def layer_function(sizes: Layer, backend: str) -> Call:
 
 
 def layer_convolution(sizes: Layer) -> Call:
-    """torch's convolution, its kernel made and its input padded and laid out beforehand."""
+    """torch's convolution; its kernel, padding and memory layout are prepared beforehand."""
     kernel = _convolution_kernel(sizes.build("auto"))
     x = F.pad(sizes.spikes().permute(1, 2, 0), (sizes.taps - 1, sizes.extra_steps)).contiguous()
     return torch.no_grad()(lambda: F.conv1d(x, kernel).permute(2, 0, 1))
@@ -103,7 +103,7 @@ def _convolution_kernel(layer: DelayedLinear) -> Tensor:
 
 
 class ConvolutionNetwork(ReferenceNetwork):
-    """The reference's blocks around convolutions whose kernels are made beforehand."""
+    """The reference network with convolutions whose kernels are prepared beforehand."""
 
     kernels: list[Tensor]
 
@@ -122,7 +122,7 @@ def network_module(problem: Problem, backend: str, dtype: torch.dtype = torch.fl
 
 
 def network_convolution(problem: Problem) -> Call:
-    """The same network by convolutions and SpikingJelly's neurons."""
+    """The same network, computed by convolutions and SpikingJelly's neurons."""
     ours = _calibrated(problem).float()
     network = reference_of(ours, problem, ConvolutionNetwork).eval()
     network.kernels = [_convolution_kernel(linear) for linear in ours.delayed_layers()]
@@ -138,6 +138,6 @@ def _calibrated(problem: Problem) -> Network:
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d)]
     for norm in norms:
         norm.train()
-        norm.momentum = 1.0  # takes over the statistics of the batch
+        norm.momentum = 1.0  # the running statistics become those of this batch
     network(random_batch(small)[0].double())
     return network.eval()

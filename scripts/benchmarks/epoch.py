@@ -1,8 +1,8 @@
-"""A training epoch with its data: samples per second, and the share of it spent waiting for data.
+"""A training epoch with its data: samples per second, and the share of time spent in the loader.
 
-Writes random recordings as files of SHD's format to a temporary folder, prepares their frames, and
-trains SHD's network on them with the package's own loader and loop. The first epoch, in which all
-is compiled, is not counted.
+Writes random recordings as a file of SHD's format to a temporary folder, prepares their frames, and
+trains SHD's network on them with the package's own loader and loop. The first epoch, which compiles
+the kernels, is not counted.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _spikes(seconds: NDArray[np.float64], rng: np.random.Generator) -> Iterator[
 
 
 def data_config(problem: Problem, path: Path) -> Config:
-    """A training on that file, its cache beside it."""
+    """Options of a training on the file ``path``, with the frame cache beside it."""
     config = configure(problem)
     config.data.name, config.data.cache = "spikes", str(path.parent / "cache")
     config.data.train_file = config.data.test_file = str(path)
@@ -114,23 +114,23 @@ def data_config(problem: Problem, path: Path) -> Config:
 
 
 def open_recordings(config: Config) -> FrameStore:
-    """Their frames, prepared where they are not there."""
+    """The frames of the training file, prepared if they are missing."""
     source = SpikeSource(Path(str(config.data.train_file)), config.data, config.frame_arithmetic)
     return open_frames(source, cache_folder(config.data))
 
 
 @dataclass(frozen=True)
-class WatchedLoader(Loader):
-    """A loader that notes how long its batches are waited for.
+class TimedLoader(Loader):
+    """A loader that notes how long the training waits for it.
 
     Attributes:
-        waits: seconds spent inside the loader, one for each batch and each end of an epoch.
+        waits: seconds spent inside the loader, one number per batch and one per end of an epoch.
     """
 
     waits: list[float] = field(default_factory=list)
 
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
-        """As the loader that is watched."""
+        """As the loader."""
         batches = super().epoch(epoch, first, every)
         while True:
             started = time.perf_counter()
@@ -147,7 +147,7 @@ def _train(problem: Problem, config: Config, rounds: int) -> Row:
     samples = Samples.of(open_recordings(config))
     preparing = time.perf_counter() - started
     plain = build_loader(config, samples, samples.longest, torch.device("cpu"), training=True)
-    loader = WatchedLoader(**vars(plain))
+    loader = TimedLoader(**vars(plain))
     network = our_network(problem)
     optimizers = build_optimizers(network, config.train)
     step = build_step(network, optimizers, config.precision, loader.device)

@@ -1,14 +1,14 @@
-"""What a GPU takes: steps beside the reference, a whole run, seeds at once, kernels beside torch's.
+"""Times on a GPU: training steps beside the reference, a whole run, batched seeds, kernels.
 
-Steps are those of the package's loop (recorded as a CUDA graph) at the sizes of the paper's SHD and
-SSC networks, on random spikes. The reference is dcls, SpikingJelly (whose own GPU neuron serves it)
-and torch's Adam, in the precision of ours, with cuDNN switched off as its authors have it, and with
-cuDNN. Both run by turns on the same GPU. The whole run is the paper's on random recordings of SHD's
-number and length, through `train` as users call it, its frames prepared beforehand. Seeds of it are
-trained at once, as `snn-delays benchmark ... batched=true` trains them, and one after another.
+Steps are those of the package's loop (captured as a CUDA graph) at the sizes of the paper's SHD and
+SSC networks, on random spikes. The reference is dcls, SpikingJelly (with its own GPU neuron) and
+torch's Adam, in the same precision, once without cuDNN as in its authors' code and once with cuDNN.
+Ours and the reference alternate on the same GPU. The whole run is the paper's, on random recordings
+of SHD's number and length, through `train` as users call it, with frames prepared beforehand. Its
+seeds are trained batched, as by `snn-delays benchmark ... batched=true`, and one after another.
 
-Each part ends within some minutes, by default nine: a row or round that is not likely to fit is
-left out, and the table says so. The first one always runs.
+Each part ends within --minutes (nine by default): a row or round that is not likely to finish in
+time is left out, and the table says so. The first row always runs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from snn_delays.data.loaders import Batch
 from snn_delays.errors import UserError
 from snn_delays.ops import lif, norm_lif, taps
 from snn_delays.runtime.device import autocast, check_precision, tensor_cores
-from snn_delays.train.batched import train_together
+from snn_delays.train.batched import train_batched
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
 from snn_delays.train.step import build_step
@@ -69,7 +69,7 @@ from snn_delays.train.step import build_step
 CASES = {"shd": SHD, "ssc": SSC}
 PRECISIONS = ("float32", "tf32", "mixed")
 PARTS = ("steps", "run", "seeds", "kernels")
-STEPS = 10  # in a call, so that the GPU is waited for once
+STEPS = 10  # steps per call: the GPU is synchronised once per call
 TITLE = (
     "On one GPU, both in the precision that is named, kernels in float32; ratio = reference / ours,"
     " round by round."
@@ -133,12 +133,12 @@ def _chosen(options: argparse.Namespace, device: str) -> tuple[dict[str, Problem
 
 
 def _end(options: argparse.Namespace) -> float:
-    """When a part that starts now is to have ended."""
+    """The time by which a part that starts now must end."""
     return time.monotonic() + 60 * options.minutes
 
 
 def _in_time(pieces: Iterable[Piece], end: float) -> Iterator[tuple[Piece, bool]]:
-    """Pieces of work, and whether each fits: it would if it took as long as the longest so far."""
+    """Each item, and whether it would end in time if it took as long as the longest one so far."""
     longest = 0.0
     for piece in pieces:
         began = time.monotonic()
@@ -193,7 +193,7 @@ def _step_row(what: str, problem: Problem, precision: str, rounds: int) -> Row:
 
 
 def _backends(problem: Problem, precision: str) -> list[str]:
-    """Of the delayed layers, as a run would choose them."""
+    """The backend of each delayed layer, as a run would choose it."""
     network = our_network(problem)
     if problem.backend != "auto":
         return [problem.backend for _ in network.delayed_layers()]
@@ -203,7 +203,7 @@ def _backends(problem: Problem, precision: str) -> list[str]:
 
 
 def our_steps(problem: Problem, precision: str, backends: list[str]) -> Callable[[], None]:
-    """Steps of the package's training loop, and then the wait for the GPU."""
+    """Steps of the package's training loop, then a synchronisation with the GPU."""
     network, device = our_network(problem), torch.device(problem.device)
     network.set_backends(backends)
     optimizers = build_optimizers(network, configure(problem).train)
@@ -214,7 +214,7 @@ def our_steps(problem: Problem, precision: str, backends: list[str]) -> Callable
 
 
 def their_steps(problem: Problem, precision: str, cudnn: bool) -> Callable[[], None]:
-    """Steps of the reference, likewise."""
+    """Steps of the reference, then a synchronisation with the GPU."""
     torch.backends.cudnn.enabled = cudnn
     return _repeated(reference_step(problem, precision), problem.device, precision)
 
@@ -264,7 +264,7 @@ def _seeds(options: argparse.Namespace, device: str, end: float) -> list[Row]:
                 ]
                 for how in ("at_once", "in_turn")
             }
-            at_once.append(_timed(train_together, runs["at_once"]))
+            at_once.append(_timed(train_batched, runs["at_once"]))
             in_turn.append(_timed(lambda configs: [train(c) for c in configs], runs["in_turn"]))
     return [
         {
@@ -279,7 +279,7 @@ def _seeds(options: argparse.Namespace, device: str, end: float) -> list[Row]:
 
 @contextlib.contextmanager
 def _recordings(options: argparse.Namespace) -> Iterator[Config]:
-    """Options of a training on random recordings whose frames are there, in a temporary folder."""
+    """Options of a training on random recordings in a temporary folder, frames prepared."""
     problem = SHD.as_asked(options)
     with tempfile.TemporaryDirectory() as scratch:
         say(f"writing {options.samples} recordings and preparing their frames")
@@ -356,17 +356,17 @@ def _kernel_times(what: str, problem: Problem, ours: Any, theirs: Any, rounds: i
 
 
 def kernel_calls(make: Callable[..., Callable[[], object]], problem: Problem) -> Any:
-    """Calls of a kernel in float32, and then the wait for the GPU."""
+    """Calls of a kernel in float32, then a synchronisation with the GPU."""
     return _repeated(make(problem, torch.float32), problem.device, "float32")
 
 
 def our_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
-    """Our scan; gives spikes and the gradient of its input."""
+    """Our scan; the call returns spikes and the gradient of its input."""
     return _with_gradients(lambda x: lif.fire(x, 0.0, tau=problem.tau)[0], _current(problem, dtype))
 
 
 def their_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
-    """SpikingJelly's neuron, on a GPU its own kernel."""
+    """SpikingJelly's neuron, which has a kernel of its own on a GPU."""
     node = their_neuron(problem.tau, 1.0, False)
 
     def fire(x: Tensor) -> Tensor:
@@ -378,8 +378,8 @@ def their_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]
 
 
 def our_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
-    """Our kernels for the rest of a block."""
-    settings = _settings(problem)
+    """Our kernels for BatchNorm, neuron and dropout."""
+    settings: dict[str, Any] = {**_settings(problem)}
 
     def compute(y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor) -> Any:
         return norm_lif.norm_lif(y, gamma, beta, mask, **settings)
@@ -388,7 +388,7 @@ def our_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tens
 
 
 def plain_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
-    """The same in torch, step by step."""
+    """BatchNorm, neuron and dropout in plain torch, step by step."""
     settings = norm_lif.NormLifSettings(**_settings(problem))
 
     def compute(y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor) -> Any:
@@ -406,7 +406,7 @@ def our_taps(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]
 
 
 def plain_taps(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
-    """The same from torch's operations."""
+    """The Gaussian taps from torch's operations."""
     return _with_gradients(
         lambda w, d: _gaussian(w, d, problem.taps).kernel(), *_synapses(problem, dtype)
     )
@@ -430,7 +430,7 @@ def _settings(problem: Problem) -> dict[str, float]:
 
 
 def _current(problem: Problem, dtype: torch.dtype) -> Tensor:
-    """Input of a layer's neurons, [T, B, C]; the same numbers in every precision."""
+    """Random input of a layer's neurons, [T, B, C]; the same numbers in every precision."""
     g = torch.Generator().manual_seed(problem.seed)
     x = torch.randn(problem.steps, problem.batch, problem.hidden[0], generator=g)
     return x.to(problem.device, dtype)
@@ -445,7 +445,7 @@ def _synapses(problem: Problem, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _with_gradients(compute: Callable[..., Tensor], *inputs: Tensor) -> Callable[[], list[Tensor]]:
-    """A call that gives the output and the gradient of every input, from random ones of it."""
+    """A call that returns the output and every input's gradient, for a random output gradient."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     out = compute(*leaves)
     pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)

@@ -1,9 +1,9 @@
 """The deployed network (rounded delays): one layer, and the whole SHD network.
 
-Each is timed beside torch's convolution (in the network with SpikingJelly's neurons), the making of
-whose dense kernel is not counted, nor for the layer its padding and layout: the strongest peer.
+The peer is torch's convolution, in the network with SpikingJelly's neurons. Building its dense
+kernel is not timed; for the layer, padding and layout are not timed either.
 Layer: 256 -> 256, 112 + 12 steps, 25 taps, 5 % spikes. Network: SHD's, 100 steps, 10 % spikes,
-BatchNorm calibrated on them.
+BatchNorm calibrated on these spikes.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ Make = tuple[Any, ...]  # a function of ``deployed`` and its arguments
 
 @dataclass(frozen=True)
 class Trial:
-    """Several ways to compute the same.
+    """Several ways to compute one output.
 
     Attributes:
         what: "layer" or "network".
         batch: samples.
-        exact: in float64.
-        makes: the ways, by name; ``PEER`` among them.
+        exact: the computation in float64.
+        makes: the computations to time, by name; ``PEER`` is one of them.
     """
 
     what: str
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Check all that is asked for, then time it."""
+    """Check every trial's numbers, then time it."""
     trials = [trial for batch in options.batch for trial in _trials(batch, options)]
     errors = [_check(trial) for trial in trials]
     rows = [
@@ -117,7 +117,7 @@ def _network(batch: int, backends: Sequence[str], options: argparse.Namespace) -
 
 
 def _check(trial: Trial) -> dict[str, float]:
-    """Relative deviation from float64 of every way that serves."""
+    """Relative deviation from float64 of every computation that is possible here."""
     say(f"{trial.what}, batch {trial.batch}: comparing the numbers")
     exact = _result(trial.exact)
     peer = relative(_result(trial.makes[PEER]), exact)

@@ -1,7 +1,7 @@
-"""The networks that are timed, ours and the reference, and a training step of each.
+"""The two networks that are timed, ours and the reference, and a training step of each.
 
-The reference is the paper's network from other people's parts (dcls, SpikingJelly, torch's Adam),
-as its authors assemble it.
+The reference is the paper's network, assembled from dcls, SpikingJelly and torch's Adam as in its
+authors' code.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Problem:
         dropout: share of hidden neurons silenced.
         extra_steps: steps that each layer adds; None: (taps - 1) // 2.
         sigma: "wide", as training starts, or "narrow", as it ends.
-        backend: of ours.
+        backend: of our network.
         seed: of parameters and spikes.
-        device: that computes.
+        device: "cpu" or "cuda".
     """
 
     hidden: tuple[int, ...]
@@ -72,14 +72,14 @@ class Problem:
         return (SIG_END if self.sigma == "narrow" else self.taps // 2) + SIGMA_OFFSETS["gauss"]
 
     def resized(self, **sizes: int | None) -> Problem:
-        """With other sizes, "hidden" being the neurons of every hidden layer; None keeps one."""
+        """The problem with other sizes; "hidden" applies to every layer, None keeps a size."""
         given: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
         if "hidden" in given:
             given["hidden"] = (given["hidden"],) * len(self.hidden)
         return replace(self, **given)
 
     def as_asked(self, options: argparse.Namespace) -> Problem:
-        """With the sizes, the backend and the seed that the options give."""
+        """The problem with the options' sizes, backend and seed."""
         sizes = {name: getattr(options, name) for name in SIZES}
         return replace(self.resized(**sizes), backend=options.backend, seed=options.seed)
 
@@ -89,7 +89,7 @@ SSC = Problem((512, 512, 512), 31, 100, 128, 35, 1.5, 0.25)
 
 
 def add_sizes(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Options that change sizes of a problem."""
+    """Add an option for each of these sizes of a problem."""
     for name in names:
         letter, help = SIZES[name]
         parser.add_argument(f"--{name}", type=positive, metavar=letter, help=help)
@@ -99,7 +99,7 @@ def configure(problem: Problem) -> Config:
     """The package's configuration of a problem.
 
     Raises:
-        UserError: sizes that no network can have.
+        UserError: no network can have these sizes.
     """
     config = Config(backend=problem.backend, seed=problem.seed)
     config.model.hidden = list(problem.hidden)
@@ -121,7 +121,7 @@ def random_batch(problem: Problem) -> tuple[Tensor, Tensor]:
 
 
 def our_network(problem: Problem, dtype: torch.dtype = torch.float32) -> Network:
-    """Ours, in training mode."""
+    """Our network, in training mode."""
     torch.manual_seed(problem.seed)
     network = build_network(configure(problem), problem.classes).to(problem.device, dtype)
     network.set_sigma(problem.width)
@@ -129,12 +129,12 @@ def our_network(problem: Problem, dtype: torch.dtype = torch.float32) -> Network
 
 
 def reference_network(problem: Problem, dtype: torch.dtype = torch.float32) -> ReferenceNetwork:
-    """The reference with the parameters of ours."""
+    """The reference, with our network's parameters."""
     return reference_of(our_network(problem, dtype), problem, ReferenceNetwork)
 
 
 def reference_of(network: Network, problem: Problem, kind: type[Reference]) -> Reference:
-    """The reference, or a kind of it, with the parameters of ``network``."""
+    """An instance of ``kind``, the reference or a subclass, with the parameters of ``network``."""
     config = configure(problem)
     theirs = kind(
         [config.data.channels, *problem.hidden, problem.classes],
@@ -145,7 +145,7 @@ def reference_of(network: Network, problem: Problem, kind: type[Reference]) -> R
         config.model.layer_extra_steps,
     ).to(network.readout.linear.weight)
     theirs.copy_from(network)
-    for linear in theirs.maps:  # a schedule sets SIG: its gradient would be work for nothing
+    for linear in theirs.maps:  # a schedule sets SIG, which needs no gradient
         linear.SIG.requires_grad_(False)
     return theirs
 
@@ -157,7 +157,7 @@ def scores(network: nn.Module, x: Tensor, precision: str) -> Tensor:
 
 
 def our_step(problem: Problem, precision: str = "float32") -> Callable[[], None]:
-    """A training step of ours."""
+    """A training step of our network."""
     network = our_network(problem)
     optimizers = build_optimizers(network, configure(problem).train)
     x, y = random_batch(problem)

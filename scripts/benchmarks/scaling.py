@@ -1,7 +1,7 @@
-"""Our training step over taps, time steps, hidden neurons and batch, one at a time.
+"""Our training step over taps, time steps, hidden neurons and batch size, one changed at a time.
 
-The centre is the SHD network (25 taps, 100 steps, 256 neurons, batch 256) without extra steps;
-every size runs by turns with it. "251 taps against 25" is the ratio of --factor taps at 251.
+The centre is the SHD network (25 taps, 100 steps, 256 neurons, batch 256) without extra steps; each
+changed size alternates with the centre. --factor taps at 251 gives the ratio of 251 taps to 25.
 """
 
 from __future__ import annotations

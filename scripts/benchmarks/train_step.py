@@ -1,7 +1,7 @@
 """A full training step beside the reference's: speed, peak memory, deviation from float64.
 
 A step is zero_grad, forward, cross-entropy, backward, both optimisers and the clamp, on random
-spikes, at the sizes of the paper's SHD and SSC networks. The two run by turns.
+spikes, at the sizes of the paper's SHD and SSC networks. Ours and the reference alternate.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """Check all that is asked for, then time it."""
+    """Check every problem's numbers, then time it."""
     problems = _problems(options)
     errors = {name: _check(name, problem, options) for name, problem in problems.items()}
     rows = [

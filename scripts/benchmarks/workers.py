@@ -1,7 +1,7 @@
-"""Things to time, each in a process of its own, run by turns.
+"""Time several computations in alternation, each in a process of its own.
 
-They share the machine's drift, but neither memory nor thread pools. Processes are forked off a
-server that has imported torch and run nothing, so the peak memory of one says nothing of another.
+The processes share the machine's drift, but neither memory nor thread pools. They are forked from a
+server that has only imported torch, so that each peak memory is that of one computation.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scripts.benchmarks.common import say
 from snn_delays.cli.app import quiet_libraries
 from snn_delays.errors import UserError
 
-TURN = 1.0  # seconds that a turn lasts at least, by repeated calls
-WARM = 1.0  # seconds before it that are not timed: while others ran, pages and caches were lost
-PAUSE = 0.2  # seconds between turns, in which idle threads of the last one stop spinning
+MEASURE = 1.0  # seconds that a measurement lasts at least, by repeated calls
+WARM = 1.0  # seconds of untimed calls before it: other processes have emptied the caches
+PAUSE = 0.2  # seconds between measurements, in which idle threads of the last one stop spinning
 MEMORY_CALLS = 3
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
@@ -40,8 +40,8 @@ class Worker:
     """A process that calls ``make(*arguments)()`` on request.
 
     Args:
-        make: importable; builds what is timed, in the process, at the first request.
-        arguments: its arguments.
+        make: importable; builds the function to time, in the process, at the first request.
+        arguments: of ``make``.
     """
 
     def __init__(self, make: Make, *arguments: Any) -> None:
@@ -56,17 +56,17 @@ class Worker:
 
         Raises:
             UserError: the process was killed.
-            RuntimeError: what was called failed; the message holds its traceback.
+            RuntimeError: the called function failed; the message holds its traceback.
         """
         return self._request(calls)[0]
 
     def warm_up(self) -> int:
-        """Call until all is compiled; returns how many calls make a turn."""
-        self.run()  # it allocates, too
-        return max(1, math.ceil(TURN / self.run()))
+        """Call until all is compiled; returns the number of calls in a measurement."""
+        self.run()  # compiles and allocates
+        return max(1, math.ceil(MEASURE / self.run()))
 
     def peak_memory(self) -> int:
-        """Most memory that the process has held, of its GPU where it uses one, bytes."""
+        """Peak memory of the process in bytes: the GPU's if it uses one, else the host's."""
         return self._request(0)[1]
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Worker:
 
 @contextlib.contextmanager
 def started(makes: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Worker]]:
-    """Workers by name, each from ``(make, *arguments)``; they end with the context."""
+    """Workers by name, each made by ``Worker(make, *arguments)``; closed with the context."""
     workers = {name: Worker(*make) for name, make in makes.items()}
     try:
         yield workers
@@ -102,7 +102,7 @@ def started(makes: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Worker]]:
 
 
 def alternate(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
-    """Seconds per call of each worker, measured by turns, [rounds] each."""
+    """Seconds per call of each worker, [rounds] each, measured in alternation."""
     calls = {name: worker.warm_up() for name, worker in workers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for number in range(rounds):
@@ -114,7 +114,7 @@ def alternate(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]
 
 
 def peak_memory(make: Make, *arguments: Any) -> int:
-    """Most memory that a fresh process holds over a few calls, bytes."""
+    """Peak memory of a fresh process over a few calls, bytes."""
     with started({"": (make, *arguments)}) as workers:
         workers[""].run(MEMORY_CALLS)
         return workers[""].peak_memory()
@@ -133,7 +133,7 @@ def _serve(pipe: Connection, warm: float, make: Make, arguments: tuple[Any, ...]
 
 
 def _seconds(step: Callable[[], object], calls: int, warm: float) -> float:
-    """Per call, once the process is warm again: in use, a call follows a call."""
+    """Seconds per call, after ``warm`` seconds of untimed calls."""
     if calls == 0:
         return 0.0
     started = time.perf_counter()

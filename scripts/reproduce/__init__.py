@@ -1,1 +1,1 @@
-"""How the published tables are made again, and what that costs."""
+"""Scripts that reproduce the published tables, and estimate the cost of doing so."""

@@ -1,4 +1,4 @@
-"""Hours that the paper's experiments take here: the time of a training step, times their number.
+"""Hours that the paper's experiments take on this machine: time of a step times number of steps.
 
     python -m scripts.reproduce.hours [--device cuda] [--rounds 3] [paper/shd ...]
 
@@ -28,7 +28,7 @@ from snn_delays.train.optim import build_optimizers
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.step import build_step
 
-WARM_UP = 2  # steps; in the second a GPU's step is recorded
+WARM_UP = 2  # steps; on a GPU the second one is captured as a CUDA graph
 RATE = 0.05  # spikes per channel and step
 TRAINING = {"shd": (8156, 140, 20), "ssc": (75466, 100, 35), "gsc": (84843, 101, 35)}  # n, T, K
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def step_seconds(config: Config, rounds: int) -> float:
-    """Median time of a training step, in seconds; those that warm up are not counted."""
+    """Median time of a training step in seconds, without the warm-up steps."""
     _, steps, classes = TRAINING[config.data.name]
     device = pick_device(config.device)
     network = draw_network(config, classes).to(device)
@@ -71,7 +71,7 @@ def step_seconds(config: Config, rounds: int) -> float:
     x = (torch.rand(steps, size, config.data.channels) < RATE).float().to(device)
     y = torch.randint(classes, (size,), device=device)
     batch = Batch(x, y, y, np.arange(size))
-    if device.type == "cuda" and config.backend == "auto":  # as a run would
+    if device.type == "cuda" and config.backend == "auto":  # as in a run
         with autocast(config.precision, device):
             network.set_backends(network.fastest_backends(x))
     times = []

@@ -1,8 +1,8 @@
-"""Whether two results.jsonl hold the same numbers, bit by bit, their times aside.
+"""Compare the numbers of two results.jsonl bit by bit; times are ignored.
 
     python -m scripts.reproduce.same <results.jsonl> <results.jsonl>
 
-Runs that only one of them has are passed over. The exit code is 1 where numbers differ.
+Runs that only one of the files has are skipped. The exit code is 1 if any number differs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from snn_delays.benchmark.results import numbers, read_results
+from snn_delays.benchmark.results import read_results, reproducible_values
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"snn_delays: {__doc__}", file=sys.stderr)
         return 2
     first, second = (
-        {(line["member"], line["seed"]): numbers(line) for line in read_results(Path(path))}
+        {
+            (line["member"], line["seed"]): reproducible_values(line)
+            for line in read_results(Path(path))
+        }
         for path in given
     )
     shared = [run for run in first if run in second]

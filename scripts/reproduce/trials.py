@@ -1,4 +1,4 @@
-"""The trials of a search as a Markdown table: what varied, what it gave on validation data.
+"""The trials of a search as a Markdown table: the varied options and the validation accuracy.
 
 python -m scripts.reproduce.trials <folder of the multirun>
 """

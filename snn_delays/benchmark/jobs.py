@@ -1,6 +1,6 @@
-"""One run of a suite: in a folder of its own, with a log beside it, gone on with if it is there.
+"""The jobs of a suite: a single run, or the batched runs of one network with several seeds.
 
-Or the runs of one network with several seeds, trained at once.
+Each run has a folder of its own with a log beside it; an unfinished run is resumed.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from snn_delays.config import Config
 from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.files import replace_file
 from snn_delays.output import guarded, printable
-from snn_delays.train.batched import train_together
+from snn_delays.train.batched import train_batched
 from snn_delays.train.loop import METRICS_FILE
 from snn_delays.train.run import train
 from snn_delays.train.run_folder import RESULT_FILE
-from snn_delays.train.signals import ask_to_stop
+from snn_delays.train.signals import request_stop
 
-PATIENCE = 60  # seconds to wait for another process that writes to a run's folder
+IN_USE_RETRIES = 60  # seconds to wait until another process releases a run's folder
 
 
 class Task(Protocol):
-    """What one process does at a time: a run, or several at once."""
+    """The work of one process at a time: a run, or several batched runs."""
 
     @property
     def log(self) -> Path:
-        """Where to print."""
+        """The file for its output."""
 
     @property
     def running(self) -> Path:
-        """Is there while a process is at it, and stays where that process was killed."""
+        """A file that exists while a process does the task, and stays if the process is killed."""
 
     def is_open(self) -> bool:
-        """Whether something in it has neither a result nor failed."""
+        """Whether a run of the task has neither finished nor failed."""
 
     def fail(self, why: str) -> None:
-        """Note why what is open in it failed."""
+        """Note the reason why its open runs failed."""
 
     def train(self) -> list[tuple[Job, Exception]]:
-        """Train, or go on; gives the runs that did not come to their end, and why."""
+        """Train or resume; returns the runs that did not finish, with their errors."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,22 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What the run prints."""
+        """The run's output."""
         return self.out.with_suffix(".log")
 
     @property
     def failed(self) -> Path:
-        """Says why the run failed, if it did."""
+        """A file with the reason why the run failed; exists only if it did."""
         return self.out.with_suffix(".failed")
 
     @property
     def running(self) -> Path:
-        """Is there while a process trains it, and stays where that process was killed."""
+        """A file that exists while a process trains the run, and stays if that is killed."""
         return self.out.with_suffix(".running")
 
     @property
     def title(self) -> str:
-        """How a person calls it."""
+        """The run's name in messages."""
         return f"{self.member}, seed {self.config.seed}"
 
     def is_done(self) -> bool:
@@ -98,17 +98,17 @@ class Job:
         return (self.out / RESULT_FILE).is_file()
 
     def failure(self) -> str | None:
-        """Why it failed, or None."""
+        """The reason why it failed, or None."""
         if self.is_done() or not self.failed.is_file():
             return None
         return self.failed.read_text("utf-8").strip()
 
     def fail(self, why: str) -> None:
-        """Note why it failed."""
+        """Note the reason why it failed."""
         replace_file(self.failed, f"{printable(why)}\n".encode())
 
     def is_open(self) -> bool:
-        """Whether it has neither a result nor failed."""
+        """Whether it has neither finished nor failed."""
         return not self.is_done() and self.failure() is None
 
     def train(self) -> list[tuple[Job, Exception]]:
@@ -120,7 +120,7 @@ class Job:
         return []
 
     def epochs_done(self) -> int:
-        """Epochs trained so far, all of them where it has ended (a refit's second pass aside)."""
+        """Number of epochs trained so far, at most ``train.epochs`` (a refit trains more)."""
         if self.is_done():
             return self.config.train.epochs
         try:
@@ -131,42 +131,42 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Seeds:
-    """Jobs that differ in seed alone, trained at once. See ``Task``."""
+class BatchedJobs:
+    """Jobs that differ in seed alone, with batched steps. See ``Task``."""
 
     jobs: Sequence[Job]
 
     @property
     def log(self) -> Path:
-        """The first one's; what is of one seed goes to that one's."""
+        """The first job's log; output of one seed goes to its own log."""
         return self.jobs[0].log
 
     @property
     def running(self) -> Path:
-        """The first one's."""
+        """The first job's file."""
         return self.jobs[0].running
 
     def is_open(self) -> bool:
-        """Whether a seed has neither a result nor failed."""
+        """Whether a job has neither finished nor failed."""
         return any(job.is_open() for job in self.jobs)
 
     def fail(self, why: str) -> None:
-        """Of the seeds that are open."""
+        """Note the reason why the open jobs failed."""
         for job in self.jobs:
             if job.is_open():
                 job.fail(why)
 
     def train(self) -> list[tuple[Job, Exception]]:
-        """See ``Task``; what is of one seed goes to its log."""
+        """See ``Task``; output of one seed goes to its own log."""
         left = [job for job in self.jobs if job.is_open()]
         with contextlib.ExitStack() as opened:
             files = [
                 opened.enter_context(job.log.open("a", buffering=1, encoding="utf-8"))
                 for job in left
             ]
-            within = [functools.partial(_printing_to, file) for file in files]
+            contexts = [functools.partial(_printing_to, file) for file in files]
             try:
-                ends = train_together([job.config for job in left], within)
+                ends = train_batched([job.config for job in left], contexts)
             except Exception as error:
                 return [(job, error) for job in left if job.is_open()]
         ended = zip(left, ends, strict=True)
@@ -175,13 +175,13 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Host:
-    """The process that runs the suite, as its workers know it.
+    """The process that runs the suite, described for its workers.
 
     Attributes:
-        node: name of the machine.
-        process: its number there.
-        threads: of torch and of the compiled loops in each run, on the CPU.
-        stop: a file that asks all to save and stop; it holds the number of the signal that came.
+        node: name of its machine.
+        process: its process id.
+        threads: CPU threads of each run.
+        stop: a file that tells all runs to save and stop; contains the signal's number.
     """
 
     node: str
@@ -189,24 +189,24 @@ class Host:
     threads: int
     stop: Path
 
-    def ask_to_stop(self, number: int) -> None:
-        """Let every run save and stop, because of the signal of this number; the first counts."""
+    def request_stop(self, number: int) -> None:
+        """Tell every run to save and stop because of this signal; only the first call counts."""
         if not self.stop.exists():
             self.stop.write_text(str(number), encoding="utf-8")
 
-    def asked(self) -> int | None:
-        """Number of the signal that asked so, or None."""
+    def stop_signal(self) -> int | None:
+        """Number of the signal that stops the suite, or None."""
         try:
             return int(self.stop.read_text("utf-8") or signal.SIGTERM)
         except OSError:
             return None
 
-    def is_near(self) -> bool:
-        """Whether this process is on the same machine: it, or a worker of it."""
+    def is_local(self) -> bool:
+        """Whether the current process runs on the host's machine."""
         return self.node == platform.node()
 
-    def is_gone(self) -> bool:
-        """Whether it died, asked on the same machine."""
+    def has_died(self) -> bool:
+        """Whether the host process has ended; only valid if ``is_local``."""
         try:
             os.kill(self.process, 0)
         except ProcessLookupError:
@@ -215,14 +215,14 @@ class Host:
 
 
 def run_task(task: Task, host: Host) -> None:
-    """Train, or go on; a failure is noted beside the folder, and nothing is raised.
+    """Train or resume a task; failures are noted beside the run's folder, and none is raised.
 
-    Where a signal stops it, all is saved, and the others on this machine are asked to stop too.
-    What cannot even be noted, on a full disk, is left open.
+    If a signal stops the task, its runs are saved, and the other tasks on this machine are told to
+    stop. A run whose failure cannot be noted, on a full disk, stays open.
     """
-    if host.is_near() and host.is_gone():  # nobody hears what would be said
+    if host.is_local() and host.has_died():  # nobody would read the output
         os._exit(128 + signal.SIGTERM)
-    if host.asked() is not None:
+    if host.stop_signal() is not None:
         return
     with contextlib.suppress(OSError):
         task.running.parent.mkdir(parents=True, exist_ok=True)
@@ -231,9 +231,9 @@ def run_task(task: Task, host: Host) -> None:
             task.log.open("a", buffering=1, encoding="utf-8") as file,
             _printing_to(file),
             _threads(host.threads),
-            _watching(host),
+            _stopping_on_request(host),
         ):
-            for job, error in _train_when_free(task):
+            for job, error in _train_once_unlocked(task):
                 _note(job, error, host)
         task.running.unlink(missing_ok=True)
 
@@ -241,13 +241,13 @@ def run_task(task: Task, host: Host) -> None:
 def _note(job: Job, error: Exception, host: Host) -> None:
     if isinstance(error, Interrupted):
         _say(job, f"Stopped by {signal.Signals(error.signal).name}.")
-        if host.is_near():
-            host.ask_to_stop(error.signal)
+        if host.is_local():
+            host.request_stop(error.signal)
     elif isinstance(error, InUse):
         _say(job, str(error))
     elif isinstance(error, UserError):
         job.fail(str(error))
-    else:  # ours: the rest of the suite goes on all the same
+    else:  # a bug of this package: the rest of the suite continues
         traceback.print_exception(error)
         job.fail(f"{type(error).__name__}: {error} (see {job.log})")
 
@@ -257,9 +257,9 @@ def _say(job: Job, line: str) -> None:
         print(line, file=file)
 
 
-def _train_when_free(task: Task) -> list[tuple[Job, Exception]]:
-    """Train; a worker of a suite that was killed may still be saving."""
-    for _ in range(PATIENCE):
+def _train_once_unlocked(task: Task) -> list[tuple[Job, Exception]]:
+    """Train; wait first if a worker of a killed suite still saves to a run's folder."""
+    for _ in range(IN_USE_RETRIES):
         wrong = task.train()
         if not wrong or not all(isinstance(error, InUse) for _, error in wrong):
             return wrong
@@ -269,7 +269,7 @@ def _train_when_free(task: Task) -> list[tuple[Job, Exception]]:
 
 @contextlib.contextmanager
 def _printing_to(file: TextIO) -> Iterator[None]:
-    """What is printed and warned of goes to a file."""
+    """A context in which prints and log messages go to a file."""
     root = logging.getLogger()
     with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file), guarded():
         handlers, root.handlers = root.handlers, [logging.StreamHandler(sys.stderr)]
@@ -290,17 +290,17 @@ def _threads(number: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watching(host: Host) -> Iterator[None]:
-    """A worker saves its run and stops where it is asked to, or where its suite here has died."""
-    near = host.is_near()
-    if near and host.process != os.getpid():  # a terminal's reaches the suite as well, which asks
+def _stopping_on_request(host: Host) -> Iterator[None]:
+    """A context in which a worker stops if the suite's stop file appears or its host has ended."""
+    local = host.is_local()
+    if local and host.process != os.getpid():  # Ctrl-C also reaches the host, which tells workers
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
-            if host.asked() is not None or (near and host.is_gone()):
-                ask_to_stop(signal.SIGTERM)
+            if host.stop_signal() is not None or (local and host.has_died()):
+                request_stop(signal.SIGTERM)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -309,5 +309,5 @@ def _watching(host: Host) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        if near and host.is_gone():  # nobody hears what would be said
+        if local and host.has_died():  # nobody would read the output
             os._exit(128 + signal.SIGTERM)

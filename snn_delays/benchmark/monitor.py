@@ -1,4 +1,4 @@
-"""The progress of a suite, as a person sees it."""
+"""The progress of a suite on the terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from snn_delays.benchmark.jobs import Job
 
-LOOK_AGAIN = 2.0  # seconds between looks at the runs
+POLL_INTERVAL = 2.0  # seconds between reads of the runs' folders
 
 
 class Monitor:
-    """A bar over the epochs of all runs, from their folders, and a line for each that ends."""
+    """A bar over the epochs of all runs, read from their folders, and a line per finished run."""
 
     def __init__(self, jobs: list[Job]) -> None:
         self._jobs = jobs
@@ -55,7 +55,7 @@ class Monitor:
         return sum(job.epochs_done() for job in self._jobs)
 
     def _watch(self) -> None:
-        while not self._ended.wait(LOOK_AGAIN):
+        while not self._ended.wait(POLL_INTERVAL):
             self._look()
 
     def _look(self) -> None:
@@ -71,7 +71,7 @@ class Monitor:
         self._bar.refresh()
 
     def _left(self) -> str:
-        """Time left, where no bar says it."""
+        """The time left as text, if there is no bar that shows it."""
         done = self._epochs()
         if not self._bar.disable or done == self._first:
             return ""

@@ -1,4 +1,4 @@
-"""What the runs of a suite gave: a line of JSON for each, and the table made from the lines."""
+"""The results of a suite: a line of JSON per run, and a table made from the lines."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from snn_delays.benchmark.statistics import (
 )
 from snn_delays.benchmark.suite import Suite
 from snn_delays.config import result_options
+from snn_delays.documents import read_json_lines
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.train.checkpoint import read_config
@@ -32,12 +33,12 @@ DIVISION = (
     "split", "fold", "split_seed", "valid_speakers", "valid_count", "valid_share", "test_speakers",
     "test_fold", "test_share",
 )  # fmt: skip
-TIMES = ("seconds", "samples_per_second")  # what differs from one run to its repetition
+TIMES = ("seconds", "samples_per_second")  # values that differ when a run is repeated
 Line = dict[str, Any]
 
 
 def read_line(job: Job) -> Line | None:
-    """All that is known of a finished run, or None: its result, options and every epoch.
+    """The result, options and epochs of a finished run; None if it has not finished.
 
     Raises:
         UserError: a file of the run is missing or damaged.
@@ -54,27 +55,27 @@ def read_line(job: Job) -> Line | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} or {RESULT_FILE} beside it, of a finished run, is missing or damaged; remove"
-            f" {job.out}, and the same command trains it anew."
+            f" {job.out}, and the same command trains the run again."
         ) from error
     for epoch in epochs:
-        epoch.pop("delays", None)  # the trace stays in the run's folder
+        epoch.pop("delays", None)  # these statistics stay in the run's folder
     made = {"member": job.member, "seed": job.config.seed}
     return {**made, **result, "config": result_options(read_config(job.out)), "epochs": epochs}
 
 
 def write_results(out: Path, lines: list[Line]) -> None:
-    """Make ``<out>/results.jsonl`` these lines."""
+    """Write the lines to ``<out>/results.jsonl``."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
     replace_file(out / RESULTS_FILE, text.encode())
 
 
 def read_results(path: Path) -> list[Line]:
     """The lines of a results.jsonl."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return read_json_lines(path)
 
 
-def numbers(line: Line) -> Line:
-    """What a repetition on the same machine must give again, bit by bit."""
+def reproducible_values(line: Line) -> Line:
+    """The values of a line that a repetition on the same machine must give bit by bit."""
     kept = ("member", "seed", "accuracy", "loss", "per_class", "per_speaker_group", "epoch")
     epochs = [{k: v for k, v in e.items() if k not in TIMES} for e in line["epochs"]]
     return {**{key: line[key] for key in kept if key in line}, "epochs": epochs}
@@ -86,35 +87,35 @@ def numbers(line: Line) -> Line:
 def table(
     suite: Suite, lines: list[Line], failures: dict[str, str], given: Sequence[str] = ()
 ) -> str:
-    """Markdown: a row a member, the pairs, and how it was made.
+    """The table in Markdown: a row per member, the paired comparisons, and the provenance.
 
     Args:
         suite: its members, in order.
-        lines: of the finished runs.
-        failures: why runs failed, by title.
-        given: options that are not the suite's own and shape the results.
+        lines: lines of the finished runs.
+        failures: the reasons of failed runs, by the run's title.
+        given: options from the command line that affect the results.
     """
     rows = {key: [ln for ln in lines if ln["member"] == key] for key in suite.members}
     present = {key: found for key, found in rows.items() if found}
-    parts = [f"# {suite.title}"]
+    sections = [f"# {suite.title}"]
     if present:
         groups = _groups(lines)
         published = not given and any(m.published for m in suite.members.values())
-        parts += ["\n".join(_rows(suite, present, groups, published)), _legend(lines, groups)]
+        sections += ["\n".join(_rows(suite, present, groups, published)), _legend(lines, groups)]
         if len({line["data_hash"] for line in lines}) == 1:
-            parts += [_pairs(suite, present, group) for group in groups]
+            sections += [_pairs(suite, present, group) for group in groups]
         else:
-            parts.append("Rows are not compared: they are of other data than one another.")
-        parts.append(_made(lines, given))
+            sections.append("Rows are not compared, since their data differ.")
+        sections.append(_made(lines, given))
     missing = [suite.members[key].label for key, found in rows.items() if not found]
     if missing:
-        parts.append(f"Without a result so far: {', '.join(missing)}.")
-    parts += [f"**Failed**: {title}: {why}" for title, why in failures.items()]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        sections.append(f"Without a result so far: {', '.join(missing)}.")
+    sections += [f"**Failed**: {title}: {why}" for title, why in failures.items()]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _groups(lines: list[Line]) -> list[str]:
-    """ "all", and the groups of samples that are the same ones in every run."""
+    """ "all", and the groups of speakers whose samples are the same in every run."""
     shared = set.intersection(*(set(line["per_speaker_group"]) for line in lines))
     divided = {json.dumps(_division(line), sort_keys=True) for line in lines}
     alike = [g for g in shared if len({_size(line, g) for line in lines}) == len(divided) == 1]
@@ -122,7 +123,7 @@ def _groups(lines: list[Line]) -> list[str]:
 
 
 def _division(line: Line) -> Line:
-    """The options by which speakers are held out, and the data."""
+    """The data's hash, and the options that choose the held-out speakers."""
     data = line["config"]["data"]
     return {"hash": line["data_hash"], **{key: data.get(key) for key in DIVISION}}
 
@@ -162,7 +163,7 @@ def _rows(
 
 
 def _cell(text: str) -> str:
-    """Text in a cell of a table: in one line, and without the sign that ends a cell."""
+    """Text for a cell of a table: on one line, with | escaped."""
     return " ".join(text.split()).replace("|", r"\|")
 
 
@@ -180,16 +181,16 @@ def _percent(summary: Summary) -> str:
 def _legend(lines: list[Line], groups: list[str]) -> str:
     chosen = _several(line["selection"] for line in lines)
     others = sorted({g for line in lines for g in line["per_speaker_group"]} - set(groups))
-    left = f" Not shown, since they hold other recordings from row to row: {', '.join(others)}."
+    left = f" Not shown, since their recordings differ between rows: {', '.join(others)}."
     return (
         "Test accuracy of the deployed networks (rounded delays): mean ± standard deviation over"
         " seeds [95 % interval of the mean, Student's t, cut at 0 and 100 %]. The interval is over"
-        f" seeds: all see the same recordings. Epochs: {chosen}.{left if others else ''}"
+        f" seeds, on the same recordings. Epochs: {chosen}.{left if others else ''}"
     )
 
 
 def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
-    """The baseline against every other on the seeds that both have."""
+    """The baseline compared with every other member, on the seeds that both have."""
     base = suite.baseline
     others = [key for key in rows if key != base]
     if base not in rows or not others:
@@ -208,9 +209,9 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
     measured = {key: c.p for key, c in compared.items() if not math.isnan(c.p)}
     corrected = dict(zip(measured, holm(list(measured.values())), strict=True))
     lines = [
-        f"**{suite.members[base].label}** less each other, {group}, by pairs of one seed:",
+        f"**{suite.members[base].label}** minus each other network, {group}, paired by seed:",
         "",
-        "| less | seeds | points [95 % interval] | effect (d_z) | p | p (Holm) |",
+        "| minus | seeds | points [95 % interval] | effect (d_z) | p | p (Holm) |",
         "|---|---|---|---|---|---|",
     ]
     for key, c in compared.items():
@@ -238,12 +239,12 @@ def _p(value: float) -> str:
 
 
 def _made(lines: list[Line], given: Sequence[str]) -> str:
-    """How the numbers came about."""
+    """The provenance of the numbers: commit, data, machine, versions."""
     versions = {
         name: _several(ln["versions"][name] for ln in lines) for name in lines[0]["versions"]
     }
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
-    other = f" Otherwise than the suite says: {', '.join(given)}." if given else ""
+    other = f" Options that differ from the suite's: {', '.join(given)}." if given else ""
     return (
         f"Made by commit {_several(str(ln['commit']) for ln in lines)}; data"
         f" {_several(ln['data_hash'] for ln in lines)};"

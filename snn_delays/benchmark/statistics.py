@@ -1,4 +1,4 @@
-"""Means over seeds with their intervals; networks in pairs, by seeds or by recordings."""
+"""Means over seeds with intervals, and comparisons of networks paired by seed or by recording."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-NO_SPREAD = 1e-9  # the rounding of equal differences
-MIN_SEEDS = 3  # for a p-value: two differences say next to nothing about their spread
+NO_SPREAD = 1e-9  # a smaller standard deviation is rounding of equal differences
+MIN_SEEDS = 3  # for a p-value: two differences hardly measure their spread
 PERCENT = (0.0, 100.0)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of n values, one a seed.
+    """A summary of n values, one per seed.
 
     Attributes:
-        n: how many.
-        mean: their mean.
-        std: their standard deviation, with n - 1; NaN for one value.
-        low: lower end of the mean's 95 % interval by Student's t, cut where the values' own range
-            ends; NaN for one value.
-        high: upper end.
+        n: number of values.
+        mean: mean.
+        std: standard deviation with n - 1; NaN for one value.
+        low: lower end of the mean's 95 % interval (Student's t), clipped to the values' possible
+            range; NaN for one value.
+        high: upper end of the interval.
     """
 
     n: int
@@ -41,9 +41,9 @@ class Comparison:
 
     Attributes:
         difference: mean and interval of (a - b).
-        effect: the mean difference in its standard deviations (Cohen's d_z); NaN where they are 0,
-            or for fewer than three seeds.
-        p: two-sided p of no difference; NaN as above.
+        effect: mean difference over the differences' standard deviation (Cohen's d_z); NaN if that
+            is 0, or with fewer than three seeds.
+        p: two-sided p-value of no difference; NaN in the same cases.
     """
 
     difference: Summary
@@ -52,35 +52,35 @@ class Comparison:
 
 
 def summarise(
-    values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)
+    values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Summary:
-    """Mean, spread and interval of values that seeds gave.
+    """Mean, standard deviation and interval of one value per seed.
 
     Args:
-        values: one a seed.
-        within: the least and the greatest value that there can be.
+        values: one per seed.
+        bounds: smallest and largest possible value.
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Summary(n, mean, math.nan, math.nan, math.nan)
     std = float(np.std(values, ddof=1))
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * std / math.sqrt(n)
-    return Summary(n, mean, std, max(mean - half, within[0]), min(mean + half, within[1]))
+    return Summary(n, mean, std, max(mean - half, bounds[0]), min(mean + half, bounds[1]))
 
 
 def compare(
-    a: Sequence[float], b: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)
+    a: Sequence[float], b: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)
 ) -> Comparison:
-    """Values of two networks, pair by pair of one seed.
+    """Compare two networks by the differences of the values with the same seed.
 
     Args:
-        a: of one network, in the order of the seeds.
-        b: of the other.
-        within: the least and the greatest value that there can be.
+        a: values of one network, in the order of the seeds.
+        b: values of the other network, in the same order.
+        bounds: smallest and largest possible value.
     """
-    span = within[1] - within[0]
+    span = bounds[1] - bounds[0]
     difference = summarise(np.subtract(a, b).tolist(), (-span, span))
-    if difference.n < MIN_SEEDS or difference.std < NO_SPREAD:  # no spread to measure it in
+    if difference.n < MIN_SEEDS or difference.std < NO_SPREAD:  # no measure of the spread
         return Comparison(difference, math.nan, math.nan)
     p = float(stats.ttest_rel(a, b).pvalue)
     return Comparison(difference, difference.mean / difference.std, p)
@@ -103,7 +103,7 @@ def mcnemar(a_alone: int, b_alone: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values of several tests made at once, corrected after Holm 1979."""
+    """p-values of several simultaneous tests, corrected by the method of Holm 1979."""
     order = sorted(range(len(p_values)), key=lambda k: p_values[k])
     corrected, highest = [0.0] * len(p_values), 0.0
     for rank, k in enumerate(order):

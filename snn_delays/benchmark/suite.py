@@ -1,4 +1,4 @@
-"""A suite: the networks that are compared, and what is common to them."""
+"""Suites: the networks to compare, and their common options."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from snn_delays.config.options import nearest
+from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 
 
@@ -17,9 +16,9 @@ class Member:
     """One row of the table.
 
     Attributes:
-        label: its name there.
-        options: of ``snn-delays train``, as on the command line.
-        published: what the literature says, or "".
+        label: name of the row.
+        options: options of ``snn-delays train``, as on the command line.
+        published: published accuracy, or "".
     """
 
     label: str
@@ -29,15 +28,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Suite:
-    """What a file in configs/suites says.
+    """The content of a file in configs/suites.
 
     Attributes:
-        name: of the file.
-        title: of the table.
-        members: by a short name, which is the folder of their runs.
-        seeds: number of seeds where the command line gives none.
-        options: of all members, before their own.
-        baseline: the member that every other is compared with, or None.
+        name: name of the file.
+        title: title of the table.
+        members: the rows, by a short name that is also the folder of their runs.
+        seeds: number of seeds, unless the command line gives one.
+        options: options of all members; a member's own options come after them.
+        baseline: the member that every other one is compared with, or None.
     """
 
     name: str
@@ -57,17 +56,17 @@ def load_suite(folder: Path, name: str) -> Suite:
     """Read ``<folder>/<name>.yaml``.
 
     Raises:
-        UserError: there is none, or it does not say what a suite must.
+        UserError: the file does not exist, or does not describe a suite.
     """
     names = suites(folder)
     if name not in names:
         raise UserError(f"suite={name} is not one of {', '.join(names)}.{nearest(name, names)}")
     path = folder / f"{name}.yaml"
     try:
-        values: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+        values: dict[str, Any] = read_yaml(path)
         members = {str(key): Member(**member) for key, member in values.pop("members").items()}
         suite = Suite(name, members=members, **values)
-    except (OSError, ValueError, yaml.YAMLError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} does not describe a suite: {error}.") from error
     if suite.baseline not in (None, *members):
         raise UserError(f"{path}: baseline {suite.baseline} is not one of {', '.join(members)}.")
@@ -75,10 +74,10 @@ def load_suite(folder: Path, name: str) -> Suite:
 
 
 def named(option: str) -> str:
-    """The name in ``name=value``, as Hydra's grammar has it."""
+    """The name in an override ``name=value``, without Hydra's prefixes + and ~."""
     return option.partition("=")[0].lstrip("+~")
 
 
 def overrides(*layers: list[str]) -> list[str]:
-    """Options of several origins as one list: of those with one name the last counts."""
+    """Merge lists of options; of options with the same name the last one counts."""
     return list({named(option): option for layer in layers for option in layer}.values())

@@ -65,7 +65,7 @@ def _usage() -> str:
 
 
 def _complete(arguments: list[str]) -> None:
-    """Hydra installs the shell's side of completion; we answer it, since we know the commands."""
+    """Print completions; Hydra installs the shell's side, but does not know these commands."""
     shell = arguments[-1].rpartition("=")[2]
     if not arguments[-1].startswith("query="):
         return _run("train", arguments)

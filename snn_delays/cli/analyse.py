@@ -1,4 +1,4 @@
-"""``snn-delays analyse run=<folder>``: a report of what the delays learned."""
+"""``snn-delays analyse run=<folder>``: a report on the learned delays of a run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _out(options: AnalyseConfig) -> Path:
 
 @contextlib.contextmanager
 def _written(out: Path) -> Iterator[None]:
-    """What is inside writes to ``out``, or says that it cannot."""
+    """A context for code that writes to ``out``; an OSError becomes a UserError."""
     try:
         yield
     except OSError as error:
@@ -56,7 +56,7 @@ def _written(out: Path) -> Iterator[None]:
 
 
 def _prepare(out: Path) -> None:
-    """Find out before the work whether its result can be kept; nothing is left there."""
+    """Check before the work that ``out`` can be written; leaves no file there."""
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     with _written(out):
         tempfile.TemporaryFile(dir=there).close()

@@ -1,4 +1,4 @@
-"""What every command shares: Hydra, help, and errors in one sentence with exit code 2."""
+"""Shared by all commands: Hydra, help, and errors as one sentence with exit code 2."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from snn_delays.cli.compose import (
 from snn_delays.cli.explain import explain, unforeseen
 from snn_delays.cli.groups import SCHEMAS, config_folder, groups
 from snn_delays.cli.overrides import HELP, read
-from snn_delays.cli.sweep import Failed, is_search, watched_sweeps
+from snn_delays.cli.sweep import Failed, checked_sweeps, is_search
 from snn_delays.config.options import WRITTEN, options
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.runtime.distributed import process_info
 
-SIGNALLED = 128  # and the signal's number: the exit code of what a signal ended
+SIGNALLED = 128  # plus the signal's number: exit code after a signal
 HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
---hydra-help tells Hydra's own flags."""
+--hydra-help lists Hydra's own flags."""
 
 
 def run_command(
@@ -52,12 +52,12 @@ def run_command(
     """Run ``task`` with the configuration that the command line describes.
 
     Args:
-        name: the command, and its primary configuration file.
-        task: takes the validated configuration; what it returns is what a search maximises.
-        check: raises UserError where a valid configuration is not fit for ``task`` here.
+        name: name of the command and of its primary configuration file.
+        task: takes the validated configuration; a search maximises its return value.
+        check: raises UserError if ``task`` cannot run with a valid configuration.
         prints: see ``report_errors``.
     """
-    report_errors(lambda: _run(name, task, check), alike=True, prints=prints)
+    report_errors(lambda: _run(name, task, check), once=True, prints=prints)
 
 
 def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | None) -> None:
@@ -74,10 +74,10 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
             check(made)
         return made
 
-    def job(config: DictConfig) -> Any:  # reports its own errors, or Hydra adds lines to them
+    def job(config: DictConfig) -> Any:  # reports its errors itself: Hydra would add lines
         nonlocal started
         started = True
-        made = report_errors(lambda: ready(config), alike=True)
+        made = report_errors(lambda: ready(config), once=True)
         many = number_in_multirun() is not None
         return report_errors(lambda: _one_of_many(made, task) if many else task(made))
 
@@ -85,7 +85,7 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
     sys.argv[1:] = [*flags, *overrides]
     folder = str(config_folder())
     try:
-        with watched_sweeps(name):
+        with checked_sweeps(name):
             hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name)) from error
@@ -95,54 +95,51 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
         if started:
             raise
         if not any(flag.startswith("--config") for flag in flags):
-            composed(name, overrides)  # which names the override, if that is what is wrong
+            composed(name, overrides)  # raises an error that names the override, if one is wrong
         raise UserError(unforeseen(error, [o for o in overrides if "hydra" in o], name)) from error
 
 
 def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
-    """Run one of several runs: a failure is printed, and the other runs go on."""
+    """Run one job of a multirun: a failure is printed, and the other jobs continue."""
     try:
         return task(config)
     except Interrupted:
         raise
     except Exception as error:
-        if not isinstance(error, UserError):  # a fault of ours
+        if not isinstance(error, UserError):  # a bug of this package
             traceback.print_exception(error)
         if not isinstance(error, OtherRankFailed):
-            _say(f"snn-delays: run {number_in_multirun()} failed: {error}", alike=False)
+            _say(f"snn-delays: run {number_in_multirun()} failed: {error}", once=False)
         if is_search():
-            raise OtherRankFailed("said above") from error
+            raise OtherRankFailed("printed above") from error
         return Failed()
 
 
 def quiet_libraries() -> None:
-    """Keep remarks that help nobody off the screen.
-
-    Triton is missing on every CPU build; Matplotlib lists fonts at its first start.
-    """
+    """Hide warnings of libraries that are of no use: missing Triton, Matplotlib's font list."""
     for name in ("torch._library.triton", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def report_errors(action: Callable[[], Any], *, alike: bool = False, prints: bool = False) -> Any:
-    """Run ``action``; a mistake of the user's ends in one sentence and exit code 2.
+def report_errors(action: Callable[[], Any], *, once: bool = False, prints: bool = False) -> Any:
+    """Run ``action``; a mistake of the user ends in one sentence and exit code 2.
 
     Args:
-        action: what to run.
-        alike: where several processes train together, all find the same mistake; the first says it.
-        prints: what it prints is all that it makes: it ends where that cannot be written. What
-            makes files goes on.
+        action: the function to run.
+        once: all ranks find the same mistake, so only the first rank prints it.
+        prints: the action makes nothing but its output, so a failure of the output is an error; an
+            action that writes files continues.
     """
     quiet_libraries()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not Hydra's printer
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise its exceptions, not print them
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     own_descriptors()
     with guarded():
-        return _reported(action, alike, needed_output() if prints else contextlib.nullcontext())
+        return _reported(action, once, needed_output() if prints else contextlib.nullcontext())
 
 
-def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextManager[None]) -> Any:
+def _reported(action: Callable[[], Any], once: bool, output: AbstractContextManager[None]) -> Any:
     try:
         with output:
             _check_working_folder()
@@ -150,14 +147,14 @@ def _reported(action: Callable[[], Any], alike: bool, output: AbstractContextMan
     except OtherRankFailed:
         sys.exit(2)
     except UserError as error:
-        _fail(str(error), alike)
+        _fail(str(error), once)
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
-        line = f"Stopped by {name} {stop}; all is saved in {stop.folder}, and resume=auto goes on."
-        _say(line, alike=True)
+        line = f"Stopped by {name} {stop}; all is saved in {stop.folder}: resume by resume=auto."
+        _say(line, once=True)
         sys.exit(SIGNALLED + stop.signal)
     except KeyboardInterrupt:
-        print("\nInterrupted; what was saved before is kept.", file=sys.stderr)
+        print("\nInterrupted; files written before are kept.", file=sys.stderr)
         sys.exit(SIGNALLED + signal.SIGINT)
 
 
@@ -166,41 +163,41 @@ def _check_working_folder() -> None:
         os.getcwd()
     except OSError as error:
         raise UserError(
-            f"The working folder cannot be read ({error.strerror}): cd to one that is there."
+            f"The working folder cannot be read ({error.strerror}): cd to one that exists."
         ) from error
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """End with what is half-written removed."""
+    """Exit by an exception, so that half-written files are removed."""
     sys.exit(SIGNALLED + number)
 
 
-def _fail(sentence: str, alike: bool) -> None:
-    _say(f"snn-delays: {sentence}", alike)
+def _fail(sentence: str, once: bool) -> None:
+    _say(f"snn-delays: {sentence}", once)
     sys.exit(2)
 
 
-def _say(line: str, alike: bool) -> None:
-    if not alike or _speaks():
+def _say(line: str, once: bool) -> None:
+    if not once or _is_first():
         print(" ".join(line.splitlines()), file=sys.stderr)
 
 
-def _speaks() -> bool:
-    """Whether this process speaks for all that train together."""
+def _is_first() -> bool:
+    """Whether this process prints for all ranks."""
     try:
         return process_info().is_first
-    except UserError:  # the launcher's variables are wrong: no process knows of others
+    except UserError:  # torchrun's variables are wrong: no process knows its rank
         return True
 
 
-def refuse_company(command: str) -> None:
-    """End where torchrun starts a command that trains several networks, each in one process."""
+def refuse_torchrun(command: str) -> None:
+    """Refuse torchrun for a command that trains several networks, each in one process."""
 
     def check() -> None:
         if process_info().world_size > 1:
             raise UserError(f"torchrun starts `snn-delays train`, not {command}.")
 
-    report_errors(check, alike=True)
+    report_errors(check, once=True)
 
 
 # ---- help --------------------------------------------------------------------------------------
@@ -215,7 +212,7 @@ def _help(name: str, overrides: list[str]) -> str:
 
 
 def help_text(name: str, overrides: list[str]) -> str:
-    """A command's groups and options, with their values as ``overrides`` make them."""
+    """A command's groups and options, with their values after ``overrides``."""
     made = composed(name, overrides)
     command = "data encode" if name == "encode" else name
     lines = [f"usage: snn-delays {command} [option=value ...]", ""]
@@ -232,7 +229,7 @@ def help_text(name: str, overrides: list[str]) -> str:
 
 
 def _group_line(group: str, values: list[str]) -> str:
-    """The values of a group, over several lines where there are many."""
+    """The values of a group, on several lines if there are many."""
     text = f"{group}={'| '.join(values)}"
     line = textwrap.fill(
         text, 98, initial_indent="  ", subsequent_indent=6 * " ", break_on_hyphens=False

@@ -1,4 +1,4 @@
-"""``snn-delays benchmark suite=<name>``: experiments x seeds, a table, and pairs compared."""
+"""``snn-delays benchmark suite=<name>``: experiments x seeds, with a table and comparisons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
-from snn_delays.cli.app import SIGNALLED, help_text, refuse_company, report_errors
+from snn_delays.cli.app import SIGNALLED, help_text, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names
 from snn_delays.cli.overrides import refuse_words
@@ -26,10 +26,10 @@ from snn_delays.output import printable
 if TYPE_CHECKING:
     from snn_delays.benchmark.jobs import Host, Job, Task
 
-EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own.
-hydra/launcher=... says where they run: joblib (the default) here, submitit_slurm on a cluster
-(pip install snn_delays[slurm]).
-The same command goes on with what was stopped and skips what is done."""
+EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own options.
+hydra/launcher=... chooses where runs are computed: joblib (the default) on this machine,
+submitit_slurm on a cluster (pip install snn-delays[slurm]).
+The same command resumes stopped runs and skips finished ones."""
 INSTEAD = "leave it out, or write a suite of your own in configs/suites"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
 
@@ -39,7 +39,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         report_errors(lambda: print(_help()))
         return
-    refuse_company("benchmark")
+    refuse_torchrun("benchmark")
     report_errors(lambda: benchmark(sys.argv[1:]))
 
 
@@ -51,18 +51,17 @@ def _help() -> str:
 
 
 def benchmark(arguments: list[str]) -> None:
-    """Run a suite, or go on with it; write results.jsonl and table.md, and print the table.
+    """Run or resume a suite; write results.jsonl and table.md, and print the table.
 
     Args:
         arguments: options of the suite, of Hydra's launcher and of the runs.
 
     Raises:
-        UserError: a mistake in the options of the suite or of a run, other options than those of
-            the runs that are there, or a folder that cannot be written or is in use; nothing was
-            started then.
-        SystemExit: 1 where a run failed or was left open, 128 and a signal's number where one came.
+        UserError: a mistake in the options of the suite or of a run, options that differ from those
+            of existing runs, or a folder that cannot be written or is in use; no run was started.
+        SystemExit: code 1 if a run failed or is not finished, 128 + number after a signal.
     """
-    mine, hydras, theirs = _sorted(arguments)
+    mine, hydras, theirs = _split_arguments(arguments)
     given: BenchmarkConfig = compose("benchmark", mine)
     suite = load_suite(_folder(), given.suite)
     out = Path(given.out or f"runs/benchmark/{suite.name}").expanduser()
@@ -76,7 +75,7 @@ def benchmark(arguments: list[str]) -> None:
         _check_batched(dict(configs))
     jobs = [Job(member, config) for member, config in configs]
     host = Host(platform.node(), os.getpid(), given.threads, (out / STOP_FILE).absolute())
-    with _alone(out):
+    with _locked_folder(out):
         _check_there(jobs)
         host.stop.unlink(missing_ok=True)
         print(
@@ -92,8 +91,8 @@ def benchmark(arguments: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the suite's folder: a second suite would take these runs for its own."""
+def _locked_folder(out: Path) -> Iterator[None]:
+    """A context that locks the suite's folder: a second suite would use the same runs."""
     from snn_delays.train.error_messages import writing
 
     try:
@@ -110,17 +109,17 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _check_batched(members: dict[str, Config]) -> None:
-    """Refuse networks whose seeds cannot be trained at once."""
-    from snn_delays.train.batched import why_not_together
+    """Refuse networks whose seeds cannot be batched."""
+    from snn_delays.train.batched import why_not_batched
 
     for member, config in members.items():
-        reason = why_not_together(config)
+        reason = why_not_batched(config)
         if reason:
-            raise UserError(f"batched=true cannot serve the row {member}: {reason}.")
+            raise UserError(f"batched=true cannot train the row {member}: {reason}.")
 
 
 def _check_there(jobs: list[Job]) -> None:
-    """Refuse options that are not those of the runs that are there, before one is started."""
+    """Refuse options that differ from those of existing runs, before any run is started."""
     from snn_delays.train.run_folder import is_run, other_options
 
     for job in jobs:
@@ -143,8 +142,8 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
 
     left = [job for job in jobs if not job.is_done()]
     tasks = _tasks(left, given.batched)
-    at_once = given.jobs or min(_at_once(host.threads, left), max(len(tasks), 1))
-    launcher = Launcher(host, at_once, hydras)
+    concurrency = given.jobs or min(_concurrency(host.threads, left), max(len(tasks), 1))
+    launcher = Launcher(host, concurrency, hydras)
     as_one = "; the seeds of a network count as one" if given.batched else ""
     print(
         f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace} at a time,"
@@ -155,45 +154,45 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
         return
     for job in left:
         job.failed.unlink(missing_ok=True)
-    with Monitor(jobs), StopSignal(host.ask_to_stop):
+    with Monitor(jobs), StopSignal(host.request_stop):
         launcher.run(tasks)
 
 
 def _tasks(jobs: list[Job], batched: bool) -> list[Task]:
-    """What is one process's: a run, or all of a network."""
-    from snn_delays.benchmark.jobs import Seeds
+    """The tasks of the suite: one per run, or with ``batched`` one per network."""
+    from snn_delays.benchmark.jobs import BatchedJobs
 
     if not batched:
         return [*jobs]
     members = dict.fromkeys(job.member for job in jobs)
-    return [Seeds([job for job in jobs if job.member == member]) for member in members]
+    return [BatchedJobs([job for job in jobs if job.member == member]) for member in members]
 
 
 def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
-    """Say what is not done, by words and by the exit code."""
+    """Print the runs that are not finished, and exit with a code if there are any."""
     if failures:
         print(f"{len(failures)} of {len(jobs)} runs failed.", file=sys.stderr)
-    number = host.asked()
+    number = host.stop_signal()
     if number is not None:
         host.stop.unlink()
         name = signal.Signals(number).name
-        print(f"Stopped by {name}; all is saved, and the same command goes on.", file=sys.stderr)
+        print(f"Stopped by {name}; all is saved, and the same command resumes.", file=sys.stderr)
         sys.exit(SIGNALLED + number)
     left = [job.title for job in jobs if job.is_open()]
     if left:
-        print(f"Not finished: {'; '.join(left)}. The same command goes on.", file=sys.stderr)
+        print(f"Not finished: {'; '.join(left)}. The same command resumes.", file=sys.stderr)
     if failures or left:
         sys.exit(1)
 
 
-def _sorted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Options of the suite, of Hydra and of the runs."""
+def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Split arguments into options of the suite, of Hydra and of the runs."""
     refuse_words("benchmark", arguments)
     mine, hydras, theirs = [], [], []
     for argument in arguments:
         name = named(argument)
         if name in ("seed", "resume") or (name == "out" and not argument.startswith("out=")):
-            raise UserError(f"{name}=... is the suite's to give; see seeds and out.")
+            raise UserError(f"{name}=... is set by the suite; see seeds and out.")
         if name in option_names("benchmark"):
             mine.append(argument)
         elif name.startswith("hydra"):
@@ -204,7 +203,7 @@ def _sorted(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def _configs(suite: Suite, seeds: int, out: Path, theirs: list[str]) -> list[tuple[str, Config]]:
-    """The options of every run; seed by seed, so that all networks are there early."""
+    """The options of every run, ordered by seed, so that all networks have early results."""
     members = _composed(suite, theirs)
     _check_rows(suite, members, theirs)
     found = []
@@ -225,11 +224,11 @@ def _composed(suite: Suite, theirs: list[str]) -> dict[str, Config]:
 
 
 def _check_rows(suite: Suite, members: dict[str, Config], theirs: list[str]) -> None:
-    """Refuse options that would make a row of the table another network than its label says."""
+    """Refuse options that would change a row's network so that its label becomes wrong."""
     for key, member in suite.members.items():
         for option in theirs:
             if named(option) in map(named, member.options):
-                raise UserError(f"{option} would replace what makes the row {key}; {INSTEAD}.")
+                raise UserError(f"{option} would replace an option of the row {key}; {INSTEAD}.")
         if not members[key].train.test:
             raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
     beside = [option for option in theirs if not shapes_result(named(option))]
@@ -241,8 +240,8 @@ def _check_rows(suite: Suite, members: dict[str, Config], theirs: list[str]) -> 
             now = _values(members[key])[name]
             if now != rows[key][name]:
                 raise UserError(
-                    f"{name}={now} would replace {rows[key][name]} in the row {key}: it tells the"
-                    f" rows of suite={suite.name} apart; {INSTEAD}."
+                    f"{name}={now} would replace {rows[key][name]} in the row {key}: the rows of"
+                    f" suite={suite.name} differ in this option; {INSTEAD}."
                 )
 
 
@@ -250,8 +249,8 @@ def _values(config: Config) -> dict[str, Any]:
     return {name: value for name, value, _ in options(config)}
 
 
-def _at_once(threads: int, jobs: list[Job]) -> int:
-    """As many runs as there are cores for, or GPUs."""
+def _concurrency(threads: int, jobs: list[Job]) -> int:
+    """Number of runs at a time: the number of GPUs, or of cores over threads per run."""
     import torch
 
     cores = (
@@ -262,7 +261,7 @@ def _at_once(threads: int, jobs: list[Job]) -> int:
 
 
 def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[str, str]:
-    """Write and print what is known; returns why runs failed, by title."""
+    """Write and print the results so far; returns the reasons of failed runs, by title."""
     from snn_delays.analysis.curves import write_learning_curve
     from snn_delays.benchmark.results import (
         RESULTS_FILE,
@@ -289,7 +288,7 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
     seeds = {job.config.seed for job in jobs}
     further = {p.parent.name for p in out.glob("*/s*/result.json")} - {f"s{s}" for s in seeds}
     if further:
-        print(f"Left out, as seeds={len(seeds)} says: {', '.join(sorted(further))}.")
+        print(f"Left out because of seeds={len(seeds)}: {', '.join(sorted(further))}.")
     return failures
 
 

@@ -1,4 +1,4 @@
-"""From overrides and the YAML files to a validated configuration."""
+"""Composes a validated configuration from overrides and YAML files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from snn_delays.errors import UserError
 
 
 def register() -> None:
-    """Let Hydra know the schema of every command."""
+    """Register the schema of every command with Hydra."""
     store = ConfigStore.instance()
     store.store("schema", Config)
     store.store("schema_evaluate", EvaluateConfig)
@@ -44,30 +44,30 @@ def register() -> None:
 
 
 def _path_or(path: str | None, other: str) -> str:
-    """The path, or another one where there is none."""
+    """The path, or ``other`` if it is not set."""
     return os.path.expanduser(path or other)
 
 
 def compose(name: str, overrides: list[str]) -> Any:
-    """The validated configuration of a command, from Python.
+    """The validated configuration of a command, for use from Python.
 
     Args:
         name: the command.
         overrides: as on the command line.
 
     Raises:
-        UserError: an override cannot be read, or an option is not as it must be.
+        UserError: an override cannot be read, or an option is invalid.
     """
     return checked(name, composed(name, as_hydra(name, overrides)))
 
 
 def composed(name: str, overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
-    """The options as Hydra puts them together from a YAML file and overrides.
+    """The options as Hydra composes them from a YAML file and overrides.
 
     Args:
-        name: of the file, a command's or another.
-        overrides: in Hydra's grammar.
-        with_hydra: whether to give Hydra's own options too.
+        name: name of the file, a command's or another.
+        overrides: overrides in Hydra's grammar.
+        with_hydra: include Hydra's own options.
 
     Raises:
         UserError: an override cannot be read.
@@ -94,10 +94,10 @@ def _culprit(name: str, overrides: list[str]) -> list[str]:
 
 
 def check_launcher(overrides: list[str]) -> None:
-    """Refuse what Hydra does not know of launchers and their options, before a run starts.
+    """Refuse unknown launchers and options of launchers, before a run starts.
 
     Raises:
-        UserError: names the option.
+        UserError: an override is wrong; the message names it.
     """
     hydras = composed("jobs", overrides, with_hydra=True).hydra
     for part in ("launcher", "sweeper"):
@@ -106,10 +106,10 @@ def check_launcher(overrides: list[str]) -> None:
 
 
 def checked(name: str, config: DictConfig) -> Schema:
-    """The configuration of a command as its dataclass, valid, with the data's paths absolute.
+    """The validated configuration of a command as its dataclass, with absolute paths of the data.
 
     Raises:
-        UserError: an option is missing or not as it must be, or ``config`` is another command's.
+        UserError: an option is missing or invalid, or ``config`` is another command's.
     """
     if OmegaConf.get_type(config) is not SCHEMAS[name]:
         raise UserError(f"This configuration does not hold the options of {name}.")
@@ -134,7 +134,7 @@ def _refuse_missing(config: DictConfig) -> None:
 
 
 def _refuse_additions(config: DictConfig, prefix: str = "") -> None:
-    """``+key=value`` gets past Hydra; an option that nothing reads would mislead."""
+    """Refuse ``+key=value`` for an unknown key, which Hydra would accept."""
     kind: Any = OmegaConf.get_type(config)
     known = [f.name for f in dataclasses.fields(kind)]
     for key, value in ((str(k), v) for k, v in config.items()):
@@ -145,7 +145,7 @@ def _refuse_additions(config: DictConfig, prefix: str = "") -> None:
 
 
 def _make_absolute(data: DataConfig) -> None:
-    """Paths are the shell's; a run can then be read from any other folder."""
+    """Make the data's paths absolute, so that the run can be loaded from any folder."""
     for name in PATHS:
         path = getattr(data, name)
         if path is not None:
@@ -153,7 +153,7 @@ def _make_absolute(data: DataConfig) -> None:
 
 
 def _expand_home(config: Any) -> None:
-    """Replace ``~``, which many shells leave in ``option=~/folder``, in every path."""
+    """Replace ``~`` in every path; many shells leave it in ``option=~/folder``."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -171,14 +171,14 @@ def _at_home(path: str) -> str:
 
 
 def number_in_multirun() -> int | None:
-    """The number of this job among those of a multirun, or None: it is alone."""
+    """The number of this job in a multirun, or None if there is no multirun."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return int(HydraConfig.get().job.num)
 
 
 def in_own_folder(config: Schema) -> Schema:
-    """In a multirun every job writes a folder of its own."""
+    """In a multirun, give every job an ``out`` folder of its own."""
     number = number_in_multirun()
     if isinstance(config, Config) and config.out is not None and number is not None:
         config.out = os.path.join(config.out, str(number))

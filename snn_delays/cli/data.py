@@ -1,4 +1,4 @@
-"""``snn-delays data prepare|verify|info|encode``: the caches, the files behind them, own audio."""
+"""``snn-delays data prepare|verify|info|encode``: frame caches, checksums, encoding of audio."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ USAGE = """usage: snn-delays data prepare [option=value ...]
        snn-delays data info [option=value ...]
        snn-delays data encode in=<folder> out=<file.h5> [option=value ...]
 
-  prepare  make the frames that a training with these options reads
-  verify   take every checksum anew, of the published files and of the frames
-  info     samples, classes, speakers, spikes, channels and frames of each split; what is odd
-  encode   spoken words (<word>/*.wav) to spikes in SHD's file format, by a model of the cochlea
+  prepare  make the frames for a training with these options
+  verify   compute and compare every checksum, of the published files and of the frames
+  info     samples, classes, speakers, spikes, channels and frames of each split; oddities
+  encode   spoken words (<word>/*.wav) to spikes in SHD's file format, by a cochlea model
 
-Options of the first three are those of `snn-delays train`, such as data=shd data.root=~/data;
-`snn-delays data encode --help` lists those of encode."""
+prepare, verify and info take the options of `snn-delays train`, such as data=shd data.root=~/data;
+`snn-delays data encode --help` lists the options of encode."""
 
 
 def main() -> None:
@@ -67,8 +67,8 @@ def _run(action: str, arguments: list[str]) -> None:
 def _prepare(config: Config) -> None:
     for split, store, seconds in _timed_stores(config):
         how = "there already"
-        if store.found != "sound":
-            how = f"{store.found} in {seconds:.1f} s, {len(store) / seconds:,.0f} samples/s"
+        if store.status != "sound":
+            how = f"{store.status} in {seconds:.1f} s, {len(store) / seconds:,.0f} samples/s"
         print(f"{split:6} {len(store):8,} samples  {how}")
         print(f"       {store.file.path}  {_size(store.file.bytes)}")
 
@@ -80,7 +80,7 @@ def _verify(config: Config) -> None:
     for split, store, _ in _timed_stores(config, fresh=True):
         number = len(store)
         numbers = progress(range(number), f"checking {split}", number, "samples")
-        found = store.found
+        found = store.status
         try:
             store.file.check(numbers)
         except Damaged as damage:
@@ -133,7 +133,7 @@ def _describe(config: Config, store: FrameStore) -> str:
 
 
 def _timed_stores(config: Config, fresh: bool = False) -> Iterator[tuple[str, FrameStore, float]]:
-    """Name, frames and seconds to have them, split by split."""
+    """Yield name, frame store and seconds to open or make it, for each split."""
     from snn_delays.data.dataset import open_stores
 
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""``snn-delays demo``: what learned delays are worth, in minutes, on data made here."""
+"""``snn-delays demo``: compare learned, fixed and no delays on synthetic data, in minutes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_delays.benchmark.suite import named
-from snn_delays.cli.app import refuse_company, report_errors
+from snn_delays.cli.app import refuse_torchrun, report_errors
 from snn_delays.cli.compose import compose
 from snn_delays.config import Config
 from snn_delays.errors import UserError
@@ -31,7 +31,7 @@ def main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         report_errors(lambda: print(USAGE))
         return
-    refuse_company("demo")
+    refuse_torchrun("demo")
     report_errors(lambda: demo(sys.argv[1:]))
 
 
@@ -42,7 +42,7 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
         overrides: options for all three, as on the command line.
 
     Returns:
-        Result of each variant: "learned", "fixed" and "none".
+        The result of each variant: "learned", "fixed" and "none".
     """
     for override in overrides:
         if "=" not in override or named(override) in ("model.delays", "experiment"):

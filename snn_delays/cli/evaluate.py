@@ -13,7 +13,7 @@ from snn_delays.output import one_line
 if TYPE_CHECKING:
     from snn_delays.data.loaders import Samples
     from snn_delays.evaluate import Evaluation
-    from snn_delays.train.checkpoint import Run
+    from snn_delays.train.checkpoint import LoadedRun
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def _evaluated(options: EvaluateConfig) -> str:
     return _report(run, options, samples, evaluation)
 
 
-def _samples(run: Run, options: EvaluateConfig) -> Samples:
+def _samples(run: LoadedRun, options: EvaluateConfig) -> Samples:
     from snn_delays.data.dataset import check_classes, other_source
     from snn_delays.data.frame_cache import cache_folder, open_frames
     from snn_delays.data.loaders import Samples
@@ -70,21 +70,23 @@ def _samples(run: Run, options: EvaluateConfig) -> Samples:
     return Samples.of(store)
 
 
-def _noted_samples(run: Run, folder: Path, split: str) -> Samples:
-    """Those that the run noted: the recordings may be split otherwise today."""
+def _noted_samples(run: LoadedRun, folder: Path, split: str) -> Samples:
+    """The samples in the run's split.json; the options might split the recordings otherwise."""
     from snn_delays.data.dataset import stored_samples
     from snn_delays.train.run_folder import read_split
 
     noted = read_split(folder, run.split)
     if split not in noted:
         raise UserError(
-            f"The run's protocol is {run.config.train.protocol}: no validation data was kept from"
-            " training; evaluate split=test."
+            f"The run's protocol is {run.config.train.protocol}, which has no validation data;"
+            " evaluate split=test."
         )
     return stored_samples(run.config, noted, split)
 
 
-def _report(run: Run, options: EvaluateConfig, samples: Samples, evaluation: Evaluation) -> str:
+def _report(
+    run: LoadedRun, options: EvaluateConfig, samples: Samples, evaluation: Evaluation
+) -> str:
     note = _note(run, options)
     what = options.file or f"{options.split} data ({samples.stores[0].source})"
     lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, deployed network (rounded delays)"]
@@ -100,8 +102,8 @@ def _report(run: Run, options: EvaluateConfig, samples: Samples, evaluation: Eva
     return "\n".join(lines)
 
 
-def _note(run: Run, options: EvaluateConfig) -> str:
-    """What must stand beside every number: that the epoch was chosen by it."""
+def _note(run: LoadedRun, options: EvaluateConfig) -> str:
+    """A note beside every number, if the epoch was chosen on the evaluated samples."""
     if options.checkpoint != "best" or options.file is not None:
         return ""
     if options.split == "valid":

@@ -8,11 +8,11 @@ from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_delays.cli.groups import groups, option_names
-from snn_delays.cli.overrides import brief
-from snn_delays.config.options import WRITTEN, nearest
+from snn_delays.config.options import WRITTEN, nearest, shown
+from snn_delays.errors import message_of
 
 SEVERAL = "gives several values; add -m to run with each of them"
-# Hydra's wordings, and ours for what they name.
+# Hydra's messages, and the sentences that replace them.
 WORDINGS = {
     r"Ambiguous value for argument '(.+?)' 1\. ": rf"\1 {SEVERAL}, or write [a,b] for a list.",
     r"Sweep parameters '(.+)' requires --multirun": rf"\1 {SEVERAL}.",
@@ -24,10 +24,10 @@ WORDINGS = {
 
 
 def explain(error: Exception, command: str) -> str:
-    """A sentence about ``error``.
+    """A sentence that explains ``error``.
 
     Args:
-        error: of Hydra or OmegaConf, while they read the options of ``command``.
+        error: an error of Hydra or OmegaConf in reading the options of ``command``.
         command: a key of ``SCHEMAS``.
     """
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
@@ -38,7 +38,7 @@ def explain(error: Exception, command: str) -> str:
 
 
 def _of_option(text: str, cause: Exception, command: str) -> str | None:
-    """A sentence about the option that OmegaConf names, or None: it names none."""
+    """A sentence about the option that OmegaConf names, or None if it names none."""
     named = re.search(r"full_key: (\S+)", text)
     key = getattr(cause, "full_key", None) or (named[1] if named else "")
     written = WRITTEN.get(key, key)
@@ -53,8 +53,8 @@ def _of_option(text: str, cause: Exception, command: str) -> str | None:
 
 
 def _of_override(error: Exception, command: str) -> str:
-    """A sentence about an override that Hydra does not take."""
-    text = " ".join(str(error).split())
+    """A sentence about an override that Hydra refuses."""
+    text = message_of(error)
     absent = re.search(r"Could not find '([^']+)'", text)
     if absent:
         return _no_such_value(absent[1], command)
@@ -63,7 +63,7 @@ def _of_override(error: Exception, command: str) -> str:
         return _no_option(absent[1], command)
     if isinstance(error, OverrideParseException):
         return (
-            f"The override {brief(error.override or '')} cannot be read; a text is quoted:"
+            f"The override {shown(error.override or '')} cannot be read; a text is quoted:"
             " option=\"'text'\"."
         )
     for theirs, ours in WORDINGS.items():
@@ -78,7 +78,7 @@ def _no_option(key: str, command: str) -> str:
 
 
 def _no_such_value(path: str, command: str) -> str:
-    """``path`` is group/value, and the group may itself have slashes."""
+    """A sentence about a missing ``path`` group/value; the value may contain slashes."""
     for group, values in groups(command).items():
         if path.startswith(f"{group}/"):
             value = path.removeprefix(f"{group}/")
@@ -87,18 +87,18 @@ def _no_such_value(path: str, command: str) -> str:
 
 
 def unforeseen(error: Exception, overrides: list[str], command: str) -> str:
-    """A sentence about an error that is not one of Hydra's own.
+    """A sentence about an error in reading the options that is not one of Hydra's own.
 
     Args:
-        error: any.
-        overrides: what it came of, as far as it is known.
-        command: as above.
+        error: any error.
+        overrides: the overrides that caused it, if known.
+        command: a key of ``SCHEMAS``.
     """
-    given = " ".join(map(brief, overrides)) or "Hydra"
+    given = " ".join(map(shown, overrides)) or "Hydra"
     group = overrides[0].partition("=")[0].lstrip("+") if overrides else ""
     if group in groups(command):
         names = ", ".join(groups(command)[group])
         choice = f"leave it out, or choose one of {names}"
         return f"The options cannot be read: {given} names no file; {choice}."
-    reason = " ".join(str(error).partition("full_key")[0].split()) or type(error).__name__
+    reason = message_of(error).partition("full_key")[0].rstrip() or type(error).__name__
     return f"The options cannot be read: {given}: {reason.rstrip('.')}."

@@ -1,4 +1,4 @@
-"""The YAML groups: where they lie, and the values of each."""
+"""The groups of YAML files in configs/, and their values."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SCHEMAS: dict[str, type[Schema]] = {
     "benchmark": BenchmarkConfig,
     "analyse": AnalyseConfig,
 }
-SUITES = "suites"  # a folder of configs/ that is no group: `snn-delays benchmark` reads it
+SUITES = "suites"  # a folder of configs/ for `snn-delays benchmark`; not a group
 
 
 def config_folder() -> Path:
-    """The YAML groups: inside the installed package, or beside it in a checkout."""
+    """The folder configs/: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 
 
 def groups(command: str) -> dict[str, list[str]]:
-    """Every group that a command has, with its values."""
+    """The groups of a command, each with its values."""
     if SCHEMAS[command] is not Config:
         return {}
     folder = config_folder()
@@ -45,7 +45,7 @@ def option_names(command: str) -> list[str]:
 
 
 def complete(command: str, word: str) -> list[str]:
-    """Groups, options and their values that continue ``word``.
+    """Completions of ``word``: groups, options and their values.
 
     Args:
         command: a key of ``SCHEMAS``.

@@ -1,4 +1,4 @@
-"""Numbered jobs through Hydra's launchers: processes here (joblib), or a cluster (submitit)."""
+"""Runs tasks through Hydra's launchers: local processes (joblib), or a cluster (submitit)."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from snn_delays.cli.overrides import quoted
 from snn_delays.errors import UserError
 
 JOBLIB = "joblib"
-KILLED = "Its process was killed, also alone; perhaps memory ran out: try a lower train.batch_size."
+KILLED = (
+    "Its process was killed, even as the only one; try a lower train.batch_size, if for memory."
+)
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """Runs jobs, several at a time.
+    """Runs tasks, several at a time.
 
     Attributes:
         host: the process that runs the suite.
-        at_once: runs at a time, where Hydra's joblib launcher runs them.
-        overrides: Hydra's, such as hydra/launcher=submitit_slurm.
+        concurrency: number of tasks at a time with Hydra's joblib launcher.
+        overrides: overrides for Hydra, such as hydra/launcher=submitit_slurm.
     """
 
     host: Host
-    at_once: int
+    concurrency: int
     overrides: list[str]
 
     @property
     def pace(self) -> str:
-        """How many runs at a time, in words."""
+        """Number of tasks at a time, as text."""
         theirs = self._kind != JOBLIB or any("n_jobs=" in o for o in self.overrides)
-        return "as many as the launcher takes" if theirs else str(self.at_once)
+        return "as many as the launcher takes" if theirs else str(self.concurrency)
 
     @property
     def _kind(self) -> str:
@@ -47,13 +49,13 @@ class Launcher:
         return chosen[-1] if chosen else JOBLIB
 
     def run(self, jobs: list[Task]) -> None:
-        """Run all, until they are done or have failed, or ``host.stop`` is there.
+        """Run all tasks until they have finished or failed, or the file ``host.stop`` exists.
 
-        Where a process is killed (by the system, when memory runs out), the others fall with it.
-        Those that were under way go on one at a time at the end, so that it shows which it was.
+        If the system kills a process (when memory runs out), joblib ends the others, too. The tasks
+        that were running are then repeated one at a time at the end, which shows the one to blame.
 
         Raises:
-            UserError: the launcher that was chosen cannot run here.
+            UserError: the chosen launcher cannot run here.
         """
         for job in jobs:
             job.running.unlink(missing_ok=True)
@@ -61,7 +63,7 @@ class Launcher:
         while jobs or apart:
             batch = jobs or [apart.pop(0)]
             whole = self._launch(batch)
-            if self.host.asked() is not None:
+            if self.host.stop_signal() is not None:
                 return
             if whole:
                 jobs = []
@@ -77,7 +79,7 @@ class Launcher:
                 fallen[0].fail(KILLED)
 
     def _launch(self, jobs: list[Task]) -> bool:
-        """Whether all came to an end, rather than that a process was killed."""
+        """Launch the tasks; returns False if a process was killed."""
         host = self.host
 
         def task(config: DictConfig) -> None:
@@ -86,7 +88,7 @@ class Launcher:
 
         settings = [f"hydra.sweep.dir={quoted(str(host.stop.parent))}", *self.overrides]
         if self._kind == JOBLIB:
-            settings.insert(0, f"hydra.launcher.n_jobs={self.at_once}")
+            settings.insert(0, f"hydra.launcher.n_jobs={self.concurrency}")
         before = sys.argv
         sys.argv = [before[0], "-m", f"job=range({len(jobs)})", *settings]
         folder = str(config_folder())
@@ -94,7 +96,7 @@ class Launcher:
             hydra.main(version_base="1.3", config_path=folder, config_name="jobs")(task)()
         except BrokenProcessPool:
             return False
-        except RuntimeError as error:  # of a cluster that is not there
+        except RuntimeError as error:  # such as a missing cluster
             if self._kind == JOBLIB:
                 raise
             raise UserError(f"hydra/launcher={self._kind} cannot run here: {error}") from error
@@ -110,6 +112,6 @@ class Launcher:
 
 
 def _pick_gpu(number: int) -> None:
-    """Spread runs over the GPUs of this machine."""
+    """Use another GPU of this machine for each task, in turn."""
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())

@@ -1,7 +1,7 @@
-"""The words of a command line, as Hydra takes them: flags, and ``option=value``.
+"""Translates the words of a command line for Hydra: flags, and ``option=value``.
 
-Hydra reads every value by a grammar of its own, in which ``2026_11_27`` is a number and ``a=b`` or
-``müller`` is an error. Where the schema says text, the value is what was written, and is quoted.
+Hydra parses every value by a grammar of its own, in which ``2026_11_27`` is a number and ``a=b`` or
+``müller`` is an error. Values of options that are text in the schema are therefore quoted.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 from snn_delays.cli.groups import SCHEMAS, groups, option_names
 from snn_delays.config import BenchmarkConfig, Config
-from snn_delays.config.options import WRITTEN, close_match, options
+from snn_delays.config.options import WRITTEN, close_match, options, shown
 from snn_delays.errors import UserError
 
 HELP = "--help"
 MULTIRUN = "--multirun"
-# Hydra's flags, without those that replace what it runs: by their values, where they have some.
+# Hydra's flags and their values, without the flags that replace the program to run.
 FLAGS: dict[str, tuple[str, ...]] = {
     HELP: (),
     "--hydra-help": (),
@@ -45,17 +45,17 @@ ENTRY = re.compile(rf"\s*({QUOTED.pattern}|(?:\[[^][]*\]|[^,])*?)\s*(?:,|$)", re
 
 
 def read(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags and overrides of a command line, as Hydra takes them.
+    """Flags and overrides of a command line, in Hydra's form.
 
     Args:
         command: a key of ``SCHEMAS``.
-        arguments: what stands behind the command.
+        arguments: the words after the command.
 
     Returns:
-        Flags in their long form, with their value behind ``=``; overrides.
+        Flags in their long form, with ``=value`` if they have one; overrides.
 
     Raises:
-        UserError: a word that is neither.
+        UserError: a word is neither a flag nor an override.
     """
     flags, overrides, words = [], [], list(arguments)
     while words:
@@ -69,7 +69,7 @@ def read(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _flag(command: str, word: str, following: list[str]) -> str:
-    """A flag in its long form; its value is taken from ``following`` where it stands there."""
+    """A flag in its long form; a value in the next word is removed from ``following``."""
     short, equals, value = word.partition("=")
     name = SHORT.get(short, short)
     if name not in FLAGS:
@@ -90,8 +90,8 @@ def _flag(command: str, word: str, following: list[str]) -> str:
 
 
 def _no_flag(command: str, word: str, following: Sequence[str]) -> str:
-    """``--epochs 3``: the flag is not there, the option is."""
-    flag, equals, value = brief(word).partition("=")
+    """A sentence about an unknown flag, such as ``--epochs 3``, that suggests an option."""
+    flag, equals, value = shown(word).partition("=")
     if flag in FLAGS or flag in SHORT:
         return f"{flag} has no use with this command."
     if not equals:
@@ -125,10 +125,10 @@ def as_hydra(command: str, overrides: Sequence[str], *, sweep: bool = False) -> 
 
 
 def refuse_words(command: str, words: Sequence[str]) -> None:
-    """Refuse what is no ``option=value``, and what would delete an option.
+    """Refuse words that are not ``option=value``, or that would delete an option.
 
     Raises:
-        UserError: says what to write instead.
+        UserError: a word is refused; the message says what to write instead.
     """
     for number, word in enumerate(words):
         key, equals, _ = word.partition("=")
@@ -136,11 +136,11 @@ def refuse_words(command: str, words: Sequence[str]) -> None:
             raise UserError(_no_flag(command, word, words[number + 1 :]))
         if key.startswith("~") and not key.startswith("~hydra"):
             raise UserError(
-                f"{brief(word)} would delete an option; give it a value (null, where its help says"
+                f"{shown(word)} would delete an option; give it a value (null, where its help says"
                 " so)."
             )
         if not key.strip("+") or not (equals or key.startswith("~")):
-            raise UserError(f"{brief(word)} cannot be read. Write {_first(command, brief(word))}.")
+            raise UserError(f"{shown(word)} cannot be read. Write {_first(command, shown(word))}.")
 
 
 def _as_hydra(fields: dict[str, Any], override: str, sweep: bool) -> str:
@@ -157,7 +157,7 @@ def _as_hydra(fields: dict[str, Any], override: str, sweep: bool) -> str:
 
 
 def _first(command: str, value: str) -> str:
-    """How a lone value is written: as that of the first option, which is the input."""
+    """The right form of a lone value: a value of the command's first option, its input."""
     if SCHEMAS[command] in (Config, BenchmarkConfig):
         return "option=value"
     first = option_names(command)[0]
@@ -169,8 +169,8 @@ def _fields(command: str) -> dict[str, dataclasses.Field[Any]]:
 
 
 def _entries(text: str) -> list[str]:
-    """What commas separate, outside of quotes and brackets."""
-    return ENTRY.findall(text)[:-1]  # the last is the empty one behind all
+    """The entries between commas, outside of quotes and brackets."""
+    return ENTRY.findall(text)[:-1]  # without the empty match at the end
 
 
 def _list(value: str) -> str:
@@ -184,12 +184,6 @@ def _text(value: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text as a value in Hydra's grammar, which knows commas, brackets and equals signs."""
+    """Text quoted for Hydra's grammar, in which commas, brackets and = are special."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
-
-
-def brief(word: str, most: int = 100) -> str:
-    """A word of the command line as a message shows it: short, and without control characters."""
-    text = "".join(c if c.isprintable() else " " for c in word)
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,4 +1,4 @@
-"""Several runs of one command: all are checked before the first starts, and all are run."""
+"""Multiruns: all jobs are checked before the first one starts, and a failure stops no other."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Failed:
 
 
 @contextlib.contextmanager
-def watched_sweeps(command: str) -> Iterator[None]:
-    """Within it, Hydra's own sweeper checks every run first, and tells which runs failed.
+def checked_sweeps(command: str) -> Iterator[None]:
+    """A context in which Hydra's basic sweeper checks all runs first, and lists failed runs.
 
-    Its class is changed, since Hydra instantiates no sweeper of another package than its own
+    The sweeper's class is patched, since Hydra only instantiates sweepers of its package
     ``hydra_plugins``.
     """
-    Plugins.instance()  # which imports the class anew
+    Plugins.instance()  # imports the class again, so it comes before the patch
     kind: Any = basic_sweeper.BasicSweeper
     run_all = kind.sweep
 
@@ -65,17 +65,17 @@ def _runs(sweeper: BasicSweeper, arguments: list[str]) -> list[list[str]]:
 
 
 def _names(runs: list[list[str]]) -> list[str]:
-    """Number of each run, and the options that tell it from the others."""
+    """A name of each run: its number, and the options in which it differs from the others."""
     apart = [len(set(values)) > 1 for values in zip(*runs, strict=True)]
     own = [[o for o, differs in zip(run, apart, strict=True) if differs] for run in runs]
     return [f"{n} ({' '.join(options)})" if options else str(n) for n, options in enumerate(own)]
 
 
 def _check(sweeper: BasicSweeper, command: str, overrides: list[str], name: str) -> None:
-    """Refuse a run whose options are wrong.
+    """Refuse a run with invalid options.
 
     Raises:
-        UserError: says which run, and what is wrong.
+        UserError: an option is invalid; the message names the run.
     """
     assert sweeper.hydra_context is not None
     assert sweeper.config is not None
@@ -90,7 +90,7 @@ def _check(sweeper: BasicSweeper, command: str, overrides: list[str], name: str)
 
 
 def is_search() -> bool:
-    """Whether a sweeper that chooses by results, such as optuna, started this job."""
+    """Whether this job belongs to a search, whose sweeper (such as optuna) uses the results."""
     if number_in_multirun() is None:
         return False
     return not str(HydraConfig.get().sweeper._target_).endswith("BasicSweeper")

@@ -18,8 +18,8 @@ def main() -> None:
 
 
 def _train(config: Config) -> float | None:
-    """Returns what a search maximises: the validation accuracy of the epoch that counts."""
-    from snn_delays.train.run import train  # torch loads in seconds; --help need not wait
+    """Train; returns the validation accuracy of the chosen epoch, which a search maximises."""
+    from snn_delays.train.run import train  # late, since importing torch takes seconds
 
     result = train(config)
     if process_info().is_first:
@@ -31,7 +31,7 @@ def _train(config: Config) -> float | None:
 
 
 def _check_search(config: Config) -> None:
-    """Refuse what would let a search see the test set."""
+    """Refuse options with which a search would read the test set."""
     if not is_search():
         return
     if config.train.protocol not in ("validation", "refit"):
@@ -41,13 +41,13 @@ def _check_search(config: Config) -> None:
         )
     if config.train.test:
         raise UserError(
-            "A search leaves the test set unread, or its choice is not honest: give"
-            " train.test=false, and test the options that it finds in a run of their own."
+            "A search must not read the test set: give train.test=false, and test the options that"
+            " it finds in a separate run."
         )
 
 
 def describe(result: dict[str, Any]) -> str:
-    """A result as a person reads it."""
+    """A result as text for the terminal."""
     from snn_delays.evaluate import Score
 
     def line(name: str, values: dict[str, Any], note: str = "") -> str:

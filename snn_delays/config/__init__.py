@@ -1,4 +1,4 @@
-"""Options: of training (schema), of the other commands, the rules between them, the machinery."""
+"""Options of training (schema) and of the other commands, rules between them, and checks."""
 
 from snn_delays.config.commands import AnalyseConfig, BenchmarkConfig, EncodeConfig, EvaluateConfig
 from snn_delays.config.rules import validate

@@ -1,22 +1,22 @@
-"""What the options must know of each data set, which snn_delays/data/datasets/<name>.py finds."""
+"""Facts about each data set that the options need; snn_delays/data/datasets/<name>.py finds it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 FILES = ("train_file", "valid_file", "test_file")
-HELD_OUT = ("test_speakers", "test_fold")  # which recordings to test on, where no file is for that
+HELD_OUT = ("test_speakers", "test_fold")  # options that choose test recordings without a test file
 
 
 @dataclass(frozen=True)
 class DataKind:
-    """What a data set is and takes.
+    """Facts about a data set.
 
     Attributes:
-        takes: the options of the data, of those that only some data sets have a use for.
-        needs: options without which it is not found, each with what its value must be.
-        audio: its recordings are audio: frames are real-valued, not counts of spikes.
-        validation: how it calls the validation split that it brings along; "": it brings none.
+        takes: the options that it uses, among those that only some data sets use.
+        needs: its required options, each with a description of the value.
+        audio: whether its recordings are audio, with real-valued frames instead of spike counts.
+        validation: the name of its own validation split in messages; "" if it has none.
     """
 
     takes: tuple[str, ...] = ()

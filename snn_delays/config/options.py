@@ -1,4 +1,4 @@
-"""What an option is: a dataclass field with a help text and bounds, and how values are checked.
+"""Options as dataclass fields with help texts and bounds, and the checks of their values.
 
 Standard library only.
 """
@@ -15,12 +15,12 @@ from typing import Any
 
 from snn_delays.errors import UserError
 
-# Upper bounds of numbers that nothing else bounds. Every one fits the arithmetic that uses it.
-MOST = 1_000_000  # of what is counted: epochs, samples, steps, channels, neurons.
-LARGEST_SEED = 2**63 - 1  # torch's generators take no more.
-LARGEST = 1e38  # of a real number; float32 ends at 3.4e38.
+# Upper bounds of numbers without a bound of their own, so that no arithmetic overflows.
+MOST = 1_000_000  # of counts: epochs, samples, steps, channels, neurons
+LARGEST_SEED = 2**63 - 1  # the limit of torch's generators
+LARGEST = 1e38  # of real numbers; float32 ends at 3.4e38
 
-WRITTEN = {"source": "in"}  # options whose name on the command line is a keyword of Python
+WRITTEN = {"source": "in"}  # field name -> option name, which is a keyword of Python
 
 
 def option(
@@ -40,13 +40,13 @@ def option(
     Args:
         default: of the option.
         help: one phrase, with the unit.
-        choices: the only values, where there are few.
-        at_least: bound of the number, or of every number of a list.
-        above: the same, excluded.
-        at_most: the same.
-        below: the same, excluded.
+        choices: the allowed values, if there are few.
+        at_least: lower bound of the number, or of every number in a list.
+        above: lower bound, itself excluded.
+        at_most: upper bound.
+        below: upper bound, itself excluded.
         path: whether the text is a path, in which ``~`` is the home folder.
-        synonyms: words that people write for one of ``choices``.
+        synonyms: common words for one of ``choices``, for a hint in the error message.
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {"help": help, "choices": choices, "bounds": bounds, "path": path}
@@ -69,10 +69,10 @@ def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclass
 
 
 def from_dict(kind: type[Any], values: dict[str, Any], prefix: str = "") -> Any:
-    """A configuration from nested plain values, as ``dataclasses.asdict`` gives them.
+    """A configuration from nested plain values, the result of ``dataclasses.asdict``.
 
     Raises:
-        UserError: ``values`` is no dictionary, or has a key that ``kind`` does not have.
+        UserError: ``values`` is not a dictionary, or has an unknown key.
     """
     if not isinstance(values, dict):
         where = prefix.rstrip(".") or "the whole"
@@ -90,7 +90,7 @@ def from_dict(kind: type[Any], values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value in a message, cut where it has more than ``most`` letters."""
+    """A value for a message, cut after ``most`` letters."""
     text = str(value)
     return text if len(text) <= most else f"{text[:most]}..."
 
@@ -102,12 +102,12 @@ def nearest(name: str, valid: list[str]) -> str:
 
 
 def close_match(name: str, valid: list[str], cutoff: float = 0.5) -> str | None:
-    """The closest valid name; where names are dotted, the last part may be enough.
+    """The closest valid name; ``name`` may be only the last part of a dotted name.
 
     Args:
-        name: what was written.
-        valid: the names that there are, such as "train.epochs".
-        cutoff: least likeness, from 0 to 1.
+        name: the name that the user wrote.
+        valid: the valid names, such as "train.epochs".
+        cutoff: smallest accepted similarity, from 0 to 1.
     """
     tails = {full.rpartition(".")[2]: full for full in sorted(valid, key=len, reverse=True)}
     if name in tails:  # the shortest name that ends so
@@ -118,10 +118,10 @@ def close_match(name: str, valid: list[str], cutoff: float = 0.5) -> str | None:
 
 
 def check_types(config: Any, prefix: str = "") -> None:
-    """Check that every field of a dataclass, nested ones included, is of its declared type.
+    """Check that every field of a dataclass, including nested ones, has its declared type.
 
     Raises:
-        UserError: names the field, its value and what it must be.
+        UserError: a field has another type; the message names it.
     """
     hints = typing.get_type_hints(type(config))
     for f in dataclasses.fields(config):
@@ -145,7 +145,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def type_name(hint: Any) -> str:
-    """A type as a person says it: "a number, or null"."""
+    """A type in words: "a number, or null"."""
     if typing.get_origin(hint) is types.UnionType:
         return ", or ".join(type_name(part) for part in typing.get_args(hint))
     if typing.get_origin(hint) is list:
@@ -169,10 +169,10 @@ def check_values(config: Any) -> None:
 
 
 def check_options(group: type, **values: Any) -> None:
-    """Hold values to the choices and bounds of a group's options, as ``validate`` does.
+    """Check values against the choices and bounds of a group's options.
 
     Raises:
-        UserError: a value that its option cannot have.
+        UserError: a value is not allowed.
     """
     for option in dataclasses.fields(group):
         if option.name in values:
@@ -213,7 +213,7 @@ def _check_bounds(prefix: str, number: float, within: str, bounds: dict[str, flo
 
 
 def _shown(number: float) -> str:
-    """A number as a person reads it; of a huge integer, which no float holds, its size alone."""
+    """A number as text; a huge integer, which no float can hold, by its number of bits."""
     if not isinstance(number, int):
         return f"{number:g}"
     return str(number) if abs(number) < 10**20 else f"a number of {number.bit_length()} bits"

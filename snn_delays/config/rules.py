@@ -1,4 +1,4 @@
-"""The rules between options, which no type and no bound of one option can say."""
+"""Rules between options, beyond the type and bounds of a single option."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _check_data_rules(data: DataConfig) -> None:
 
 
 def _check_files(data: DataConfig) -> None:
-    """Which files may be named for which kind of data."""
+    """Refuse options that a data set does not use, and require those that it needs."""
     kind = DATASETS[data.name]
     if any(getattr(data, key) is not None and key not in kind.takes for key in FILES):
         raise UserError(

@@ -14,22 +14,22 @@ from typing import Any
 from snn_delays.config.datasets import DATASETS
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
-# DCLS stores SIG and uses the width s = |SIG| + an offset of the kernel; "sigma" here is always s.
+# DCLS stores SIG; its width s = |SIG| + an offset of the kernel is called sigma in this package.
 SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
-SIG_END = 0.23  # the narrowest of the paper.
+SIG_END = 0.23  # the paper's final SIG
 BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
 MEL_BANDS = 140  # of the log-mel frames of audio.
-LONGEST_S = 60  # of a recording of audio, in seconds: no word is longer, and memory is bounded.
+LONGEST_S = 60  # longest recording of audio in seconds; words are shorter, and memory is bounded
 
 
 @dataclass
 class SyntheticConfig:
-    """The data that the package makes itself: words that only their timing tells apart."""
+    """Options of the synthetic data: words that differ in timing alone."""
 
     seed: int = option(0, "seed of the generated files", at_least=0, at_most=LARGEST_SEED)
     classes: int = option(16, "number of words", at_least=2, at_most=16)
     train_samples: int = option(2000, "recordings to train on", at_least=1, at_most=MOST)
-    valid_samples: int = option(500, "recordings to select on", at_least=1, at_most=MOST)
+    valid_samples: int = option(500, "validation recordings", at_least=1, at_most=MOST)
     test_samples: int = option(1000, "recordings to test on", at_least=1, at_most=MOST)
     jitter_ms: float = option(
         5.0, "standard deviation of every spike's time, ms", at_least=0, at_most=1000
@@ -38,9 +38,9 @@ class SyntheticConfig:
 
 @dataclass
 class AugmentConfig:
-    """Changes of training batches, drawn anew in every epoch, never made in evaluation; all off.
+    """Random changes of training batches, drawn again in every epoch; by default all are off.
 
-    The literature of each stands in snn_delays/data/augment.py and speech.py.
+    snn_delays/data/augment.py and speech.py cite the source of each.
     """
 
     time_shift: int = option(
@@ -50,17 +50,17 @@ class AugmentConfig:
         0, "largest shift of a sample over input channels, either way", at_least=0, at_most=MOST
     )
     time_mask: int = option(
-        0, "longest stretch of steps silenced in a sample", at_least=0, at_most=MOST
+        0, "largest number of successive steps silenced in a sample", at_least=0, at_most=MOST
     )
     channel_mask: int = option(
-        0, "widest band of neighbouring channels silenced in a sample", at_least=0, at_most=MOST
+        0, "largest number of neighbouring channels silenced in a sample", at_least=0, at_most=MOST
     )
     spike_drop: float = option(
-        0.0, "probability that a spike is left out (spikes only)", at_least=0, below=1
+        0.0, "probability that a spike is removed (spikes only)", at_least=0, below=1
     )
     noise_spikes: float = option(
         0.0,
-        "mean number of spikes strewn in per sample and step (spikes only)",
+        "mean number of noise spikes added per sample and step (spikes only)",
         at_least=0,
         at_most=1000,
     )
@@ -72,7 +72,7 @@ class AugmentConfig:
     )
     cutmix: float = option(
         0.0,
-        "probability that a stretch of time comes from another sample, with its share of the label",
+        "probability that a stretch of a sample is replaced by another sample's; labels are mixed",
         at_least=0,
         at_most=1,
     )
@@ -84,24 +84,24 @@ class AugmentConfig:
     )
     speed: float = option(
         0.0,
-        "largest change of a waveform's speed, as a share of it (audio only)",
+        "largest relative change of a waveform's speed (audio only)",
         at_least=0,
         below=1,
     )
 
     @property
     def of_waves(self) -> bool:
-        """Whether waveforms are changed."""
+        """Whether waveforms are augmented."""
         return bool(self.roll_ms or self.speed)
 
 
 @dataclass
 class DataConfig:
-    """Where spikes come from and how they become frames."""
+    """Options of the data set, its frames and its splits."""
 
     name: str = option(
         "synthetic",
-        "kind of data",
+        "data set",
         choices=tuple(DATASETS),
     )
     root: str = option(
@@ -112,45 +112,46 @@ class DataConfig:
     )
     train_file: str | None = option(
         None,
-        "HDF5 file of SHD's format to train on (data=spikes; shd and ssc: or its .zip)",
+        "HDF5 file of SHD's format to train on (data=spikes; with shd and ssc also its .zip)",
         path=True,
     )
-    valid_file: str | None = option(None, "file to select on; null: see data.split", path=True)
+    valid_file: str | None = option(None, "validation file; null: see data.split", path=True)
     test_file: str | None = option(
         None,
-        "file to test on; null: held out of train_file as test_... says (data=spikes)",
+        "test file; null: held out of train_file, see data.test_... (data=spikes)",
         path=True,
     )
     folder: str | None = option(
-        None, "folder of <word>/*.wav (data=audio_folder; gsc: or its .tar.gz)", path=True
+        None, "folder of <word>/*.wav (data=audio_folder; with gsc also its .tar.gz)", path=True
     )
     test_list: str | None = option(
         None,
-        "text file that names the test recordings, <word>/<name>.wav a line; null:"
-        " testing_list.txt in the folder, if it is there (audio_folder)",
+        "text file that lists the test recordings, one <word>/<name>.wav a line; null:"
+        " testing_list.txt in the folder, if it exists (data=audio_folder)",
         path=True,
     )
     valid_list: str | None = option(
         None,
-        "the same for validation; null: validation_list.txt in the folder, if it is there",
+        "text file that lists the validation recordings; null: validation_list.txt in the folder,"
+        " if it exists (data=audio_folder)",
         path=True,
     )
     speaker_pattern: str | None = option(
         None,
-        "regular expression that finds the speaker, its one group, in <word>/<name>.wav;"
-        " null: speakers are not known (audio_folder)",
+        "regular expression with one group, which matches the speaker in <word>/<name>.wav;"
+        " null: speakers are unknown (data=audio_folder)",
     )
     seconds: float = option(
         1.0,
-        "length that recordings are padded with silence or cut to, s (audio)",
+        "length to which recordings are cut or padded with silence, s (audio only)",
         above=0,
         at_most=LONGEST_S,
     )
     step_ms: float = option(10.0, "length of a time step, ms", above=0, at_most=60_000)
     time_unit: str = option(
         "auto",
-        "unit of the spike times in the files; auto: s, and recordings that are longer than 100 s"
-        " in it are refused (data=spikes)",
+        "unit of the spike times in the files; auto: s, but recordings longer than 100 s are"
+        " refused (data=spikes)",
         choices=("auto", "s", "ms", "us", "ns"),
     )
     units: int = option(700, "number of spike channels in the files", at_least=1, at_most=MOST)
@@ -164,54 +165,57 @@ class DataConfig:
     )
     split: str = option(
         "auto",
-        "how validation data is held out of the training data; auto: the official split or"
-        " validation file where there is one, else speakers, else random; speakers: whole speakers;"
-        " random: a share of every class; fold: the one speaker of number data.fold",
+        "how validation data are held out of the training data; auto: the official split or the"
+        " validation file if it exists, else speakers if known, else random; speakers: all samples"
+        " of some speakers; random: a share of every class; fold: the speaker number data.fold",
         choices=("auto", "speakers", "random", "fold"),
     )
     fold: int = option(
         0,
-        "speaker left out by data.split=fold, counted from 0 in order of name",
+        "number of the speaker held out by data.split=fold, from 0 in order of name",
         at_least=0,
         at_most=MOST,
     )
     valid_speakers: list[str] | None = option(
-        None, "speakers held out for validation; null: as many as valid_count or valid_share says"
+        None, "speakers held out for validation; null: drawn, see valid_count and valid_share"
     )
     valid_count: int | None = option(
         None,
-        "number of speakers held out, drawn by split_seed; null: valid_share",
+        "number of speakers held out for validation, drawn by split_seed; null: see valid_share",
         at_least=1,
         at_most=MOST,
     )
     valid_share: float = option(
-        0.2, "share of speakers held out (at least one), or of samples", above=0, below=1
+        0.2,
+        "share of speakers held out for validation (at least one), or of every class",
+        above=0,
+        below=1,
     )
     test_speakers: list[str] | None = option(
-        None, "speakers to test on, where there is no test file and no list of test recordings"
+        None, "speakers to test on, without a test file or list (data=spikes, audio_folder)"
     )
     test_fold: int | None = option(
         None,
-        "number of the one speaker to test on, from 0, likewise: leave one out",
+        "number of the one speaker to test on, from 0 in order of name (data=spikes, audio_folder)",
         at_least=0,
         at_most=MOST,
     )
     test_share: float = option(
         0.2,
-        "share of speakers to test on, or of every class where speakers are not known, where"
-        " nothing else says",
+        "share of speakers to test on, or of every class if speakers are unknown; used without a"
+        " test file, list, test_speakers and test_fold",
         above=0,
         below=1,
     )
     split_seed: int = option(
-        0, "seed of the split: the same for every run", at_least=0, at_most=LARGEST_SEED
+        0, "seed of the held-out speakers or samples", at_least=0, at_most=LARGEST_SEED
     )
     augment: AugmentConfig = option(AugmentConfig, "augmentation of training batches")
     synthetic: SyntheticConfig = option(SyntheticConfig, "settings of data=synthetic")
 
     @property
     def audio(self) -> bool:
-        """Whether the recordings are audio: real-valued frames instead of counts of spikes."""
+        """Whether the recordings are audio, with real-valued frames instead of spike counts."""
         return DATASETS[self.name].audio
 
     @property
@@ -227,14 +231,16 @@ class ModelConfig:
     hidden: list[int] = option([256, 256], "neurons of each hidden layer", at_least=1, at_most=MOST)
     delays: str = option(
         "learned",
-        "learned; fixed: drawn at random and rounded, not trained; none: plain linear maps; dense:"
-        " a weight at every delay, which is an ordinary temporal convolution",
+        "learned: trained; fixed: drawn at random, rounded and not trained; none: linear maps"
+        " without delays; dense: a weight at every delay, an ordinary temporal convolution",
         choices=("learned", "fixed", "none", "dense"),
     )
     taps: int = option(
-        25, "delay taps D of each synapse, odd; delays reach D-1 steps", at_least=1, at_most=MOST
+        25, "number D of delay taps, odd; delays lie in 0 to D-1 steps", at_least=1, at_most=MOST
     )
-    kernel_count: int = option(1, "delayed copies of each synapse", at_least=1, at_most=MOST)
+    kernel_count: int = option(
+        1, "number of delayed copies of each synapse", at_least=1, at_most=MOST
+    )
     delay_kernel: str = option(
         "gauss",
         "shape of the taps around a learned delay in training: gauss, or triangle (DCLS's max)",
@@ -242,25 +248,29 @@ class ModelConfig:
     )
     delay_init: str = option(
         "uniform",
-        "uniform over the range; uniform_clamped: the authors' draw, 1/D start at the largest",
+        "uniform: over the range; uniform_clamped: as in the paper's code, where a share of 1/D"
+        " starts at the largest delay",
         choices=("uniform", "uniform_clamped"),
     )
     extra_steps: int | None = option(
         None,
-        "steps that each layer lengthens the sequence; null: (taps-1)//2",
+        "number of steps by which each layer lengthens the sequence; null: (taps-1)//2",
         at_least=0,
         at_most=MOST,
     )
     density: float = option(
-        1.0, "share of synapses that exist, by a fixed random mask", above=0, at_most=1
+        1.0, "share of synapses that exist, chosen by a fixed random mask", above=0, at_most=1
     )
-    bias: bool = option(False, "a bias in every linear map")
-    batch_norm: bool = option(True, "BatchNorm over time and batch before every hidden neuron")
+    bias: bool = option(False, "use a bias in every linear map")
+    batch_norm: bool = option(True, "use BatchNorm over time and batch before the hidden neurons")
     neuron: str = option(
-        "lif", "plif learns one tau per layer, from tau_ms on", choices=("lif", "plif")
+        "lif", "plif: a LIF neuron that learns one tau per layer", choices=("lif", "plif")
     )
     tau_ms: float = option(
-        10.05, "membrane time constant, ms; longer than one step", above=0, at_most=LARGEST
+        10.05,
+        "membrane time constant, ms, longer than a step; plif: its initial value",
+        above=0,
+        at_most=LARGEST,
     )
     v_threshold: float = option(
         1.0, "firing threshold of the hidden neurons", above=0, at_most=LARGEST
@@ -271,14 +281,15 @@ class ModelConfig:
     dropout: float = option(0.4, "share of hidden neurons silenced per sample", at_least=0, below=1)
     filter_tau_ms: float | None = option(
         None,
-        "time constant of the hidden layers' synaptic filter, ms; null: none",
+        "time constant of the hidden layers' synaptic filter, ms; null: no filter",
         above=0,
         at_most=LARGEST,
     )
     filter_learnable: bool = option(False, "learn the synaptic filter's time constant")
     readout: str = option(
         "sum",
-        "class scores: sum of softmax(membrane), mean, max or last of the membrane, spike_count",
+        "class scores; sum: of softmax(membrane) over time; mean, max, last: of the membrane;"
+        " spike_count: number of output spikes",
         choices=("sum", "mean", "max", "last", "spike_count"),
     )
     readout_threshold: float = option(
@@ -287,17 +298,17 @@ class ModelConfig:
 
     @property
     def layer_taps(self) -> int:
-        """Taps of every layer: one where there are no delays."""
+        """Taps of every layer; 1 without delays."""
         return 1 if self.delays == "none" else self.taps
 
     @property
     def layer_kernel_count(self) -> int:
-        """Delayed copies per synapse: one where there are no delays to tell them apart."""
+        """Delayed copies per synapse; 1 without delays, D for a dense convolution."""
         return {"none": 1, "dense": self.taps}.get(self.delays, self.kernel_count)
 
     @property
     def layer_extra_steps(self) -> int:
-        """Steps that every layer adds behind the sequence: none without delays."""
+        """Steps by which every layer lengthens the sequence; 0 without delays."""
         if self.delays == "none":
             return 0
         return (self.taps - 1) // 2 if self.extra_steps is None else self.extra_steps
@@ -305,17 +316,18 @@ class ModelConfig:
 
 @dataclass
 class TrainConfig:
-    """Optimisation, its schedules, and how the epoch that counts is chosen."""
+    """Options of the optimisation, its schedules, and the choice of the tested epoch."""
 
     protocol: str = option(
         "validation",
-        "validation: best epoch on held-out data; refit: then train anew on everything for as many"
-        " epochs; last: everything, last epoch; paper: the authors', best epoch on the test set",
+        "validation: test the best epoch on held-out data; refit: then train again on all training"
+        " data for as many epochs; last: train on all training data, test the last epoch; paper: as"
+        " its authors, test the best epoch on the test set",
         choices=("validation", "refit", "last", "paper"),
     )
     epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
     batch_size: int = option(
-        256, "samples per step, of all processes together", at_least=1, at_most=MOST
+        256, "samples per training step, over all ranks", at_least=1, at_most=MOST
     )
     lr_weight: float = option(
         5e-3, "peak learning rate of weights and BatchNorm", above=0, at_most=LARGEST
@@ -327,14 +339,14 @@ class TrainConfig:
         1e-5, "coupled L2 on weights and learned time constants", at_least=0, at_most=LARGEST
     )
     weight_schedule: str = option(
-        "one_cycle", "learning rate of weights over epochs", choices=("one_cycle", "constant")
+        "one_cycle", "schedule of lr_weight over epochs", choices=("one_cycle", "constant")
     )
     delay_schedule: str = option(
-        "cosine", "learning rate of delays over epochs", choices=("cosine", "constant")
+        "cosine", "schedule of lr_delay over epochs", choices=("cosine", "constant")
     )
     sigma_schedule: str = option(
         "exponential",
-        "width of the taps: exponential from sigma_start to sigma_end, or constant sigma_end",
+        "width of the taps; exponential: from sigma_start to sigma_end; constant: sigma_end",
         choices=("exponential", "constant"),
     )
     sigma_start: float | None = option(
@@ -353,20 +365,20 @@ class TrainConfig:
     )
     sigma_epochs: int | None = option(
         None,
-        "epochs until sigma_end; null: epochs//4; 0: sigma never shrinks",
+        "number of epochs until sigma_end; null: epochs//4; 0: sigma stays at sigma_start",
         at_least=0,
         at_most=MOST,
     )
 
     test: bool = option(
-        True, "read the test set at the end; false: leave it unread, as a search should"
+        True, "evaluate the test set at the end; false: do not read it, as in a search"
     )
     checkpoint_minutes: float = option(
-        10.0, "minutes from checkpoint to checkpoint within an epoch", above=0, at_most=LARGEST
+        10.0, "minutes between checkpoints within an epoch", above=0, at_most=LARGEST
     )
     nonfinite: str = option(
         "stop",
-        "a loss or gradient that is infinite or NaN: stop the run, or skip the batch",
+        "if a loss or gradient is infinite or NaN; stop: end the run; skip: skip the batch",
         choices=("stop", "skip"),
     )
     deterministic: bool = option(False, "refuse torch's nondeterministic algorithms (GPU; slower)")
@@ -374,7 +386,7 @@ class TrainConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where metrics go besides metrics.jsonl."""
+    """Options of the tracker, which gets the metrics in addition to metrics.jsonl."""
 
     name: str = option("none", "tracker", choices=("none", "wandb", "tensorboard"))
     project: str = option("snn_delays", "wandb project")
@@ -383,15 +395,15 @@ class TrackingConfig:
 
 @dataclass
 class Config:
-    """Everything that a training run depends on."""
+    """All options of a training run."""
 
-    name: str = option("run", "name of the run, part of the default of out")
+    name: str = option("run", "name of the run, used in the default of out")
     out: str | None = option(
         None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>", path=True
     )
     resume: str = option(
         "never",
-        "auto: go on with the run that is in out, if there is one; the options must be its own",
+        "auto: resume the run in out, if there is one; its options must be the same",
         choices=("never", "auto"),
     )
     seed: int = option(
@@ -399,20 +411,21 @@ class Config:
     )
     device: str = option(
         "auto",
-        "auto: the GPU where there is one",
+        "auto: the GPU, if there is one",
         choices=("auto", "cpu", "cuda"),
         synonyms={"gpu": "cuda"},
     )
     backend: str = option(
         "auto",
-        "delayed linear map, speed alone: auto decides by sizes; numba: blocks fused (CPU);"
-        " matmul: spectra by matrix products (GPU)",
+        "computation of the delayed linear map, which affects speed alone; auto: chosen by sizes,"
+        " on a GPU by timing; numba: with fused blocks (CPU); matmul: spectra by matrix products"
+        " (GPU)",
         choices=BACKENDS,
     )
     precision: str = option(
         "float32",
-        "number format; tf32: float32 with products on a GPU's tensor cores; mixed: float32 with"
-        " training's products in bfloat16",
+        "number format; tf32: float32 with matrix products on a GPU's tensor cores; mixed: float32"
+        " with training's matrix products in bfloat16",
         choices=("float32", "float64", "tf32", "mixed"),
         synonyms=dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "amp"), "mixed")
         | {"fp32": "float32", "fp64": "float64", "double": "float64"},
@@ -448,7 +461,7 @@ class Config:
 
     @property
     def selection(self) -> str:
-        """On what the epoch that counts is chosen, in the words that stand beside its numbers."""
+        """How the tested epoch is chosen, in the words that appear beside its numbers."""
         return {
             "validation": "selected on validation data",
             "refit": "epochs selected on validation data",
@@ -459,15 +472,15 @@ class Config:
 
 # Options of the data that are paths.
 PATHS = tuple(f.name for f in dataclasses.fields(DataConfig) if f.metadata["path"])
-# Those that change where a run reads and writes and how fast it is, not what it computes.
+# Options that affect a run's files and speed, but not its result.
 _NOT_SHAPING = (
     "name", "out", "resume", "device", "backend", "tracking", "train.checkpoint_minutes",
     *(f"data.{path}" for path in PATHS),
-)  # fmt: skip  # fmt: skip
+)  # fmt: skip
 
 
 def result_options(config: Config) -> dict[str, Any]:
-    """All options that shape the result, nested; the data's own hash stands for its files."""
+    """All options that affect the result, nested; without paths, since the data have a hash."""
     values = dataclasses.asdict(config)
     for name in _NOT_SHAPING:
         group, _, key = name.rpartition(".")
@@ -476,11 +489,11 @@ def result_options(config: Config) -> dict[str, Any]:
 
 
 def shapes_result(name: str) -> bool:
-    """Whether the option or group of this dotted name shapes what a run computes."""
+    """Whether the option or group of this dotted name affects a run's result."""
     return not any(name == free or name.startswith(f"{free}.") for free in _NOT_SHAPING)
 
 
 def config_hash(config: Config) -> str:
-    """First 12 hex digits of the SHA-256 of all options that shape the result."""
+    """First 12 hex digits of the SHA-256 of all options that affect the result."""
     values = result_options(config)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

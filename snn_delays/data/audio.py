@@ -1,7 +1,7 @@
-"""Audio files to samples: wav, FLAC, MP3, Ogg Vorbis and Opus, through libsndfile.
+"""Reads audio files (wav, FLAC, MP3, Ogg Vorbis, Opus) through libsndfile.
 
-libsndfile reads the part that is there of some truncated files, clips floats of another scale, and
-allocates what a header claims; such files are refused here, each in a sentence.
+libsndfile accepts some truncated files, clips floats of another scale, and allocates as much memory
+as a header claims; this module refuses such files with a sentence.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from snn_delays.config import LONGEST_S
 from snn_delays.data.speech import RATE
 from snn_delays.errors import UserError
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # of the files that are read
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # of supported files
 
 _FULL_SCALE = 32768  # int16 of 1.0
-_RATES = (4_000, 192_000)  # Hz, of files: others are damage or mistakes
-LARGEST = LONGEST_S * _RATES[1] * 8 + (1 << 24)  # bytes of a file: float64 samples, and its tags
+_RATES = (4_000, 192_000)  # Hz; a file with another rate is damaged or a mistake
+LARGEST = LONGEST_S * _RATES[1] * 8 + (1 << 24)  # bytes of a file: float64 samples and tags
 _AGAIN = "; fetch it again or remove it"
-_UNKNOWN = 2**63 - 1  # libsndfile's number of samples where a header tells none
+_UNKNOWN = 2**63 - 1  # libsndfile's number of samples if the header has none
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _MP3_FRAME = 2048  # bytes, more than the first one has
 
@@ -31,17 +31,17 @@ _MP3_FRAME = 2048  # bytes, more than the first one has
 def read_waveform(path: Path) -> NDArray[np.int16]:
     """The samples of an audio file of one channel, at 16 kHz.
 
-    Those of a 16-bit file at 16 kHz are the file's own, so dividing by 32768 gives the very numbers
-    that soundfile and torchaudio read as floats. Everything else is scaled to [-1, 1] and clipped
-    to it, resampled where its rate is not 16 kHz (``scipy.signal.resample_poly``), multiplied by
-    32768, rounded, and clipped to int16.
+    Samples of a 16-bit file at 16 kHz are returned unchanged: divided by 32768, they equal the
+    floats of soundfile and torchaudio. Samples of other files are scaled to [-1, 1] and clipped,
+    resampled to 16 kHz if needed (``scipy.signal.resample_poly``), multiplied by 32768, rounded,
+    and clipped to int16.
 
     Args:
-        path: the file; wav (PCM of 8 to 32 bits, float in [-1, 1], or what else libsndfile decodes
-            from wav), FLAC, MP3, Ogg Vorbis or Opus.
+        path: the file; wav (PCM of 8 to 32 bits, float in [-1, 1], or another encoding that
+            libsndfile decodes), FLAC, MP3, Ogg Vorbis or Opus.
 
     Returns:
-        [N], as long as the file; N is rounded up where it is resampled.
+        [N], as long as the file; N is rounded up by resampling.
 
     Raises:
         UserError: the file is missing, truncated, of another kind, empty, or longer than 60 s; it
@@ -50,7 +50,7 @@ def read_waveform(path: Path) -> NDArray[np.int16]:
     """
     samples, rate = read_audio(path)
     if rate != RATE:
-        from scipy.signal import resample_poly  # slow to import, and seldom needed
+        from scipy.signal import resample_poly  # imported late: slow, and seldom needed
 
         samples = resample_poly(samples, RATE, rate)
     scaled = np.rint(samples * _FULL_SCALE)
@@ -73,7 +73,7 @@ def read_audio(path: Path) -> tuple[NDArray[np.float64], int]:
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse an incomplete file where libsndfile would read a part of it without a word."""
+    """Refuse an incomplete file that libsndfile would partly read without an error."""
     if not path.is_file():
         raise UserError(_no_file(path))
     try:
@@ -96,7 +96,7 @@ def _no_file(path: Path) -> str:
 
 
 def _wrong_head(file: BinaryIO, path: Path) -> str | None:
-    """What is wrong with a file by its first bytes and its size; None: nothing."""
+    """What is wrong with a file according to its first bytes and its size, or None."""
     head, size = file.read(12), path.stat().st_size
     if not head:
         return "is empty" + _AGAIN
@@ -113,7 +113,7 @@ def _wrong_head(file: BinaryIO, path: Path) -> str | None:
 
 
 def _wrong_chunks(file: BinaryIO, size: int) -> str | None:
-    wide = None  # size of the sound in RF64, where a chunk's own 32 bits are too few
+    wide = None  # size of the sound in RF64, for which a chunk's own 32 bits do not suffice
     while len(chunk := file.read(8)) == 8:
         start, length = file.tell(), int.from_bytes(chunk[4:], "little")
         if chunk[:4] == b"data":
@@ -125,20 +125,20 @@ def _wrong_chunks(file: BinaryIO, size: int) -> str | None:
 
 
 def _wrong_size(length: int, behind: int) -> str | None:
-    """What is wrong with the size of the sound, where ``behind`` bytes follow it."""
+    """What is wrong with the header's size of the sound, if ``behind`` bytes follow; or None."""
     if not length and behind:
         return (
             f"says that it holds no sound, though {behind} bytes follow (was writing cut short?):"
             " repair it (sox --ignore-length) or remove it"
         )
-    # programs that write to a pipe put a size there that no file reaches
+    # programs that write to a pipe set a size larger than any file
     if length > LARGEST or length <= behind:
         return None
     return f"is truncated: {length - behind} of its {length} bytes of sound are missing" + _AGAIN
 
 
 def _wrong_pages(content: bytes) -> str | None:
-    """Ogg: pages with their checksums, the last of which has the flag of the stream's end, 4."""
+    """Check the checksum of every Ogg page, and that the last has the end-of-stream flag, 4."""
     start, flags = 0, 0
     while start < len(content):
         page = content[start : start + 27 + 255]
@@ -151,14 +151,14 @@ def _wrong_pages(content: bytes) -> str | None:
 
 
 def _ogg_checksum(page: bytes) -> bytes:
-    """Of a page without its own. Ogg's polynomial is zlib's with bits in the other order."""
+    """Checksum of a page without its own. Ogg's polynomial is zlib's in reversed bit order."""
     bare = (page[:22] + bytes(4) + page[26:]).translate(_MIRRORED)
     crc = zlib.crc32(bare, 0xFFFFFFFF) ^ 0xFFFFFFFF
     return crc.to_bytes(4, "big").translate(_MIRRORED)
 
 
 def _wrong_mp3(file: BinaryIO, head: bytes) -> str | None:
-    """MP3: without a header that gives the number of frames, the length is a guess."""
+    """Refuse MP3 files whose header lacks the number of frames, since their length is a guess."""
     tag = sum((byte & 127) << 7 * n for n, byte in enumerate(reversed(head[6:10])))
     file.seek(10 + tag if head[:3] == b"ID3" else 0)
     first = file.read(_MP3_FRAME)
@@ -169,8 +169,12 @@ def _wrong_mp3(file: BinaryIO, head: bytes) -> str | None:
 
 def _decode(path: Path) -> tuple[NDArray[np.float64], int]:
     """Samples in [-1, 1] and their rate in Hz."""
-    import soundfile
-
+    try:
+        import soundfile
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "Reading audio needs the package soundfile: pip install 'snn-delays[audio]'."
+        ) from error
     try:
         with soundfile.SoundFile(str(path)) as file:
             _check_format(path, file.channels, file.samplerate, file.frames)
@@ -194,7 +198,7 @@ def _check_samples(path: Path, samples: NDArray[np.float64], frames: int) -> Non
     if not np.isfinite(samples).all():
         wrong = np.flatnonzero(~np.isfinite(samples))[0]
         raise UserError(f"{path}: sample {wrong} is {samples[wrong]}; repair or remove the file.")
-    # a few peaks beyond 1 are clipped; of a sound in another scale, nearly all samples are beyond
+    # a few peaks above 1 are clipped; in a sound of another scale, nearly all samples are above 1
     if 2 * np.count_nonzero(np.abs(samples) > 1) > np.count_nonzero(samples):
         raise UserError(
             f"{path} has samples up to {np.abs(samples).max():g}, and most lie beyond 1, where"

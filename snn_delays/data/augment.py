@@ -1,20 +1,20 @@
 """Augmentation of training batches. Shapes: T time, B batch, I input channels, K classes.
 
-The order is fixed. What mixes samples comes first, so that shifts and masks act on the mixture as
-on any recording; what moves a sample comes before what removes parts of it; noise comes last, as a
-sensor's background also fills silent stretches:
+Augmentations are applied in a fixed order: first mixtures of samples, so that shifts and masks act
+on the mixture like on a recording; then shifts, before masks remove something; noise last, since a
+sensor's background noise also fills silent stretches:
 
     blend, cutmix, time_shift, channel_shift, spike_drop, time_mask, channel_mask, noise_spikes
 
-Each has a random stream of its own, so switching one on leaves the draws of the others as they
-were. None changes the batch that it is given.
+Each augmentation has a random generator of its own, so switching one on leaves the draws of the
+others unchanged. No augmentation changes its input batch in place.
 
 Silence is 0 in spike counts. Real values, such as a log-mel spectrogram, have no natural zero: the
-smallest value of a sample stands for its silence. Padding behind is zeros in both.
+smallest value of a sample counts as its silence. Padding at the end is 0 in both.
 
-Batches lie on the CPU or on a GPU. There, counts are 32-bit integers, and nothing waits for the
-device: no shape and no choice of the host's depends on what is on it. On the CPU counts may be
-bytes, and become wider where they would not fit.
+Batches lie on the CPU or on a GPU. On a GPU, counts are 32-bit integers, and the host never waits
+for the device: no shape and no branch depends on the batch's values. On the CPU, counts may be
+bytes; they become 32-bit integers if a result would not fit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snn_delays.config import AugmentConfig
-from snn_delays.data.augment_random import brought, partners, scaled, strewn, thinned, widened
+from snn_delays.data.augment_random import (
+    partners,
+    rows_on_device,
+    scaled,
+    thinned,
+    widened,
+    with_noise_spikes,
+)
 from snn_delays.errors import UserError
 
 _SPIKES_ONLY = ("blend", "spike_drop", "noise_spikes")
@@ -40,20 +47,20 @@ def augment(
     settings: AugmentConfig,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor | None]:
-    """Change a training batch as ``settings`` say.
+    """Augment a training batch as ``settings`` say.
 
     Args:
-        x_TBI: spike counts (uint8 or int32), or real values, padded with zeros behind; never
+        x_TBI: spike counts (uint8 or int32), or real values, padded with zeros at the end; not
             changed.
         labels: [B], below ``classes``; on the host.
         classes: number of classes K.
-        settings: what is on; by default everything is off.
-        rng: the same state gives the same result. It advances by the same draws whatever is on.
+        settings: the augmentations that are on; by default all are off.
+        rng: source of the draws; it advances by the same draws whichever augmentations are on.
 
     Returns:
-        The batch, of int32 where counts would not fit in bytes; ``x_TBI`` itself where nothing is
-        on. And the probability of each class, [B, K], rows summing to 1, where ``settings.cutmix``
-        is on; otherwise None, and ``labels`` hold.
+        The batch, of int32 if counts would not fit in bytes, and ``x_TBI`` itself if all
+        augmentations are off; then the probability of each class, [B, K], rows summing to 1, if
+        ``settings.cutmix`` is on, else None (``labels`` stay right).
 
     Raises:
         UserError: an augmentation of spikes is on and ``x_TBI`` has real values.
@@ -73,14 +80,14 @@ def augment(
 
 
 def blend(x_TBI: Tensor, labels: NDArray[np.int64], p: float, rng: np.random.Generator) -> Tensor:
-    """Blend a sample, with probability ``p``, with another of its class in the batch.
+    """Blend each sample, with probability ``p``, with another sample of its class in the batch.
 
-    Both are moved towards each other until their centres of mass, in steps and channels, coincide
-    to the nearest step and channel; then each spike of either is kept with probability 1/2. Spikes
-    moved over the edge are lost. A sample alone in its class stays as it is.
+    Both samples are shifted so that their centres of mass, in steps and channels, coincide to the
+    nearest step and channel; then each spike of either is kept with probability 1/2. Spikes shifted
+    over the edge are lost. A sample without another of its class is not changed.
 
     Nowotny, Turner, Knight, "Loss shaping enhances exact gradient learning with Eventprop in
-    spiking neural networks", arXiv 2212.01232. There such blends extend the training set.
+    spiking neural networks", arXiv 2212.01232; in the paper such blends extend the training set.
 
     Args:
         x_TBI: counts.
@@ -92,14 +99,14 @@ def blend(x_TBI: Tensor, labels: NDArray[np.int64], p: float, rng: np.random.Gen
     chosen = np.flatnonzero((rng.random(partner.size) < p) & (partner != np.arange(partner.size)))
     if not chosen.size:
         return x_TBI
-    own_B, other_B = brought(x_TBI.device, chosen, partner[chosen]).long()
+    own_B, other_B = rows_on_device(x_TBI.device, chosen, partner[chosen]).long()
     apart_2B = _apart(x_TBI, own_B, other_B)
     near_2B = -(apart_2B // 2)
     mixed = _sum(_move(x_TBI, near_2B, own_B), _move(x_TBI, near_2B + apart_2B, other_B))
     both = torch.cat([x_TBI.to(mixed.dtype), thinned(mixed, 0.5, rng)], 1)  # thins each alike
     place = np.arange(partner.size)
     place[chosen] = partner.size + np.arange(chosen.size)
-    return both.index_select(1, brought(x_TBI.device, place)[0].long())
+    return both.index_select(1, rows_on_device(x_TBI.device, place)[0].long())
 
 
 def cutmix(
@@ -109,15 +116,15 @@ def cutmix(
     p: float,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Take a stretch of time of a sample, with probability ``p``, from another of the batch.
+    """Replace a stretch of time of each sample, with probability ``p``, by another sample's.
 
-    The stretch has a share of the sample's own steps that is uniform in (0, 1), rounded to steps,
-    and a uniform place among them; own steps end with the last that is not all silence. The label
-    is mixed by the steps that are not all silence: a class weighs as much as its share of those in
-    the mixture. So padding and silence, which tell nothing of a class, earn it no weight.
+    The stretch lies within the sample's own steps, which end with its last step that is not
+    silent. Its length is a uniform share in (0, 1) of these steps, rounded, at a uniform position.
+    The label is mixed likewise: a class's probability is its share of the mixture's steps that are
+    not silent. Padding and silence, which tell nothing about a class, thus add no probability.
 
     Yun, Han, Oh, Chun, Choe, Yoo, "CutMix: regularization strategy to train strong classifiers
-    with localizable features", arXiv 1905.04899; there a rectangle of an image.
+    with localizable features", arXiv 1905.04899; in the paper a rectangle of an image.
 
     Args:
         x_TBI: counts or real values.
@@ -133,7 +140,7 @@ def cutmix(
     partner = partners(np.zeros_like(labels), rng)
     chosen = (rng.random(samples) < p) & (partner != np.arange(samples))
     shares = rng.random((2, samples)) * chosen
-    rows = brought(x_TBI.device, partner, labels, labels[partner], *shares)
+    rows = rows_on_device(x_TBI.device, partner, labels, labels[partner], *shares)
     partner_B, label_B, other_B = rows[:3].long()
     full_TB = _full(x_TBI)
     steps_B = _own_steps(full_TB)
@@ -150,24 +157,25 @@ def cutmix(
 def time_shift(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
     """Shift every sample in time by its own number of steps, uniform in [-most, most].
 
-    What leaves is lost; silence comes in. TensorFlow's example for Speech Commands shifts its
-    recordings likewise (Warden, arXiv 1804.03209, describes the data).
+    Steps shifted over the end are lost; silence fills the gap. TensorFlow's example for Speech
+    Commands shifts its recordings likewise (Warden, arXiv 1804.03209, describes the data).
     """
     by_B = rng.integers(-most, most, x_TBI.shape[1], endpoint=True)
     return _shift(x_TBI, by_B, np.zeros_like(by_B))
 
 
 def channel_shift(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
-    """Shift every sample over channels by its own number of them, uniform in [-most, most].
+    """Shift every sample over channels by its own number of channels, uniform in [-most, most].
 
-    What leaves is lost; silence comes in. Nowotny et al., arXiv 2212.01232 (see ``blend``).
+    Channels shifted over the edge are lost; silence fills the gap. Nowotny et al., arXiv 2212.01232
+    (see ``blend``).
     """
     by_B = rng.integers(-most, most, x_TBI.shape[1], endpoint=True)
     return _shift(x_TBI, np.zeros_like(by_B), by_B)
 
 
 def spike_drop(x_TBI: Tensor, p: float, rng: np.random.Generator) -> Tensor:
-    """Leave out every spike of the counts, independently, with probability ``p``.
+    """Remove every spike of the counts, independently, with probability ``p``.
 
     Gu, Sng, Hu, Yu, "EventDrop: data augmentation for event-based learning", arXiv 2106.05836.
     """
@@ -175,14 +183,14 @@ def spike_drop(x_TBI: Tensor, p: float, rng: np.random.Generator) -> Tensor:
 
 
 def time_mask(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
-    """Silence one stretch of steps per sample: width uniform in [0, most], place uniform.
+    """Silence one stretch of steps per sample: width uniform in [0, most], position uniform.
 
-    The stretch lies within the sample's own steps, which end with the last that is not all silence,
-    and is never longer than they are.
+    The stretch lies within the sample's own steps, which end with its last step that is not silent,
+    and is never longer than these.
 
     Park, Chan, Zhang, Chiu, Zoph, Cubuk, Le, "SpecAugment", arXiv 1904.08779.
     """
-    width_B, place_B = brought(x_TBI.device, *rng.random((2, x_TBI.shape[1])))
+    width_B, place_B = rows_on_device(x_TBI.device, *rng.random((2, x_TBI.shape[1])))
     steps_B = _own_steps(_full(x_TBI))
     width_B = scaled(width_B, steps_B.clamp(max=most))
     inside_BT = _stretch(len(x_TBI), steps_B, width_B, place_B)
@@ -190,24 +198,24 @@ def time_mask(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
 
 
 def channel_mask(x_TBI: Tensor, most: int, rng: np.random.Generator) -> Tensor:
-    """Silence one band of channels per sample: width uniform in [0, most], place uniform.
+    """Silence one band of channels per sample: width uniform in [0, most], position uniform.
 
     Park et al., arXiv 1904.08779 (see ``time_mask``).
     """
     _, samples, channels = x_TBI.shape
     widths = rng.integers(0, min(most, channels), samples, endpoint=True)
-    width_B, place_B = brought(x_TBI.device, widths, rng.random(samples))
+    width_B, place_B = rows_on_device(x_TBI.device, widths, rng.random(samples))
     inside_BI = _stretch(channels, torch.full_like(width_B, channels), width_B, place_B)
     return _put(x_TBI, inside_BI, _silence(x_TBI)[:, None])
 
 
 def noise_spikes(x_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
-    """Strew in spikes: Poisson, ``mean`` of them per sample and step, uniform over channels.
+    """Add noise spikes: a Poisson number with this mean per sample and step, uniform over channels.
 
-    Padding gets its share too. Tonic's ``UniformNoise`` (Lenz et al., tonic.readthedocs.io) strews
-    a fixed number of events uniformly over channels and time.
+    Padding gets noise, too. Tonic's ``UniformNoise`` (Lenz et al., tonic.readthedocs.io) adds a
+    fixed number of events uniformly over channels and time.
     """
-    return strewn(x_TBI, mean, rng)
+    return with_noise_spikes(x_TBI, mean, rng)
 
 
 _CHANGES: dict[str, Callable[..., Tensor]] = {
@@ -218,7 +226,7 @@ _CHANGES: dict[str, Callable[..., Tensor]] = {
     "channel_mask": channel_mask,
     "noise_spikes": noise_spikes,
 }
-_STREAMS = ("blend", "cutmix", *_CHANGES)  # a new augmentation goes behind, to keep the others'
+_STREAMS = ("blend", "cutmix", *_CHANGES)  # add new ones at the end: the others' draws stay
 
 
 def _check(x_TBI: Tensor, settings: AugmentConfig) -> None:
@@ -233,38 +241,38 @@ def _check(x_TBI: Tensor, settings: AugmentConfig) -> None:
 
 
 def _streams(rng: np.random.Generator) -> dict[str, np.random.Generator]:
-    """A generator for each augmentation, whether on or off."""
+    """A random generator for each augmentation, whether it is on or off."""
     seeds = rng.integers(2**63, size=len(_STREAMS))
     return {name: np.random.default_rng(s) for name, s in zip(_STREAMS, seeds, strict=True)}
 
 
 def _apart(x_TBI: Tensor, own_B: Tensor, other_B: Tensor) -> Tensor:
-    """How far to move the others' centres of mass onto own ones, [2, B]: steps, channels."""
-    counts = x_TBI.float()  # exact, as are these sums: below 2^24
+    """Distance of each other sample's centre of mass from the own one, [2, B]: steps, channels."""
+    counts = x_TBI.float()  # exact, like these sums: below 2^24
     in_TB, in_IB = counts.sum(2).double(), counts.sum(0).double().T
     spikes_B = in_TB.sum(0)
     centre_2B = torch.stack([_weighted(in_TB), _weighted(in_IB)]) / spikes_B.clamp(min=1)
     apart_2B = (centre_2B[:, own_B] - centre_2B[:, other_B]).round().long()
-    return apart_2B * ((spikes_B[own_B] > 0) & (spikes_B[other_B] > 0))  # none: no centre
+    return apart_2B * ((spikes_B[own_B] > 0) & (spikes_B[other_B] > 0))  # a centre needs spikes
 
 
 def _weighted(in_NB: Tensor) -> Tensor:
-    """Sums of numbers times their places."""
+    """Sums over N of the numbers times their index."""
     return (torch.arange(len(in_NB), device=in_NB.device)[:, None] * in_NB).sum(0)
 
 
 def _shift(x_TBI: Tensor, steps_B: NDArray[np.int64], channels_B: NDArray[np.int64]) -> Tensor:
-    rows = brought(x_TBI.device, np.arange(len(steps_B)), steps_B, channels_B).long()
+    rows = rows_on_device(x_TBI.device, np.arange(len(steps_B)), steps_B, channels_B).long()
     return _move(x_TBI, rows[1:], rows[0])
 
 
 def _move(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
-    move = copied if x_TBI.device.type == "cpu" else gathered
+    move = shift_by_copy if x_TBI.device.type == "cpu" else shift_by_gather
     return move(x_TBI, by_2B, of_B)
 
 
-def gathered(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
-    """Samples ``of_B``, each moved by its own steps and channels; silence comes in."""
+def shift_by_gather(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
+    """Samples ``of_B``, each shifted by its steps and channels ``by_2B``; silence fills gaps."""
     steps, _, channels = x_TBI.shape
     t_TB = torch.arange(steps, device=x_TBI.device)[:, None] - by_2B[0]
     i_BI = torch.arange(channels, device=x_TBI.device) - by_2B[1][:, None]
@@ -277,8 +285,8 @@ def _within(place: Tensor, size: int) -> Tensor:
     return (place >= 0) & (place < size)
 
 
-def copied(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
-    """As ``gathered``, in blocks; on a CPU ten times as fast as an index for each cell."""
+def shift_by_copy(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
+    """As ``shift_by_gather``, by copies of slices; on a CPU ten times as fast."""
     steps, _, channels = x_TBI.shape
     moved = _silence(x_TBI)[of_B][:, None].expand(steps, -1, channels).contiguous()
     x, out = x_TBI.numpy(), moved.numpy()
@@ -290,7 +298,7 @@ def copied(x_TBI: Tensor, by_2B: Tensor, of_B: Tensor) -> Tensor:
 
 
 def _overlap(by: int, size: int) -> tuple[slice, slice]:
-    """Where to, and where from, ``size`` places moved ``by``."""
+    """Target and source slices of a shift by ``by`` within ``size`` entries."""
     by = max(-size, min(by, size))
     return slice(max(by, 0), size + min(by, 0)), slice(max(-by, 0), size - max(by, 0))
 
@@ -302,30 +310,33 @@ def _sum(one_TBI: Tensor, other_TBI: Tensor) -> Tensor:
 
 
 def _put(x: Tensor, inside: Tensor, other: Tensor) -> Tensor:
-    """``x``, and ``other`` inside; exact for finite numbers, and on a CPU faster than ``where``."""
+    """``other`` inside, else ``x``; on a CPU faster than ``torch.where``, for finite numbers."""
     return (x * ~inside).add_(other * inside)
 
 
 def _stretch(length: int, within_B: Tensor, width_B: Tensor, share_B: Tensor) -> Tensor:
-    """[B, length], True in one stretch per sample, at its share of places in ``within_B``."""
+    """[B, length], True in one stretch per sample that lies within its first ``within_B`` entries.
+
+    ``share_B`` in [0, 1) picks the stretch's start among the possible ones.
+    """
     start_B1 = scaled(share_B, within_B - width_B)[:, None]
     place = torch.arange(length, device=width_B.device)
     return (place >= start_B1) & (place < start_B1 + width_B[:, None])
 
 
 def _full(x_TBI: Tensor) -> Tensor:
-    """[T, B], whether a step is not all silence."""
+    """[T, B], whether a step of a sample is not silent."""
     return x_TBI.amax(2) > _silence(x_TBI)
 
 
 def _own_steps(full_TB: Tensor) -> Tensor:
-    """[B], steps of each sample without its padding."""
+    """[B], steps of each sample up to its last step that is not silent."""
     number_T1 = torch.arange(1, len(full_TB) + 1, device=full_TB.device)[:, None]
     return (full_TB * number_T1).amax(0)
 
 
 def _silence(x_TBI: Tensor) -> Tensor:
-    """[B], the value of each sample's silence."""
+    """[B], the value that stands for silence in each sample."""
     if x_TBI.is_floating_point():
         return x_TBI.amin(2).amin(0)
     return x_TBI.new_zeros(x_TBI.shape[1])

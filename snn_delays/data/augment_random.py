@@ -1,10 +1,10 @@
 """Random numbers of augmentation. Shapes: T time, B batch, I input channels.
 
-Those of samples are drawn on the host by numpy, whatever the device, and go over as a few rows of
-numbers; where they depend on the data they are uniform, and scaled over there. Those of cells come
-from numpy too where the cells lie on the CPU; a GPU draws its own, from a generator that numpy
-seeds (another kind of GPU may draw others). So a batch follows from numpy's generator, and nothing
-waits for a GPU.
+Numbers per sample are always drawn by numpy on the host and copied to the device as a few rows; a
+number whose range depends on the data is drawn uniform in [0, 1) and scaled on the device. Numbers
+per cell (step, sample, channel) are drawn by numpy on the CPU, and on a GPU by torch, with a
+generator that numpy seeds (another model of GPU may draw other numbers). A batch thus depends on
+numpy's generator alone, and the host never waits for a GPU.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor
 from snn_delays.runtime.device import bring
 
 
-def brought(device: torch.device, *rows: NDArray[Any]) -> Tensor:
-    """Numbers of samples on a device, [len(rows), B] float64, in which whole ones are exact."""
+def rows_on_device(device: torch.device, *rows: NDArray[Any]) -> Tensor:
+    """Rows of one number per sample, on the device, [len(rows), B] float64: integers are exact."""
     return bring(torch.from_numpy(np.stack([row.astype(np.float64) for row in rows])), device)
 
 
 def scaled(share_B: Tensor, most: Tensor | int) -> Tensor:
-    """Shares in [0, 1) as whole numbers from 0 to ``most``; uniform if they are."""
+    """Shares in [0, 1) as integers from 0 to ``most``; uniform shares give uniform integers."""
     return (share_B * (most + 1)).long()
 
 
 def partners(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """For each member another of its group, uniformly; itself where it is alone. [B] -> [B]."""
+    """For each sample another one of its group, uniformly, or itself if it is alone. [B] -> [B]."""
     order = np.argsort(groups, kind="stable")
     _, first, size = np.unique(groups[order], return_index=True, return_counts=True)
     start, size = np.repeat(first, size), np.repeat(size, size)
@@ -41,30 +41,30 @@ def partners(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.
 
 
 def thinned(count_TBI: Tensor, p: float, rng: np.random.Generator) -> Tensor:
-    """Counts less those of their spikes that are left out, each with probability ``p``."""
+    """Counts after removing each spike with probability ``p``."""
     if numpy_draws(count_TBI):
         return torch.from_numpy(_thinned(count_TBI.numpy(), p, rng))
     kept = torch.full((), 1 - p, device=count_TBI.device).expand(count_TBI.shape)
-    left = torch.binomial(count_TBI.float(), kept, generator=generator_there(count_TBI, rng))
+    left = torch.binomial(count_TBI.float(), kept, generator=device_generator(count_TBI, rng))
     return left.to(count_TBI.dtype)
 
 
-def strewn(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
-    """Counts and Poisson noise, ``mean`` spikes per sample and step, uniform over channels."""
+def with_noise_spikes(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
+    """Counts plus Poisson noise of ``mean`` spikes per sample and step, uniform over channels."""
     if numpy_draws(count_TBI):
-        return _strewn(count_TBI, mean, rng)
-    # the share of one channel in a Poisson number is a Poisson number, independent of the others'
+        return _with_noise_spikes(count_TBI, mean, rng)
+    # a Poisson number split over channels gives independent Poisson numbers
     rate = torch.full(count_TBI.shape, mean / count_TBI.shape[2], device=count_TBI.device)
-    return count_TBI + torch.poisson(rate, generator_there(count_TBI, rng)).to(count_TBI.dtype)
+    return count_TBI + torch.poisson(rate, device_generator(count_TBI, rng)).to(count_TBI.dtype)
 
 
 def numpy_draws(count_TBI: Tensor) -> bool:
-    """Whether numpy draws the numbers of cells."""
+    """Whether numpy draws the numbers per cell, as on the CPU."""
     return count_TBI.device.type == "cpu"
 
 
-def generator_there(like: Tensor, rng: np.random.Generator) -> torch.Generator:
-    """A generator of the device of ``like``."""
+def device_generator(like: Tensor, rng: np.random.Generator) -> torch.Generator:
+    """A generator on the device of ``like``, seeded by ``rng``."""
     return torch.Generator(like.device).manual_seed(int(rng.integers(2**63)))
 
 
@@ -72,7 +72,7 @@ def _thinned(count_TBI: NDArray[Any], p: float, rng: np.random.Generator) -> NDA
     count = count_TBI.reshape(-1)
     left = count - (_coins(count.size, p, rng) & (count > 0)).view(np.uint8)
     some, k = np.flatnonzero(count > 1), 1
-    while some.size:  # the next spike of ever fewer cells
+    while some.size:  # the k-th spike of the cells that have so many
         left[some] -= rng.random(some.size, np.float32) < p
         k += 1
         some = some[np.flatnonzero(count[some] > k)]
@@ -80,7 +80,7 @@ def _thinned(count_TBI: NDArray[Any], p: float, rng: np.random.Generator) -> NDA
 
 
 def _coins(n: int, p: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """[n], each True with probability ``p``: a random byte decides, or leaves it to a number."""
+    """[n], each True with probability ``p``: a random byte decides most, a float the others."""
     sure = int(256 * p)
     byte = rng.integers(2**64, size=-(-n // 8), dtype=np.uint64).view(np.uint8)[:n]
     coins = byte < sure
@@ -89,7 +89,7 @@ def _coins(n: int, p: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     return coins
 
 
-def _strewn(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
+def _with_noise_spikes(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
     steps, samples, _ = count_TBI.shape
     number = rng.poisson(mean * steps * samples)
     drawn = rng.integers(0, count_TBI.numel(), number)
@@ -101,6 +101,6 @@ def _strewn(count_TBI: Tensor, mean: float, rng: np.random.Generator) -> Tensor:
 
 
 def widened(count_TBI: Tensor, largest: int) -> Tensor:
-    """Bytes as 32-bit integers where ``largest`` is more than they hold."""
+    """Counts as 32-bit integers if they are bytes and ``largest`` does not fit in a byte."""
     narrow = count_TBI.dtype == torch.uint8 and largest > 255
     return count_TBI.int() if narrow else count_TBI

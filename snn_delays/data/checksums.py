@@ -1,4 +1,4 @@
-"""Digests of what files hold, taken anew only where a file changed."""
+"""Digests of files' contents, computed again only if a file has changed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from snn_delays.documents import read_text
 from snn_delays.errors import UserError
 from snn_delays.files import is_trusted, replace_file
 
-SETTLED = 2.0  # seconds after which a change would show in a file's time stamp
+SETTLED = 2.0  # seconds after which a further change shows in a file's time stamp
 CHUNK = 1 << 20
-MANY = 1000  # files from which on progress is shown
+MANY = 1000  # files; a progress bar is shown for so many or more
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class FileList:
     """Files of a folder.
 
     Attributes:
-        names: within the folder, in order.
-        state: their names, sizes and times, in one text.
-        newest: the newest of the times.
+        names: paths within the folder, in order.
+        state: names, sizes and times of the files, as one text.
+        newest: the newest time stamp, in seconds.
     """
 
     names: Sequence[str]
@@ -46,15 +46,16 @@ def content_digest(
 ) -> str:
     """Hexadecimal digest of a file, or of files of a folder with their names.
 
-    Digests are noted in ``memo``/digests beside the files' names, sizes and times, and taken from
-    there while these stay the same.
+    Digests are noted in ``memo``/digests. A noted digest is used while name, size and time stamps
+    of every file stay the same.
 
     Args:
         path: the file, or the folder.
         memo: folder of the notes.
-        files: files within the folder.
-        algorithms: of hashlib, all taken and noted in one reading; the first is returned.
-        fresh: read the files whatever is noted.
+        files: files within the folder; None: ``path`` is a file.
+        algorithms: names of hashlib; all digests are computed in one reading and noted, the first
+            is returned.
+        fresh: read the files even if a digest is noted.
 
     Raises:
         UserError: a file cannot be read.
@@ -70,7 +71,7 @@ def content_digest(
         raise UserError(f"{error.filename or path} cannot be read: {error.strerror}.") from error
     if time.time() - newest > SETTLED:
         for note, digest in zip(notes, digests, strict=True):
-            with contextlib.suppress(OSError):  # the note spares time, nothing else
+            with contextlib.suppress(OSError):  # a missing note costs nothing but time
                 replace_file(note, _signed(digest).encode())
     return digests[0]
 
@@ -81,7 +82,7 @@ def _note(memo: Path, path: Path, state: str, algorithm: str) -> Path:
 
 
 def _noted(note: Path, algorithm: str) -> str | None:
-    """What a note says; nothing where it is not there, or damaged."""
+    """The digest in a note; None if the note is missing or damaged."""
     try:
         text = read_text(note) if is_trusted(note) else ""
     except (OSError, ValueError):
@@ -92,12 +93,12 @@ def _noted(note: Path, algorithm: str) -> str | None:
 
 
 def _signed(digest: str) -> str:
-    """A digest with a checksum, without which one wrong letter would be taken for another file."""
+    """A digest with a checksum; without it a damaged note would look like another digest."""
     return f"{digest} {zlib.crc32(digest.encode()):08x}"
 
 
 def _state(path: Path) -> tuple[str, float]:
-    """What changes when a file does, and its time."""
+    """A text that changes with the file, and the file's time stamp."""
     stat = os.stat(path)
     return stamp(stat), stat.st_mtime
 

@@ -1,9 +1,9 @@
-"""From sound to the spikes of SHD and SSC: membrane, hair cells and bushy cells of a cochlea.
+"""A cochlea model that turns sound into spikes like those of SHD and SSC.
 
 The model is that of Cramer, Stradmann, Schemmel and Zenke 2020 (doi 10.1109/TNNLS.2020.3044364):
 the basilar membrane of Sieroka, Dosch and Rupp 2006, the hair cell of Meddis 1986 and 1988, and
-integrate-and-fire bushy cells. Units are cm, g, s. A second of sound at 700 channels takes a core
-less than half a second where numba is installed, ten without it; the first call some seconds more.
+integrate-and-fire bushy cells. Units are cm, g, s. On one core, a second of sound at 700 channels
+takes less than half a second with numba and ten seconds without it; the first call takes longer.
 
 Shapes: C channels, T steps of 1 / 24,000 s, F frequencies.
 """
@@ -60,10 +60,10 @@ TAPS_AFTER = 1024
 FFT_LENGTH = 32_768
 ADVANCE = FFT_LENGTH - TAPS  # samples whose velocity one FFT gives
 BLOCK = 32  # channels at a time
-NEGLIGIBLE = 1e-7  # of a channel's largest response: float32 keeps no more
+NEGLIGIBLE = 1e-7  # share of a channel's largest response, about float32's precision
 LOWEST = 1.0  # Hz: the formulas have no value at 0 Hz
-HIGHEST, FALL = 23_000.0, 1000.0  # Hz: a cut at 24 kHz would ring; the response falls to 0 before
-BAND = 4.0  # times a place's resonance: the response above is far below NEGLIGIBLE
+HIGHEST, FALL = 23_000.0, 1000.0  # Hz: start and width of the fall to 0; a cut at 24 kHz would ring
+BAND = 4.0  # in resonances of a position: the response above is far below NEGLIGIBLE
 
 
 def encode(
@@ -74,7 +74,7 @@ def encode(
     Args:
         audio: [samples], mono; its level does not matter.
         rate: samples per second, a whole number.
-        channels: places along the membrane; channel 0 hears about 22 kHz, the last about 110 Hz.
+        channels: positions along the membrane, from about 22 kHz (channel 0) to about 110 Hz.
         seed: of the fibres' random spikes.
 
     Returns:
@@ -99,7 +99,7 @@ def encode(
 def _fire_blocks(
     stimulus: NDArray[np.float64], keys: NDArray[np.uint64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The velocity of all channels at once would fall out of the cache."""
+    """Spikes by blocks of channels, since the velocity of all would not fit in the cache."""
     steps, units = [], []
     for block, velocity in enumerate(_velocities(stimulus, len(keys))):
         first = block * BLOCK
@@ -110,7 +110,7 @@ def _fire_blocks(
 
 
 def condition(audio: ArrayLike, rate: float) -> NDArray[np.float64]:
-    """The membrane's stimulus: RMS 0.3, under a Hann window, at 48 kHz.
+    """The membrane's stimulus: the sound at RMS 0.3, under a Hann window, at 48 kHz.
 
     Args:
         audio: [samples], mono.
@@ -129,7 +129,7 @@ def condition(audio: ArrayLike, rate: float) -> NDArray[np.float64]:
 
 
 def check_audio(audio: ArrayLike, rate: float) -> NDArray[np.float64]:
-    """The audio as numbers.
+    """The audio as float64, after checks.
 
     Raises:
         UserError: as in `encode`.
@@ -176,7 +176,7 @@ def _resampled(sound: NDArray[np.float64], rate: int) -> NDArray[np.float64]:
 
 
 def positions(channels: int = CHANNELS) -> NDArray[np.float64]:
-    """Places of the channels along the membrane, from its base, cm, [C]."""
+    """Positions of the channels along the membrane, in cm from its base, [C]."""
     return np.linspace(0.0, LENGTH, channels)
 
 
@@ -199,17 +199,17 @@ def transfer_function(
     G_0 = 2 * base.g / ALPHA
     G = G_0 - 2j * math.sqrt(2) * w * L / (ALPHA * np.sqrt(2 * HEIGHT * tension))
     p, p_0 = np.sqrt(G / place.g) * hankel1e(0, G), np.sqrt(G_0 / base.g) * hankel1e(0, G_0)
-    ratio = p / p_0 * np.exp(1j * (G - G_0))  # the Hankel functions are scaled, lest they vanish
+    ratio = p / p_0 * np.exp(1j * (G - G_0))  # the Hankel functions are scaled against underflow
     return 2 * w / place.root**2 * ratio * _impedance(frequency)
 
 
 def resonance(position: float) -> float:
-    """Frequency in Hz at which stiffness and mass of a place cancel, but for its damping."""
+    """Frequency in Hz at which a position's stiffness and mass cancel, without its damping."""
     return math.sqrt(C_0 * math.exp(-ALPHA * position) / MASS) / (2 * np.pi)
 
 
 class _Place:
-    """What the model computes of a place: sqrt(xi), g and q - 2 sqrt(xi), each [C, F]."""
+    """Quantities of a position along the membrane: sqrt(xi), g and q - 2 sqrt(xi), each [C, F]."""
 
     def __init__(self, w: NDArray[np.float64], position: NDArray[np.float64]) -> None:
         stiffness = C_0 * np.exp(-ALPHA * position) - A_S
@@ -230,14 +230,15 @@ def basilar_membrane(
 ) -> NDArray[np.float32]:
     """Velocity of the membrane at every second sample of the stimulus.
 
-    The real part of the inverse FFT of transfer function times FFT. An inverse FFT has e^(+iwt)
-    where the transfer function has e^(-iwt), so that the membrane runs backwards: it answers before
-    the sound, low channels before high ones. Recordings made with the published model are so. The
-    bins below 1 Hz take the transfer function's value at 1 Hz; above 23 kHz it falls to 0.
+    The velocity is the real part of the inverse FFT of transfer function times FFT. An inverse FFT
+    has e^(+iwt) where the transfer function has e^(-iwt), so the membrane runs backwards in time:
+    it responds before the sound, low channels before high ones. Recordings made with the published
+    model have the same property. Bins below 1 Hz take the transfer function's value at 1 Hz; above
+    23 kHz it falls to 0.
 
     Args:
         stimulus: [samples] at 48 kHz.
-        channels: number of places.
+        channels: number of positions.
 
     Returns:
         [C, samples / 2 rounded up] at 24 kHz.
@@ -246,7 +247,7 @@ def basilar_membrane(
 
 
 def _velocities(stimulus: NDArray[np.float64], channels: int) -> Iterator[NDArray[np.float32]]:
-    """Velocity of a block of channels at a time."""
+    """Yield the velocity of one block of channels after another."""
     spectra = _spectra(stimulus)
     width = ADVANCE // 2
     for response in _responses(channels):
@@ -289,13 +290,13 @@ def _filtered(
 
 @functools.lru_cache(maxsize=4)
 def _responses(channels: int) -> list[NDArray[np.complex64]]:
-    """Transfer functions of blocks of channels at the FFT's frequencies, as far as they matter."""
-    places = positions(channels)
-    return [_response(places[n : n + BLOCK]) for n in range(0, channels, BLOCK)]
+    """Transfer functions of blocks of channels, up to their last frequency that matters."""
+    position = positions(channels)
+    return [_response(position[n : n + BLOCK]) for n in range(0, channels, BLOCK)]
 
 
 def _response(position: NDArray[np.float64]) -> NDArray[np.complex64]:
-    """Evaluated at the frequencies of TAPS samples and interpolated, [C, F]."""
+    """Transfer functions, evaluated at the frequencies of TAPS samples and interpolated, [C, F]."""
     step = AUDIO_RATE / TAPS
     frequency = step * np.arange(min(TAPS // 2, math.ceil(BAND * resonance(position[0]) / step)))
     transfer = transfer_function(np.maximum(frequency, LOWEST), position)
@@ -325,9 +326,9 @@ def resting_pools() -> Pools:
 
 
 def step_pools(pools: Pools, velocity: NDArray[np.float64]) -> Pools:
-    """The pools an Euler step later (Meddis 1986, equations 1 to 4).
+    """The pools after one Euler step (Meddis 1986, equations 1 to 4).
 
-    None falls below 0: a step of 1 / 24,000 s takes less from each than it holds.
+    No pool falls below 0, since a step of 1 / 24,000 s takes less from each pool than it holds.
     """
     g, y, keep_c, r, x, keep_w = pool_constants()
     q, c, w = pools
@@ -339,13 +340,14 @@ def step_pools(pools: Pools, velocity: NDArray[np.float64]) -> Pools:
 
 
 def pool_constants() -> tuple[float, float, float, float, float, float]:
-    """Of a step: largest release, refill, what stays in the cleft, uptake, return, what is kept."""
+    """Constants per step: largest release, refill, share kept in the cleft, uptake, return, share
+    kept in the store."""
     dt = 1 / STEP_RATE
     return dt * G, dt * Y, 1 - dt * (L + R), dt * R, dt * X, 1 - dt * X
 
 
 def channel_keys(channels: int, seed: int) -> NDArray[np.uint64]:
-    """Start of each channel's random numbers, [C]."""
+    """Seed of each channel's random numbers, [C]."""
     start = _mixed(np.array([int(seed) % 2**64], np.uint64))
     return _mixed(start + np.arange(channels, dtype=np.uint64) * cochlea_numba.GOLDEN)
 
@@ -362,7 +364,7 @@ def binomial(
 ) -> NDArray[np.int64]:
     """The binomial distribution of n fibres, inverted at u in [0, 1); all [C], p below 1."""
     fired = np.zeros_like(n)
-    # (1 - p)^n >= 1 - n p: below that, none fires
+    # no fibre fires for u < (1 - p)^n, and (1 - p)^n >= 1 - n p
     some = np.flatnonzero(u >= 1.0 - n * p)
     if some.size:
         fired[some] = _inverted(u[some], n[some], p[some])
@@ -384,7 +386,7 @@ def _inverted(
 
 
 def _power(base: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
-    """By squaring: powers of libraries differ in their last digit."""
+    """``base ** n`` by squaring, since libraries' powers differ in the last digit."""
     product = np.ones_like(base)
     while n.any():
         product = np.where(n & 1, product * base, product)
@@ -397,17 +399,18 @@ def fire_plain(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Steps and channels of the bushy cells' spikes, each [spikes].
 
-    The forty fibres of a channel are one binomial draw among those that did not fire in the last
-    millisecond. A step of a cell: its current I and membrane v decay by e^(-dt/tau), I grows by the
-    weight times dt for each fibre's spike, v by I. In silence that gives 0.78 Hz, as recordings
-    made with the published model have it; decay by Euler steps gives 0.32 Hz.
+    The number of a channel's forty fibres that fire is one binomial draw among those that did not
+    fire in the last millisecond. In each step, a cell's current I and membrane v decay by
+    e^(-dt/tau); then I grows by the weight times dt for each fibre's spike, and v by I. In silence
+    cells fire at 0.78 Hz, as in recordings made with the published model; with decay by Euler steps
+    they would fire at 0.32 Hz.
 
     Args:
         velocity: of the membrane, [C, T].
-        keys: of `channel_keys`, [C].
+        keys: from `channel_keys`, [C].
 
     Returns:
-        In order of step, then of channel.
+        Steps and channels, sorted by step, then by channel.
     """
     pools, cells = resting_pools(), _BushyCells(len(velocity))
     counter = keys.copy()
@@ -432,7 +435,7 @@ class _BushyCells:
         self.blocked = np.zeros(channels, np.int64)
 
     def step(self, u: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which cells fire, [C]."""
+        """Advance by a step; returns a mask of the cells that fire, [C]."""
         self.ready += self.fired.pop(0)
         fired = binomial(u, self.ready, p)
         self.fired.append(fired)
@@ -448,7 +451,7 @@ class _BushyCells:
 
 
 def bushy_constants() -> tuple[float, float, float]:
-    """Of a step: what is left of the current and of the membrane, current of a fibre's spike."""
+    """Constants per step: decay of the current and of the membrane, current of a fibre's spike."""
     dt = 1 / STEP_RATE
     return math.exp(-dt / TAU_SYN), math.exp(-dt / TAU_MEM), WEIGHT * dt
 
@@ -456,7 +459,7 @@ def bushy_constants() -> tuple[float, float, float]:
 def fire_compiled(
     velocity: NDArray[np.floating], keys: NDArray[np.uint64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What `fire_plain` computes, compiled: the same spikes, in order of channel."""
+    """`fire_plain`, compiled: the same spikes, sorted by channel."""
     channels, steps = velocity.shape
     found = np.empty((channels, steps // REFRACTORY + 1), np.int64)
     count = np.empty(channels, np.int64)

@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs
-"""Hair and bushy cells, compiled; ``data.cochlea`` says what they compute.
+"""Hair cells and bushy cells, compiled; see ``data.cochlea`` for the model.
 
-Every product and sum is rounded as in the plain way, so that the spikes are the same.
-Shapes: C channels, T steps, S room for spikes.
+Every product and sum is rounded as in ``data.cochlea``, so that the spikes are the same.
+Shapes: C channels, T steps, S largest number of spikes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _power(base, n):
 
 @exact_inner
 def _binomial(u, n, p):
-    """How many of n fibres fire; seldom any, which the first line finds out."""
+    """Number of n fibres that fire; mostly 0, which the first test finds cheaply."""
     if u < 1.0 - n * p:
         return 0
     chance = _power(1.0 - p, n)

@@ -30,18 +30,17 @@ from snn_delays.errors import UserError
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of a data set, as a protocol wants them.
+    """The splits of a data set for one protocol.
 
     Attributes:
-        train: samples to train on; with those to select on where nothing is selected on validation
-            data (protocols "last" and "paper").
-        valid: samples to select on, or None.
-        everything: samples to train or to select on.
-        test: samples to test on.
-        stores: the frames behind the splits: "train", and "valid" and "test" where they have their
-            own.
-        split: a sentence that says where valid comes from, and test where it has no file.
-        remarks: what is odd about the recordings, a sentence each.
+        train: training samples; with protocols "last" and "paper" all that are not for testing.
+        valid: validation samples, which choose the epoch; None with protocols "last" and "paper".
+        everything: training and validation samples.
+        test: test samples.
+        stores: the frame stores of the splits: "train", and "valid" and "test" if they have files
+            of their own.
+        split: a sentence on the origin of the validation data, and of test data without a file.
+        remarks: sentences about oddities of the recordings.
     """
 
     train: Samples
@@ -58,7 +57,7 @@ class Data:
         return self.stores["train"].classes
 
     def describe(self) -> dict[str, Any]:
-        """Files with their digests and sizes, the split, and one digest of all files."""
+        """Files with their digests and sizes, the split, remarks, and one digest of all files."""
         digests = "".join(f"{split}:{store.digest};" for split, store in self.stores.items())
         return {
             "hash": hashlib.sha256(digests.encode()).hexdigest()[:12],
@@ -71,7 +70,7 @@ class Data:
         }
 
     def describe_split(self) -> dict[str, Any]:
-        """Which samples of which file each split has: "all", or their numbers."""
+        """For each split its file and its samples: "all", or their indices."""
         splits = {"train": self.train, "valid": self.valid, "test": self.test}
         return {
             "rule": self.split,
@@ -91,7 +90,12 @@ class Data:
 
 
 def other_source(config: Config, path: Path, classes: list[str]) -> Source:
-    """Recordings beside a run's own: a file of spikes, or a folder of words, as its data is.
+    """A source of other recordings than the run's own, of the same kind.
+
+    Args:
+        config: the run's options.
+        path: a file of spikes, or a folder of words if the run's data are audio.
+        classes: class names that the network knows.
 
     Raises:
         UserError: the folder has a word that the network does not know.
@@ -107,7 +111,7 @@ def other_source(config: Config, path: Path, classes: list[str]) -> Source:
 
 
 def open_stores(config: Config, *, fresh: bool = False) -> Iterator[tuple[str, FrameStore]]:
-    """Name and frames of each split, and of the waveforms that training changes, made if need be.
+    """Name and frame store of each split, made if missing; and of waveforms if they are augmented.
 
     Raises:
         UserError: a file is missing or malformed, or the cache cannot be written.
@@ -124,7 +128,7 @@ def open_stores(config: Config, *, fresh: bool = False) -> Iterator[tuple[str, F
 
 
 def load_data(config: Config) -> Data:
-    """Open every split, making its frames where needed.
+    """Open every split; missing frames are made first.
 
     Raises:
         UserError: a file is missing, malformed, or does not fit the others.
@@ -165,26 +169,26 @@ def _split(
 
 
 def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
-    """The samples of a split as a run noted them (``Data.describe_split``).
+    """The samples of a split of a finished run.
 
     Args:
         config: the run's options.
-        split: what was noted.
+        split: content of the run's split.json (``Data.describe_split``).
         name: "train", "valid" or "test".
 
     Raises:
-        UserError: the recordings are others now.
+        UserError: the recordings have changed since the run.
     """
     noted, sources = split[name], find_sources(config)
     if noted["file"] not in list(sources):
         raise UserError(
-            f"The run's {name} data are of a file that its options do not name: {noted['file']}."
+            f"The run's {name} data come from a file that its options do not name: {noted['file']}."
         )
     store = open_frames(sources[noted["file"]], cache_folder(config.data))
     if store.digest != noted["sha256"]:
         raise UserError(
-            f"{store.source} has changed since the run: which of its recordings were trained on is"
-            " no longer known; evaluate others by file=<path>."
+            f"{store.source} has changed since the run, so it is unknown which of its recordings"
+            " were trained on; evaluate other recordings by file=<path>."
         )
     if noted["samples"] == "all":
         return Samples.of(store)
@@ -193,16 +197,16 @@ def stored_samples(config: Config, split: dict[str, Any], name: str) -> Samples:
         mask[np.array(noted["samples"], np.int64)] = True
     except (ValueError, TypeError, OverflowError, IndexError) as error:
         raise UserError(
-            f"The run's {name} data are recordings that {store.source} does not have."
+            f"{store.source} does not have the recordings of the run's {name} data."
         ) from error
     return Samples.of(store).where(mask)
 
 
 def check_classes(store: FrameStore, classes: list[str]) -> None:
-    """Refuse a file whose classes are not those that the network knows.
+    """Refuse a file whose classes differ from the network's.
 
     Raises:
-        UserError: other names, or a label beyond them.
+        UserError: a class has another name, or a label has no class.
     """
     known = len(classes)
     if store.classes[:known] != classes[: len(store.classes)] or np.max(store.labels) >= known:

@@ -1,4 +1,4 @@
-"""Archives: downloaded so that a broken download goes on where it stopped, checked, unpacked."""
+"""Downloads archives, resuming broken downloads, checks them and unpacks them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ PARTIAL_CONTENT = 206
 
 
 def fetch(url: str, path: Path, md5: str) -> None:
-    """Download a file; what an earlier attempt left in ``<path>.part`` is not fetched again.
+    """Download a file; the bytes that an earlier attempt left in ``<path>.part`` are kept.
 
     Args:
-        url: where it is.
-        path: where to put it.
-        md5: its checksum; a file of another one is removed.
+        url: of the file.
+        path: of the downloaded file.
+        md5: its checksum; a file with another checksum is removed.
 
     Raises:
-        UserError: it cannot be had, or is not what it should be.
+        UserError: the file cannot be downloaded, or its checksum is wrong.
     """
     partial, lock = path.with_name(f"{path.name}.part"), path.with_name(f".{path.name}.lock")
     made = [folder for folder in path.parents if not folder.exists()]  # the innermost first
@@ -46,14 +46,14 @@ def fetch(url: str, path: Path, md5: str) -> None:
             _accept(url, partial, path, md5)
     except (OSError, HTTPException) as error:
         kept = _size(partial)
-        hint = f"; {kept >> 20} MiB are kept, and the next attempt goes on there" if kept else ""
+        hint = f"; {kept >> 20} MiB are kept, and the next attempt resumes there" if kept else ""
         raise UserError(f"{url} could not be downloaded ({error}){hint}.") from error
     finally:
         with contextlib.suppress(OSError):
             lock.unlink()
             if not _size(partial):
                 partial.unlink(missing_ok=True)
-            for folder in made:  # they stay where something lies in them
+            for folder in made:  # fails for folders that are not empty, which stay
                 folder.rmdir()
 
 
@@ -83,7 +83,7 @@ def _append(url: str, partial: Path) -> None:
     have = _size(partial)
     headers = {"User-Agent": "snn_delays", **({"Range": f"bytes={have}-"} if have else {})}
     with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as response:
-        have = have if response.status == PARTIAL_CONTENT else 0  # or it sends all of it again
+        have = have if response.status == PARTIAL_CONTENT else 0  # else all is sent again
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         with (
@@ -105,15 +105,15 @@ def _size(path: Path) -> int:
 
 
 def unpack(archive: Path, md5: str, place: Callable[[Path], Any]) -> None:
-    """Check an archive, unpack it beside where it lies, and let ``place`` move what it holds.
+    """Check an archive and unpack it into a temporary folder beside it.
 
     Args:
         archive: .zip or .tar.gz.
         md5: its checksum.
-        place: takes the folder with the content, and moves what is to stay.
+        place: called with the temporary folder; moves the files that are kept.
 
     Raises:
-        UserError: it is damaged, or there is no room.
+        UserError: the archive is damaged, or the disk is full.
     """
     if not download_utils.check_integrity(str(archive), md5):
         raise UserError(f"{archive} is damaged (its MD5 differs from {md5}): download it again.")

@@ -1,4 +1,4 @@
-"""A folder of spoken words to a file of SHD's format, through the cochlea."""
+"""Encode a folder of spoken words as a file of SHD's format, by the cochlea model."""
 
 from __future__ import annotations
 
@@ -19,56 +19,55 @@ from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.data.formats.words import WordList
 from snn_delays.data.progress import progress
 from snn_delays.data.splits import sort_names
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 
-HALF_S = 2.0  # seconds up to which float16 holds times to a millisecond, as SHD's files do
+FLOAT16_SECONDS = 2.0  # up to here float16, the type of SHD's times, is exact to a millisecond
 ALONE_S = 20.0  # seconds of audio that one process encodes before others have started
 
 Spikes = tuple[NDArray[np.floating], NDArray[np.integer]]
 
 
 def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int = 0) -> float:
-    """Encode recordings and write them, with words and speakers, under a temporary name first.
+    """Encode recordings and write them with their words and speakers.
 
-    A recording's spikes depend on its content, its name and ``seed`` alone: not on the number of
-    processes, one per core. Times are float16, as SHD's are, or float32 where a recording is longer
-    than 2 s.
+    A recording's spikes depend on its content, its name and ``seed`` alone, not on the number of
+    processes, one per core. Times are float16 as in SHD, or float32 if a recording is longer than
+    2 s. The file is written under a temporary name and renamed at the end.
 
     Args:
         words: recordings.
         out: file to write.
-        channels: of the cochlea.
-        seed: of the fibres' spikes.
+        channels: number of cochlea channels.
+        seed: of the fibres' random spikes.
 
     Returns:
         Seconds of audio.
 
     Raises:
-        UserError: ``out`` is there already or cannot be written, or a recording cannot be read or
-            gives no spike.
+        UserError: ``out`` exists or cannot be written, or a recording cannot be read or gives no
+            spike.
     """
     if out.exists():
         raise UserError(f"out={out} is there already; choose another name or remove it.")
     seconds = _listen(words)
-    kind = np.float16 if max(seconds) <= HALF_S else np.float32
+    kind = np.float16 if max(seconds) <= FLOAT16_SECONDS else np.float32
     names = None if words.speakers is None else sort_names(np.unique(words.speakers))
     number = {} if names is None else {name: k for k, name in enumerate(names)}
     speaker = None if words.speakers is None else np.array([number[s] for s in words.speakers])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".encoding-") as scratch:
-            part = Path(scratch) / out.name
+            temporary = Path(scratch) / out.name
             spikes = _spikes(words, sum(seconds), channels, seed)
-            write_spikes(part, spikes, words.labels, words.classes, speaker, names, times=kind)
-            os.replace(part, out)
+            write_spikes(temporary, spikes, words.labels, words.classes, speaker, names, times=kind)
+            os.replace(temporary, out)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
-        reason = str(error).splitlines()[0]
-        raise UserError(f"out={out} cannot be written: {reason}.") from error
+        raise UserError(f"out={out} cannot be written: {message_of(error)}.") from error
     return sum(seconds)
 
 
 def _listen(words: WordList) -> list[float]:
-    """Seconds of each recording, all checked, so that mistakes are found before hours of work."""
+    """Seconds of each recording; all are checked here, so that errors are found before the work."""
     seconds, wrong = [], []
     for name in progress(words.files, "reading", len(words.files), "files"):
         try:

@@ -1,7 +1,7 @@
-"""Frames made once and kept: which file holds them, and when it is made.
+"""The cache of frames: the frame file of each source, made when it is missing or damaged.
 
-The file's name carries the key: content of the source, every setting that shapes the frames, and
-the versions of both.
+The file's name contains a key: a digest of the source's content, of every setting that shapes the
+frames, and of the versions of both formats.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.config import DataConfig
-from snn_delays.data.frame_file import MAGIC, Damaged, StoreFile, write_store
+from snn_delays.data.frame_file import MAGIC, Damaged, FrameFile, write_frame_file
 from snn_delays.data.names import checked_names
 from snn_delays.data.sources import Source
 from snn_delays.errors import UserError
 from snn_delays.files import is_trusted, user_cache
 
-MOST_LETTERS = 50  # of a source's name; files' names end at 255 bytes, and 4 of them are a letter
+MOST_LETTERS = 50  # of a source's name: a file's name has at most 255 bytes, a letter up to 4
 
 
 def cache_folder(data: DataConfig) -> Path:
-    """Where prepared data lies: data.cache, or snn_delays in the user's cache folder."""
+    """The folder of prepared data: data.cache, or snn_delays in the user's cache folder."""
     if data.cache is not None:
         return Path(data.cache).expanduser()
     return user_cache()
@@ -36,23 +36,23 @@ def cache_folder(data: DataConfig) -> Path:
 
 @dataclass
 class FrameStore:
-    """All frames of one split; where its file turns out damaged, it is made anew.
+    """All frames of one split; a frame file that turns out to be damaged is made again.
 
     Attributes:
-        file: the open file.
-        recordings: what the frames were made from.
-        digest: SHA-256 of what that holds.
-        remake: makes the file anew.
+        file: the open frame file.
+        recordings: the source of the frames.
+        digest: SHA-256 of the source's content.
+        remake: makes the frame file again.
         folder: cache folder.
-        found: what was done to open it: "sound", "made", or "damaged (...), made anew".
+        status: how the file was opened: "sound", "made", or "damaged (...), made anew".
     """
 
-    file: StoreFile
+    file: FrameFile
     recordings: Source
     digest: str
-    remake: Callable[[], StoreFile]
+    remake: Callable[[], FrameFile]
     folder: Path
-    found: str
+    status: str
 
     @property
     def source(self) -> Path:
@@ -64,12 +64,12 @@ class FrameStore:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """[N]."""
+        """Labels, [N]."""
         return self.file.labels
 
     @property
     def speakers(self) -> NDArray[np.str_] | None:
-        """[N], or None."""
+        """Speaker of each sample, [N], or None if unknown."""
         return self.file.speakers
 
     @property
@@ -79,17 +79,17 @@ class FrameStore:
 
     @property
     def steps(self) -> NDArray[np.int64]:
-        """[N] frames of each sample."""
+        """Number of time steps of each sample, [N]."""
         return self.file.steps
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That holds the numbers of all frames."""
+        """A type that holds all frames."""
         return self.file.dtype
 
     @cached_property
     def waveforms(self) -> FrameStore:
-        """The same samples as waveforms, [samples, 1]; of audio alone."""
+        """The same samples as waveforms, [samples, 1]; only audio has waveforms."""
         waveforms = self.recordings.waveforms()
         assert waveforms is not None
         return open_frames(waveforms, self.folder)
@@ -104,14 +104,14 @@ class FrameStore:
 
 
 def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameStore:
-    """The frames of a source, made first if they are not there, or damaged.
+    """The frames of a source; a missing or damaged frame file is made first.
 
-    Two processes may do so at once: each writes a file of its own and renames it.
+    Two processes may make the same file: each writes a file of its own and renames it.
 
     Args:
         source: recordings.
         folder: cache folder.
-        fresh: read the source whatever is noted of its content.
+        fresh: read the source to compute its digest, even if a noted digest exists.
 
     Raises:
         UserError: the source is malformed, or the folder cannot be written.
@@ -122,21 +122,21 @@ def open_frames(source: Source, folder: Path, *, fresh: bool = False) -> FrameSt
     path = folder / f"{source.name[:MOST_LETTERS]}-{key}.frames"
     remake = partial(_make, source, path, digest)
     try:
-        file, found = _opened(path), "sound"
+        file, status = _opened(path), "sound"
     except FileNotFoundError:
-        file, found = remake(), "made"
+        file, status = remake(), "made"
     except (Damaged, OSError) as damage:
-        file, found = remake(), f"damaged ({damage}), made anew"
-    return FrameStore(file, source, digest, remake, folder, found)
+        file, status = remake(), f"damaged ({damage}), made anew"
+    return FrameStore(file, source, digest, remake, folder, status)
 
 
-def _opened(path: Path) -> StoreFile:
+def _opened(path: Path) -> FrameFile:
     if not is_trusted(path):
         raise Damaged("another user's, in a folder that everybody can write to")
-    return StoreFile(path)
+    return FrameFile(path)
 
 
-def _make(source: Source, path: Path, digest: str) -> StoreFile:
+def _make(source: Source, path: Path, digest: str) -> FrameFile:
     def check() -> None:
         try:
             unchanged = source.again().digest(path.parent) == digest
@@ -147,11 +147,11 @@ def _make(source: Source, path: Path, digest: str) -> StoreFile:
 
     try:
         with source.open() as recordings:
-            checked_names(recordings.classes, f"The list of classes of {source.path}")
-            write_store(path, recordings, check)
+            classes = checked_names(recordings.classes, f"The list of classes of {source.path}")
+            write_frame_file(path, replace(recordings, classes=classes), check)
     except OSError as error:
         raise UserError(
             f"The frames of {source.path.name} cannot be written to {path.parent} ({error}); set"
             " data.cache to another folder."
         ) from error
-    return StoreFile(path)
+    return FrameFile(path)

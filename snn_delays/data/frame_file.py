@@ -1,9 +1,9 @@
-"""The file that holds all frames of one split, memory-mapped and checked by checksums.
+"""The frame file: all frames of one split, memory-mapped and protected by checksums.
 
-Layout: a head of 64 bytes, the frames of sample after sample, each in the smallest type that holds
-its values, and an index. The head, written last, says where the index starts and its checksum; the
-index holds a checksum of every sample, looked at when the sample is first read. So a file is opened
-in milliseconds whatever its size, and no damaged frame is ever used.
+Layout: a header of 64 bytes, the frames of one sample after another (each in the smallest type that
+holds its values), and an index. The header, written last, has the position and checksum of the
+index; the index has a checksum of every sample, which is compared when the sample is first read.
+A file of any size therefore opens in milliseconds, and no damaged frame is ever used.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ BYTES = [t.itemsize for t in TYPES]
 
 
 class Damaged(Exception):
-    """A file of frames that is not whole; the message says what is wrong."""
+    """A frame file is incomplete or damaged; the message says in which way."""
 
 
 @dataclass(frozen=True)
 class Recordings:
-    """What is stored: N samples.
+    """The N samples that a frame file stores.
 
     Attributes:
-        frames: each [steps, channels], in order.
+        frames: frames of each sample in order, [steps, channels].
         labels: [N].
-        speakers: [N], or None.
+        speakers: [N], or None if unknown.
         classes: class names, in order of their label.
     """
 
@@ -50,15 +50,15 @@ class Recordings:
     classes: list[str]
 
 
-def write_store(
+def write_frame_file(
     path: Path, recordings: Recordings, check: Callable[[], None] = lambda: None
 ) -> None:
-    """Write a file of frames under a temporary name, sample by sample, then rename it.
+    """Write a frame file under a temporary name, sample by sample, then rename it.
 
     Args:
         path: the file.
         recordings: read once, in order.
-        check: called before the renaming, which does not come about where it raises.
+        check: called before the renaming; if it raises, the file is removed instead.
     """
     with replacing(path) as file:
         file.write(bytes(HEAD_BYTES))
@@ -110,10 +110,10 @@ COLUMNS = (
 
 
 def _unpack(data: bytes) -> dict[str, NDArray[Any]]:
-    """The index, whose parts fit each other.
+    """Unpack the index and check that its columns are consistent.
 
     Raises:
-        Damaged: they do not, though the checksum is right: something else wrote them.
+        Damaged: they are not, although the checksum is right: another program wrote the file.
     """
     try:
         with np.load(io.BytesIO(data)) as file:
@@ -133,22 +133,22 @@ def _unpack(data: bytes) -> dict[str, NDArray[Any]]:
     return index
 
 
-class StoreFile:
-    """An open file of frames.
+class FrameFile:
+    """An open frame file.
 
     Attributes:
         labels: [N].
-        speakers: [N], or None.
+        speakers: [N], or None if unknown.
         classes: class names, in order of their label.
-        channels: of every frame.
-        used: [channels] whether any frame holds another number than 0 there.
-        steps: [N] frames of each sample.
-        totals: [N] sum of each sample's frames: its spikes.
+        channels: number of input channels.
+        used: [channels], whether any frame is other than 0 in this channel.
+        steps: [N], number of time steps of each sample.
+        totals: [N], sum of each sample's frames: its number of spikes.
         bytes: size of the file.
 
     Raises:
-        Damaged: the file is not whole.
-        OSError: it is not there, or cannot be read.
+        Damaged: the file is incomplete or damaged.
+        OSError: it does not exist, or cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -176,7 +176,7 @@ class StoreFile:
         """Frames of one sample, [steps, channels], read-only.
 
         Raises:
-            Damaged: they are not what was written.
+            Damaged: their checksum is wrong.
         """
         data = self._data[self._offset[number] : self._offset[number + 1]]
         if not self._sound[number]:
@@ -187,20 +187,20 @@ class StoreFile:
 
     @property
     def fingerprints(self) -> NDArray[np.int64]:
-        """[N] a number of each sample, by which equal frames are found again."""
+        """A hash of each sample's frames, [N]; equal frames have equal hashes."""
         size = (self.steps * 1_000_003 + self.totals.astype(np.int64)) & 0xFFFFFFFF
         return self._crc.astype(np.int64) << 32 | size
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That holds the numbers of all frames."""
+        """A type that holds all frames."""
         return np.result_type(*(TYPES[kind] for kind in np.unique(self._kind)))
 
     def check(self, numbers: Iterable[int]) -> None:
-        """Look at samples on the disk, whatever was looked at before.
+        """Compare the checksums of samples, including those that were compared before.
 
         Raises:
-            Damaged: one is not what was written.
+            Damaged: the checksum of a sample is wrong.
         """
         self._sound[:] = False
         for number in numbers:

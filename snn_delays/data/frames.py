@@ -1,11 +1,11 @@
-"""From spike times to frames of counts: the one place for that arithmetic."""
+"""From spike times to frames of counts; no other module computes frames of spikes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # in each unit of time
+SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # a second in each unit of time
 
 
 def to_frames(
@@ -18,9 +18,9 @@ def to_frames(
     time_unit: str = "s",
     arithmetic: str = "float64",
 ) -> NDArray[np.int64]:
-    """Count the spikes of each time step and input channel; none is lost, order does not matter.
+    """Count the spikes of each time step and input channel; no spike is lost, order is irrelevant.
 
-    ``t`` is the times in ms, ``t -= min(t)``, ``n = max(1, ceil(max(t) / step_ms))``,
+    With ``t`` the times in ms: ``t -= min(t)``, ``n = max(1, ceil(max(t) / step_ms))``,
     ``frame = min(floor(t / step_ms), n - 1)``, ``channel = unit // units_per_channel``.
 
     Args:
@@ -30,8 +30,8 @@ def to_frames(
         channels: number of input channels.
         units_per_channel: neighbouring units summed into one channel.
         time_unit: unit of the times, a key of ``SECOND``.
-        arithmetic: "float64", or "float16" as the authors' code computes, which puts about 0.8 %
-            of SHD's spikes one step off.
+        arithmetic: "float64", or "float16" as in the authors' code, which moves about 0.8 % of
+            SHD's spikes by one step.
 
     Returns:
         [n, channels] counts.
@@ -51,8 +51,8 @@ def to_frames(
 def _milliseconds(
     times: NDArray[np.floating], unit: str, number: np.dtype[np.floating]
 ) -> NDArray[np.floating]:
-    """Times in ms: seconds multiplied in the precision asked for, as the authors do; all others
-    rounded once, so that whole milliseconds stay whole."""
+    """Times in ms. Seconds are multiplied in the given precision, as in the authors' code; other
+    units are rounded once, so that whole milliseconds stay whole."""
     if unit == "s":
         return times.astype(number) * number.type(1000)
     return (times / (SECOND[unit] / 1000)).astype(number)

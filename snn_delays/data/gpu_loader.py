@@ -1,4 +1,4 @@
-"""All frames of a loader on the device, where batches are gathered without the host.
+"""Batches from frames that all lie on the GPU: loading a batch copies nothing from the host.
 
 Shapes: T time, N samples, B batch, I input channels.
 """
@@ -18,19 +18,20 @@ from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.runtime.device import bring
 from snn_delays.runtime.distributed import gather_interleaved
 
-SHARE = 0.4  # of the device's free memory that frames may fill
-BLOCK = 1024  # samples brought over at a time
+FREE_SHARE = 0.4  # share of the device's free memory that frames may fill
+CHUNK = 1024  # samples copied at a time
 
 
 @dataclass(frozen=True)
-class ResidentLoader:
-    """The batches of ``loader``, from frames on its device, where augmentation is made, too.
+class GpuLoader:
+    """The batches of ``loader``, gathered and augmented on its device.
 
-    On the CPU they are the loader's bit by bit. A GPU draws the numbers of single spikes itself.
+    On the CPU the batches equal the loader's bit by bit. A GPU draws the random numbers of single
+    spikes itself, so augmentation of spikes differs there.
 
     Attributes:
-        loader: what is loaded, in which order; its waveforms are not augmented.
-        frames_TNI: every sample, padded; counts below 256 as bytes.
+        loader: gives samples and order; it must not augment waveforms.
+        frames_TNI: frames of every sample, padded with zeros; counts below 256 as bytes.
         labels: [N].
     """
 
@@ -39,14 +40,14 @@ class ResidentLoader:
     labels: Tensor
 
     @classmethod
-    def of(cls, loader: Loader) -> ResidentLoader:
-        """Bring all frames of a loader over."""
+    def of(cls, loader: Loader) -> GpuLoader:
+        """Copy all frames of a loader to its device."""
         samples, (steps, N, channels) = loader.samples, _shape(loader)
         dtype = torch.from_numpy(np.empty(0, samples.dtype)).dtype
         frames_TNI = torch.zeros(steps, N, channels, dtype=dtype, device=loader.device)
-        for first in range(0, N, BLOCK):
-            numbers = np.arange(first, min(first + BLOCK, N))
-            frames_TNI[:, first : first + BLOCK] = loader.padded(numbers, steps)
+        for first in range(0, N, CHUNK):
+            indices = np.arange(first, min(first + CHUNK, N))
+            frames_TNI[:, first : first + CHUNK] = loader.padded_frames(indices, steps)
         return cls(loader, frames_TNI, torch.from_numpy(samples.labels).to(loader.device))
 
     def __len__(self) -> int:
@@ -54,74 +55,74 @@ class ResidentLoader:
 
     @property
     def samples(self) -> Samples:
-        """As the loader's."""
+        """The loader's samples."""
         return self.loader.samples
 
     @property
     def device(self) -> torch.device:
-        """As the loader's."""
+        """The loader's device."""
         return self.loader.device
 
-    def places(self, epoch: int, number: int) -> NDArray[np.int64]:
-        """As the loader's."""
-        return self.loader.places(epoch, number)
+    def batch_indices(self, epoch: int, batch: int) -> NDArray[np.int64]:
+        """See ``Loader.batch_indices``."""
+        return self.loader.batch_indices(epoch, batch)
 
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
-        """As the loader's; the order is brought over once."""
+        """See ``Loader.epoch``; the order is copied to the device once."""
         order = self.loader.order(epoch)
         index = bring(torch.from_numpy(order), self.device)
-        for place in range(first, len(self), every):
-            whole = slice(place * self.loader.batch_size, (place + 1) * self.loader.batch_size)
-            yield self._batch(epoch, place, order[whole], index[whole])
+        for batch in range(first, len(self), every):
+            whole = slice(batch * self.loader.batch_size, (batch + 1) * self.loader.batch_size)
+            yield self._batch(epoch, batch, order[whole], index[whole])
 
-    def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64], index: Tensor) -> Batch:
+    def _batch(self, epoch: int, batch: int, indices: NDArray[np.int64], index: Tensor) -> Batch:
         loader = self.loader
-        rows, share = loader.own(len(numbers))
-        frames_TNI = self.frames_TNI[: loader.steps_of(numbers)]
-        y = target = self.labels[index[rows]]
+        own_rows, loss_weight = loader.own_rows(len(indices))
+        frames_TNI = self.frames_TNI[: loader.steps_of(indices)]
+        y = target = self.labels[index[own_rows]]
         if loader.augmented is None:
-            x_TBI = frames_TNI.index_select(1, index[rows])
+            x_TBI = frames_TNI.index_select(1, index[own_rows])
         else:
             x_TBI = frames_TNI.index_select(1, index)
             if not x_TBI.is_floating_point():
-                x_TBI = x_TBI.int()  # hold what becomes of any count, without a look at them
-            x_TBI, mixed = loader.changed(x_TBI, numbers, loader.streams(epoch, place)[1])
-            x_TBI = x_TBI[:, rows]
-            target = y if mixed is None else mixed[rows].to(loader.dtype)
-        return Batch(x_TBI.to(loader.dtype).contiguous(), y, target, numbers, rows, share)
+                x_TBI = x_TBI.int()  # wide enough for any augmented count, without reading them
+            x_TBI, mixed = loader.augment_frames(x_TBI, indices, loader.generators(epoch, batch)[1])
+            x_TBI = x_TBI[:, own_rows]
+            target = y if mixed is None else mixed[own_rows].to(loader.dtype)
+        return Batch(x_TBI.to(loader.dtype).contiguous(), y, target, indices, own_rows, loss_weight)
 
 
-Batches = Loader | ResidentLoader
+AnyLoader = Loader | GpuLoader
 
 
-def on_device(loader: Loader, before: bool | None = None) -> Batches:
-    """The same batches, from the device where they fit.
+def choose_loader(loader: Loader, before: bool | None = None) -> AnyLoader:
+    """A ``GpuLoader`` of ``loader`` if its frames fit on the GPU, else ``loader``.
 
     Args:
         loader: the loader.
-        before: of a run that goes on, whether they came from a device: then they do so again, since
-            a GPU augments by numbers of its own.
+        before: of a resumed run, whether it used a ``GpuLoader``: the choice stays, since a GPU
+            draws other random numbers in augmentation.
     """
     if loader.device.type != "cuda":
         return loader
-    # of several processes, all draw alike
-    resident = all(gather_interleaved([fits(loader)])) if before is None else before
-    return ResidentLoader.of(loader) if resident else loader
+    # all ranks take the same kind of loader, since both draw other random numbers
+    fits_there = all(gather_interleaved([fits_on_gpu(loader)])) if before is None else before
+    return GpuLoader.of(loader) if fits_there else loader
 
 
-def fits(loader: Loader) -> bool:
-    """Whether a loader's batches may come from its GPU: with room to spare, and made of frames.
+def fits_on_gpu(loader: Loader) -> bool:
+    """Whether all frames fit into ``FREE_SHARE`` of the GPU's free memory.
 
-    Where waveforms are augmented, frames are made anew for each batch, by the loader.
+    Augmented waveforms never do: their frames are made anew for each batch, on the host.
     """
-    if loader.device.type != "cuda" or loader.changes_waves:
+    if loader.device.type != "cuda" or loader.augments_waveforms:
         return False
     free, _ = torch.cuda.mem_get_info(loader.device)
-    return math.prod(_shape(loader)) * loader.samples.dtype.itemsize <= SHARE * free
+    return math.prod(_shape(loader)) * loader.samples.dtype.itemsize <= FREE_SHARE * free
 
 
 def _shape(loader: Loader) -> tuple[int, int, int]:
-    """Steps that hold every sample, samples, channels."""
+    """Shape of all frames: steps of the longest sample, samples, channels."""
     samples = loader.samples
     steps = max(samples.longest, loader.steps or 0)
     return steps, len(samples), samples.frames(0).shape[1]

@@ -1,4 +1,4 @@
-"""Samples and whole batches. Shapes: T time, B batch, I input channels, K classes."""
+"""Samples, and batches loaded on the host. Shapes: T time, B batch, I input channels, K classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from snn_delays.data.speech import augment_waves, log_mel
 from snn_delays.runtime.device import bring
 from snn_delays.runtime.distributed import Part
 
-AHEAD = 2  # batches made while another is trained on
+AHEAD = 2  # batches that are prepared while another one trains
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Samples:
 
     Attributes:
         stores: the stores.
-        rows: [N, 2], number of the store and of the sample in it.
+        rows: [N, 2], for each sample the index of its store and its index within that store.
     """
 
     stores: tuple[FrameStore, ...]
@@ -39,12 +39,12 @@ class Samples:
 
     @classmethod
     def of(cls, store: FrameStore) -> Samples:
-        """The samples of ``store``."""
+        """All samples of ``store``."""
         index = np.arange(len(store))
         return cls((store,), np.stack([np.zeros_like(index), index], axis=1))
 
     def where(self, mask: NDArray[np.bool_]) -> Samples:
-        """Those where ``mask`` [N] is True."""
+        """The samples where ``mask`` [N] is True."""
         return Samples(self.stores, self.rows[mask])
 
     def __add__(self, other: Samples) -> Samples:
@@ -56,33 +56,33 @@ class Samples:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """[N]."""
+        """Labels, [N]."""
         return self._gather([store.labels for store in self.stores])
 
     @cached_property
     def steps(self) -> NDArray[np.int64]:
-        """[N] frames of each sample."""
+        """Number of time steps of each sample, [N]."""
         return self._gather([store.steps for store in self.stores])
 
     @cached_property
     def speakers(self) -> NDArray[np.str_] | None:
-        """[N], or None where a store knows none."""
+        """Speaker of each sample, [N]; None if a store does not know its speakers."""
         known = [store.speakers for store in self.stores if store.speakers is not None]
         return None if len(known) < len(self.stores) else self._gather(known)
 
     @property
     def fingerprints(self) -> NDArray[np.int64]:
-        """[N] a number of each sample, by which equal frames are found again."""
+        """A hash of each sample's frames, [N]; equal frames have equal hashes."""
         return self._gather([store.file.fingerprints for store in self.stores])
 
     def _gather(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
-        """Of the stores' columns, the entries of the samples."""
+        """The samples' entries from one column per store."""
         first = np.cumsum([0, *map(len, columns)])
         return np.concatenate(columns)[first[self.rows[:, 0]] + self.rows[:, 1]]
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """That holds the numbers of all frames: bytes, wider integers, or floats."""
+        """A type that holds all frames: uint8, int32 or a float type."""
         held = np.result_type(*(store.dtype for store in self.stores))
         return held if held == np.uint8 or held.kind == "f" else np.dtype(np.int32)
 
@@ -97,54 +97,55 @@ class Samples:
         return self.stores[store].frames(i)
 
     def waveform(self, number: int) -> NDArray[np.int16]:
-        """Waveform of one sample, [samples]; of audio alone."""
+        """Waveform of one sample, int16 [samples]; only audio has waveforms."""
         store, i = self.rows[number]
         return self.stores[store].waveforms.frames(i)[:, 0]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one step.
+    """Samples of one training step: the whole batch, or the part of it that one rank holds.
 
     Attributes:
-        x: [T, B, I] spike counts, or log-mel.
+        x: [T, B, I] spike counts, or log-mel energies.
         y: [B] labels.
-        target: what the loss takes: the labels, or [B, K] probabilities where labels are mixed.
-        numbers: places in the samples, of the whole batch.
-        rows: which of these the others are of; None: all.
-        share: of this process in a mean over the batch; those of all processes add up to one.
+        target: target of the loss: the labels, or [B, K] probabilities where labels are mixed.
+        indices: index of every sample of the whole batch in the loader's samples.
+        own_rows: the slice of ``indices`` that this rank holds in x, y and target; None: all.
+        loss_weight: weight of this rank's mean loss in the mean over the whole batch; the weights
+            of all ranks add up to 1.
     """
 
     x: Tensor
     y: Tensor
     target: Tensor
-    numbers: NDArray[np.int64]
-    rows: slice | None = None
-    share: float = 1.0
+    indices: NDArray[np.int64]
+    own_rows: slice | None = None
+    loss_weight: float = 1.0
 
     @property
-    def part(self) -> Part | None:
-        """What this process has of a batch that others share."""
-        whole = len(self.numbers)
-        return Part(self.rows, whole) if self.rows and len(self.y) < whole else None
+    def own_part(self) -> Part | None:
+        """The part of the batch that this rank holds; None if it holds the whole batch."""
+        whole = len(self.indices)
+        return Part(self.own_rows, whole) if self.own_rows and len(self.y) < whole else None
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Whole batches, padded with zeros behind; made in a thread of their own, ahead of their use.
+    """Batches, padded with zeros at their end; a thread prepares them ahead of their use.
 
     Attributes:
-        samples: what to load.
+        samples: the samples to load.
         batch_size: samples per batch; the last batch may be smaller.
         steps: length that every batch is padded to, never cutting a longer sample; None pads each
             batch to its own longest sample.
         dtype: of ``Batch.x``.
         device: of the batches.
-        shuffle_seed: None keeps the order; otherwise order and augmentation of an epoch are a
-            function of this seed and the epoch alone.
-        augmented: settings of the data, whose augmentation is to be made; None: none is.
-        part: which part of every batch to give, from 0, and of how many, one for each process.
-            A batch too small to be cut goes to all of them whole.
+        shuffle_seed: None keeps the order; otherwise order and augmentation of an epoch depend on
+            this seed and the epoch alone.
+        augmented: options of the data, with the augmentation to apply; None applies none.
+        shard: rank and world size: each rank loads its part of every batch. A batch with fewer
+            samples than ranks goes to every rank whole.
     """
 
     samples: Samples
@@ -154,100 +155,104 @@ class Loader:
     device: torch.device
     shuffle_seed: int | None = None
     augmented: DataConfig | None = None
-    part: tuple[int, int] = (0, 1)
+    shard: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
 
     @property
-    def changes_waves(self) -> bool:
-        """Whether waveforms are augmented, of which frames are then made."""
+    def augments_waveforms(self) -> bool:
+        """Whether waveforms are augmented; frames are then made anew for each batch."""
         return self.augmented is not None and self.augmented.augment.of_waves
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """[N] places of the samples in an epoch."""
+        """Order of the samples in an epoch, as indices, [N]."""
         order = np.arange(len(self.samples))
         if self.shuffle_seed is None:
             return order
         return np.random.default_rng([self.shuffle_seed, epoch]).permutation(order)
 
-    def places(self, epoch: int, number: int) -> NDArray[np.int64]:
-        """[B] places of the samples of a batch of an epoch, both counted from 0."""
-        return self.order(epoch)[number * self.batch_size :][: self.batch_size]
+    def batch_indices(self, epoch: int, batch: int) -> NDArray[np.int64]:
+        """Indices of a batch's samples, [B]; epoch and batch are counted from 0."""
+        return self.order(epoch)[batch * self.batch_size :][: self.batch_size]
 
     def epoch(self, epoch: int = 0, first: int = 0, every: int = 1) -> Iterator[Batch]:
-        """Of an epoch, batch ``first`` and every ``every``-th after it, both counted from 0."""
+        """Batches ``first``, ``first + every``, ... of an epoch; epoch and batch count from 0."""
         order = self.order(epoch)
         waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "batches") as worker:
-            for place in range(first, len(self), every):
-                numbers = order[place * self.batch_size :][: self.batch_size]
-                waiting.append(worker.submit(self._batch, epoch, place, numbers))
+            for batch in range(first, len(self), every):
+                indices = order[batch * self.batch_size :][: self.batch_size]
+                waiting.append(worker.submit(self._batch, epoch, batch, indices))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
-    def _batch(self, epoch: int, place: int, numbers: NDArray[np.int64]) -> Batch:
-        labels, target = self.samples.labels[numbers], None
-        rows, share = self.own(len(numbers))
+    def _batch(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> Batch:
+        labels, target = self.samples.labels[indices], None
+        own_rows, loss_weight = self.own_rows(len(indices))
         if self.augmented is None:
-            x_TBI = self.padded(numbers[rows], self.steps_of(numbers))
+            x_TBI = self.padded_frames(indices[own_rows], self.steps_of(indices))
         else:
-            # samples are mixed with others of the batch, so all of them are made
-            x_TBI, target = self._augmented(epoch, place, numbers)
-            x_TBI = x_TBI[:, rows].contiguous()
-        y = bring(torch.from_numpy(labels[rows]), self.device)
+            # augmentation mixes samples of the whole batch, so each rank makes all of them
+            x_TBI, target = self._augmented(epoch, batch, indices)
+            x_TBI = x_TBI[:, own_rows].contiguous()
+        y = bring(torch.from_numpy(labels[own_rows]), self.device)
         if target is not None:
-            target = bring(target[rows], self.device).to(self.dtype)
+            target = bring(target[own_rows], self.device).to(self.dtype)
         x = bring(x_TBI, self.device).to(self.dtype)
-        return Batch(x, y, y if target is None else target, numbers, rows, share)
+        return Batch(x, y, y if target is None else target, indices, own_rows, loss_weight)
 
-    def own(self, size: int) -> tuple[slice, float]:
-        """Which of a batch's samples are this process's, and how much they count."""
-        number, parts = self.part
-        if size < parts:
-            return slice(0, size), 1 / parts
-        rows = slice(size * number // parts, size * (number + 1) // parts)
-        return rows, (rows.stop - rows.start) / size
+    def own_rows(self, size: int) -> tuple[slice, float]:
+        """This rank's rows of a batch of ``size`` samples, and the weight of their mean loss."""
+        rank, world_size = self.shard
+        if size < world_size:
+            return slice(0, size), 1 / world_size
+        own_rows = slice(size * rank // world_size, size * (rank + 1) // world_size)
+        return own_rows, (own_rows.stop - own_rows.start) / size
 
-    def steps_of(self, numbers: NDArray[np.int64]) -> int:
-        """Steps of the batch of these samples."""
-        return max(int(self.samples.steps[numbers].max()), self.steps or 0)
+    def steps_of(self, indices: NDArray[np.int64]) -> int:
+        """Padded length of the batch with these samples, in steps."""
+        return max(int(self.samples.steps[indices].max()), self.steps or 0)
 
-    def padded(self, numbers: NDArray[np.int64], steps: int) -> Tensor:
-        """[T, B, I] of these samples, in their own numbers, on the host."""
-        frames = [self.samples.frames(n) for n in numbers]
+    def padded_frames(self, indices: NDArray[np.int64], steps: int) -> Tensor:
+        """Frames of these samples, [T, B, I], padded with zeros, in their own dtype on the host."""
+        frames = [self.samples.frames(n) for n in indices]
         x_TBI = np.zeros((steps, len(frames), frames[0].shape[1]), self.samples.dtype)
         for b, f in enumerate(frames):
             x_TBI[: len(f), b] = f
         return torch.from_numpy(x_TBI)
 
     def _augmented(
-        self, epoch: int, place: int, numbers: NDArray[np.int64]
+        self, epoch: int, batch: int, indices: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor | None]:
         assert self.augmented is not None
         settings = self.augmented.augment
-        of_waves, of_frames = self.streams(epoch, place)
-        if self.changes_waves:
-            waves = to_float(np.stack([self.samples.waveform(n) for n in numbers]))
+        of_waves, of_frames = self.generators(epoch, batch)
+        if self.augments_waveforms:
+            waves = to_float(np.stack([self.samples.waveform(n) for n in indices]))
             changed = augment_waves(
                 waves, roll_ms=settings.roll_ms, speed=settings.speed, rng=of_waves
             )
             x_TBI = log_mel(changed, step_ms=self.augmented.step_ms).transpose(0, 1)
         else:
-            x_TBI = self.padded(numbers, self.steps_of(numbers))
-        return self.changed(x_TBI, numbers, of_frames)
+            x_TBI = self.padded_frames(indices, self.steps_of(indices))
+        return self.augment_frames(x_TBI, indices, of_frames)
 
-    def changed(
-        self, x_TBI: Tensor, numbers: NDArray[np.int64], rng: np.random.Generator
+    def augment_frames(
+        self, x_TBI: Tensor, indices: NDArray[np.int64], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Frames of a batch, augmented where they lie; and mixed labels, where they are mixed."""
+        """Augment a batch's frames on their device.
+
+        Returns:
+            The frames, and [B, K] probabilities if labels are mixed, else None.
+        """
         assert self.augmented is not None
-        labels, classes = self.samples.labels[numbers], len(self.samples.stores[0].classes)
+        labels, classes = self.samples.labels[indices], len(self.samples.stores[0].classes)
         return augment(x_TBI, labels, classes, self.augmented.augment, rng)
 
-    def streams(self, epoch: int, place: int) -> list[np.random.Generator]:
-        """Where the augmentation of a batch's waveforms, and of its frames, draws from."""
-        # 1 sets it apart from the order's [seed, epoch], which numpy fills up with zeros
-        return np.random.default_rng([self.shuffle_seed or 0, epoch, place, 1]).spawn(2)
+    def generators(self, epoch: int, batch: int) -> list[np.random.Generator]:
+        """Two generators for a batch: for augmentation of its waveforms, and of its frames."""
+        # the 1 separates this seed from the order's [seed, epoch], which numpy pads with zeros
+        return np.random.default_rng([self.shuffle_seed or 0, epoch, batch, 1]).spawn(2)

@@ -1,4 +1,4 @@
-"""Names of classes and speakers, as files and callers give them."""
+"""Checks of the names of classes and speakers."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _UNSHOWABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's control characters, surrogat
 
 
 def is_showable(name: str) -> bool:
-    """Whether a name is text that stays in its line, with no stray bytes of a file's name."""
+    """Whether a name has no control characters, line ends or bytes that are not text."""
     return not any(unicodedata.category(letter) in _UNSHOWABLE for letter in name)
 
 
 def checked_names(names: Iterable[str], where: str) -> list[str]:
-    """Names in Unicode's composed form, each of which can be shown and occurs once.
+    """Names in Unicode's composed form, after a check that each can be shown and occurs once.
 
     Args:
         names: the names, in order of their number.
-        where: what messages call the list.
+        where: the list's name in messages.
 
     Raises:
-        UserError: one text instead of a list, a name that is empty or has a control character, or
-            a name that occurs twice.
+        UserError: ``names`` is one text instead of a list, or a name is empty, has a control
+            character or occurs twice.
     """
     if isinstance(names, str):
         raise UserError(f"{where} must be a list of names, not the one text {names!a}.")

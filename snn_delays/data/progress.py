@@ -1,4 +1,4 @@
-"""How far work on many recordings is: a bar on a terminal, now and then a line elsewhere."""
+"""Progress of work on many recordings: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ INTERVAL = 15.0  # seconds from line to line
 
 
 def progress(items: Iterable[T], title: str, total: int, unit: str) -> Generator[T, None, None]:
-    """The items, while standard error shows how many of them are done.
+    """Yield the items, and show on standard error how many are done.
 
     ``close()`` removes the bar of a loop that ends early.
 
     Args:
-        items: what is worked on.
-        title: what is done with them.
-        total: their number.
-        unit: what they are called.
+        items: the items.
+        title: the work that is done on them.
+        total: number of items.
+        unit: plural noun for the items.
     """
     bar = tqdm(items, title, total, unit=f" {unit}", disable=None, leave=False)
     return _with_lines(items, title, total, unit) if bar.disable else (item for item in bar)

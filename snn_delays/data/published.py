@@ -1,4 +1,4 @@
-"""Published files of spikes: put there by hand, or downloaded from where Tonic has them."""
+"""Finds the files of a published data set of spikes; downloads them if they are missing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PublishedSpikes:
     """A published data set of files ``<name>_<split>.h5``, each in an archive of its own.
 
     Attributes:
-        name: of the data set's class in ``tonic.datasets``, which knows the archives' address and
-            checksums, and of its folder, such as "SHD".
+        name: name of the data set's folder, such as "SHD", and of its class in ``tonic.datasets``,
+            which has the archives' address and checksums.
         samples: number of samples of each split.
-        md5: checksums of the unpacked files, where they are known.
+        md5: checksums of the unpacked files of each split, if known.
     """
 
     name: str
@@ -34,10 +34,10 @@ class PublishedSpikes:
     md5: dict[str, str] = field(default_factory=dict)
 
     def sources(self, config: Config, fresh: bool) -> dict[str, Source]:
-        """The recordings of each split; ``fresh``: take checksums anew.
+        """The source of each split; ``fresh``: compute checksums again.
 
         Raises:
-            UserError: as ``spike_file`` does.
+            UserError: see ``spike_file``.
         """
         data = config.data
         places = Places(Path(data.root).expanduser(), cache_folder(data), fresh)
@@ -57,12 +57,12 @@ class PublishedSpikes:
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look, and where to keep notes of checksums.
+    """Folders of published files and of noted checksums.
 
     Attributes:
         root: folder of the data sets (data.root).
-        memo: folder of the notes.
-        fresh: take checksums anew whatever is noted.
+        memo: folder of the noted checksums.
+        fresh: compute checksums again, even if noted ones exist.
     """
 
     root: Path
@@ -73,13 +73,13 @@ class Places:
 def spike_file(
     published: PublishedSpikes, split: str, places: Places, named: Path | None = None
 ) -> Path:
-    """A split's file: named, put into its folder by hand, unpacked, or downloaded.
+    """The file of a split; archives are unpacked, missing files downloaded.
 
     Args:
         published: the data set.
         split: one of its splits.
         places: ``root`` holds the data set's folder, such as ``SHD/``, or the files themselves.
-        named: the .h5 or .h5.zip itself; nothing is downloaded then.
+        named: the .h5 or .h5.zip file itself, if given; nothing is downloaded then.
 
     Raises:
         UserError: a checksum is wrong, or the file is missing and cannot be downloaded.
@@ -104,14 +104,14 @@ def spike_file(
 
 
 def _checked(path: Path, published: PublishedSpikes, split: str, places: Places) -> Path:
-    """The file at ``path``, or of the archive there, if it is the published one."""
+    """The file at ``path``, or the one in the archive there, after a check that it is published."""
     filename = published.filename(split)
     if path.suffix == ".zip":
         _unpack(path, filename, published.archive(split)[1])
         path = path.parent / filename
     md5, samples = published.md5.get(split), published.samples[split]
     if md5 is not None:
-        both = ("md5", "sha256")  # the second names the frames later
+        both = ("md5", "sha256")  # the SHA-256 is noted for the name of the frame file
         found = content_digest(path, places.memo, algorithms=both, fresh=places.fresh)
         if found != md5:
             raise UserError(

@@ -1,4 +1,4 @@
-"""What is odd about recordings, though they are read: one sentence each."""
+"""Remarks about oddities of recordings, one sentence each."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 from snn_delays.config import DataConfig
 from snn_delays.data.loaders import Samples
 
-MOST_RANGES = 6  # named in a sentence
+MOST_RANGES = 6  # in a sentence
 CALLED = {"train": "training", "valid": "validation", "test": "test"}
 
 
 def remarks(splits: dict[str, Samples], data: DataConfig) -> list[str]:
-    """Sentences about channels without a spike, recordings of one frame, and recordings that two
-    splits share.
+    """Remarks about channels without spikes, recordings of one frame, and recordings in two splits.
 
     Args:
-        splits: samples of "train" and, where they are there, of "valid" and "test".
-        data: the options that the frames were made with.
+        splits: samples of "train" and, if they exist, of "valid" and "test".
+        data: options with which the frames were made.
     """
     shared = [
         sentence
@@ -76,7 +75,7 @@ def _shared(one: str, samples: Samples, other: str, others: Samples) -> list[str
 
 
 def ranges(numbers: NDArray[np.integer]) -> str:
-    """Ascending numbers as a person lists them: "0 to 7, 9, 12 to 20"."""
+    """Ascending numbers as ranges: "0 to 7, 9, 12 to 20"."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     texts = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
     return ", ".join(texts[:MOST_RANGES]) + (", ..." if len(texts) > MOST_RANGES else "")

@@ -1,4 +1,4 @@
-"""What frames are made from: a file of spikes, or spoken words."""
+"""Sources of frames: a file of spikes, or a folder of spoken words."""
 
 from __future__ import annotations
 
@@ -22,51 +22,54 @@ from snn_delays.data.progress import progress
 from snn_delays.data.speech import RATE, fit_length, log_mel
 from snn_delays.errors import UserError
 
-FRAMES_VERSION = 1  # counts up when other frames come of the same settings
+FRAMES_VERSION = 1  # to be raised when the same settings begin to give other frames
 SPEECH_VERSION = 1
 MOST_STEPS = 100_000  # of a sample
-MOST_CELLS = 1 << 27  # steps times channels of a sample, of 8 bytes each while it is made
-MOST_SECONDS = 100.0  # of a sample, where nobody said in what unit its times are
+MOST_CELLS = 1 << 27  # steps times channels of a sample; a cell takes 8 bytes while it is made
+MOST_SECONDS = 100.0  # of a sample whose time unit is data.time_unit=auto
 FLOAT16_MS = 65_500.0  # the greatest float16 is 65,504
-BATCH = 256  # waveforms that become frames at once
+BATCH = 256  # waveforms that are converted to frames at a time
 
 
 class Source(Protocol):
-    """Recordings of one split, and how they become frames."""
+    """The recordings of one split, and the way to make frames of them."""
 
     @property
     def path(self) -> Path:
-        """File or folder."""
+        """File or folder of the recordings."""
 
     @property
     def name(self) -> str:
-        """Of the files in the cache."""
+        """Start of the name of their frame file in the cache."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that shapes the frames besides the recordings' content."""
+        """Everything that shapes the frames, except for the recordings' content."""
 
     def check(self) -> None:
-        """Refuse recordings that are not there, before any frames are made."""
+        """Refuse missing recordings, before any frames are made."""
 
     def digest(self, memo: Path, *, fresh: bool = False) -> str:
-        """SHA-256 of what the recordings hold."""
+        """SHA-256 of the recordings' content; see ``checksums.content_digest``."""
 
     def open(self) -> contextlib.AbstractContextManager[Recordings]:
-        """The recordings with their frames, read once, with a bar."""
+        """The recordings with their frames, to be read once; shows a progress bar."""
 
     def again(self) -> Source:
-        """The same recordings as they are now."""
+        """The same recordings, with the present state of their files."""
 
     def waveforms(self) -> Source | None:
-        """The same recordings as waveforms, where they are audio."""
+        """The same recordings as waveforms; None if they are not audio."""
 
 
 @dataclass(frozen=True)
 class SpikeSource:
-    """A file of SHD's format, as counts of spikes.
+    """A file of SHD's format; frames are spike counts.
 
     Attributes:
+        path: the file.
+        data: options of the data.
+        arithmetic: see ``frames.to_frames``.
         advice: end of the sentence that says the file is missing.
     """
 
@@ -77,12 +80,12 @@ class SpikeSource:
 
     @property
     def name(self) -> str:
-        """Of the files in the cache."""
+        """Start of the name of the frame file in the cache."""
         return self.path.stem
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that shapes the frames besides the file's content."""
+        """Everything that shapes the frames, except for the file's content."""
         return {
             "spikes": FRAMES_VERSION,
             "step_ms": self.data.step_ms,
@@ -93,7 +96,7 @@ class SpikeSource:
         }
 
     def check(self) -> None:
-        """Refuse a file that is not there."""
+        """Refuse a missing file."""
         if not self.path.is_file():
             raise UserError(f"There is no file {self.path}{self.advice}")
 
@@ -119,11 +122,11 @@ class SpikeSource:
             dataset.close()
 
     def again(self) -> SpikeSource:
-        """The same file, whose state is looked at each time."""
+        """The same file; its state is read at every digest."""
         return self
 
     def waveforms(self) -> None:
-        """Spikes have none."""
+        """None: spikes have no waveforms."""
 
     @property
     def _time_unit(self) -> str:
@@ -170,7 +173,7 @@ class SpikeSource:
 
 
 def _likely_unit(seconds: float) -> str:
-    """Ask about the unit in which a recording of so many "seconds" has a usual length."""
+    """A question about the unit in which a recording of so many "seconds" has a usual length."""
     likely = [unit for unit, second in SECOND.items() if seconds <= MOST_SECONDS * second]
     if not likely:
         return ""
@@ -182,11 +185,13 @@ def _likely_unit(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class WordSource:
-    """Spoken words, as log-mel frames, or as waveforms that become these later.
+    """Spoken words, as log-mel frames or as waveforms.
 
     Attributes:
-        split: "train", "valid" or "test", or what else tells the caches apart.
-        as_waveforms: frames are the waveforms, int16 [samples, 1].
+        words: the recordings.
+        split: "train", "valid", "test" or another word; part of the frame file's name.
+        data: options of the data.
+        as_waveforms: the frames are the waveforms, int16 [samples, 1].
     """
 
     words: WordList
@@ -196,18 +201,18 @@ class WordSource:
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """The folder of the recordings."""
         return self.words.folder
 
     @property
     def name(self) -> str:
-        """Of the files in the cache."""
+        """Start of the name of the frame file in the cache."""
         kind = "-waveforms" if self.as_waveforms else ""
         return f"{self.path.name}-{self.split}{kind}"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that shapes the frames besides the recordings' content."""
+        """Everything that shapes the frames, except for the recordings' content."""
         settings = {
             "speech": SPEECH_VERSION,
             "samples": self._samples,
@@ -223,7 +228,7 @@ class WordSource:
         return round(self.data.seconds * RATE)
 
     def check(self) -> None:
-        """The list of words was made of recordings that are there."""
+        """Do nothing: the list of words only has existing recordings."""
 
     def digest(self, memo: Path, *, fresh: bool = False) -> str:
         """SHA-256 of the recordings and their names."""
@@ -231,14 +236,14 @@ class WordSource:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Recordings]:
-        """The recordings."""
+        """The recordings with their frames or waveforms."""
         dataset = Words(self.words)
         title = f"frames of {self.name}"
         frames = progress(self._frames(dataset), title, len(dataset), "samples")
         yield Recordings(frames, dataset.labels, self.words.speakers, self.words.classes)
 
     def again(self) -> WordSource:
-        """The same recordings as they are now."""
+        """The same recordings, with the present state of their files."""
         return replace(self, words=self.words.again())
 
     def waveforms(self) -> WordSource | None:
@@ -256,13 +261,13 @@ class WordSource:
 
 
 def named_files(data: DataConfig) -> dict[str, Path]:
-    """The files of spikes that options name, by split."""
+    """The files of spikes given by options, by split."""
     named = {"train": data.train_file, "valid": data.valid_file, "test": data.test_file}
     return {split: Path(file).expanduser() for split, file in named.items() if file is not None}
 
 
 def spike_sources(files: dict[str, Path], config: Config) -> dict[str, Source]:
-    """Sources of the files of spikes of each split."""
+    """A source for each split's file of spikes."""
     return {
         split: SpikeSource(path, config.data, config.frame_arithmetic)
         for split, path in files.items()
@@ -272,17 +277,17 @@ def spike_sources(files: dict[str, Path], config: Config) -> dict[str, Source]:
 def word_sources(
     words: WordList, masks: dict[str, NDArray[np.bool_]], data: DataConfig
 ) -> dict[str, Source]:
-    """Sources of the words of each split, in the order "train", "valid", "test".
+    """A source for each split of a list of words, in the order "train", "valid", "test".
 
     Args:
         words: all recordings.
-        masks: [N] of each split: which of them it has.
-        data: options.
+        masks: for each split a mask [N] of its recordings.
+        data: options of the data.
     """
     ordered = [split for split in ("train", "valid", "test") if split in masks]
     return {split: WordSource(words.where(masks[split]), split, data) for split in ordered}
 
 
 def to_float(waves: NDArray[np.int16]) -> torch.Tensor:
-    """Waveforms as numbers in [-1, 1)."""
+    """Waveforms as float32 numbers in [-1, 1)."""
     return torch.from_numpy(waves).float() / 32768

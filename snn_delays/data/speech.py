@@ -1,12 +1,12 @@
-"""Speech: waveforms to log-mel frames, and augmentation of waveforms.
+"""Speech: log-mel frames of waveforms, and augmentation of waveforms.
 
 Shapes: B batch, N samples at 16 kHz, T frames, I bands.
 
 The front end is that of the published results on Google Speech Commands: Hammouamri, Khalfaoui-
 Hassani, Masquelier, "Learning delays in spiking neural networks using dilated convolutions with
-learnable spacings", arXiv 2306.17670. Theirs is torchaudio's and librosa's; this one is written
-from the formulas and computes in float64, because in float32 a band far below the loudest of its
-frame drowns in rounding errors.
+learnable spacings", arXiv 2306.17670. The authors use torchaudio and librosa. This module is
+written from the formulas and computes in float64: in float32, rounding errors hide the bands that
+are far below the loudest band of their frame.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ FLOOR = 1e-10  # of energies, so -100 dB
 
 _FFT = 256  # samples at 8 kHz
 _MEL_RANGE = (50.0, 14_000.0)  # Hz
-_REACH = 12  # samples at 16 kHz, either side, of the filter before halving
-_BLOCK = 32  # samples at 8 kHz that one product yields; speed alone
-_FINER = 4  # how much denser the grid is on which a change of speed interpolates
+_REACH = 12  # samples at 16 kHz on either side of the low-pass filter's centre
+_BLOCK = 32  # samples at 8 kHz per matrix product; affects speed alone
+_FINER = 4  # density of the grid on which a change of speed interpolates, in samples
 
 
 # ---- front end ----------------------------------------------------------------------------------
 
 
 def fit_length(wave: NDArray[Any], samples: int) -> NDArray[Any]:
-    """A waveform [N] as [samples]: cut, or filled up with zeros, at its end."""
+    """A waveform [N] as [samples]: cut, or padded with zeros, at its end."""
     return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
 
 
@@ -51,13 +51,12 @@ def log_mel(waves_BN: Tensor, *, step_ms: float = 10.0) -> Tensor:
 
     Frames are ``|STFT|^2`` with 256 points, a periodic Hann window, centred, their ends reflected.
     Bands are those of ``librosa.filters.mel(sr=8000, n_fft=256, n_mels=140, fmin=50, fmax=14000,
-    htk=True, norm=None)``: triangles evenly spaced in ``2595 log10(1 + f / 700)``. Each gives
-    ``10 log10(max(energy, 1e-10))``; bands 87 to 139 lie above 4 kHz and are -100 dB always.
+    htk=True, norm=None)``: triangles evenly spaced in ``2595 log10(1 + f / 700)``. Their values are
+    ``10 log10(max(energy, 1e-10))``; bands 87 to 139 lie above 4 kHz and are always -100 dB.
 
     Args:
-        waves_BN: float32 in [-1, 1], at 16 kHz, on any device that computes in float64; at least
-            257 samples.
-        step_ms: from frame to frame, in ms; a multiple of 0.125, which is a sample at 8 kHz.
+        waves_BN: float32 in [-1, 1], at 16 kHz, on any device with float64; at least 257 samples.
+        step_ms: time between frames in ms; a multiple of 0.125, which is a sample at 8 kHz.
 
     Returns:
         [B, T, 140] float32 with ``T = 1 + floor(ceil(N / 2) / (8 step_ms))``: 101 for 1 s.
@@ -74,7 +73,7 @@ def log_mel(waves_BN: Tensor, *, step_ms: float = 10.0) -> Tensor:
             f"Waveforms of {waves_BN.shape[1]} samples are too short for frames; they need at"
             f" least {_FFT + 1} (data.seconds)."
         )
-    return torch.cat([_log_mel(part, int(hop)) for part in waves_BN.split(_part(waves_BN))])
+    return torch.cat([_log_mel(waves, int(hop)) for waves in waves_BN.split(_chunk(waves_BN))])
 
 
 def _log_mel(waves_BN: Tensor, hop: int) -> Tensor:
@@ -90,8 +89,8 @@ def _log_mel(waves_BN: Tensor, hop: int) -> Tensor:
 def _halve(waves_BN: Tensor) -> Tensor:
     """Waveforms at 8 kHz, [B, ceil(N / 2)].
 
-    A block of values is one product with a matrix that holds the filter, shifted, in its columns:
-    a convolution of stride 2 in float64 is several times slower.
+    Each block of values is one product with a matrix whose columns are the shifted filter. A
+    convolution of stride 2 in float64 would be several times slower.
     """
     samples = waves_BN.shape[1]
     halved = -(-samples // 2)
@@ -104,7 +103,7 @@ def _halve(waves_BN: Tensor) -> Tensor:
 
 @functools.cache
 def _halving() -> NDArray[np.float64]:
-    """Samples at 16 kHz to a block at 8 kHz, [2 _BLOCK + 23, _BLOCK]."""
+    """The matrix from samples at 16 kHz to a block at 8 kHz, [2 _BLOCK + 23, _BLOCK]."""
     n = np.arange(-_REACH, _REACH + 1)
     h = 0.495 * np.sinc(0.495 * n) * np.cos(0.495 * np.pi * n / _REACH) ** 2
     filters = np.zeros((2 * (_BLOCK - 1) + len(h), _BLOCK))
@@ -120,7 +119,7 @@ def _hann() -> NDArray[np.float64]:
 
 @functools.cache
 def _mel() -> NDArray[np.float64]:
-    """Frequencies to the bands that hear any, [129, 87], in the float32 numbers of librosa."""
+    """The matrix from frequencies to the bands that have any, [129, 87]; values as in librosa."""
     low, high = (2595 * math.log10(1 + f / 700) for f in _MEL_RANGE)
     edges = 700 * (10 ** (np.linspace(low, high, MEL_BANDS + 2) / 2595) - 1)[:, None]
     frequencies = np.linspace(0, RATE / 4, _FFT // 2 + 1)
@@ -130,8 +129,8 @@ def _mel() -> NDArray[np.float64]:
     return np.ascontiguousarray(triangles[triangles.any(axis=1)].T, np.float64)
 
 
-def _part(waves_BN: Tensor) -> int:
-    """How many waveforms at a time stay in a CPU's cache."""
+def _chunk(waves_BN: Tensor) -> int:
+    """Number of waveforms per computation, so that they fit in a CPU's cache."""
     return 8 if waves_BN.device.type == "cpu" else 256
 
 
@@ -141,21 +140,21 @@ def _part(waves_BN: Tensor) -> int:
 def augment_waves(
     waves_BN: Tensor, *, roll_ms: float, speed: float, rng: np.random.Generator
 ) -> Tensor:
-    """Rotate waveforms, then change their speed, each by a random amount of its own.
+    """Rotate waveforms, then change their speed, each waveform by its own random amounts.
 
     Args:
         waves_BN: float32 at 16 kHz.
         roll_ms: every waveform is rotated by a whole number of samples, uniform within +-roll_ms,
-            as by ``torch.roll``: what leaves at one end comes in at the other. It is among the
-            options of arXiv 2306.17670 ("random roll"). 0: off.
-        speed: every waveform is played faster by a factor uniform in [1 - speed, 1 + speed], below
-            1: slower. Ko, Peddinti, Povey, Khudanpur, "Audio augmentation for speech recognition",
-            Interspeech 2015; there the factor is 0.9, 1 or 1.1. What then lasts too long is cut,
-            and what ends early is followed by zeros. 0: off.
-        rng: spawns a generator for either, whatever is on; its own draws stay as they are.
+            as by ``torch.roll``: samples that leave at one end enter at the other. An option of
+            arXiv 2306.17670 ("random roll"). 0: off.
+        speed: every waveform is played faster by a factor that is uniform in
+            [1 - speed, 1 + speed]. Ko, Peddinti, Povey, Khudanpur, "Audio augmentation for speech
+            recognition", Interspeech 2015; in the paper the factor is 0.9, 1 or 1.1. Waveforms that
+            become too long are cut, shorter ones are padded with zeros. 0: off.
+        rng: spawns one generator for each augmentation, on or off; draws nothing itself.
 
     Returns:
-        [B, N]: ``waves_BN`` itself where both are off, otherwise a new tensor.
+        [B, N]: ``waves_BN`` itself if both are off, otherwise a new tensor.
     """
     assert roll_ms >= 0
     assert 0 <= speed < 1
@@ -174,16 +173,16 @@ def _roll(waves_BN: Tensor, by_B: NDArray[np.int64]) -> Tensor:
 
 
 def _change_speed(waves_BN: Tensor, factor_B: NDArray[np.float64]) -> Tensor:
-    """``x(factor t)`` of every waveform, 0 behind its end.
+    """``x(factor t)`` of every waveform, and 0 after its end.
 
-    What would exceed the Nyquist frequency is taken out first; then a grid four times denser is
-    made by Fourier transform, and cubics through four of its points give the values: to 0.06 % at
-    4 kHz, more exactly below.
+    First, frequencies that would exceed the Nyquist frequency are removed. Then a Fourier transform
+    gives the waveform on a grid four times denser, and cubics through four points of the grid give
+    the values, with an error of 0.06 % at 4 kHz and less below.
     """
     factors = torch.from_numpy(factor_B).to(waves_BN.device)
-    size = _part(waves_BN)
-    parts = zip(waves_BN.split(size), factors.split(size), strict=True)
-    return torch.cat([_faster(waves, factor) for waves, factor in parts])
+    size = _chunk(waves_BN)
+    chunks = zip(waves_BN.split(size), factors.split(size), strict=True)
+    return torch.cat([_faster(waves, factor) for waves, factor in chunks])
 
 
 def _faster(waves_BN: Tensor, factor_B: Tensor) -> Tensor:
@@ -196,7 +195,7 @@ def _faster(waves_BN: Tensor, factor_B: Tensor) -> Tensor:
 
 def _finer(waves_BN: Tensor, narrower_B: Tensor) -> Tensor:
     """Waveforms on the denser grid, circular, below the Nyquist frequency / ``narrower``."""
-    size = 512 * -(-(waves_BN.shape[1] + 256) // 512)  # zeros behind keep the ends apart
+    size = 512 * -(-(waves_BN.shape[1] + 256) // 512)  # zeros at the end separate both ends
     spectrum = torch.fft.rfft(waves_BN, size)
     k = torch.arange(spectrum.shape[1], device=waves_BN.device)
     kept = k * narrower_B[:, None] < size // 2
@@ -204,7 +203,7 @@ def _finer(waves_BN: Tensor, narrower_B: Tensor) -> Tensor:
 
 
 def _cubic(values_BN: Tensor, at_BN: Tensor) -> Tensor:
-    """Values between those of a circular sequence: cubics through the two on either side."""
+    """Interpolated values of a circular sequence: cubics through two points on either side."""
     below = at_BN.floor()
     d = (at_BN - below).to(values_BN.dtype)
     weights = (

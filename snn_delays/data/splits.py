@@ -1,4 +1,4 @@
-"""Which samples train, which select and which test: decided by names alone, never by results."""
+"""Training, validation and test samples: chosen by names and a seed, never by results."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Labelled:
     """Recordings to split.
 
     Attributes:
-        name: what messages call them.
+        name: the recordings' name in messages.
         labels: [N].
-        speakers: [N], or None.
+        speakers: [N], or None if unknown.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Labelled:
 
     @property
     def known(self) -> list[str]:
-        """The speakers that occur, by number where their names are numbers."""
+        """The speakers that occur, each once; names that are numbers are sorted as numbers."""
         return [] if self.speakers is None else sort_names(np.unique(self.speakers))
 
 
@@ -38,19 +38,19 @@ def sort_names(names: Iterable[str] | NDArray[np.str_]) -> list[str]:
 
 
 def first_names(names: Sequence[str]) -> str:
-    """Names as a message tells them: a dozen at most."""
+    """The first dozen names, as one text for a message."""
     most = 12
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def hold_out_valid(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.bool_], str]:
-    """The samples of the training data to hold out for validation, as ``data.split`` says.
+    """Choose the training samples to hold out for validation, as ``data.split`` says.
 
     Returns:
-        [N] True where held out, and a sentence that says what was done.
+        A mask [N], True where held out, and a sentence that describes the choice.
 
     Raises:
-        UserError: a speaker is not there, or nothing would be left to train on.
+        UserError: a speaker does not occur, or nothing would be left to train on.
     """
     known, rng = recordings.known, np.random.default_rng(data.split_seed)
     if data.split == "fold":
@@ -73,13 +73,13 @@ def hold_out_valid(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.b
 
 
 def hold_out_test(recordings: Labelled, data: DataConfig) -> tuple[NDArray[np.bool_], str]:
-    """The recordings to test on, where no list names them.
+    """Choose the recordings to test on, for data without a test file or list.
 
     Returns:
-        [N] True where held out, and a sentence that says what was done.
+        A mask [N], True where held out, and a sentence that describes the choice.
 
     Raises:
-        UserError: a speaker is not there, or nothing would be left to train on.
+        UserError: a speaker does not occur, or nothing would be left to train on.
     """
     rng, known = np.random.default_rng([data.split_seed, 1]), recordings.known
     if data.test_speakers is not None:

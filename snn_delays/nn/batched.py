@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snn_delays.nn.block import How, dropout_mask
 from snn_delays.nn.delayed_linear import DelayedLinear
-from snn_delays.nn.fused import dropout_mask, why_not_block
 from snn_delays.nn.network import Network
+from snn_delays.nn.plan import why_not_one_function
 from snn_delays.nn.state import reset, stateful
 from snn_delays.ops.maps.matmul_batched import delayed_linears
 from snn_delays.ops.norm_lif import norm_lif
 
 
-def why_not_together(network: Network) -> str | None:
+def why_not_batched(network: Network) -> str | None:
     """Why networks such as this one cannot train in one pass, or None where they can."""
     blocks: list[Any] = list(network.blocks)
     backend = network.readout.linear.backend
@@ -28,7 +29,12 @@ def why_not_together(network: Network) -> str | None:
         return f"backend={backend} is not matmul, which is what serves several at once"
     if not all(isinstance(block.filter, nn.Identity) for block in blocks):
         return "it has a synaptic filter"
-    return next((reason for block in blocks if (reason := why_not_block(block))), None)
+    return next((reason for block in blocks if (reason := why_not_one_function(block))), None)
+
+
+def plan_batched(network: Network) -> list[How]:
+    """How each layer of such a network computes a pass of several."""
+    return [*(How("matmul", "scan") for _ in network.blocks), How("matmul")]
 
 
 def draw_masks(network: Network, batch: int) -> Tensor:
@@ -91,5 +97,5 @@ def _fire(blocks: Sequence[Any], y_TBSO: Tensor, mask_BSO: Tensor) -> Tensor:
     )
     statistics = mean.view(len(blocks), -1), var.view(len(blocks), -1)
     for block, *moments in zip(blocks, *statistics, strict=True):
-        block.norm.track(*moments, y_TBSO.shape[0] * y_TBSO.shape[1])
+        block.norm.running.track(*moments, y_TBSO.shape[0] * y_TBSO.shape[1])
     return spikes.view(y_TBSO.shape)

@@ -1,10 +1,50 @@
-"""One hidden layer of the network."""
+"""One hidden layer of the network, and the three paths along which it computes the same."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
 from torch import Tensor, nn
 
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.ops.maps import check_input
+from snn_delays.ops.norm_lif import norm_lif
+from snn_delays.ops.spectral.block import BlockSettings, FusedBlock
+from snn_delays.ops.spectral.layer import make_plan
+from snn_delays.ops.spectral.spectrum import Spectrum, spikes_in_time
+from snn_delays.runtime.distributed import whole_batch
+from snn_delays.runtime.weight_cache import invalidate
+
+Path: TypeAlias = Literal["spectra", "scan", "modules"]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a layer computes a pass.
+
+    Attributes:
+        backend: key of ``BACKENDS`` of its delayed linear map; None: it has none, or torch follows
+            every operation.
+        path: "spectra": on the CPU, map, norm, neuron and dropout are one function, which takes and
+            gives spectra. "scan": on a GPU, what follows the map is one function. "modules": the
+            modules run one after another.
+        why: why not a faster path; empty where there is none.
+        takes_spectra: whether the layer before gives its spikes as a spectrum.
+        onward: taps and extra steps of the next layer, where that layer takes the spectrum of the
+            spikes; None: the spikes leave as a sequence in time.
+    """
+
+    backend: str | None
+    path: Path = "modules"
+    why: str = ""
+    takes_spectra: bool = False
+    onward: tuple[int, int] | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """What result.json holds of it."""
+        return {"backend": self.backend, "path": self.path, "why": self.why}
 
 
 class Block(nn.Module):
@@ -28,6 +68,67 @@ class Block(nn.Module):
         self.dropout = dropout
         self.filter = filter
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, B, I] -> [T + extra_steps, B, O]."""
-        return self.filter(self.dropout(self.neuron(self.norm(self.linear(x)))))
+    def forward(self, x: Tensor | Spectrum, how: How | None = None) -> Any:
+        """[T, B, I] -> [T + extra_steps, B, O].
+
+        Args:
+            x: a sequence in time, or its spectrum.
+            how: the path, which ``nn.plan`` decides; None: module by module.
+        """
+        if how is not None and how.path == "spectra":
+            return self._by_spectra(x, how)
+        y = self.linear(x)
+        if how is not None and how.path == "scan":
+            return self.filter(self._by_scan(y))
+        return self.filter(self.dropout(self.neuron(self.norm(y))))
+
+    def _by_spectra(self, x: Tensor | Spectrum, how: How) -> Tensor | Spectrum:
+        norm: Any = self.norm
+        node: Any = self.neuron
+        linear, synapses = self.linear, self.linear.synapses()
+        if isinstance(x, Tensor):
+            check_input(x, synapses, linear.extra_steps)
+            x = Spectrum.of(x, make_plan(x.shape[0], linear.taps, linear.extra_steps))
+        invalidate(synapses.weight)
+        batch, steps = x.values.shape[2], x.plan.out_steps
+        mask = dropout_mask(self.dropout, x.values.new_empty(batch, len(synapses.weight)))
+        settings = BlockSettings(
+            synapses=synapses,
+            plan=x.plan,
+            next_plan=make_plan(steps, *(how.onward or (1, 0))),
+            tau=node.tau,
+            v_threshold=node.v_threshold,
+            alpha=node.surrogate_function.alpha,
+            eps=norm.eps,
+        )
+        values, mean, var, node.v = FusedBlock.apply(
+            x.values, synapses.weight, synapses.delay, norm.weight, norm.bias, mask, settings
+        )
+        norm.running.track(mean, var, steps * whole_batch(batch))
+        spikes = Spectrum(values, settings.next_plan)
+        return spikes if how.onward else spikes_in_time(spikes, mask)
+
+    def _by_scan(self, y_TBO: Tensor) -> Tensor:
+        norm: Any = self.norm
+        node: Any = self.neuron
+        spikes_TBO, _, _, node.v = norm_lif(
+            y_TBO,
+            norm.weight,
+            norm.bias,
+            dropout_mask(self.dropout, torch.empty_like(y_TBO[0])),
+            eps=norm.eps,
+            tau=node.tau,
+            v_threshold=node.v_threshold,
+            alpha=node.surrogate_function.alpha,
+            running=norm.running,
+        )
+        return spikes_TBO
+
+
+def dropout_mask(dropout: Any, like_BO: Tensor) -> Tensor:
+    """What each sample's neurons have their spikes multiplied by, drawn; ones without dropout."""
+    if isinstance(dropout, nn.Identity):
+        return torch.ones_like(like_BO)
+    mask: Tensor = dropout.create_mask(like_BO)
+    dropout.mask = mask
+    return mask

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from snn_delays.config import ModelConfig
 from snn_delays.config.options import check_options
-from snn_delays.ops.maps import check_backend, delayed_linear
+from snn_delays.ops.maps import Problem, check_backend, delayed_linear
+from snn_delays.ops.spectral.spectrum import Spectrum, delayed_linear_of
 from snn_delays.ops.taps import SHAPES, Synapses
 from snn_delays.runtime.tracing import watcher
 from snn_delays.runtime.weight_cache import constants
@@ -191,10 +192,31 @@ class DelayedLinear(nn.Module):
         state_dict.setdefault(f"{prefix}_extra_state", None)  # earlier versions have none
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, B, I] -> [T + extra_steps, B, O]."""
-        y = delayed_linear(x, self.synapses(), extra_steps=self.extra_steps, backend=self.backend)
+    def problem(self, x: Tensor, steps: int) -> Problem:
+        """The problem that the map has to solve for ``steps`` steps of a batch like ``x``."""
+        return Problem(
+            steps=steps,
+            batch=x.shape[1],
+            weight=self.weight.shape,
+            delay=self.delay.shape,
+            taps=self.taps,
+            extra_steps=self.extra_steps,
+            dtype=x.dtype,
+            device=x.device,
+            deployed=self.deployed,
+            gradients=torch.is_grad_enabled(),
+        )
+
+    def forward(self, x: Tensor | Spectrum) -> Tensor:
+        """[T, B, I], or its spectrum -> [T + extra_steps, B, O]."""
+        y = self._map(x)
         return y if self.bias is None else y + self.bias
+
+    def _map(self, x: Tensor | Spectrum) -> Tensor:
+        synapses = self.synapses()
+        if isinstance(x, Spectrum):
+            return delayed_linear_of(x, synapses)
+        return delayed_linear(x, synapses, extra_steps=self.extra_steps, backend=self.backend)
 
     def extra_repr(self) -> str:
         """Sizes and settings, for ``print(network)``."""

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from snn_delays.config import Config, ModelConfig
 from snn_delays.errors import UserError
-from snn_delays.nn import fused
-from snn_delays.nn.block import Block
+from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.state import detach, reset, stateful
 from snn_delays.nn.sync import BatchNorm1d, Dropout
-from snn_delays.ops.maps import BACKENDS, check_backend, choose_backend
+from snn_delays.ops.maps import BACKENDS, check_backend
 from snn_delays.ops.maps.timing import fastest_backend
 from snn_delays.runtime.distributed import whole_batch
 from snn_delays.runtime.tracing import watcher
@@ -35,12 +35,16 @@ class Network(nn.Module):
     what the neurons hold afterwards can be looked at; no gradient passes through it.
 
     Threads may share a network: its calls run one after another. Copies run at the same time.
+
+    Attributes:
+        plan: how each layer computed the last pass, the readout last; empty before the first one.
     """
 
     def __init__(self, blocks: list[Block], readout: Readout) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.readout = readout
+        self.plan: list[How] = []
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,10 +76,12 @@ class Network(nn.Module):
         return scores
 
     def _scores(self, x: Tensor) -> Tensor:
-        if fused.why_not_fused(self, x) is None:
-            return self.readout.scores(fused.forward(self, x))
-        for block in self.blocks:
-            x = block(x)
+        plan = self.plan_for(x)
+        if not watcher():
+            self.plan = plan
+        for block, how in zip(self.blocks, plan[:-1], strict=True):
+            # a foreign block takes x alone
+            x = block(x) if how.path == "modules" else block(x, how=how)
         return self.readout(x)
 
     def _check_input(self, x: Tensor) -> None:
@@ -150,21 +156,13 @@ class Network(nn.Module):
         """Why a backend cannot serve this network, in its mode, for such an input; or None."""
         if backend == "auto":
             return None
-        reasons = (BACKENDS[backend].why_not(x, m.deployed) for m in self.delayed_layers())
+        problems = (linear.problem(x, x.shape[0]) for linear in self.delayed_layers())
+        reasons = (BACKENDS[backend].why_not(problem) for problem in problems)
         return next((reason for reason in reasons if reason), None)
 
-    def describe_backend(self, x: Tensor) -> str:
-        """What computes the delayed maps of such an input in this mode, for a run's log."""
-        whole = fused.why_not_fused(self, x) is None
-        if whole and x.device.type == "cpu":
-            return "numba (blocks fused)"
-        names, steps = [], x.shape[0]
-        for m in self.delayed_layers():
-            part = x.new_empty(1).expand(steps, x.shape[1], m.weight.shape[1])
-            chosen = choose_backend(part, m.synapses(), m.extra_steps)
-            names.append(chosen if m.backend == "auto" else m.backend)
-            steps += m.extra_steps
-        return ", ".join(dict.fromkeys(names)) + (" (blocks fused)" if whole else "")
+    def plan_for(self, x: Tensor) -> list[How]:
+        """How each layer would compute such an input [T, B, I] in its present mode."""
+        return plan_layers(self.blocks, self.readout, x)
 
     def constrain(self) -> None:
         """Bring every layer's parameters into their bounds, as its next training pass would."""

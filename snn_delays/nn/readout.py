@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from snn_delays.config import ModelConfig
 from snn_delays.config.options import check_options
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.ops.spectral.spectrum import Spectrum
 
 SCORES = {
     "sum": lambda v_TBK: torch.softmax(v_TBK, dim=2).sum(0),
@@ -40,8 +41,8 @@ class Readout(nn.Module):
         self.neuron = node
         self.kind = kind
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, B, I] -> [B, K]."""
+    def forward(self, x: Tensor | Spectrum) -> Tensor:
+        """[T, B, I], or its spectrum -> [B, K]."""
         return self.scores(self.linear(x))
 
     def scores(self, y: Tensor) -> Tensor:

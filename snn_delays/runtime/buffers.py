@@ -1,7 +1,7 @@
-"""Large buffers that are used again instead of being mapped anew at every step.
+"""A pool of large CPU buffers that are reused instead of being mapped again at every step.
 
-Fresh memory costs a page fault per page, a tenth of a training step; a buffer of this pool keeps
-its pages. It comes back by itself when the last tensor on it is gone, whoever held it.
+Fresh memory costs a page fault per page, a tenth of a training step; a buffer of the pool keeps its
+pages. A buffer returns to the pool when the last tensor that uses it is deleted.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SMALL = 1 << 20  # bytes; below, the allocator serves as well
-WASTE = 2  # a buffer may be this many times as large as wanted
-SPARE = 1.25  # all buffers together, over what was lent at once
+SMALL = 1 << 20  # bytes; smaller tensors come from torch's allocator
+WASTE = 2  # a buffer may have this many times the requested size
+SPARE = 1.25  # size of all buffers over the peak size of those in use
 WORDS = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
-WINDOW = 1000  # requests after which a peak is forgotten, at the latest twice as many
+WINDOW = 1000  # requests; a peak is forgotten after one to two windows
 
 
 class Pool:
-    """Buffers, lent as they fit; no more are kept than a quarter above the lately greatest need."""
+    """Reuses buffers of similar size; keeps at most ``SPARE`` times the recent peak in use."""
 
     def __init__(self) -> None:
-        self._free: list[Any] = []  # the one that has waited longest first
-        self._held = 0  # bytes of all buffers, lent or free
+        self._free: list[Any] = []  # the longest unused one first
+        self._held = 0  # bytes of all buffers, in use or free
         self._requests = 0
-        self._peaks = [0, 0]  # bytes lent at once, in the window before this one and in this one
+        self._peaks = [0, 0]  # peak bytes in use, in the last window and in this one
         self._renew_lock()
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def _renew_lock(self) -> None:
-        self._lock = threading.Lock()  # buffers come back without it: they are only appended
+        self._lock = threading.Lock()  # not needed to return a buffer, which is one append
 
     def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """An uninitialised, contiguous tensor of the dtype and device of ``like``."""
@@ -44,27 +44,27 @@ class Pool:
         if wanted < SMALL or like.device.type != "cpu":
             return like.new_empty(shape)
         with self._lock:
-            raw = self._lend(wanted)
-        lent = raw[:wanted]  # its own object: the tensor's storage keeps it alive, nothing else
-        weakref.finalize(lent, self._free.append, raw).atexit = False
-        return torch.from_numpy(lent).view(like.dtype).view(*shape)
+            raw = self._take_or_allocate(wanted)
+        used = raw[:wanted]  # an object that only the tensor's storage keeps alive
+        weakref.finalize(used, self._free.append, raw).atexit = False
+        return torch.from_numpy(used).view(like.dtype).view(*shape)
 
-    def _lend(self, wanted: int) -> Any:
+    def _take_or_allocate(self, wanted: int) -> Any:
         self._count()
         raw = self._take(wanted)
         if raw is None:
             raw = self._allocate(wanted)
-        self._peaks[1] = max(self._peaks[1], self._lent)
+        self._peaks[1] = max(self._peaks[1], self._in_use)
         return raw
 
     @property
-    def _lent(self) -> int:
+    def _in_use(self) -> int:
         return self._held - sum(raw.size for raw in self._free)
 
     def _count(self) -> None:
         self._requests += 1
         if self._requests % WINDOW == 0:
-            self._peaks = [self._peaks[1], self._lent]
+            self._peaks = [self._peaks[1], self._in_use]
             self._trim(0)
 
     def _take(self, wanted: int) -> Any:
@@ -74,7 +74,7 @@ class Pool:
         return self._free.pop(min(fits)[1]) if fits else None
 
     def _allocate(self, wanted: int) -> Any:
-        step = 1 << max(wanted.bit_length() - 4, 12)  # so that a slightly longer batch fits, too
+        step = 1 << max(wanted.bit_length() - 4, 12)  # rounded up, for slightly longer batches
         size = -(-wanted // step) * step
         self._trim(size)
         raw = np.empty(size, np.uint8)  # NumPy asks for huge pages
@@ -82,8 +82,8 @@ class Pool:
         return raw
 
     def _trim(self, size: int) -> None:
-        """Give back what has waited longest, until ``size`` bytes more are allowed."""
-        allowed = SPARE * max(*self._peaks, self._lent + size)
+        """Free the longest unused buffers, until ``size`` bytes more are allowed."""
+        allowed = SPARE * max(*self._peaks, self._in_use + size)
         while self._free and self._held + size > allowed:
             self._held -= self._free.pop(0).size
 
@@ -92,9 +92,9 @@ empty = Pool().empty
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, or one that it came of, says that memory ran out.
+    """Whether an error, or an error that caused it, means that memory ran out.
 
-    Libraries below torch have words of their own for it.
+    Libraries below torch raise other types, which are recognised by words in their messages.
     """
     cause = error.__cause__ or error.__context__
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)

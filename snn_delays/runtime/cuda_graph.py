@@ -1,4 +1,4 @@
-"""Forward and back recorded as a CUDA graph and played back: one launch instead of hundreds."""
+"""Forward and backward captured as a CUDA graph and replayed: one launch instead of hundreds."""
 
 from __future__ import annotations
 
@@ -11,90 +11,91 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Size, Tensor, nn
 
-MOST = 32  # recordings; each holds a batch and all gradients
+MAX_CAPTURES = 32  # graphs; each holds a batch and all gradients
 
 B = TypeVar("B", bound=Any)  # a dataclass some of whose values are tensors
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Recording(Generic[B, T]):
-    """A graph, the batch that it reads, the outcome and the gradients that it writes."""
+class _Capture(Generic[B, T]):
+    """A CUDA graph, its input batch, and the result and gradients that it writes."""
 
     graph: torch.cuda.CUDAGraph
     batch: B
-    outcome: T
+    result: T
     gradients: list[Tensor | None]
 
-    def play(self, batch: B) -> T:
-        """The outcome of a batch of the same shape, good until the next one is played."""
+    def replay(self, batch: B) -> T:
+        """The result of a batch of the same shape; overwritten by the next replay."""
         for name, tensor in _tensors(self.batch).items():
             tensor.copy_(getattr(batch, name))
         self.graph.replay()
-        return self.outcome
+        return self.result
 
 
 class CapturedStep(Generic[B, T]):
-    """What finds the gradients of batches, recorded for each shape when it comes a second time.
+    """Computes gradients of batches, with a CUDA graph for every shape that occurs twice.
 
-    The first time it runs as it is, so that kernels are compiled and memory is there. What changes
-    while it serves must be a tensor that is written to: parameters, running statistics, sigma.
+    The first batch of a shape is computed without a graph, which compiles kernels and allocates
+    memory; the second one is captured. Values that change between batches must be tensors that are
+    written in place: parameters, running statistics, sigma.
 
     Args:
-        find: of a batch; it must not wait for the GPU.
-        parameters: whose gradients it finds.
-        pool: memory of the recordings, which others may share that leave nothing in it.
+        compute: computes the gradients of a batch; it must not wait for the GPU.
+        parameters: parameters that get the gradients.
+        pool: memory pool of the graphs; may be shared with graphs whose outputs are not kept.
     """
 
     def __init__(
-        self, find: Callable[[B], T], parameters: Sequence[nn.Parameter], pool: Any = None
+        self, compute: Callable[[B], T], parameters: Sequence[nn.Parameter], pool: Any = None
     ) -> None:
-        self._find, self._parameters = find, parameters
+        self._compute, self._parameters = compute, parameters
         self._ran: set[tuple[Size, ...]] = set()
-        self._recordings: dict[tuple[Size, ...], _Recording[B, T]] = {}
+        self._captures: dict[tuple[Size, ...], _Capture[B, T]] = {}
         self._pool = torch.cuda.graph_pool_handle() if pool is None else pool
 
     def __call__(self, batch: B) -> T:
-        """Find the gradients of a batch."""
+        """Compute the gradients of a batch."""
         shape = tuple(tensor.shape for tensor in _tensors(batch).values())
-        recording = self._recordings.get(shape)
-        if recording is None:
-            if shape not in self._ran or len(self._recordings) == MOST:
+        capture = self._captures.get(shape)
+        if capture is None:
+            if shape not in self._ran or len(self._captures) == MAX_CAPTURES:
                 self._ran.add(shape)
-                return self._aside(batch)
-            recording = self._recordings[shape] = self._record(batch)
-        outcome = recording.play(batch)
-        for parameter, gradient in zip(self._parameters, recording.gradients, strict=True):
+                return self._run_on_side_stream(batch)
+            capture = self._captures[shape] = self._capture(batch)
+        result = capture.replay(batch)
+        for parameter, gradient in zip(self._parameters, capture.gradients, strict=True):
             parameter.grad = gradient
-        return outcome
+        return result
 
-    def _aside(self, batch: B) -> T:
-        """On a stream of its own, as torch asks for before a recording."""
-        here, aside = torch.cuda.current_stream(), _second_stream(torch.cuda.current_device())
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            outcome = self._find(batch)
-        here.wait_stream(aside)
-        return outcome
+    def _run_on_side_stream(self, batch: B) -> T:
+        """Compute on a side stream, as torch requires before a capture."""
+        here, side = torch.cuda.current_stream(), _side_stream(torch.cuda.current_device())
+        side.wait_stream(here)
+        with torch.cuda.stream(side):
+            result = self._compute(batch)
+        here.wait_stream(side)
+        return result
 
-    def _record(self, batch: B) -> _Recording[B, T]:
+    def _capture(self, batch: B) -> _Capture[B, T]:
         batch = replace(batch, **{name: t.clone() for name, t in _tensors(batch).items()})
-        gc.collect()  # what is left of an earlier pass would tie this one to that one's stream
+        gc.collect()  # tensors left over from an earlier pass belong to another stream
         graph = torch.cuda.CUDAGraph()
         with (
-            torch.cuda.stream(torch.cuda.current_stream()),  # to come back to, should this fail
+            torch.cuda.stream(torch.cuda.current_stream()),  # restored if the capture fails
             torch.cuda.graph(
                 graph,
                 pool=self._pool,
-                capture_error_mode="thread_local",  # another thread makes batches meanwhile
+                capture_error_mode="thread_local",  # the loader's thread uses the GPU meanwhile
             ),
         ):
-            outcome = self._find(batch)
-        return _Recording(graph, batch, outcome, [p.grad for p in self._parameters])
+            result = self._compute(batch)
+        return _Capture(graph, batch, result, [p.grad for p in self._parameters])
 
 
-@functools.cache  # memory stays with the stream that asked for it
-def _second_stream(device: int) -> torch.cuda.Stream:
+@functools.cache  # always the same stream, since torch reuses memory only within a stream
+def _side_stream(device: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 

@@ -1,4 +1,4 @@
-"""Where to compute, and in which numbers."""
+"""Choice of device, precision and determinism."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from snn_delays.errors import UserError
 from snn_delays.runtime.distributed import ProcessInfo, process_info
 
-TENSOR_CORES = (8, 0)  # compute capability from which on they take TF32 and bfloat16
+TENSOR_CORES = (8, 0)  # lowest compute capability whose tensor cores take TF32 and bfloat16
 
 
 def pick_device(name: str) -> torch.device:
     """The device for "auto" (the GPU where there is one), "cpu" or "cuda".
 
     Raises:
-        UserError: a GPU is asked for where there is none, or several processes have none each.
+        UserError: "cuda" without a GPU, or fewer GPUs than ranks on this machine.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but torch sees no GPU here; use device=cpu or device=auto.")
@@ -27,22 +27,22 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cuda":
         return torch.device(name)
-    # with its number: what "cuda" alone means is each thread's own
+    # with its index, since "cuda" alone means another GPU in another thread
     device = torch.device(name, _take_gpu(process_info()))
     _wake_autograd(device)
     return device
 
 
 def _wake_autograd(device: torch.device) -> None:
-    """Let autograd's thread, which goes back on a GPU, meet it before its first product.
+    """Let autograd's thread create its CUDA context before its first matrix product.
 
-    torch warns of a matrix product or FFT in a thread that has no CUDA context yet.
+    torch warns of a matrix product or FFT in a thread without a CUDA context.
     """
     torch.ones((), device=device, requires_grad=True).exp().backward()
 
 
 def _take_gpu(here: ProcessInfo) -> int:
-    """The GPU of this process: of several on a machine, each has its own."""
+    """The index of this rank's GPU; each rank on a machine has its own."""
     if here.world_size == 1:
         return torch.cuda.current_device()
     count = torch.cuda.device_count()
@@ -56,7 +56,7 @@ def _take_gpu(here: ProcessInfo) -> int:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a precision that would change nothing on a device, or be emulated there.
+    """Refuse a precision that would have no effect on a device, or be emulated.
 
     Raises:
         UserError: "tf32" on a CPU; "tf32" or "mixed" on a GPU without tensor cores for it.
@@ -75,20 +75,20 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def pick_dtype(precision: str) -> torch.dtype:
-    """The number format of parameters and activations."""
+    """The type of parameters and activations."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """The context of a training step: with ``precision=mixed``, products in bfloat16."""
+    """A context for a training step; with ``precision=mixed`` it multiplies in bfloat16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "mixed")
 
 
 @contextlib.contextmanager
 def tensor_cores(precision: str) -> Iterator[None]:
-    """Within it, whether a GPU multiplies float32 in TF32: with ``precision`` tf32 or mixed alone.
+    """A context in which a GPU multiplies float32 in TF32 only if ``precision`` is tf32 or mixed.
 
-    torch's own default lets convolutions do so, unasked.
+    By default torch uses TF32 for convolutions.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
@@ -101,10 +101,10 @@ def tensor_cores(precision: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """Within it, where ``on``, torch refuses algorithms whose results vary from call to call."""
+    """A context in which torch refuses algorithms that are not deterministic, if ``on``."""
     before = torch.are_deterministic_algorithms_enabled()
     if on:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
     torch.use_deterministic_algorithms(on or before)
     try:
         yield
@@ -113,7 +113,7 @@ def deterministic(on: bool) -> Iterator[None]:
 
 
 def bring(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device; nobody waits until a GPU has copied it."""
+    """Copy a tensor from the host to a device, without waiting for a GPU."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -93,29 +93,29 @@ def meeting_point() -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """The samples of a batch that this process has.
+    """The part of a batch that this rank holds.
 
     Attributes:
-        rows: which they are.
-        whole: how many the batch has over all processes.
+        rows: the slice of the whole batch.
+        whole: number of samples in the whole batch.
     """
 
     rows: slice
     whole: int
 
 
-_part: Part | None = None  # not of a thread: on a GPU autograd goes back in one of its own
+_part: Part | None = None  # global, since autograd runs backward in a thread of its own on a GPU
 
 
 def world_size() -> int:
-    """How many processes train together; 1 where torch.distributed is not set up."""
+    """Number of processes that train one network; 1 if torch.distributed is not set up."""
     import torch.distributed as dist
 
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process, from 0; 0 where torch.distributed is not set up."""
+    """The number of this process, from 0; 0 if torch.distributed is not set up."""
     import torch.distributed as dist
 
     return dist.get_rank() if world_size() > 1 else 0
@@ -123,7 +123,7 @@ def rank() -> int:
 
 @contextlib.contextmanager
 def sharing(part: Part | None) -> Iterator[None]:
-    """Within it a network trains on a part of a batch, forward and back; None: on all of it."""
+    """A context in which a network trains on a part of a batch; None: on the whole batch."""
     global _part
     _part = part
     try:
@@ -133,25 +133,25 @@ def sharing(part: Part | None) -> Iterator[None]:
 
 
 def own_part() -> Part | None:
-    """The part that a network trains on now, or None: no other process has a part."""
+    """The part that the network trains on now; None: the whole batch."""
     return _part
 
 
 def whole_batch(own: int) -> int:
-    """Samples of the batch over all processes, of which this one has ``own``."""
+    """Number of samples in the whole batch, of which this rank has ``own``."""
     return own if _part is None else _part.whole
 
 
 def largest_part(own: int) -> int:
-    """Samples of the largest part, by which all decide alike what computes; ``own`` when alone.
+    """Number of samples in the largest part; ``own`` without other ranks.
 
-    What computes differently may add up other sums, and each process must add up the same.
+    All ranks choose the way to compute by this number, since each must add up the same sums.
     """
     return own if _part is None else -(-_part.whole // world_size())
 
 
 def all_reduce(sums: Tensor) -> Tensor:
-    """``sums`` added up over all parts of the batch, in place; as it was where no part is set."""
+    """Add up ``sums`` over all parts of the batch, in place; unchanged if no part is set."""
     if _part is not None:
         import torch.distributed as dist
 
@@ -160,12 +160,12 @@ def all_reduce(sums: Tensor) -> Tensor:
 
 
 def pooled(mean: Tensor, var: Tensor, own: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over all parts, from those of this one; float64, [C] each.
+    """Mean and biased variance over the whole batch, from those of this part; float64, [C] each.
 
     Args:
-        mean: over this part's samples and time steps.
-        var: the same.
-        own: its samples; every sample has as many steps.
+        mean: mean over this part's samples and time steps.
+        var: biased variance over the same.
+        own: number of this part's samples; all samples have equally many time steps.
     """
     if _part is None:
         return mean, var
@@ -177,7 +177,7 @@ def pooled(mean: Tensor, var: Tensor, own: int) -> tuple[Tensor, Tensor]:
 
 
 def gather_interleaved(mine: list[Any]) -> list[Any]:
-    """The lists of all processes, interleaved: one entry of each rank, then the next of each."""
+    """The lists of all ranks, interleaved: the first entry of each rank, then the second ones."""
     number = world_size()
     if number == 1:
         return mine

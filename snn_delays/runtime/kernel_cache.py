@@ -1,13 +1,13 @@
 # mypy: allow-untyped-defs
-"""Where numba keeps compiled kernels: one file each, in the user's cache folder.
+"""The cache of kernels compiled by numba: one file per kernel, in the user's cache folder.
 
-A file's name carries everything that shapes its kernel: the source of the kernel's module and of
+A file's name is a digest of everything that determines the kernel: the source of its module and of
 the modules of this package that it imports, without comments, docstrings and line numbers; the
-compiler's options; the types of the arguments; the processor. So a new clone compiles nothing anew
-that an old one compiled. A file that is damaged or cannot be written is never an error: the kernel
-is compiled again.
+compiler's options; the types of the arguments; the processor. A new clone of this package therefore
+reuses the kernels of an old one. A file that is damaged or cannot be written is never an error: the
+kernel is compiled again.
 
-Kept kernels are code that runs, so a folder that others can write to is not used.
+Cached kernels are executable code, so a folder that others can write to is not used.
 """
 
 from __future__ import annotations
@@ -36,15 +36,21 @@ DIGEST = 32  # bytes of SHA-256, in front of every file
 
 
 def keep(dispatcher: Any, options: str) -> None:
-    """Let a dispatcher of numba keep what it compiles, where a folder for it can be had.
+    """Let a numba dispatcher use the cache, if a usable folder exists.
 
     Args:
-        dispatcher: what ``numba.njit`` returned.
-        options: everything besides the source that shapes the code, as text.
+        dispatcher: the result of ``numba.njit``.
+        options: everything besides the source that determines the code, as text.
     """
     folder = _folder()
     if folder is not None:
         dispatcher._cache = _KernelCache(dispatcher.py_func, folder, options)
+
+
+def lacks(dispatcher: Any, types: tuple[Any, ...]) -> bool:
+    """Whether a kernel for arguments of these types is not there, and could be kept."""
+    cache = dispatcher._cache
+    return isinstance(cache, _KernelCache) and not cache.path(types, dispatcher.targetctx).exists()
 
 
 @functools.cache
@@ -68,7 +74,7 @@ def _is_private(folder: Path) -> bool:
 
 
 class _Locator(caching._CacheLocator):
-    """Numba asks it for a folder; ``_KernelFiles`` is what reads and writes."""
+    """Tells numba the folder; ``_KernelFiles`` reads and writes the files."""
 
     def __init__(self, py_file):
         self._py_file = py_file  # numba's warnings name it
@@ -101,28 +107,32 @@ class _KernelCache(caching.FunctionCache):
         shape = hashlib.sha256(text + source_digest(function.__module__)).hexdigest()
         self._cache_file = _KernelFiles(folder, function.__name__, shape)
 
+    def path(self, types, target_context):
+        """The file of the kernel for arguments of these types."""
+        return self._cache_file.path(self._index_key(types, target_context.codegen()))
+
     def load_overload(self, sig, target_context):
-        with contextlib.suppress(Exception):  # whatever is wrong with a file: compile
+        with contextlib.suppress(Exception):  # any damaged file: compile again
             return super().load_overload(sig, target_context)
         return None
 
     def save_overload(self, sig, data):
-        with contextlib.suppress(OSError):  # of a full disk, say
+        with contextlib.suppress(OSError):  # such as a full disk
             super().save_overload(sig, data)
 
 
 class _KernelFiles:
-    """Stands in for numba's index and data files."""
+    """Replaces numba's index and data files."""
 
     def __init__(self, folder: Path, name: str, shape: str) -> None:
         self._folder, self._name, self._shape = folder, name, shape
 
-    def _path(self, key: Any) -> Path:
+    def path(self, key: Any) -> Path:
         digest = hashlib.sha256(f"{self._shape} {key}".encode()).hexdigest()
         return self._folder / f"{self._name}-{digest[:24]}.kernel"
 
     def load(self, key: Any) -> Any:
-        content = self._path(key).read_bytes()
+        content = self.path(key).read_bytes()
         digest, payload = content[:DIGEST], content[DIGEST:]
         if hashlib.sha256(payload).digest() != digest:
             raise ValueError("damaged")
@@ -130,14 +140,14 @@ class _KernelFiles:
 
     def save(self, key: Any, data: Any) -> None:
         payload = dumps(data)
-        replace_file(self._path(key), hashlib.sha256(payload).digest() + payload)
+        replace_file(self.path(key), hashlib.sha256(payload).digest() + payload)
 
 
 @functools.cache
 def source_digest(module: str) -> bytes:
-    """Of a module's source and of the modules of this package that it imports, at any depth.
+    """Digest of the sources of a module and of all modules of this package that it imports.
 
-    ``MACHINERY`` does not count: ``keep`` is told what of it shapes the code.
+    ``MACHINERY`` is left out; ``keep`` gets its options as an argument.
     """
     seen: dict[str, str] = {}
     _collect(module, seen)
@@ -150,7 +160,7 @@ def _collect(module: str, seen: dict[str, str]) -> None:
     file = sys.modules[module].__file__
     assert file is not None
     tree = ast.parse(Path(file).read_text("utf-8"))
-    seen[module] = ast.dump(_without_docstrings(tree))  # nor comments and line numbers
+    seen[module] = ast.dump(_without_docstrings(tree))  # has no comments or line numbers either
     for name in _imports(tree):
         _collect(name, seen)
 

@@ -1,13 +1,17 @@
-"""Loops compiled by numba, where numba is installed; everything has a slower way without it.
+"""Loops compiled by numba, if numba is installed; each has a slower implementation without it.
 
-A kernel takes ``jobs`` first and splits its work by ``for job in prange(jobs)``. There are as many
-jobs as torch has threads, on the same OpenMP threads where torch and numba share a runtime.
+A kernel's first argument is ``jobs``, and it splits its work by ``for job in prange(jobs)``. The
+number of jobs is torch's number of threads; they run on torch's OpenMP threads if torch and numba
+share a runtime.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
+import secrets
+import signal
 import sys
 import threading
 import types
@@ -22,16 +26,18 @@ try:
     import numba
     from llvmlite import binding as llvm
     from numba import prange
-    from numba.core import event
+    from numba.core import bytecode, event
 
     from snn_delays.runtime import kernel_cache
-except ImportError as error:  # the portable implementations serve
+except ImportError as error:  # the slower implementations are used
     numba = None
     prange = range
     if error.name != "numba":
         MISSING = f"numba cannot be imported: {error}"
 
-__all__ = ["Kernel", "available", "inner", "kernel", "prange", "why_not"]
+__all__ = ["Kernel", "available", "compile_ahead", "inner", "kernel", "prange", "why_not"]
+
+Call = tuple[Any, tuple[Any, ...]]  # a compiled function and the types of its arguments
 
 # Sums may be reordered and products fused; infinities and NaN stay what they are.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
@@ -40,9 +46,9 @@ OPTIONS: dict[str, Any] = {
     "boundscheck": False,
     "nogil": True,
 }
-# The butterflies and the fused scans touch many arrays at once; by default LLVM's vectoriser gives
-# up on the checks that they do not overlap, or makes one check for all turns of the outer loop,
-# which fails where outputs interleave.
+# The FFT's butterflies and the fused scans use many arrays in a loop. By default LLVM's vectoriser
+# gives up on checking that so many arrays do not overlap, or checks once for the whole outer loop,
+# which fails for interleaved outputs.
 LLVM_OPTIONS = [
     "-runtime-memory-check-threshold=500",
     "-memory-check-merge-threshold=5000",
@@ -53,12 +59,12 @@ if numba is not None and llvm.llvm_version_info >= (17,):
 
 
 def available() -> bool:
-    """Whether compiled loops can be used here."""
+    """Whether compiled loops can be used."""
     return numba is not None
 
 
 def why_not() -> str | None:
-    """Why compiled loops cannot be used, or None where they can."""
+    """The reason why compiled loops cannot be used, or None if they can."""
     return None if available() else MISSING
 
 
@@ -68,22 +74,78 @@ def inner(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Callabl
 
 
 def kernel(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Kernel:
-    """Compile a function of (jobs, ...) that runs its jobs in parallel."""
+    """Compile a function of (jobs, ...) whose jobs run in parallel."""
     return Kernel(function, fastmath)
 
 
-class Kernel:
-    """A compiled function; called without ``jobs``, which is decided here.
+def compile_ahead(work: Callable[[], object]) -> None:
+    """Compile the kernels that ``work`` calls, one in each process of several, where they are kept.
 
-    It runs serially in a process that was forked off one in which a kernel ran in parallel:
-    OpenMP's threads do not exist there. One call runs at a time, since some of numba's thread pools
-    allow no more.
+    Args:
+        work: is run once, in this thread, while kernels compute nothing and their calls are noted;
+            all numbers that it makes are arbitrary.
+    """
+    if numba is None or not hasattr(os, "fork"):
+        return
+    missing = [call for call in _calls(work) if kernel_cache.lacks(*call)]
+    if len(missing) > 1:
+        _announce()
+        _compile_all(missing, torch.get_num_threads())
+
+
+def _calls(work: Callable[[], object]) -> list[Call]:
+    _noted.calls = {}
+    try:
+        work()
+        return list(_noted.calls)
+    finally:
+        del _noted.calls
+
+
+def _compile_all(calls: list[Call], processes: int) -> None:
+    """Compile in forked processes and in this one; each takes the next that nobody has taken."""
+    numbers, write = os.pipe()
+    os.write(write, bytes(range(len(calls))))
+    os.close(write)
+
+    def compile_some() -> None:
+        while number := os.read(numbers, 1):
+            function, types = calls[number[0]]
+            function.compile(types)
+
+    children: list[int] = []
+    try:
+        for _ in range(min(processes, len(calls)) - 1):
+            child = os.fork()
+            if not child:
+                try:
+                    compile_some()
+                finally:
+                    os._exit(0)
+            children.append(child)
+        compile_some()
+    except BaseException:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        os.close(numbers)
+        for child in children:
+            os.waitpid(child, 0)
+
+
+class Kernel:
+    """A compiled function; callers leave out ``jobs``, which is chosen here.
+
+    In a process that was forked after a parallel run the function runs serially, since OpenMP's
+    threads do not survive a fork. Only one call runs at a time, since some of numba's thread pools
+    do not allow more.
     """
 
     def __init__(self, function: Callable[..., Any], fastmath: Any) -> None:
         functools.update_wrapper(self, function)
         self.parallel = _compile(function, parallel=True, fastmath=fastmath)
-        # two kernels of one name could share symbols where both come from numba's cache
+        # another name, since kernels of one name could share symbols when loaded from the cache
         serial = types.FunctionType(function.__code__, function.__globals__)
         serial.__module__ = function.__module__
         serial.__qualname__ = serial.__name__ = f"{function.__name__}_serial"
@@ -92,6 +154,10 @@ class Kernel:
     def __call__(self, *arguments: Any) -> Any:
         """Run the kernel on all jobs."""
         jobs = _state.jobs()
+        if (calls := getattr(_noted, "calls", None)) is not None:
+            function: Any = self.serial if jobs == 1 else self.parallel
+            calls.setdefault((function, tuple(map(function.typeof_pyval, (jobs, *arguments)))))
+            return None
         if jobs == 1:
             return self.serial(1, *arguments)
         with _state.lock:
@@ -107,6 +173,7 @@ class _State:
 
     def _forked(self) -> None:
         self.lock = threading.RLock()
+        _number_symbols()
 
     def jobs(self) -> int:
         """Torch's number of threads; one in a child of a process that ran in parallel."""
@@ -116,6 +183,7 @@ class _State:
 
 
 _state = _State()
+_noted = threading.local()  # its ``calls``: those of this thread, while ``compile_ahead`` asks
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -128,13 +196,24 @@ def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     return dispatcher
 
 
+def _number_symbols() -> None:
+    """Let this process number compiled functions from a start of its own.
+
+    Symbols in a kernel's file carry the number and an address; forked processes share both, and of
+    two kernels with equal symbols the second runs the first one's code.
+    """
+    if numba is not None:
+        bytecode.FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
+
+
 @functools.cache
 def _prepare() -> None:
+    _number_symbols()
     for option in LLVM_OPTIONS:
         llvm.set_option("snn_delays", option)
     event.register("numba:compile", _Announcement())
     if sys.platform == "linux" and numba.config.THREADING_LAYER == "default":
-        # a second OpenMP runtime's idle threads would spin on the cores of the first
+        # idle threads of a second OpenMP runtime would take time from the first one's
         numba.config.THREADING_LAYER = "omp" if _shares_openmp() else "workqueue"
 
 
@@ -148,23 +227,24 @@ def _shares_openmp() -> bool:
     return len(loaded) == 1 and not Path(loaded[0]).is_relative_to(Path(torch.__file__).parent)
 
 
+@functools.cache
+def _announce() -> None:
+    """Print once in a process why the program pauses."""
+    print(
+        "Compiling the fast kernels; up to two minutes, the first time only.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
 if numba is not None:
 
     class _Announcement(event.Listener):
-        """Say once, on the first compilation in a process, why nothing seems to happen."""
-
-        def __init__(self) -> None:
-            self.told = False
+        """Prints once, at the first compilation in a process, why the program pauses."""
 
         def on_start(self, event: Any) -> None:
-            module = event.data["dispatcher"].py_func.__module__ or ""
-            if not self.told and module.startswith("snn_delays."):
-                self.told = True
-                print(
-                    "Compiling the fast kernels; up to two minutes, the first time only.",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            if (event.data["dispatcher"].py_func.__module__ or "").startswith("snn_delays."):
+                _announce()
 
         def on_end(self, event: Any) -> None:
-            """Nothing to say."""
+            """Do nothing."""

@@ -1,4 +1,4 @@
-"""Plain functions of numbers, written once for tensors, made ready for compilers."""
+"""Specialised copies of plain functions, so that one source serves tensors, numba and Triton."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ def specialise(
     number: Callable[[float], Any] = float,
     **names: Any,
 ) -> types.FunctionType:
-    """A copy of a function with other things under some of its global names.
+    """A copy of a function in which some global names have other values.
 
-    A closure would not do: numba's cache tells closures apart by what they hold, which is new in
-    every process.
+    A closure would not work: numba's cache identifies a closure by the values it holds, which are
+    new objects in every process.
 
     Args:
-        function: plain Python.
-        module: that the copy is said to be of: the caller's, on whose source the copy depends.
-        suffix: of the copy's name, since numba tells functions apart by name; Triton's interpreter
-            wants the name that stands in the source.
-        number: type of the copy's float literals; numba would compute in float64 with others.
-        names: what the copy finds under each name.
+        function: a plain Python function.
+        module: ``__module__`` of the copy: the caller's module, on whose source the copy depends.
+        suffix: appended to the copy's name, by which numba distinguishes functions; Triton's
+            interpreter needs the name in the source, so no suffix.
+        number: type of the copy's float literals; with Python floats numba computes in float64.
+        names: the values of the copy's global names.
     """
     assert isinstance(function, types.FunctionType)
     code = function.__code__

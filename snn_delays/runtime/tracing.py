@@ -1,4 +1,4 @@
-"""Whether torch must see every operation; then none of this package's own kernels may run."""
+"""Whether torch must see every operation, in which case this package's own kernels must not run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
 def transformed() -> bool:
-    """Whether a transform of torch.func runs: vmap, grad and their like."""
+    """Whether a transform of torch.func is active, such as vmap or grad."""
     active: bool = torch._C._are_functorch_transforms_active()
     return active
 
 
 def watcher() -> str | None:
-    """What follows every operation of torch at this moment, in words, or None.
+    """A clause that names what observes every operation of torch now, or None.
 
-    A kernel that reads memory would be missing in a trace, and a tensor that stands for others has
-    no memory to read.
+    A trace would miss a kernel that reads memory directly, and a symbolic tensor has no memory.
     """
     if torch.jit.is_tracing():
         return "torch.jit traces it"

@@ -1,8 +1,8 @@
-"""Kernels for NVIDIA GPUs by Triton, where it is installed; everything has a slower way without it.
+"""Kernels for NVIDIA GPUs by Triton, if it is installed; each has a slower torch implementation.
 
-A kernel's file takes ``jit`` and ``tl`` from here. With TRITON_INTERPRET=1 in the environment when
-this module is first imported, kernels run in Triton's interpreter, on tensors of the CPU as well:
-the same code without a GPU, some thousand times slower, for tests.
+A kernel's file imports ``jit`` and ``tl`` from here. If TRITON_INTERPRET=1 is set when this module
+is first imported, kernels run in Triton's interpreter, also on tensors of the CPU. The interpreter
+is some thousand times slower, and lets tests run without a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MISSING = "triton is not installed (pip install triton)"
 try:
     import triton
     import triton.language as tl
-except ImportError as error:  # the portable implementations serve
+except ImportError as error:  # the torch implementations are used
     triton = tl = None
     if error.name != "triton":
         MISSING = f"triton cannot be imported: {error}"
@@ -28,12 +28,12 @@ except ImportError as error:  # the portable implementations serve
 __all__ = ["jit", "launch", "serves", "tl", "why_not"]
 
 INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
-OLDEST = (7, 5)  # compute capability that the kernels compile for
+OLDEST = (7, 5)  # lowest compute capability that the kernels compile for
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
-# A lane is a sequence or a synapse, two of them to a thread: copies that run ahead of the loop move
-# four bytes at least, two numbers in bfloat16. With 256 samples of 256 neurons there are 512
-# programs for the 132 processors of an H100. Chosen by that count; no size was measured.
+# A lane is a sequence or a synapse. A thread has two lanes: asynchronous copies move at least four
+# bytes, which are two numbers in bfloat16. 256 samples of 256 neurons make 512 programs for the 132
+# processors of an H100. The sizes were chosen by this count, not by measurement.
 WARPS = 2
 LANES = 64 * WARPS
 WIDEST = 32  # bytes of one kind in a lane; with 64 the taps' gradient has no register left
@@ -42,7 +42,7 @@ OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": False}
 
 
 def why_not(x: Tensor) -> str | None:
-    """Why Triton's kernels cannot serve a tensor, or None where they can."""
+    """The reason why Triton's kernels cannot run on a tensor, or None if they can."""
     if triton is None:
         return MISSING
     if x.device.type not in (("cuda", "cpu") if INTERPRETED else ("cuda",)):
@@ -54,7 +54,7 @@ def why_not(x: Tensor) -> str | None:
 
 @functools.cache
 def _why_not_there(device: torch.device) -> str | None:
-    """Why no kernel runs on a GPU: Triton needs a compiler for C there, among other things."""
+    """The reason why no kernel runs on a GPU (Triton needs a C compiler, for instance), or None."""
     if torch.cuda.get_device_capability(device) < OLDEST:
         return "the GPU is older than Triton supports"
     try:
@@ -65,7 +65,7 @@ def _why_not_there(device: torch.device) -> str | None:
 
 
 def _in_a_line(error: BaseException) -> str:
-    """The first line of the error that caused an error."""
+    """The first line of an error's first cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     words = getattr(error, "error_message", None) or error  # Triton's text starts with the source
@@ -74,28 +74,28 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def serves(x: Tensor) -> bool:
-    """Whether Triton's kernels are to be taken: never on the CPU, where tests alone want them."""
+    """Whether to use Triton's kernels: never on the CPU, where only tests call them."""
     return x.device.type == "cuda" and why_not(x) is None
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Make a kernel, or a function that kernels call."""
+    """Compile a kernel, or a function that kernels call."""
     return function if triton is None else triton.jit(function)
 
 
 def launch(
     kernel: Any, lanes: int, *arguments: Any, parts: int = 1, width: int = 1, **constants: Any
 ) -> None:
-    """Run a kernel where its first tensor is.
+    """Run a kernel on the device of its first tensor.
 
     Args:
-        kernel: made by ``jit``.
-        lanes: how many there are.
-        arguments: contiguous tensors and sizes in the kernel's order.
-        parts: programs that share the time of each lane.
-        width: bytes that a lane holds of one kind, a power of two; beyond ``WIDEST`` a program has
-            fewer lanes, or its numbers would not fit the registers.
-        constants: by name.
+        kernel: a kernel from ``jit``.
+        lanes: number of lanes.
+        arguments: contiguous tensors and sizes, in the kernel's order.
+        parts: number of programs that share the time steps of each lane.
+        width: bytes of one kind per lane, a power of two; beyond ``WIDEST`` a program gets fewer
+            lanes, since its numbers would not fit in the registers.
+        constants: compile-time constants, by name.
     """
     each = max(LANES * WIDEST // max(width, WIDEST), 1)
     programs = -(-lanes // each), parts
@@ -103,8 +103,8 @@ def launch(
         kernel[programs](*arguments, LANES=each, **OPTIONS, **constants)
 
 
-@jit  # Triton runs annotations as code of the kernel, which knows no global such as Any
+@jit  # Triton evaluates annotations inside the kernel, where names such as Any are unknown
 def _fill(x, LANES: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The first number of ``x`` <- 1: to see whether a kernel runs."""
+    """Set the first number of ``x`` to 1, to test whether a kernel runs."""
     at = tl.arange(0, LANES)
     tl.store(x + at, at + 1.0, at < 1)

@@ -1,7 +1,8 @@
-"""What a deployed layer prepares once from its weights and delays, for as long as they stay.
+"""A cache of values that a deployed layer computes from its weights and delays.
 
-Numbers are compared at every call, since torch's version counters miss fused optimisers, ``.data``
-and NumPy. On a GPU a comparison would have to be waited for, so nothing is kept there.
+Weights and delays are compared with those of the cached value at every call, since torch's version
+counters miss changes by fused optimisers, ``.data`` and NumPy. Nothing is cached on a GPU, where
+the host would have to wait for the comparison.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 T = TypeVar("T")
 
-# No dictionary keeps its keys alive.
-_store: Any = WeakIdKeyDictionary()  # weight -> what a backend has prepared
+# None of the dictionaries keeps its keys alive.
+_store: Any = WeakIdKeyDictionary()  # weight -> a backend's cached value
 _copies: Any = WeakIdKeyDictionary()  # weight -> a constant weight and delay
-_constants: Any = WeakIdKeyDictionary()  # constant weight -> the delay that belongs to it
+_constants: Any = WeakIdKeyDictionary()  # constant weight -> its delay
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A value, and the bytes of the tensors that it was made from."""
+    """A value, and the bytes of the tensors from which it was computed."""
 
     kind: Hashable
     bytes: tuple[bytearray, ...]
@@ -40,7 +41,7 @@ class _Entry:
 
 
 def cached(weight: Tensor, delay: Tensor, kind: Hashable, make: Callable[[], T]) -> T:
-    """``make()``, or its earlier value for the same ``kind`` and equal numbers of both tensors."""
+    """``make()``, or its cached value if ``kind`` and both tensors' numbers are the same."""
     if weight.device.type != "cpu":
         return make()
     numbers = () if _constants.get(weight) is delay else (weight, delay)
@@ -50,14 +51,14 @@ def cached(weight: Tensor, delay: Tensor, kind: Hashable, make: Callable[[], T])
 def constants(
     numbers: tuple[Tensor, ...], kind: Hashable, make: Callable[[], tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """A weight and a delay that nobody may change, the same tensors while ``numbers`` stay.
+    """A constant weight and delay: the same two tensors as long as ``numbers`` do not change.
 
-    What is kept for these is found without comparing them.
+    They must not be changed. Values cached for them are found without comparing their numbers.
 
     Args:
-        numbers: all tensors that weight and delay are made from, the layer's weight first.
-        kind: whatever else they are made from.
-        make: makes weight and delay.
+        numbers: all tensors from which weight and delay are computed, the layer's weight first.
+        kind: everything else on which they depend.
+        make: computes weight and delay.
     """
 
     def copy() -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ def constants(
 
 
 def invalidate(weight: Tensor) -> None:
-    """Let go of what is kept for a weight that trains, as training needs the memory."""
+    """Free the values cached for a weight that trains, since training needs the memory."""
     _store.pop(weight, None)
     _copies.pop(weight, None)
 

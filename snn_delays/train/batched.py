@@ -1,7 +1,8 @@
-"""Runs of one network with several seeds, in lockstep: each step is one pass of all networks.
+"""Batched training: runs that differ in seed take each step together, as one pass of all networks.
 
-For GPUs that one network does not fill. A run is its own in all else: order of the data, random
-state, optimisers, evaluation, folder. So it ends, up to rounding, as if it had trained alone.
+Batching pays on GPUs that a single network does not fill. Order of the data, random state,
+optimisers, evaluation and folder belong to each run alone. A run's result therefore equals that of
+a training on its own, up to rounding.
 """
 
 from __future__ import annotations
@@ -30,51 +31,52 @@ from snn_delays.train.signals import StopSignal
 from snn_delays.train.step import PendingStep, StepResult, apply, finish, statistics
 
 Result = dict[str, Any]
-Within = Callable[[], AbstractContextManager[object]]
-Step = Callable[["JointBatch"], list[StepResult]]
+Context = Callable[[], AbstractContextManager[object]]
+Step = Callable[["StackedBatch"], list[StepResult]]
 
 
-def why_not_together(config: Config) -> str | None:
-    """Why runs that differ in seed cannot train together, or None where they can."""
+def why_not_batched(config: Config) -> str | None:
+    """The reason why runs that differ in seed cannot be batched, or None if they can."""
     if config.train.protocol == "paper":
         return "train.protocol=paper pads every batch to a length of its own"
     if config.tracking.name == "wandb":
         return "tracking=wandb follows one run at a time"
-    return batched.why_not_together(build_network(config, 2))
+    return batched.why_not_batched(build_network(config, 2))
 
 
-def train_together(
-    configs: Sequence[Config], within: Sequence[Within] | None = None
+def train_batched(
+    configs: Sequence[Config], contexts: Sequence[Context] | None = None
 ) -> list[Result | Exception]:
-    """``train`` of several configurations that differ in seed and folder alone.
+    """``train`` for several configurations that differ in seed and folder alone.
 
-    Where some are behind, since they were stopped or are new, they catch up first. Where one fails,
-    the others go on; a signal stops all after the same batch.
+    Runs that are behind the others, because they were stopped or are new, catch up first. If a run
+    fails, the others continue; a signal stops all runs after the same batch.
 
     Args:
         configs: the options of every run.
-        within: of every run, makes the context in which it works, to catch what it prints.
+        contexts: for every run a function that makes the context in which it works, such as one
+            that redirects its output.
 
     Returns:
-        What ``train`` gives or raises, of every run.
+        The result of ``train`` for every run, or the exception that it raised.
 
     Raises:
-        UserError: the networks cannot be trained together, or memory ran out.
+        UserError: the networks cannot be batched, or memory ran out.
     """
     if not configs:
         return []
     for config in configs:
         validate(config)
     first, device = configs[0], pick_device(configs[0].device)
-    reason = why_not_together(first)
+    reason = why_not_batched(first)
     if reason:
-        raise UserError(f"Seeds of {first.name} cannot be trained at once: {reason}.")
-    signal = StopSignal()  # as it was before the round: so that all stop after the same batch
+        raise UserError(f"Seeds of {first.name} cannot be batched: {reason}.")
+    signal = StopSignal()  # set once a round, so that all runs stop after the same batch
     stop = contextlib.nullcontext(signal)
-    within = within or [contextlib.nullcontext for _ in configs]
+    contexts = contexts or [contextlib.nullcontext for _ in configs]
     runs = [
-        _Member(Run(config, device, stop, len(configs)), device, context)
-        for config, context in zip(configs, within, strict=True)
+        _BatchedRun(Run(config, device, stop, len(configs)), device, context)
+        for config, context in zip(configs, contexts, strict=True)
     ]
     with (
         explained(),
@@ -85,69 +87,72 @@ def train_together(
         for run in runs:
             opened.callback(run.close)
             run.begin()
-        with StopSignal() as heard, contextlib.closing(_Steps(first.precision, device)) as steps:
-            while abreast := _last_ones(runs):
-                signal.received = heard.received
-                outcomes = steps.take(abreast)
-                for run, outcome in zip(abreast, outcomes, strict=True):
-                    run.go_on(outcome)
+        with (
+            StopSignal() as outer,
+            contextlib.closing(_BatchedSteps(first.precision, device)) as steps,
+        ):
+            while group := _furthest_behind(runs):
+                signal.received = outer.received
+                results = steps.take(group)
+                for run, result in zip(group, results, strict=True):
+                    run.advance(result)
     return [run.end for run in runs]
 
 
-class _Member:
+class _BatchedRun:
     """A run that waits for the result of a step, or has ended.
 
     Args:
         run: the run, not yet entered.
-        device: where it computes and draws random numbers.
-        within: makes the context in which it works.
+        device: device of its network and of its random state.
+        context: makes the context in which it works.
 
     Attributes:
-        pending: the step that it waits for, or None at its end.
-        end: its result, or what it raised.
+        pending: the step whose result it waits for; None once the run has ended.
+        end: its result, or the exception that it raised.
     """
 
-    def __init__(self, run: Run, device: torch.device, within: Within) -> None:
-        self._run: Run | None = run  # until its end; its network and data go with it
-        self._within = within
+    def __init__(self, run: Run, device: torch.device, context: Context) -> None:
+        self._run: Run | None = run  # None once it has ended, which frees its network and data
+        self._context = context
         self._device, self._random = device, _random_state(device)
-        self._held = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()
         self._training: Training | None = None
         self.pending: PendingStep | None = None
         self.end: Result | Exception = {}
 
     def begin(self) -> None:
-        """Up to the first step."""
-        self._work(self._enter)
+        """Work up to the first step."""
+        self._guard_step(self._enter)
 
-    def go_on(self, outcome: StepResult | None) -> None:
-        """Go to the next step; the outcome of this one is None where the run takes it itself."""
-        self._work(functools.partial(self._add, outcome))
+    def advance(self, result: StepResult | None) -> None:
+        """Take this step's result and work up to the next; None: the run takes the step itself."""
+        self._guard_step(functools.partial(self._add, result))
 
-    def _work(self, first: Callable[[], None]) -> None:
-        """Do the first thing, then go to the next step; an error is the run's end."""
-        with self._within(), self._drawing():
+    def _guard_step(self, first: Callable[[], None]) -> None:
+        """Call ``first``, then go to the next step; an error ends the run."""
+        with self._context(), self._own_random_state():
             try:
                 with explained():
                     first()
                     self.pending = self._next_step()
             except Exception as error:
-                self._held.__exit__(type(error), error, error.__traceback__)
+                self._stack.__exit__(type(error), error, error.__traceback__)
                 self.pending = self._training = self._run = None
                 self.end = _without_frames(error)
 
     def _enter(self) -> None:
         assert self._run is not None
-        self._held.enter_context(self._run)
+        self._stack.enter_context(self._run)
         self._training = self._run.next_training()
 
-    def _add(self, outcome: StepResult | None) -> None:
+    def _add(self, result: StepResult | None) -> None:
         assert self.pending is not None
         assert self._training is not None
-        self._training.add(outcome or self._training.step(self.pending.batch))
+        self._training.add(result or self._training.step(self.pending.batch))
 
     def _next_step(self) -> PendingStep | None:
-        """The next step of this training or of the next one; None: the run has its result."""
+        """The run's next step, in this training or the following one; None: the run has ended."""
         assert self._run is not None
         while self._training is not None:
             if self._training.done:
@@ -162,18 +167,18 @@ class _Member:
         return None
 
     def draw_masks(self) -> Tensor:
-        """Dropout's, [B, N]."""
+        """Dropout masks of the pending step, [B, N]."""
         assert self.pending is not None
-        with self._drawing():
+        with self._own_random_state():
             return batched.draw_masks(self.pending.network, len(self.pending.batch.y))
 
     def close(self) -> None:
-        """Let go of its folder, where something keeps it from its end."""
-        self._held.close()
+        """Unlock the run's folder, if the run has not reached its end."""
+        self._stack.close()
 
     @contextlib.contextmanager
-    def _drawing(self) -> Iterator[None]:
-        """Within it torch's random state is this run's."""
+    def _own_random_state(self) -> Iterator[None]:
+        """A context in which torch's random state is this run's."""
         torch.set_rng_state(self._random[0])
         if len(self._random) > 1:
             torch.cuda.set_rng_state(self._random[1])
@@ -184,8 +189,8 @@ class _Member:
 
 
 def _without_frames(error: Exception) -> Exception:
-    """An error that lets go of what its frames hold, a network and its data; their lines stay."""
-    outermost = error.__traceback__  # is running, and cannot be cleared
+    """An error whose frames no longer hold a network and its data; its traceback's lines stay."""
+    outermost = error.__traceback__  # still runs, so it cannot be cleared
     error = error.with_traceback(outermost and outermost.tb_next)
     waiting: list[BaseException | None] = [error]
     seen: list[BaseException] = []
@@ -203,31 +208,31 @@ def _random_state(device: torch.device) -> list[Tensor]:
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if on_gpu else [])]
 
 
-def _last_ones(runs: Sequence[_Member]) -> list[_Member]:
-    """The runs that are the furthest behind, at one place and with batches of one shape."""
+def _furthest_behind(runs: Sequence[_BatchedRun]) -> list[_BatchedRun]:
+    """The runs that are furthest behind, all at the same step and with batches of one shape."""
     waiting = [(run, run.pending) for run in runs if run.pending is not None]
     if not waiting:
         return []
 
-    def where(step: PendingStep) -> tuple[Any, ...]:
-        return step.place, tuple(step.batch.x.shape), tuple(step.batch.target.shape)
+    def position(step: PendingStep) -> tuple[Any, ...]:
+        return step.epoch_and_batch, tuple(step.batch.x.shape), tuple(step.batch.target.shape)
 
-    last = min(where(step) for _, step in waiting)
-    return [run for run, step in waiting if where(step) == last]
+    last = min(position(step) for _, step in waiting)
+    return [run for run, step in waiting if position(step) == last]
 
 
 # ---- the step ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class JointBatch:
-    """A batch of every network.
+class StackedBatch:
+    """The batches of S networks, stacked.
 
     Attributes:
         x: [T, B, S, I].
         y: [B, S] labels.
-        target: what the loss takes, [B, S] labels or [B, S, K] probabilities.
-        masks: dropout's, [B, S, N], N the neurons of all hidden layers.
+        target: targets of the loss, [B, S] labels or [B, S, K] probabilities.
+        masks: dropout masks, [B, S, N], N the neurons of all hidden layers.
     """
 
     x: Tensor
@@ -236,55 +241,59 @@ class JointBatch:
     masks: Tensor
 
 
-class _Steps:
-    """Joint steps; on a GPU recorded as CUDA graphs, anew for each set of networks."""
+class _BatchedSteps:
+    """Batched steps; on a GPU captured as CUDA graphs, again for each set of networks."""
 
     def __init__(self, precision: str, device: torch.device) -> None:
         self._precision, self._device = precision, device
-        self._known: tuple[list[Network], Step | None] = [], None
+        self._built: tuple[list[Network], Step | None] = [], None
 
     def close(self) -> None:
-        """Let go of the networks: the frames of an error that a run ended with lead to this."""
-        self._known = [], None
+        """Release the networks, which the frames of a run's exception may still reach."""
+        self._built = [], None
 
-    def take(self, runs: list[_Member]) -> list[StepResult | None]:
-        """One step of all; None for one that is alone, as it steps faster itself."""
+    def take(self, runs: list[_BatchedRun]) -> list[StepResult | None]:
+        """Take one step of all runs; [None] for a single run, which is faster on its own."""
         pending = [run.pending for run in runs if run.pending is not None]
         if len(pending) == 1:
             return [None]
         networks = [step.network for step in pending]
-        if self._known[0] != networks:
-            self._known = networks, self._build(pending)
+        if self._built[0] != networks:
+            self._built = networks, self._build(pending)
         batches = [step.batch for step in pending]
         masks = [run.draw_masks() for run in runs]
-        joint = JointBatch(
+        joint = StackedBatch(
             torch.stack([batch.x for batch in batches], 2),
             torch.stack([batch.y for batch in batches], 1),
             torch.stack([batch.target for batch in batches], 1),
             torch.stack(masks, 1),
         )
-        step = self._known[1]
+        step = self._built[1]
         assert step is not None
         return [*step(joint)]
 
     def _build(self, pending: Sequence[PendingStep]) -> Step:
         networks = [step.network for step in pending]
         optimizers = [step.optimizers for step in pending]
-        find: Step = functools.partial(find_joint_gradients, networks, precision=self._precision)
+        compute: Step = functools.partial(
+            compute_batched_gradients, networks, precision=self._precision
+        )
         if self._device.type == "cuda":
-            find = CapturedStep(find, [p for network in networks for p in network.parameters()])
+            compute = CapturedStep(
+                compute, [p for network in networks for p in network.parameters()]
+            )
 
-        def step(batch: JointBatch) -> list[StepResult]:
-            found = zip(networks, optimizers, find(batch), strict=True)
+        def step(batch: StackedBatch) -> list[StepResult]:
+            found = zip(networks, optimizers, compute(batch), strict=True)
             return [apply(*values) for values in found]
 
         return step
 
 
-def find_joint_gradients(
-    networks: Sequence[Network], batch: JointBatch, precision: str
+def compute_batched_gradients(
+    networks: Sequence[Network], batch: StackedBatch, precision: str
 ) -> list[StepResult]:
-    """``find_gradients`` of several networks, by one pass forward and back."""
+    """``compute_gradients`` of several networks, by one pass forward and backward."""
     before = [statistics(network) for network in networks]
     for network in networks:
         network.zero_grad()
@@ -295,6 +304,6 @@ def find_joint_gradients(
     )
     losses = every.view(batch.y.shape).mean(0)
     losses.sum().backward()
-    rights = (scores.argmax(2) == batch.y).sum(0)
-    of_each = zip(networks, before, losses.detach(), rights, strict=True)
-    return [finish(*values) for values in of_each]
+    correct = (scores.argmax(2) == batch.y).sum(0, dtype=losses.dtype)
+    each = zip(networks, before, losses.detach(), correct, strict=True)
+    return [finish(*values) for values in each]

@@ -1,4 +1,4 @@
-"""Checkpoints, and reading a network back from a run's folder."""
+"""Checkpoints: writing them, and loading a network from a run's folder."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from snn_delays.runtime.device import pick_dtype
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 MOST_SIGMA = 1e9  # steps
 CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What a network must know besides its parameters.
+    """Data that a network needs besides its parameters.
 
     Attributes:
         classes: class names, in order of the scores.
         steps: length that samples are padded to; None pads a batch to its longest sample.
-        speakers: speakers of the training data, or None.
-        valid_speakers: speakers of the validation data alone, or None.
-        epoch: epochs trained.
-        sigma: width of the Gaussian taps in the epoch last trained, in steps.
+        speakers: speakers of the training data, or None if unknown.
+        valid_speakers: speakers of the validation data alone, or None if unknown.
+        epoch: number of epochs trained.
+        sigma: width of the Gaussian taps in the last trained epoch, in steps.
     """
 
     classes: list[str]
@@ -50,10 +50,10 @@ class Meta:
     sigma: float
 
     def check(self) -> None:
-        """Check what a file says.
+        """Check the values, which may come from a damaged file.
 
         Raises:
-            ValueError: a value that a network cannot be used with.
+            ValueError: no network can have a value.
         """
         check_types(self)
         if not self.classes:
@@ -66,21 +66,21 @@ class Meta:
 
 @dataclass
 class Position:
-    """Where a training stands: with the tensors, all that going on with it needs.
+    """Progress of a training; with the saved tensors, everything needed to resume it.
 
     Attributes:
         phase: title of the training; "refit" comes after "train".
-        chosen: epochs that the first phase chose, in the second.
-        epoch: epochs finished in this phase.
-        batch: batches done of the next.
+        chosen: number of epochs that the phase "train" chose; used in the phase "refit".
+        epoch: number of finished epochs in this phase.
+        batch: number of finished batches of the next epoch.
         sums: running sums over these batches.
-        best_epoch: the best epoch so far, from 1; the first of equals.
-        best_rank: its rank.
+        best_epoch: the best epoch so far, from 1; the earliest of equals.
+        best_rank: its selection score.
         metrics: the lines of metrics.jsonl.
-        seconds: that the run has taken, in all its processes.
-        parts: what computed, a line for each stretch: backend, device, GPU, threads, torch,
-            processes, networks trained together, layers' backends where they were timed, and
-            whether the data of each phase lie on the GPU.
+        seconds: seconds that the run has taken in all its sessions.
+        sessions: for each session what computed it: backend, device, GPU, threads, torch,
+            number of processes and of batched runs, the layers' timed backends, and whether the
+            data of each phase lie on the GPU.
     """
 
     phase: str = "train"
@@ -92,22 +92,24 @@ class Position:
     best_rank: list[float] = field(default_factory=lambda: [-1.0, 0.0])
     metrics: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-    parts: list[dict[str, Any]] = field(default_factory=list)
+    sessions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def backends(self) -> list[str]:
-        """Of the delayed layers, where they were timed; else empty."""
-        backends: list[str] = self.parts[-1].get("backends", []) if self.parts else []
+        """Backends of the delayed layers, if they were chosen by timing; else empty."""
+        backends: list[str] = self.sessions[-1].get("backends", []) if self.sessions else []
         return backends
 
     @property
-    def resident(self) -> dict[str, bool]:
+    def data_on_gpu(self) -> dict[str, bool]:
         """Of each phase, whether its training data lie on the GPU; to be added to."""
-        resident: dict[str, bool] = self.parts[-1].get("resident", {}) if self.parts else {}
-        return resident
+        data_on_gpu: dict[str, bool] = (
+            self.sessions[-1].get("data_on_gpu", {}) if self.sessions else {}
+        )
+        return data_on_gpu
 
     def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
-        """Take epoch ``epoch`` (from 1) if its rank is higher; say whether it was taken."""
+        """Make epoch ``epoch`` (from 1) the best if its score is higher; whether it is the best."""
         better = list(rank) > self.best_rank
         if better:
             self.best_epoch, self.best_rank = epoch, list(rank)
@@ -115,14 +117,14 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A network read back from its run.
+class LoadedRun:
+    """A run's network, loaded from a checkpoint.
 
     Attributes:
-        config: its options.
-        network: in evaluation mode.
-        meta: what the network must know besides its parameters.
-        split: SHA-256 of split.json as the run wrote it, or None where it is not known.
+        config: options of the run.
+        network: the network, in evaluation mode.
+        meta: data that the network needs besides its parameters.
+        split: SHA-256 of split.json as the run wrote it; None in checkpoints of format 1 and 2.
     """
 
     config: Config
@@ -142,17 +144,19 @@ def checkpoint_path(folder: Path, which: str) -> Path:
 def save_checkpoint(
     folder: Path, which: str, config: dict[str, Any], meta: Meta, state: dict[str, Any]
 ) -> None:
-    """Write a checkpoint; the one before it stays until it is complete, "last" as "previous".
+    """Write a checkpoint; the earlier one stays until the new one is complete.
+
+    The earlier "last" is kept as "previous".
 
     Args:
         folder: of the run.
         which: "last" or "best".
         config: the resolved configuration, as plain values.
-        meta: what the network must know besides its parameters.
-        state: "model" and whatever training needs to go on.
+        meta: data that the network needs besides its parameters.
+        state: "model", and in "last" everything needed to resume.
 
     Raises:
-        OSError: it cannot be written; what was there is still there.
+        OSError: it cannot be written; the earlier checkpoint is unchanged.
     """
     content = {"format": FORMAT, "config": config, "meta": vars(meta), **state}
     buffer = io.BytesIO()
@@ -166,7 +170,7 @@ def _digest(content: Any) -> str:
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:
-        """Take in a value and all that it holds, each with its kind and size."""
+        """Add a value and everything in it to the digest, with types and sizes."""
         if isinstance(value, Tensor):
             _check_plain(value)
             plain = value.detach().cpu().contiguous()
@@ -189,7 +193,7 @@ def _digest(content: Any) -> str:
 
 
 def _check_plain(value: Tensor) -> None:
-    """Refuse a tensor that is larger than what is stored of it, or stored in another way."""
+    """Refuse a tensor that is larger than its storage, or not strided."""
     plain = value.layout == torch.strided and not (value.is_nested or value.is_quantized)
     if not plain or value.nbytes > value.untyped_storage().nbytes():
         raise ValueError("a tensor in it is not stored in full")
@@ -198,17 +202,19 @@ def _check_plain(value: Tensor) -> None:
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def load_run(folder: str | Path, which: str = "best", device: str | torch.device = "cpu") -> Run:
-    """The network of a run.
+def load_run(
+    folder: str | Path, which: str = "best", device: str | torch.device = "cpu"
+) -> LoadedRun:
+    """Load the network of a run.
 
     Args:
         folder: the run's folder.
         which: "best", the epoch that the protocol chose, or "last".
-        device: where to put it.
+        device: of the network.
 
     Raises:
-        UserError: not a run, no checkpoint, a damaged one, or one that does not fit the
-            configuration.
+        UserError: the folder is no run's, or its checkpoint is missing, damaged, or does not fit
+            the configuration.
     """
     folder = Path(folder).expanduser()
     config = read_config(folder)
@@ -218,31 +224,31 @@ def load_run(folder: str | Path, which: str = "best", device: str | torch.device
         raise UserError(f"There is no checkpoint {path}: the run has not finished an epoch.")
     _check_config(folder, config, saved)
     if config.data.cache is not None and not Path(config.data.cache).is_dir():
-        config.data.cache = None  # another machine's, or cleared: this user's own serves
+        config.data.cache = None  # another machine's, or deleted: use this user's own
     meta = Meta(**saved["meta"])
     _check_shapes(folder, weight_shapes(config, len(meta.classes)), saved["model"])
     network = build_network(config, len(meta.classes)).to(pick_dtype(config.precision))
     load_parameters(network, saved["model"], folder)
     network.set_sigma(meta.sigma)
-    return Run(config, network.to(device).eval(), meta, saved.get("split"))
+    return LoadedRun(config, network.to(device).eval(), meta, saved.get("split"))
 
 
 def _check_config(folder: Path, config: Config, saved: dict[str, Any]) -> None:
-    """Refuse a config.yaml that is not the checkpoint's, cut short or edited."""
+    """Refuse a config.yaml whose options differ from the checkpoint's."""
     for name, mine, theirs in different(result_options(config), result_options(config_of(saved))):
         raise UserError(
-            f"{folder / CONFIG_FILE} says {name}={shown(mine)}, the checkpoint beside it"
-            f" {shown(theirs)}: the file was changed or damaged; put it right."
+            f"{folder / CONFIG_FILE} says {name}={shown(mine)}, but the checkpoint says"
+            f" {name}={shown(theirs)}: the file was changed or damaged; correct it."
         )
 
 
 def config_of(saved: dict[str, Any]) -> Config:
-    """The configuration in a checkpoint that was read (``read_checkpoint``)."""
+    """The configuration in the content of a checkpoint (``read_checkpoint``)."""
     return _config(saved["config"])
 
 
 def different(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted name and both values of every option that differs."""
+    """Yield the dotted name and both values of every option that differs."""
     for key, value in mine.items():
         if isinstance(value, dict):
             for name, one, other in different(value, theirs[key]):
@@ -264,10 +270,10 @@ def _check_shapes(
 
 
 def load_parameters(network: Network, parameters: dict[str, Any], folder: Path) -> None:
-    """Take the parameters of a checkpoint.
+    """Load a checkpoint's parameters into a network.
 
     Raises:
-        UserError: they are those of another network, or cannot be computed with.
+        UserError: they are another network's, or have invalid values.
     """
     reason = _why_unusable(network, parameters)
     try:
@@ -286,7 +292,7 @@ def _unfit(folder: Path, reason: str) -> UserError:
 
 
 def _why_unusable(network: Network, parameters: dict[str, Any]) -> str | None:
-    """Why a network cannot compute with parameters that it would take, or None."""
+    """The reason why parameters have invalid values for a network, or None."""
     expected = network.state_dict()
     for name in expected.keys() & parameters.keys():
         value = parameters[name]
@@ -307,7 +313,7 @@ def read_config(folder: Path) -> Config:
     """The resolved configuration of a run.
 
     Raises:
-        UserError: the folder is no run's, or its configuration is not valid.
+        UserError: the folder is no run's, or its configuration is invalid.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -321,7 +327,7 @@ def read_config(folder: Path) -> Config:
 
 
 def _config(values: Any) -> Config:
-    """The configuration of plain values. Speakers were numbers once; they are names now."""
+    """The configuration from plain values; earlier versions wrote speakers as numbers."""
     if not isinstance(values, dict) or "data" not in values:
         raise UserError("it does not say which data the run is of")
     config: Config = from_dict(Config, values)
@@ -333,13 +339,13 @@ def _config(values: Any) -> Config:
 
 
 def read_last(folder: Path) -> dict[str, Any] | None:
-    """The last checkpoint, or the one before, with a warning, where the last is damaged.
+    """The checkpoint "last"; if it is damaged, "previous" with a warning.
 
     Returns:
-        Its content; None where there is none yet.
+        Its content; None if there is none yet.
 
     Raises:
-        UserError: all that is there is damaged.
+        UserError: both are damaged.
     """
     try:
         saved = read_checkpoint(folder, "last")
@@ -347,13 +353,13 @@ def read_last(folder: Path) -> dict[str, Any] | None:
         previous = read_checkpoint(folder, "previous")
         if previous is None:
             raise
-        log.warning("%s The one before it is taken.", error)
+        log.warning("%s The checkpoint before it is used.", error)
         return previous
     return read_checkpoint(folder, "previous") if saved is None else saved
 
 
 def is_damaged(folder: Path, which: str) -> bool:
-    """Whether a checkpoint is there and cannot be used."""
+    """Whether a checkpoint exists and cannot be read."""
     try:
         read_checkpoint(folder, which)
     except UserError:
@@ -362,10 +368,10 @@ def is_damaged(folder: Path, which: str) -> bool:
 
 
 def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
-    """The content of a checkpoint, checked; None where there is none. No code in it is run.
+    """The checked content of a checkpoint; None if it does not exist. No code in it is executed.
 
     Raises:
-        UserError: it is damaged, no checkpoint, or of a later version.
+        UserError: the file is damaged, is no checkpoint, or is of a later version.
     """
     path = checkpoint_path(folder, which)
     if not path.is_file():
@@ -380,7 +386,7 @@ def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
     if saved["format"] > FORMAT:
         raise UserError(f"{path} is of format {saved['format']}, later than {FORMAT}: upgrade.")
     try:
-        return _checked(_migrated(saved))
+        return _checked(_migrated(_verified(saved)))
     except ValueError as error:
         reason = str(error).rstrip(".")
         raise UserError(f"{path} is damaged: {reason}.") from error
@@ -389,30 +395,44 @@ def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
 
 
 def _check_size(path: Path) -> None:
-    """Refuse a file that unpacks to more than it holds: torch packs nothing."""
+    """Refuse a compressed file: torch compresses nothing, and unpacking could fill the memory."""
     with zipfile.ZipFile(path) as file:
         if sum(entry.file_size for entry in file.infolist()) > path.stat().st_size:
-            raise ValueError("it is packed")
+            raise ValueError("it is compressed")
 
 
-def _checked(saved: dict[str, Any]) -> dict[str, Any]:
-    digest = saved.pop("digest", None)
-    if digest is not None and digest != _digest(saved):
+def _verified(saved: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint whose content is what was written; formats 1 and 2 have no checksum."""
+    if saved["format"] > 2 and saved.pop("digest") != _digest(saved):
         raise ValueError("its checksum is wrong")
-    Meta(**saved["meta"]).check()
-    if not isinstance(saved["model"], dict) or not all(isinstance(k, str) for k in saved["model"]):
-        raise TypeError("parameters without names")
-    _config(saved["config"])
     return saved
 
 
 def _migrated(saved: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of an earlier format: of 1 and 2, from which training cannot go on."""
-    if saved["format"] < FORMAT:
+    """A checkpoint in today's names; training cannot go on from formats 1 and 2."""
+    if saved["format"] < 3:
         for key in ("speakers", "valid_speakers"):
             names = saved["meta"][key]
             saved["meta"][key] = None if names is None else [str(name) for name in names]
         saved.pop("position", None)
-    elif saved["digest"] is None:
-        raise ValueError("it has no checksum")
+    elif saved["format"] == 3 and "position" in saved:
+        position = _renamed(saved["position"], parts="sessions")
+        position["sums"] = _renamed(position["sums"], right="correct")
+        position["sessions"] = [
+            _renamed(session, together="batched", resident="data_on_gpu")
+            for session in position["sessions"]
+        ]
+        saved["position"] = position
+    return saved
+
+
+def _renamed(values: dict[str, Any], **names: str) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def _checked(saved: dict[str, Any]) -> dict[str, Any]:
+    Meta(**saved["meta"]).check()
+    if not isinstance(saved["model"], dict) or not all(isinstance(k, str) for k in saved["model"]):
+        raise TypeError("parameters without names")
+    _config(saved["config"])
     return saved

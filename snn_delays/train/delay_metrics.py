@@ -1,4 +1,4 @@
-"""A compact trace of learned delays, a line an epoch, from which their drift can be drawn."""
+"""Statistics of the learned delays, one line per epoch, from which their drift can be drawn."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from snn_delays.nn import Network
 
 
 def drawn_delays(network: Network) -> list[Tensor]:
-    """The delays as they are now, [O, I, C] of each layer; nothing where none are learned."""
+    """A copy of each layer's delays, [O, I, C]; an empty list if no delays are learned."""
     layers = [m for m in network.delayed_layers() if m.delays == "learned"]
     return [m.delay.detach().clone() for m in layers]
 
 
 @torch.no_grad()
 def delay_trace(network: Network, drawn: list[Tensor]) -> list[dict[str, Any]]:
-    """Where the learned delays of each layer are.
+    """Statistics of each layer's learned delays.
 
     Args:
         network: the network.
-        drawn: its delays before training, as ``drawn_delays`` gave them.
+        drawn: its delays before training, from ``drawn_delays``.
 
     Returns:
-        Of each layer, readout last: ``counts``, synapses at each rounded delay [D]; ``moved``, mean
-        distance from where they were drawn, steps; ``low`` and ``high``, shares clamped at either
-        end.
+        For each layer, readout last: ``counts``, number of synapses at each rounded delay, [D];
+        ``moved``, mean distance from the initial delays, in steps; ``low`` and ``high``, shares of
+        delays that are clamped at the lower and upper bound.
     """
     lines = []
     for m, before in zip(network.delayed_layers(), drawn, strict=True):

@@ -1,13 +1,13 @@
-"""Several processes that train one network, in step; the first writes, and speaks for all.
+"""Distributed training: several ranks train one network; the first rank writes and prints.
 
-torchrun starts them. Each has the whole network and a part of every batch, and gradients are added
-up after backward, in one vector that carries loss and right answers along: a sum that is not finite
-is so in all processes, and all act alike. torch's DistributedDataParallel adds up while backward
-runs, which is worth little for the few MB of these networks; it wraps the network, and averages
-where parts of unequal size ask for a sum.
+torchrun starts the ranks. Each has the whole network and a part of every batch. Gradients are
+summed after backward, in one vector that also carries the loss and the number of correct answers:
+a sum that is not finite is so on all ranks, and all act alike. torch's DistributedDataParallel sums
+while backward runs, which gains little for the few MB of these networks; it also wraps the network,
+and averages where parts of unequal size need a sum.
 
-Before training, processes ask one another whether they are well. In the midst of it a process that
-fails just ends; the others find their connection gone, or torchrun ends them.
+Before training, the ranks tell one another of errors. A rank that fails during training just ends;
+the others then lose their connection, or torchrun ends them.
 """
 
 from __future__ import annotations
@@ -36,65 +36,69 @@ from snn_delays.runtime.distributed import (
     rank,
     world_size,
 )
-from snn_delays.train.signals import ending_at_once
+from snn_delays.train.signals import default_signals
 
 T = TypeVar("T")
 
-GONE = "Another process of this training ended; resume=auto goes on from the last checkpoint."
-MEETING = datetime.timedelta(minutes=10)  # for all to be started
-PATIENCE = 5  # seconds after which a process says that it waits
-WAIT = datetime.timedelta(hours=24)  # for the first process, which may have frames to make
+RANK_LOST = "Another process of this training ended; resume=auto goes on from the last checkpoint."
+RENDEZVOUS_LIMIT = datetime.timedelta(minutes=10)  # until all ranks are started
+WAIT_NOTICE = 5  # seconds until a waiting rank prints that it waits
+COLLECTIVE_LIMIT = datetime.timedelta(hours=24)  # the first rank may have frames to make
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes, or the only one."""
+    """Whether this is the first rank, which writes, or the only one."""
     return rank() == 0
 
 
 @contextlib.contextmanager
-def group(device: torch.device, options: str) -> Iterator[None]:
-    """Within it, this process is one of those that torchrun started; without torchrun, alone.
+def process_group(device: torch.device, options: str) -> Iterator[None]:
+    """A context in which the processes that torchrun started are one group; else nothing changes.
 
-    Sums travel by gloo between CPUs, and by NCCL between GPUs, one to a process. All but the first
-    are silent, unless they fail.
+    Sums use gloo between CPUs, and NCCL between GPUs (one GPU per rank). Only the first rank
+    prints, unless another one fails.
 
     Args:
-        device: where this process computes.
-        options: a digest of what it was asked for.
+        device: device of this rank.
+        options: digest of this rank's options.
 
     Raises:
-        UserError: the processes differ in these.
-        OtherRankFailed: another process says it.
+        UserError: the ranks differ in device or options.
+        OtherRankFailed: the same, on ranks other than the first.
     """
     here = process_info()
     if here.world_size == 1:
         yield
         return
-    _meet(here, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    _rendezvous(here, "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        with _failing_in(here), _silent(not here.is_first):
-            _check_alike(f"{device.type} {options}")
+        with _naming_rank(here), _silent(not here.is_first):
+            _check_same_options(f"{device.type} {options}")
             yield
     finally:
         dist.destroy_process_group()
 
 
-def _meet(here: ProcessInfo, backend: str) -> None:
-    """Wait until all processes are there."""
+def _rendezvous(here: ProcessInfo, backend: str) -> None:
+    """Wait until all ranks have started, and connect to them."""
     where = meeting_point()
-    minutes = MEETING.total_seconds() / 60
+    minutes = RENDEZVOUS_LIMIT.total_seconds() / 60
     line = (
         f"{str(here).capitalize()} waits at {where} for the others, {minutes:.3g} minutes at most."
     )
-    patience = threading.Timer(PATIENCE, print, [line], {"file": sys.stderr, "flush": True})
+    patience = threading.Timer(WAIT_NOTICE, print, [line], {"file": sys.stderr, "flush": True})
     patience.start()
     try:
-        with ending_at_once():
-            store, *_ = next(dist.rendezvous("env://", timeout=MEETING))
-            store.set_timeout(WAIT)
-            store = dist.PrefixStore("snn_delays", store)  # torchrun's has keys of its own
+        with default_signals():
+            store, *_ = next(dist.rendezvous("env://", timeout=RENDEZVOUS_LIMIT))
+            store.set_timeout(COLLECTIVE_LIMIT)
+            store = dist.PrefixStore("snn_delays", store)  # torchrun uses other keys of this store
             dist.init_process_group(
-                backend, store=store, rank=here.rank, world_size=here.world_size, timeout=WAIT
+                backend,
+                store=store,
+                rank=here.rank,
+                world_size=here.world_size,
+                timeout=COLLECTIVE_LIMIT,
             )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
@@ -106,19 +110,19 @@ def _meet(here: ProcessInfo, backend: str) -> None:
         patience.cancel()
 
 
-def _check_alike(mine: str) -> None:
-    """A search, whose sampler draws in each process, would train another network in each."""
+def _check_same_options(mine: str) -> None:
+    """Refuse ranks with different options, such as those of a search, whose ranks draw apart."""
     if len(set(gather_interleaved([mine]))) > 1:
         sentence = (
-            "The processes have other options than one another, or some no GPU: give all the same"
+            "The processes differ in their options, or only some have a GPU: give all the same"
             " command line on machines that are alike; a search takes one process."
         )
-        raise said_once(UserError(sentence))
+        raise reported_once(UserError(sentence))
 
 
 @contextlib.contextmanager
-def _failing_in(here: ProcessInfo) -> Iterator[None]:
-    """Errors say which process they are of; that another one is gone is no error of this one's."""
+def _naming_rank(here: ProcessInfo) -> Iterator[None]:
+    """A context whose errors name this rank; a lost connection becomes an error of all ranks."""
     try:
         yield
     except (OtherRankFailed, Interrupted):
@@ -128,13 +132,13 @@ def _failing_in(here: ProcessInfo) -> Iterator[None]:
             raise
         raise UserError(f"{here}: {error}") from error
     except Exception as error:
-        if _is_lost(error):
-            raise said_once(UserError(GONE)) from error
+        if _is_lost_connection(error):
+            raise reported_once(UserError(RANK_LOST)) from error
         error.add_note(f"This was {here}.")
         raise
 
 
-def _is_lost(error: Exception) -> bool:
+def _is_lost_connection(error: Exception) -> bool:
     words = ("connection closed", "connection reset", "broken pipe", "connection refused")
     return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in words)
 
@@ -157,41 +161,41 @@ def _silent(on: bool) -> Iterator[None]:
         logging.disable(before)
 
 
-# ---- in step -----------------------------------------------------------------------------------
+# ---- the same on all ranks ---------------------------------------------------------------------
 
 
-def from_first(make: Callable[[], T]) -> T:
-    """What ``make`` gives in the first process, in all of them.
+def broadcast_from_first(make: Callable[[], T]) -> T:
+    """Call ``make`` on the first rank and return its result on all ranks.
 
     Raises:
-        OtherRankFailed: it failed there.
+        OtherRankFailed: ``make`` raised an error on the first rank.
     """
-    made, error = _tried(make) if is_first() else (None, None)
-    _refuse(error)
+    made, error = _attempt(make) if is_first() else (None, None)
+    _raise_if_any(error)
     if world_size() == 1:
         return made  # type: ignore[return-value]
     carried = [made]
-    with ending_at_once():
+    with default_signals():
         dist.broadcast_object_list(carried)
     return carried[0]  # type: ignore[return-value]
 
 
 def first_then_others(make: Callable[[], T]) -> T:
-    """``make`` in the first process, which may make files for all, and then in the others.
+    """Call ``make`` on the first rank, which may write files for all, and then on the others.
 
     Raises:
-        OtherRankFailed: it failed in another process.
+        OtherRankFailed: ``make`` raised an error on another rank.
     """
     made: T | None = None
-    for turn in (is_first(), not is_first()):
+    for now in (is_first(), not is_first()):
         error = None
-        if turn:
-            made, error = _tried(make)
-        _refuse(error)
+        if now:
+            made, error = _attempt(make)
+        _raise_if_any(error)
     return made  # type: ignore[return-value]
 
 
-def _tried(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
+def _attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return make(), None
     except Exception as error:
@@ -200,16 +204,16 @@ def _tried(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, error
 
 
-def said_once(error: UserError) -> UserError:
-    """An error that all processes have, as this one is to raise it: the first says it."""
+def reported_once(error: UserError) -> UserError:
+    """An error that occurs on all ranks, in a form that only the first rank prints."""
     return error if is_first() else OtherRankFailed(str(error))
 
 
-def _refuse(error: Exception | None) -> None:
-    """Where one process has an error, end all; the first that has one says it."""
-    if world_size() == 1:  # it has raised its own
+def _raise_if_any(error: Exception | None) -> None:
+    """If any rank has an error, raise one on all ranks; the lowest such rank raises its own."""
+    if world_size() == 1:  # its error was raised already
         return
-    with ending_at_once():
+    with default_signals():
         failed = gather_interleaved([error is not None])
     if not any(failed):
         return
@@ -218,10 +222,10 @@ def _refuse(error: Exception | None) -> None:
     raise OtherRankFailed("Another process of this training failed.")
 
 
-def agreed(late: bool, received: int | None) -> tuple[bool, int | None]:
-    """Whether it is late by the first process's clock, and the signal that any has received.
+def agree_on_stop(late: bool, received: int | None) -> tuple[bool, int | None]:
+    """Whether a checkpoint is due by the first rank's clock, and a signal that any rank received.
 
-    So that all save, and stop, after the same batch.
+    All ranks get the same answer, so all save and stop after the same batch.
     """
     if world_size() == 1:
         return late, received
@@ -235,25 +239,27 @@ def agreed(late: bool, received: int | None) -> tuple[bool, int | None]:
 
 
 @torch.no_grad()
-def add_up(network: nn.Module, batch: Batch, loss: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Add up over all processes what each has of a batch; gradients in place.
+def all_reduce_step(
+    network: nn.Module, batch: Batch, loss: Tensor, correct: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum gradients (in place), losses and correct answers over all ranks.
 
     Args:
-        network: where backward has run, of ``batch.share`` times the loss.
-        batch: this process's part.
-        loss: mean over the part.
-        right: number of right answers in the part.
+        network: after backward of ``batch.loss_weight`` times the loss.
+        batch: this rank's part.
+        loss: mean over this rank's part.
+        correct: number of correct answers in this rank's part.
 
     Returns:
-        Mean loss and number of right answers over the whole batch.
+        Mean loss and number of correct answers over the whole batch.
     """
     if world_size() == 1:
-        return loss, right
+        return loss, correct
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    means = batch.share * torch.stack([loss, right / len(batch.y)])
+    means = batch.loss_weight * torch.stack([loss, correct / len(batch.y)])
     flat = torch.cat([*(g.flatten() for g in gradients), means.to(gradients[0].dtype)])
     dist.all_reduce(flat)
     *sums, means = flat.split([*(g.numel() for g in gradients), len(means)])
     for gradient, total in zip(gradients, sums, strict=True):
         gradient.copy_(total.view_as(gradient))
-    return means[0], (means[1] * len(batch.numbers)).round()
+    return means[0], (means[1] * len(batch.indices)).round()

@@ -1,4 +1,4 @@
-"""What the batches of an epoch gave: a row for each, where it was computed, and their sums."""
+"""Collects the results of an epoch's batches on their device, and sums them up."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from snn_delays.train.step import StepResult
 
 @dataclass
 class Sums:
-    """Running sums of an epoch."""
+    """Running sums of an epoch: of losses, correct answers, samples, skipped batches, seconds."""
 
     loss: float = 0.0
-    right: int = 0
+    correct: int = 0
     seen: int = 0
     skipped: int = 0
     seconds: float = 0.0
 
     def metrics(self) -> dict[str, float]:
-        """Means of the epoch, and its speed."""
+        """Means over the epoch's samples, and its speed."""
         skipped = {"skipped_batches": self.skipped} if self.skipped else {}
         return {
             "train_loss": self.loss / self.seen,
-            "train_accuracy": self.right / self.seen,
+            "train_accuracy": self.correct / self.seen,
             "samples_per_second": round(self.seen / self.seconds, 1),
             "seconds": round(self.seconds, 2),
             **skipped,
@@ -36,12 +36,12 @@ class Sums:
 
 
 class EpochMeter:
-    """Notes outcomes where they are; a GPU need not be waited for to peek at their sums.
+    """Collects results on their device; ``peek`` reads their sums without waiting for a GPU.
 
     Args:
-        sums: to begin with.
-        batches: of the epoch.
-        device: of the outcomes.
+        sums: sums of earlier batches of the epoch.
+        batches: number of batches of the epoch.
+        device: of the results.
     """
 
     def __init__(self, sums: Sums, batches: int, device: torch.device) -> None:
@@ -51,22 +51,22 @@ class EpochMeter:
         self._rows = torch.full((batches, 3), math.nan, dtype=torch.float64, device=device)
         self._copy = self._rows.cpu().pin_memory() if device.type == "cuda" else self._rows
 
-    def add(self, number: int, size: int, outcome: StepResult) -> None:
-        """The outcome of batch ``number``, from 0, which has ``size`` samples."""
+    def add(self, number: int, size: int, result: StepResult) -> None:
+        """Add the result of batch ``number`` (from 0), which has ``size`` samples."""
         self._sizes[number] = size
-        self._rows[number] = outcome.numbers
+        self._rows[number] = result.values
         if self._copy is not self._rows:
             self._copy[number].copy_(self._rows[number], non_blocking=True)
 
     def peek(self) -> Sums:
-        """The sums; on a GPU, as they were a moment ago."""
+        """The sums; on a GPU those of a moment ago, without waiting."""
         return self._sums(self._copy.numpy())
 
-    def read(self) -> Sums:
-        """The sums of all that was added."""
+    def totals(self) -> Sums:
+        """The sums over all added results; waits for a GPU."""
         return self._sums(self._rows.cpu().numpy())
 
-    def first_bad(self) -> tuple[int, float] | None:
+    def first_nonfinite(self) -> tuple[int, float] | None:
         """Number and loss of the first batch that was not finite, or None."""
         rows = self._rows.cpu().numpy()
         bad = np.flatnonzero(rows[:, 2] == 0)
@@ -74,11 +74,11 @@ class EpochMeter:
 
     def _sums(self, rows: NDArray[np.float64]) -> Sums:
         before, good = self._before, rows[:, 2] == 1
-        sizes, (loss, right, _) = self._sizes[good], rows[good].T
+        sizes, (loss, correct, _) = self._sizes[good], rows[good].T
         return Sums(
-            # one after the other, so that the sum is the same wherever a training was stopped
+            # summed in order, so that a resumed epoch gives the same sum
             float(np.cumsum(np.append(before.loss, loss * sizes))[-1]),
-            before.right + int(right.sum()),
+            before.correct + int(correct.sum()),
             before.seen + int(sizes.sum()),
             before.skipped + int((rows[:, 2] == 0).sum()),
             time.perf_counter() - self._started,

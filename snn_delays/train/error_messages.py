@@ -1,4 +1,4 @@
-"""Disks that are full and memory that is too small, in a sentence."""
+"""Errors of the disk and of the memory, turned into one sentence each."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from snn_delays.runtime.buffers import is_out_of_memory
 
 @contextlib.contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """What is inside writes to a run's folder.
+    """A context for code that writes to a run's folder.
 
     Raises:
-        UserError: it could not; what was saved before is whole.
+        UserError: the code raised an OSError; earlier files are intact.
     """
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"out={out} cannot be written: {error.strerror or error}; make room or another place,"
-            " and resume=auto goes on from what was saved before."
+            f"out={out} cannot be written: {error.strerror or error}; free space or move the run,"
+            " and resume=auto continues from its last checkpoint."
         ) from error
 
 
@@ -30,17 +30,17 @@ def writing(out: Path) -> Iterator[None]:
 def explained(
     cure: str = "train with a lower train.batch_size or model.hidden in another out",
 ) -> Iterator[None]:
-    """Too little memory, and files that cannot be read, end in a sentence.
+    """A context that turns OSErrors and a lack of memory into UserErrors.
 
     Args:
-        cure: what to do where memory runs out.
+        cure: advice if memory runs out.
 
     Raises:
-        UserError: one of these.
+        UserError: a file could not be read, or memory ran out.
     """
     try:
         yield
-    except BrokenPipeError:  # the reader of our lines, such as head, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         raise
     except OSError as error:
         raise UserError(f"{error.filename or 'A file'}: {error.strerror or error}.") from error

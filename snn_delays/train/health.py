@@ -1,8 +1,9 @@
-"""What may go wrong in a network as it trains: numbers that are none, layers that fall silent."""
+"""Checks of a training network: losses and gradients that are not finite, silent layers."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from snn_delays.files import replace_file
 from snn_delays.nn import Network
 
 NONFINITE_FILE = "nonfinite.json"
-SATURATED = 0.9  # share of the steps in which a neuron fires
-REPORTED = 0.5  # share of a layer's neurons from which on a person is told
+SATURATED = 0.9  # a neuron is saturated if it fires in a larger share of the steps
+REPORTED = 0.5  # share of dead or saturated neurons from which on a layer is reported
 
 
 class NonFinite(Exception):
@@ -26,51 +27,56 @@ class NonFinite(Exception):
 
     Args:
         loss: the loss.
-        number: of the batch that gave it, from 0.
-        places: of the batch in the samples, [B].
+        batch: number of its batch, from 0.
+        indices: indices of the batch's samples, [B].
     """
 
-    def __init__(self, loss: float, number: int, places: NDArray[np.int64]) -> None:
+    def __init__(self, loss: float, batch: int, indices: NDArray[np.int64]) -> None:
         super().__init__()
-        self.loss, self.number, self.places = loss, number, places
+        self.loss, self.batch, self.indices = loss, batch, indices
 
     @property
     def what(self) -> str:
-        """What is not finite, as the start of a sentence."""
+        """The start of a sentence: whether the loss or a gradient is not finite."""
         finite = torch.tensor(self.loss).isfinite()
         return "A gradient became infinite or NaN" if finite else f"The loss became {self.loss}"
 
     def note(self, path: Path, samples: Samples, epoch: int) -> None:
-        """Write down which samples the batch held.
+        """Write the batch's samples to a file.
 
         Args:
             path: file to write.
-            samples: what the places are in.
+            samples: the samples that the indices refer to.
             epoch: from 1.
         """
-        rows = samples.rows[self.places]
+        rows = samples.rows[self.indices]
         held = [{"file": str(samples.stores[s].source), "sample": int(i)} for s, i in rows]
-        content = {"epoch": epoch, "batch": self.number + 1, "loss": str(self.loss)}
+        content = {"epoch": epoch, "batch": self.batch + 1, "loss": str(self.loss)}
         replace_file(path, json.dumps({**content, "samples": held}, indent=1).encode())
 
 
-def gradients_are_finite(network: nn.Module) -> Tensor:
-    """Whether every gradient is a number, a scalar on the device."""
-    finite = [p.grad.isfinite().all() for p in network.parameters() if p.grad is not None]
-    return torch.stack(finite).all()
+def are_finite(network: nn.Module, loss: Tensor) -> Tensor:
+    """Whether the loss and every gradient are finite, a scalar on the device.
+
+    The largest magnitude of each tensor says it, infinity or NaN where one of its numbers is that.
+    """
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    largest = torch.stack(torch._foreach_norm([loss, *gradients], math.inf))
+    return largest.amax() < math.inf
 
 
 @torch.no_grad()
 def layer_activity(network: Network, x_TBI: Tensor) -> dict[str, float]:
-    """How the deployed network's hidden layers fire on a batch; the network stays as it is.
+    """Firing rates of the deployed network's hidden layers on a batch; changes nothing.
 
     Args:
         network: the network.
         x_TBI: a batch.
 
     Returns:
-        Of each layer, counted from 1: ``rate_<n>``, spikes per neuron and step; ``dead_<n>`` and
-        ``saturated_<n>``, shares of its neurons that never fire, or in nine steps of ten.
+        For each layer n from 1: ``rate_<n>``, spikes per neuron and step; ``dead_<n>``, share of
+        its neurons that never fire; ``saturated_<n>``, share that fire in more than ``SATURATED``
+        of the steps.
     """
     rates: list[Tensor] = []
 
@@ -102,7 +108,7 @@ def _neurons(network: Network) -> Iterator[nn.Module]:
 
 
 def describe_activity(metrics: dict[str, Any]) -> str:
-    """Layers of which at least half the neurons are dead or saturated, in words; or nothing."""
+    """A text that names layers with at least half their neurons dead or saturated; "" if none."""
     told = [
         f"layer {name.rpartition('_')[2]} {value:.0%} {kind}"
         for kind in ("dead", "saturated")

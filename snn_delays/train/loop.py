@@ -1,12 +1,13 @@
-"""One training: epochs, the choice of the best, checkpoints, metrics; from scratch or gone on with.
+"""One training: epochs, the choice of the best epoch, checkpoints, metrics; new or resumed.
 
-Order of the data, augmentation and dropout follow from the seed and from torch's random state in
-the checkpoint, so a training that was stopped anywhere ends as if it had not been.
+Order of the data, augmentation and dropout depend on the seed and on torch's random state, which
+the checkpoint holds. A resumed training therefore ends as if it had never been stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config
-from snn_delays.data.gpu_loader import Batches, ResidentLoader, on_device
+from snn_delays.data.gpu_loader import AnyLoader, GpuLoader, choose_loader
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import sort_names
 from snn_delays.errors import Interrupted, UserError
@@ -28,9 +29,10 @@ from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
+from snn_delays.runtime.numba_jit import compile_ahead
 from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
 from snn_delays.train.delay_metrics import delay_trace, drawn_delays
-from snn_delays.train.distributed import agreed, is_first, said_once
+from snn_delays.train.distributed import agree_on_stop, is_first, reported_once
 from snn_delays.train.epoch_metrics import EpochMeter, Sums
 from snn_delays.train.error_messages import writing
 from snn_delays.train.health import (
@@ -43,23 +45,23 @@ from snn_delays.train.optim import build_optimizers
 from snn_delays.train.progress import Progress
 from snn_delays.train.schedules import sigma_at
 from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import PendingStep, StepResult, build_step
+from snn_delays.train.step import PendingStep, StepResult, build_step, compute_gradients
 from snn_delays.train.tracking import NoTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
-LOOKED_AT = 64  # samples on which the layers' activity is measured
+ACTIVITY_SAMPLES = 64  # samples on which the layers' activity is measured
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to train on and how to choose the epoch.
+class Phase:
+    """One of a run's trainings: its data and its way to choose the epoch.
 
     Attributes:
-        title: its name in progress and metrics.
+        title: "train" or "refit"; its name in progress and metrics.
         train: samples to train on.
-        select: samples whose accuracy chooses the epoch; None keeps the last.
-        select_name: what ``select`` is: "valid", or "test" (train.protocol=paper alone).
-        epochs: epochs to train; the schedules span ``config.train.epochs`` all the same.
+        select: samples whose accuracy chooses the epoch; None keeps the last epoch.
+        select_name: split of ``select``: "valid", or "test" (only with train.protocol=paper).
+        epochs: epochs to train; the schedules always span ``config.train.epochs``.
     """
 
     title: str
@@ -70,7 +72,7 @@ class Plan:
 
     @property
     def valid_speakers(self) -> list[str] | None:
-        """Speakers of the validation data that do not train, or None where there are none."""
+        """Speakers of the validation data that are not in the training data; None if unknown."""
         known = speakers_of(self.train)
         if known is None or self.select is None or self.select_name != "valid":
             return None
@@ -80,10 +82,10 @@ class Plan:
 
 @dataclass
 class RunFolder:
-    """The folder of a run, its tracker, the signal that may stop it, and when it was started.
+    """The folder of a run, its tracker, the signal that may stop it, and its start time.
 
-    Where it goes on in another process, ``started`` lies back by what the earlier ones took.
-    ``split`` is the digest of split.json. Of several processes, the first alone writes.
+    In a resumed run, ``started`` includes the seconds of earlier sessions. ``split`` is the digest
+    of split.json. Only the first rank writes.
     """
 
     path: Path
@@ -94,11 +96,11 @@ class RunFolder:
 
     @property
     def seconds(self) -> float:
-        """That the run has taken so far."""
+        """Seconds that the run has taken in all its sessions."""
         return time.perf_counter() - self.started
 
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
-        """Make metrics.jsonl these lines."""
+        """Write these lines to metrics.jsonl, in place of its earlier content."""
         if not is_first():
             return
         text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -107,29 +109,29 @@ class RunFolder:
 
 
 class Training:
-    """A network drawn with ``config.seed``, and all that trains it.
+    """A network drawn with ``config.seed``, and everything that trains it.
 
     Args:
         config: options.
-        plan: what to train on, and for how long.
+        phase: the data to train on, and the number of epochs.
         classes: class names.
-        device: where.
-        folder: of the run.
-        saved: content of a checkpoint to go on from, of the same phase; None: from scratch.
-        position: where the training stands.
+        device: device of the network and its batches.
+        folder: folder of the run.
+        saved: content of a checkpoint of the same phase to resume from; None: a new training.
+        position: the progress of the training, kept up to date.
     """
 
     def __init__(
         self,
         config: Config,
-        plan: Plan,
+        phase: Phase,
         classes: list[str],
         device: torch.device,
         folder: RunFolder,
         saved: dict[str, Any] | None,
         position: Position,
     ) -> None:
-        self.config, self.plan, self.classes, self.folder = config, plan, classes, folder
+        self.config, self.phase, self.classes, self.folder = config, phase, classes, folder
         self.position = position
         self.network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
         if position.backends:
@@ -137,12 +139,12 @@ class Training:
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
         self.step = build_step(self.network, self.optimizers, config.precision, device)
-        self.steps = padded_steps(config, plan.train)
-        training = build_loader(config, plan.train, self.steps, device, training=True)
-        self.loader = on_device(training, position.resident.get(plan.title))
-        position.resident[plan.title] = isinstance(self.loader, ResidentLoader)
-        self.selector = plan.select and on_device(
-            build_loader(config, plan.select, self.steps, device)
+        self.steps = padded_steps(config, phase.train)
+        training = build_loader(config, phase.train, self.steps, device, training=True)
+        self.loader = choose_loader(training, position.data_on_gpu.get(phase.title))
+        position.data_on_gpu[phase.title] = isinstance(self.loader, GpuLoader)
+        self.selector = phase.select and choose_loader(
+            build_loader(config, phase.select, self.steps, device)
         )
         self.sigma = sigma_at(position.epoch, config)
         self._best: dict[str, Any] | None = None
@@ -152,7 +154,7 @@ class Training:
             self._restore(saved)
         batches = len(self.loader)
         done = position.epoch * batches + position.batch
-        self._progress = Progress(plan.epochs, batches, plan.title, done)
+        self._progress = Progress(phase.epochs, batches, phase.title, done)
 
     def close(self) -> None:
         """Remove the progress bar."""
@@ -165,17 +167,27 @@ class Training:
 
         Raises:
             UserError: the loss or a gradient became infinite or NaN.
-            Interrupted: a signal came; all is saved.
+            Interrupted: a signal came; the training is saved.
         """
+        self._compile()
         while not self.done:
             while (pending := self.next_step()) is not None:
                 self.add(self.step(pending.batch))
             self.end_epoch()
 
+    def _compile(self) -> None:
+        """Compile the kernels of a step on all cores, by a step of a copy that computes nothing."""
+        if self.loader.device.type != "cpu" or self.done:
+            return
+        batch = next(iter(self.loader.epoch(self.position.epoch)))
+        network = copy.deepcopy(self.network).train()
+        with torch.random.fork_rng(devices=[]):
+            compile_ahead(lambda: compute_gradients(network, batch, self.config.precision))
+
     @property
     def done(self) -> bool:
         """Whether every epoch is trained."""
-        return self.position.epoch >= self.plan.epochs
+        return self.position.epoch >= self.phase.epochs
 
     def next_step(self) -> PendingStep | None:
         """The epoch's next step, or None at its end, when ``end_epoch`` is due."""
@@ -189,7 +201,7 @@ class Training:
         return PendingStep(self.network, self.optimizers, batch, place)
 
     def _begin_epoch(self) -> None:
-        """Set up the next epoch, or the rest of the one that the training was stopped in."""
+        """Set up the next epoch, or the rest of the epoch in which the training was stopped."""
         position = self.position
         self.sigma = sigma_at(position.epoch, self.config)
         self.network.set_sigma(self.sigma)
@@ -205,72 +217,72 @@ class Training:
         )
 
     def add(self, result: StepResult) -> None:
-        """Note the result of the step that ``next_step`` gave; save where it is time to."""
+        """Add the result of the step that ``next_step`` returned; save if a checkpoint is due."""
         assert self._epoch is not None
-        with self._noting_nonfinite():
+        with self._explaining_nonfinite():
             self._epoch.add(result)
             self._after_batch(self._epoch)
 
     def end_epoch(self) -> None:
-        """Choose the best epoch, save, write the metrics, report."""
+        """Evaluate, choose the best epoch, save, write the metrics and print them."""
         assert self._epoch is not None
-        position, plan = self.position, self.plan
-        metrics: dict[str, Any] = {"phase": plan.title, "epoch": position.epoch + 1}
+        position, phase = self.position, self.phase
+        metrics: dict[str, Any] = {"phase": phase.title, "epoch": position.epoch + 1}
         metrics |= {"sigma": self.sigma, "selection": self.config.selection}
         metrics |= {f"lr_{name}": lr for name, lr in self._rates.items()}
-        with self._noting_nonfinite():
+        with self._explaining_nonfinite():
             metrics |= self._epoch.metrics()
         self._epoch = None
         self.optimizers.end_epoch()
-        metrics |= layer_activity(self.network, self._looked_at)
+        metrics |= layer_activity(self.network, self._activity_batch)
         if self._drawn:
             metrics["delays"] = delay_trace(self.network, self._drawn)
-        rank = (float(position.epoch), 0.0)  # nothing to select on: the last is the best
+        score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best
         if self.selector:
             evaluation = evaluate(self.network, self.selector)
-            rank = _rank(self.config, evaluation)
-            metrics[f"{plan.select_name}_accuracy"] = rank[0]
-            metrics[f"{plan.select_name}_loss"] = evaluation.loss
+            score = _selection_score(self.config, evaluation)
+            metrics[f"{phase.select_name}_accuracy"] = score[0]
+            metrics[f"{phase.select_name}_loss"] = evaluation.loss
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         position.metrics.append(metrics)
-        if position.update_best(position.epoch, rank):
+        if position.update_best(position.epoch, score):
             self._keep_best()
         self.save()
         self.folder.write_metrics(position.metrics)
         self.folder.tracker.log(metrics)
         self._progress.epoch(metrics, describe_activity(metrics))
-        self._stop_if(self._asked()[1])
+        self._stop_if(self._check_due()[1])
 
     @contextlib.contextmanager
-    def _noting_nonfinite(self) -> Iterator[None]:
-        """Let the folder and a sentence name the samples of a batch that is not finite."""
+    def _explaining_nonfinite(self) -> Iterator[None]:
+        """Turn ``NonFinite`` into a UserError; nonfinite.json lists the batch's samples."""
         try:
             yield
         except NonFinite as error:
             path, epoch = self.folder.path / NONFINITE_FILE, self.position.epoch + 1
             if is_first():
                 with writing(self.folder.path):
-                    error.note(path, self.plan.train, epoch)
+                    error.note(path, self.phase.train, epoch)
             sentence = (
-                f"{error.what} in epoch {epoch}, batch {error.number + 1}, whose samples"
-                f" {path} names; lower train.lr_weight or train.lr_delay, try another seed, or"
-                " leave such batches out (train.nonfinite=skip)."
+                f"{error.what} in epoch {epoch}, batch {error.batch + 1} ({path} lists its"
+                " samples); lower train.lr_weight or train.lr_delay, try another seed, or skip such"
+                " batches (train.nonfinite=skip)."
             )
-            raise said_once(UserError(sentence)) from error
+            raise reported_once(UserError(sentence)) from error
 
     def _after_batch(self, epoch: Epoch) -> None:
-        """Save where it is time to, or where a signal came."""
-        late, signal = self._asked()
+        """Save if a checkpoint is due or a signal came."""
+        late, signal = self._check_due()
         if (late or signal) and epoch.number < len(self.loader):
             epoch.check()
-            self.position.batch, self.position.sums = epoch.number, asdict(epoch.tally.read())
+            self.position.batch, self.position.sums = epoch.number, asdict(epoch.meter.totals())
             self.save()
             self._stop_if(signal)
 
-    def _asked(self) -> tuple[bool, int | None]:
+    def _check_due(self) -> tuple[bool, int | None]:
         """Whether a checkpoint is due, and the signal that came."""
         late = time.monotonic() - self._saved_at > 60 * self.config.train.checkpoint_minutes
-        return agreed(late, self.folder.stop.received)
+        return agree_on_stop(late, self.folder.stop.received)
 
     def _stop_if(self, signal: int | None) -> None:
         if signal is not None:
@@ -278,15 +290,15 @@ class Training:
             raise Interrupted(signal, where, str(self.folder.path))
 
     @property
-    def _looked_at(self) -> Tensor:
-        """The first samples, as they are in evaluation."""
-        samples = Samples(self.plan.train.stores, self.plan.train.rows[:LOOKED_AT])
+    def _activity_batch(self) -> Tensor:
+        """The first training samples as one batch, not augmented, [T, B, I]."""
+        samples = Samples(self.phase.train.stores, self.phase.train.rows[:ACTIVITY_SAMPLES])
         device = self.loader.device
         loader = build_loader(self.config, samples, self.steps, device)
         return next(iter(loader.epoch())).x
 
     def save(self) -> None:
-        """Write the checkpoint "last", which holds the best epoch's parameters, too."""
+        """Write the checkpoint "last", which also holds the best epoch's parameters."""
         if is_first():
             self._write_last()
         self._saved_at = time.monotonic()
@@ -324,12 +336,12 @@ class Training:
 
     @property
     def _meta(self) -> Meta:
-        plan = self.plan
+        phase = self.phase
         return Meta(
             self.classes,
             self.steps,
-            speakers_of(plan.train),
-            plan.valid_speakers,
+            speakers_of(phase.train),
+            phase.valid_speakers,
             self.position.epoch,
             self.sigma,
         )
@@ -339,34 +351,34 @@ class Training:
         self.optimizers.load_state_dict(saved["optimizers"])
         torch.set_rng_state(saved["rng"])
         if saved["rng_cuda"] and self.loader.device.type == "cuda":
-            states = saved["rng_cuda"]  # earlier versions keep one for each GPU
+            states = saved["rng_cuda"]  # earlier versions saved one for each GPU
             torch.cuda.set_rng_state(states[min(torch.cuda.current_device(), len(states) - 1)])
         self._best = saved["best"]
-        if self._best is not None:  # the file may be damaged, or of an epoch that is lost
+        if self._best is not None:  # "best" on the disk may be damaged, or newer than "last"
             self._write_best()
 
 
 class Epoch:
-    """One pass over the training data: its batches, what came of them, its metrics.
+    """One pass over the training data: its batches, their results, its metrics.
 
     Args:
-        network: in any mode; left in training mode.
-        loader: of the training data.
-        epoch: from 0.
-        progress: told of every batch.
-        skip_nonfinite: leave out a batch whose loss or gradient is infinite or NaN.
-        first: batch to begin with, from 0.
-        sums: of the batches before it.
+        network: set to training mode.
+        loader: batches of the training data.
+        epoch: its number, from 0.
+        progress: shows every batch.
+        skip_nonfinite: skip a batch whose loss or gradient is infinite or NaN.
+        first: the first batch, from 0.
+        sums: sums over the batches before ``first``.
 
     Attributes:
-        number: batches that were added.
-        tally: what came of them.
+        number: number of the next batch, from 0.
+        meter: results of the batches.
     """
 
     def __init__(
         self,
         network: Network,
-        loader: Batches,
+        loader: AnyLoader,
         epoch: int,
         progress: Progress,
         *,
@@ -376,7 +388,7 @@ class Epoch:
     ) -> None:
         network.train()
         self.number = first
-        self.tally = EpochMeter(sums or Sums(), len(loader), loader.device)
+        self.meter = EpochMeter(sums or Sums(), len(loader), loader.device)
         self._loader, self._epoch, self._progress = loader, epoch, progress
         self._batches = iter(loader.epoch(epoch, first))
         self._size = 0
@@ -385,55 +397,59 @@ class Epoch:
     def next_batch(self) -> Batch | None:
         """The next batch, or None at the end."""
         batch = next(self._batches, None)
-        self._size = 0 if batch is None else len(batch.numbers)
+        self._size = 0 if batch is None else len(batch.indices)
         return batch
 
     def add(self, result: StepResult) -> None:
-        """Note what came of the batch that ``next_batch`` gave.
+        """Add the result of the batch that ``next_batch`` returned.
 
         Raises:
-            NonFinite: a loss or gradient became infinite or NaN; seen at once on the CPU, while a
-                GPU is not waited for.
+            NonFinite: a loss or gradient became infinite or NaN. Only checked on the CPU: on a GPU
+                the check would have to wait.
         """
-        self.tally.add(self.number, self._size, result)
+        self.meter.add(self.number, self._size, result)
         if self._loader.device.type != "cuda":
             self.check()
         self.number += 1
-        self._progress.batch(self._epoch + 1, self.tally.peek)
+        self._progress.batch(self._epoch + 1, self.meter.peek)
 
     def check(self) -> None:
-        """Raise ``NonFinite`` for the first batch that was so, unless such batches are left out."""
-        bad = None if self._skips else self.tally.first_bad()
+        """Raise ``NonFinite`` for the first batch that is not finite, unless these are skipped."""
+        bad = None if self._skips else self.meter.first_nonfinite()
         if bad is not None:
             number, loss = bad
-            raise NonFinite(loss, number, self._loader.places(self._epoch, number))
+            raise NonFinite(loss, number, self._loader.batch_indices(self._epoch, number))
 
     def metrics(self) -> dict[str, float]:
         """Mean loss, accuracy and speed.
 
         Raises:
             NonFinite: see ``add``.
-            UserError: no batch was left.
+            UserError: every batch was skipped.
         """
         self.check()
-        found = self.tally.read()
-        if not found.seen:
+        totals = self.meter.totals()
+        if not totals.seen:
             sentence = (
-                f"Every batch of epoch {self._epoch + 1} was infinite or NaN; lower the rates."
+                f"In every batch of epoch {self._epoch + 1} the loss or a gradient was infinite or"
+                " NaN; lower train.lr_weight or train.lr_delay."
             )
-            raise said_once(UserError(sentence))
-        return found.metrics()
+            raise reported_once(UserError(sentence))
+        return totals.metrics()
 
 
-def _rank(config: Config, evaluation: Evaluation) -> tuple[float, float]:
-    """Accuracy, then the lower loss; the authors take the accuracy averaged over batches alone."""
+def _selection_score(config: Config, evaluation: Evaluation) -> tuple[float, float]:
+    """The score that chooses the epoch: accuracy, then negative loss.
+
+    The paper's protocol uses its authors' score, the accuracy averaged over batches.
+    """
     if config.train.protocol == "paper":
         return evaluation.batch_accuracy, 0.0
     return evaluation.score().accuracy, -evaluation.loss
 
 
 def padded_steps(config: Config, train: Samples) -> int | None:
-    """The length that samples are padded to: the longest training sample, or None (paper)."""
+    """The length that batches are padded to: the longest training sample, or None (paper)."""
     return None if config.train.protocol == "paper" else train.longest
 
 
@@ -444,7 +460,7 @@ def build_loader(
     device: torch.device,
     training: bool = False,
 ) -> Loader:
-    """Batches of ``samples``: for training in an order drawn per epoch, augmented, and shared."""
+    """A loader of ``samples``; for training it shuffles, augments, and gives each rank its part."""
     return Loader(
         samples,
         config.train.batch_size,
@@ -458,6 +474,6 @@ def build_loader(
 
 
 def speakers_of(samples: Samples) -> list[str] | None:
-    """The speakers that occur, in order, or None where they are not known."""
+    """The speakers that occur, sorted; None if unknown."""
     speakers = samples.speakers
     return None if speakers is None else sort_names(np.unique(speakers))

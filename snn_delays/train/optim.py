@@ -1,4 +1,4 @@
-"""Two optimisers, one for weights and one for delays, and their learning rates over epochs."""
+"""Two optimisers, one for weights and one for delays, with schedules of their learning rates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 
 from snn_delays.config import TrainConfig
 from snn_delays.nn import DelayedLinear, Network
+from snn_delays.train.adam import Adam
 
 Schedule = Callable[[torch.optim.Optimizer, TrainConfig], lr_scheduler.LRScheduler]
 # of learning rates over epochs; one_cycle starts at lr_weight / 25 and moves Adam's beta1 with it
@@ -34,30 +35,30 @@ class Optimizers:
     schedules: dict[str, lr_scheduler.LRScheduler]
 
     def step(self, unless: Tensor | None = None) -> None:
-        """Update all parameters, but where ``unless``, a scalar on their device, is true."""
+        """Update all parameters, unless ``unless``, a scalar on their device, is true."""
         for optimizer in self.optimizers.values():
-            # what torch's gradient scaler tells fused optimisers, so that nobody need wait for it
+            # fused optimisers read this flag of torch's gradient scaler on the device, without wait
             optimizer.found_inf = None if unless is None else unless.float()  # type: ignore[attr-defined]
             optimizer.step()
 
     def end_epoch(self) -> None:
-        """Move the learning rates on; they change once per epoch."""
+        """Advance the learning rates by an epoch."""
         for schedule in self.schedules.values():
             schedule.step()
 
     def learning_rates(self) -> dict[str, float]:
-        """Present learning rate of each optimiser."""
+        """Current learning rate of each optimiser."""
         return {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """State of optimisers and schedules, for a checkpoint."""
+        """States of optimisers and schedules, for a checkpoint."""
         return {
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "schedules": {name: s.state_dict() for name, s in self.schedules.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what ``state_dict`` gave."""
+        """Load the states from ``state_dict``."""
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         for name, schedule in self.schedules.items():
@@ -65,7 +66,7 @@ class Optimizers:
 
 
 def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
-    """Adam for weights, PLIF scalars, BatchNorm and biases; Adam for delays.
+    """Build an Adam for weights, PLIF scalars, BatchNorm and biases, and an Adam for delays.
 
     Weight decay is coupled L2. It applies to weights and to the learned time constants of PLIF
     neurons and synaptic filters; BatchNorm, biases and delays have none.
@@ -77,11 +78,12 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     groups = [{"params": decayed, "weight_decay": train.weight_decay}]
     if plain:
         groups.append({"params": plain, "weight_decay": 0.0})
+    kind = Adam if decayed[0].is_cuda else torch.optim.Adam
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "weight": torch.optim.Adam(groups, lr=train.lr_weight, fused=True)
+        "weight": kind(groups, lr=train.lr_weight, fused=True)
     }
     if delays:
-        optimizers["delay"] = torch.optim.Adam(delays, lr=train.lr_delay, fused=True)
+        optimizers["delay"] = kind(delays, lr=train.lr_delay, fused=True)
     kinds = {"weight": train.weight_schedule, "delay": train.delay_schedule}
     return Optimizers(
         optimizers, {name: SCHEDULES[kinds[name]](o, train) for name, o in optimizers.items()}

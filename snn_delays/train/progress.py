@@ -1,4 +1,4 @@
-"""What a person sees while a network trains."""
+"""The progress of a training on the terminal."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from snn_delays.train.epoch_metrics import Sums
 
 
 class Progress:
-    """A bar with loss, accuracy, samples per second and time left; a line per epoch below it.
+    """A bar with loss, accuracy, samples per second and time left, and a line per epoch.
 
-    Without a terminal there is no bar, and the epochs' lines carry the time left.
+    Without a terminal there is no bar, and the lines include the time left. The time left is
+    estimated from the batches after the first, since the first may compile kernels.
 
     Args:
         epochs: number of epochs.
         batches: batches per epoch.
-        title: what is being trained.
-        done: batches that an earlier process trained on.
+        title: name of the training.
+        done: number of batches that earlier sessions trained on.
     """
 
     def __init__(self, epochs: int, batches: int, title: str, done: int = 0) -> None:
         self._epochs, self._batches, self._done = epochs, batches, done
         self._title = title
+        self._timed = False
         self._start = time.perf_counter()
         self._bar = tqdm(
             total=epochs * batches,
@@ -43,26 +45,38 @@ class Progress:
         self._bar.close()
 
     def batch(self, epoch: int, peek: Callable[[], Sums]) -> None:
-        """Show the running means of epoch ``epoch``.
+        """Show the running means of an epoch, and advance the bar by a batch.
 
         Args:
-            epoch: from 1.
-            peek: its sums so far; asked for only where there is a bar.
+            epoch: its number, from 1.
+            peek: returns its sums so far; only called if there is a bar.
         """
+        if not self._timed and self._batches > 1:
+            self._restart_clock()
+            return
         if self._bar.disable:
             return
         sums = peek()
         self._bar.set_description_str(f"{self._title} {epoch}/{self._epochs}", refresh=False)
         seen = max(sums.seen, 1)
         self._bar.set_postfix_str(
-            f"loss {sums.loss / seen:.3f}, accuracy {sums.right / seen:.1%},"
+            f"loss {sums.loss / seen:.3f}, accuracy {sums.correct / seen:.1%},"
             f" {seen / sums.seconds:.0f} samples/s",
             refresh=False,
         )
         self._bar.update()
 
+    def _restart_clock(self) -> None:
+        """Time the batches from now on."""
+        self._timed = True
+        self._start = time.perf_counter()
+        self._done += 1
+        bar = self._bar
+        bar.initial = bar.n = bar.last_print_n = self._done
+        bar.unpause()
+
     def epoch(self, metrics: dict[str, Any], remark: str = "") -> None:
-        """Print the line of a finished epoch, with a remark."""
+        """Print the line of a finished epoch, with ``remark`` behind it."""
         epoch = metrics["epoch"]
         line = (
             f"{self._title} {epoch:3d}/{self._epochs}  loss {metrics['train_loss']:.4f}"

@@ -14,7 +14,17 @@ PACKAGES = ("snn_delays", "torch", "spikingjelly", "tonic", "numpy", "hydra-core
 
 
 def commit() -> str | None:
-    """The package's git commit, with "+changes" where the tree differs from it; None elsewhere."""
+    """The commit of the package's code.
+
+    Returns:
+        The commit's hash, with "+changes" where the working tree differs from it; where the package
+        is installed from a wheel, the tag of its release, such as "v0.1.0"; None where it has no
+        metadata either.
+    """
+    return _git_commit() or _release_tag()
+
+
+def _git_commit() -> str | None:
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -36,8 +46,15 @@ def commit() -> str | None:
         return None
 
 
+def _release_tag() -> str | None:
+    try:
+        return f"v{metadata.version(PACKAGES[0])}"
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers."""
+    """Versions of Python and of the packages that affect the numbers."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -48,7 +65,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """Processor, threads, and the GPU if one computes."""
+    """Processor, threads, and the GPU if ``device`` is one."""
     found: dict[str, str | int] = {
         "system": platform.platform(),
         "cpu": _cpu_model(),

@@ -1,4 +1,4 @@
-"""From a configuration to a run's folder: load, train as the protocol says, test, write down."""
+"""From a configuration to a run's folder: load the data, train, test, write the result."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from snn_delays.data.dataset import Data, load_data
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import Network, count_parameters, draw_network
+from snn_delays.nn.batched import plan_batched
+from snn_delays.nn.block import How
+from snn_delays.nn.plan import describe
+from snn_delays.ops.maps import BACKENDS
 from snn_delays.output import guarded
 from snn_delays.runtime import numba_jit, triton_jit
 from snn_delays.runtime.device import (
@@ -31,33 +35,41 @@ from snn_delays.runtime.device import (
 from snn_delays.runtime.distributed import world_size
 from snn_delays.train import provenance
 from snn_delays.train.checkpoint import Position, load_run
-from snn_delays.train.distributed import first_then_others, from_first, group, is_first
+from snn_delays.train.distributed import (
+    broadcast_from_first,
+    first_then_others,
+    is_first,
+    process_group,
+)
 from snn_delays.train.error_messages import explained, writing
-from snn_delays.train.loop import Plan, Training, build_loader, speakers_of
+from snn_delays.train.loop import Phase, Training, build_loader, speakers_of
 from snn_delays.train.run_folder import opened, read_result, resolved, run_folder, write_result
 from snn_delays.train.signals import StopSignal
 
 log = logging.getLogger(__name__)
 
-# the parts of a run, where their names do not say
-_CALLED = {
+# names of a session's values in messages, where they differ from the keys
+_NAMES = {
     "processes": "number of processes",
-    "together": "number of seeds at once",
+    "batched": "number of batched seeds",
     "backends": "choice of backends",
+    "data_on_gpu": "place of the data",
     "gpu": "GPU",
+    "layers": "way to compute its layers",
 }
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Train, select and test as ``config`` says.
+    """Train a network, choose its epoch and test it, as ``config`` says.
 
     Writes ``config.out`` (config.yaml, split.json, metrics.jsonl, checkpoints/, result.json). The
-    test set is evaluated once, after training, or not at all (``train.test=false``), except with
-    ``train.protocol=paper``, whose numbers say so. With ``config.resume`` "auto" a run that is
-    there goes on, and ends as if it had never stopped; one that has ended gives its result.
+    test set is evaluated once, after training, or not at all (``train.test=false``). Only
+    ``train.protocol=paper`` evaluates it every epoch, and marks its numbers "test-selected". With
+    ``config.resume`` "auto", a stopped run in the folder is resumed and ends as if it had never
+    stopped; the result of a finished run is returned.
 
-    Under torchrun the processes share every batch and end, up to rounding, with what one alone
-    would have; the first of them writes. Where one fails, all end.
+    Under torchrun each rank computes its part of every batch; the result equals that of a single
+    process up to rounding. The first rank writes the files. If a rank fails, all ranks end.
 
     Args:
         config: options; validated here.
@@ -69,18 +81,18 @@ def train(config: Config) -> dict[str, Any]:
         UserError: a mistake in the options or the data (found before anything is written), a loss
             or gradient that became infinite or NaN, a folder that is full or in use, or too little
             memory.
-        OtherRankFailed: another process failed so.
-        Interrupted: a signal came; all is saved.
+        OtherRankFailed: one of these happened on another rank.
+        Interrupted: a signal came; the run is saved.
     """
     validate(config)
     device = pick_device(config.device)
     with (
         guarded(),
-        group(device, config_hash(config)),
+        process_group(device, config_hash(config)),
         explained(),
         deterministic(config.train.deterministic),
         tensor_cores(config.precision),
-        Run(config, device, StopSignal(heard=is_first())) as run,
+        Run(config, device, StopSignal(announce=is_first())) as run,
     ):
         while (training := run.next_training()) is not None:
             training.run()
@@ -88,15 +100,15 @@ def train(config: Config) -> dict[str, Any]:
 
 
 class Run:
-    """One run, from its options to result.json; the folder is locked inside the ``with``.
+    """One run, from its options to result.json; its folder is locked inside the ``with`` block.
 
-    ``next_training`` gives the trainings one after the other, each to be driven to its end.
+    ``next_training`` returns one training after another; the caller drives each to its end.
 
     Args:
         config: options, validated.
-        device: where.
-        stop: the signal that may stop it, in use while the folder is written.
-        batched: how many runs train in one pass.
+        device: device of the network.
+        stop: the signal that may stop the run; entered while the folder is locked.
+        batched: number of runs whose steps are batched; 1: this run alone.
     """
 
     def __init__(
@@ -107,44 +119,45 @@ class Run:
         batched: int = 1,
     ) -> None:
         self.config, self.device, self._stop, self._batched = config, device, stop, batched
-        self._held = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()
         self._training: Training | None = None
 
     def __enter__(self) -> Self:
-        """Find the folder or the result in it; read the data, lock, say what begins."""
+        """Find the folder; unless it has a result, load the data, lock it, print the plan."""
         started = time.perf_counter()
-        self.out, self._found = from_first(lambda: _find(self.config, self.device))
+        self.out, self._found = broadcast_from_first(lambda: _find(self.config, self.device))
         if self._found is not None:
             print(f"{self.out}/ holds a finished run; this is its result.", flush=True)
             return self
         config = self.config = resolved(self.config, self.out, self.device.type)
         data, network = first_then_others(lambda: _prepare(config, self.device, self._batched))
         self.data, self._parameters = data, count_parameters(network)
-        with contextlib.ExitStack() as held:
-            self.folder, self._saved = held.enter_context(
+        with contextlib.ExitStack() as stack:
+            self.folder, self._saved = stack.enter_context(
                 opened(config, data, self.out, self._stop)
             )
             self._begin(network, started)
-            self._held = held.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Remove the progress bar; unlock the folder."""
         if self._training is not None:
             self._training.close()
-        self._held.__exit__(*error)
+        self._stack.__exit__(*error)
 
     def _begin(self, network: Network, started: float) -> None:
         config, data, batched = self.config, self.data, self._batched
         position = Position(**self._saved["position"]) if self._saved else Position()
         backends = _timed_backends(config, data, network, position, batched)
-        _note_part(position, config, self.device, batched, backends)
         if backends:
             network.set_backends(backends)
+        plan = _plan_layers(config, data, network, batched)
+        _note_session(position, config, self.device, batched, backends, plan)
         print(
             f"{config.name}: {self._parameters:,} parameters, delays"
-            f" {config.model.delays}; {_describe_backend(config, data, network, batched)}"
-            f"{_describe_company(batched)}\n"
+            f" {config.model.delays}; {_describe_backend(config, network, plan)}"
+            f"{_describe_batching(batched)}\n"
             f"{_describe_data(config, data)}\n"
             f"{_describe_position(position)} {self.out}/",
             flush=True,
@@ -154,88 +167,89 @@ class Run:
         self.position = position
 
     def next_training(self) -> Training | None:
-        """The training to be driven to its end now, or None where all are done."""
+        """The next training, which the caller drives to its end; None: all are done."""
         if self._found is not None:
             return None
         if self._training is not None:
             self._training.close()
-            self._training = None  # lets go of its frames on the GPU
+            self._training = None  # frees its frames on the GPU
             if self.position.phase == "train":
                 self.position.chosen, self._saved = self.position.best_epoch, None
             if self.position.phase == "refit" or self.config.train.protocol != "refit":
                 return None
             self.position = _refit_position(self.position)
-        self._plan = _plan(self.config, self.data)
+        self._phase = _phase(self.config, self.data)
         if self.position.phase == "refit":
-            self._plan = Plan("refit", self.data.everything, None, "", self.position.chosen)
+            self._phase = Phase("refit", self.data.everything, None, "", self.position.chosen)
         self._training = Training(
-            self.config, self._plan, self.data.classes, self.device, self.folder, self._saved,
+            self.config, self._phase, self.data.classes, self.device, self.folder, self._saved,
             self.position,
         )  # fmt: skip
         return self._training
 
     def finish(self) -> dict[str, Any]:
-        """Test, and write result.json.
+        """Test the network and write result.json.
 
         Returns:
-            Its content, and the folder as "out".
+            The content of result.json, and the folder as "out".
         """
         if self._found is not None:
             return {**self._found, "out": str(self.out)}
         config, data, position = self.config, self.data, self.position
         tested: dict[str, Any] = {}
         if config.train.test:
-            tested = _outcome(config, self._plan, data, _test(self.out, data, self.device))
+            tested = _test_result(config, self._phase, data, _test(self.out, data, self.device))
         epoch = position.best_epoch if position.phase == "refit" else position.chosen
         result = {
             "name": config.name,
             "protocol": config.train.protocol,
             "selection": config.selection,
             **tested,
-            **_selected(_plan(config, data), position.metrics, epoch),
+            **_selected(_phase(config, data), position.metrics, epoch),
             "epoch": epoch,
             "parameters": self._parameters,
-            "trained_on": len(self._plan.train),
+            "trained_on": len(self._phase.train),
             **_provenance(config, data, self.device),
-            "parts": position.parts,
+            "sessions": position.sessions,
             "seconds": round(self.folder.seconds, 1),
         }
-        written = from_first(lambda: _write_result(self.out, result))
+        written = broadcast_from_first(lambda: _write_result(self.out, result))
         self.folder.tracker.finish(written)
         return {**written, "out": str(self.out)}
 
 
 def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | None]:
-    """The folder to write, and the result that is there already, or None."""
+    """The folder to write, and the result that is already in it, or None."""
     check_precision(config.precision, device)
     out = run_folder(config)
     return out, read_result(out)
 
 
-def _prepare(config: Config, device: torch.device, together: int) -> tuple[Data, Network]:
-    """The data, and the network as it would be drawn, which can be computed as asked."""
+def _prepare(config: Config, device: torch.device, batched: int) -> tuple[Data, Network]:
+    """The data, and the network with its initial values, after a check that its backend can run."""
     data = load_data(config)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
-    _describe_backend(config, data, network, together)
+    _plan_layers(config, data, network, batched)
     return data, network
 
 
 def _timed_backends(
-    config: Config, data: Data, network: Network, position: Position, together: int
+    config: Config, data: Data, network: Network, position: Position, batched: int
 ) -> list[str]:
-    """On a GPU the backend that each delayed layer trains soonest with; elsewhere empty.
+    """On a GPU the backend that trains each delayed layer fastest; elsewhere an empty list.
 
-    A run keeps to what it began with. Nothing is timed where equal runs are to be equal to the bit.
+    A resumed run keeps its backends. Nothing is timed with ``train.deterministic=true``, since
+    timings vary between runs.
     """
-    if not _is_timed(config, network, together):
+    if not _is_timed(config, network, batched):
         return []
-    x = _like_a_batch(config, data, network)
+    x = _example_batch(config, data, network)
     with autocast(config.precision, x.device):
-        return position.backends or from_first(lambda: network.fastest_backends(x))
+        return position.backends or broadcast_from_first(lambda: network.fastest_backends(x))
 
 
-def _is_timed(config: Config, network: Network, together: int) -> bool:
-    chosen = config.backend != "auto" or config.train.deterministic or together > 1
+def _is_timed(config: Config, network: Network, batched: int) -> bool:
+    chosen = config.backend != "auto" or config.train.deterministic or batched > 1
     return not chosen and _is_on_gpu(network)
 
 
@@ -243,8 +257,8 @@ def _is_on_gpu(network: Network) -> bool:
     return next(network.parameters()).is_cuda
 
 
-def _like_a_batch(config: Config, data: Data, network: Network) -> Tensor:
-    """Of the shape of this process's part of one, [T, B, I], and no memory."""
+def _example_batch(config: Config, data: Data, network: Network) -> Tensor:
+    """A tensor of the shape of this rank's part of a batch, [T, B, I], that takes no memory."""
     like = next(network.parameters())
     batch = -(-min(config.train.batch_size, len(data.train)) // world_size())
     return like.detach().new_empty(1).expand(data.train.longest, batch, config.data.channels)
@@ -256,83 +270,102 @@ def _write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refit_position(before: Position) -> Position:
-    """Where the training on all data begins, with the epoch that the first one chose."""
-    return Position("refit", before.chosen, metrics=before.metrics, parts=before.parts)
+    """The start of the training on all data, for as many epochs as the first training chose."""
+    return Position("refit", before.chosen, metrics=before.metrics, sessions=before.sessions)
 
 
-def _note_part(
+def _note_session(
     position: Position,
     config: Config,
     device: torch.device,
-    together: int,
+    batched: int,
     backends: Sequence[str],
+    plan: Sequence[How],
 ) -> None:
-    """Note what computes from here on; say where it is not what computed before."""
-    part = {
+    """Begin a session: note what computes it; warn if that differs from the session before."""
+    session = {
         "backend": config.backend,
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "processes": world_size(),
-        "together": together,
+        "batched": batched,
         "backends": [*backends],
-        "resident": {**position.resident},
+        "data_on_gpu": {**position.data_on_gpu},
+        "layers": [how.as_dict() for how in plan],
     }
     of_earlier_versions = {
-        "processes": 1, "together": 1, "backends": [], "gpu": part["gpu"], "resident": {},
+        "processes": 1, "batched": 1, "backends": [], "gpu": session["gpu"], "data_on_gpu": {},
+        "layers": session["layers"],
     }  # fmt: skip
-    before = {**of_earlier_versions, **position.parts[-1]} if position.parts else part
-    changed = [_CALLED.get(k, k) for k in part if before[k] != part[k]]
+    before = {**of_earlier_versions, **position.sessions[-1]} if position.sessions else session
+    changed = [k for k in session if k != "layers" and before[k] != session[k]]
+    if not changed and _paths(before) != _paths(session):
+        changed = ["layers"]
     if changed:
         log.warning(
-            "The run goes on with another %s than before: it will not be equal bit by bit.",
-            " and ".join(changed),
+            "The run is resumed with another %s than before: it will not be equal bit by bit.",
+            " and ".join(_NAMES.get(k, k) for k in changed),
         )
-    position.parts = [*position.parts, part]
+    position.sessions = [*position.sessions, session]
+
+
+def _paths(session: dict[str, Any]) -> list[tuple[str, str]]:
+    """Backend and path of each layer, without the reasons, whose words may change."""
+    return [(how["backend"], how["path"]) for how in session["layers"]]
 
 
 def _describe_position(position: Position) -> str:
     if not position.metrics and not position.batch:
         return "writing"
     phase = " of the refit" if position.phase == "refit" else ""
-    return f"going on after {position.epoch} epochs and {position.batch} batches{phase}, writing"
+    return f"resuming after {position.epoch} epochs and {position.batch} batches{phase}, writing"
 
 
-def _plan(config: Config, data: Data) -> Plan:
-    """The training that the protocol asks for; ``refit`` adds a second one."""
+def _phase(config: Config, data: Data) -> Phase:
+    """The first training of the protocol; ``refit`` adds a second one."""
     epochs = config.train.epochs
     if config.train.protocol == "last":
-        return Plan("train", data.train, None, "", epochs)
+        return Phase("train", data.train, None, "", epochs)
     if config.train.protocol == "paper":
-        return Plan("train", data.train, data.test, "test", epochs)
-    return Plan("train", data.train, data.valid, "valid", epochs)
+        return Phase("train", data.train, data.test, "test", epochs)
+    return Phase("train", data.train, data.valid, "valid", epochs)
 
 
-def _describe_backend(config: Config, data: Data, network: Network, together: int) -> str:
-    """What will compute, and with which threads.
+def _plan_layers(config: Config, data: Data, network: Network, batched: int) -> list[How]:
+    """How each layer will compute a batch of the usual size.
 
     Raises:
-        UserError: the backend that was asked for cannot.
+        UserError: the given backend cannot train this network.
     """
-    x = _like_a_batch(config, data, network)
+    x = _example_batch(config, data, network)
     reason = network.why_not(config.backend, x)
     if reason:
         raise UserError(f"backend={config.backend} cannot train this network: {reason}.")
-    chosen = network.describe_backend(x)
-    if config.precision == "mixed" and "fft" in chosen and not _is_timed(config, network, together):
-        raise UserError(
-            "precision=mixed changes nothing in backend=fft; take numba, matmul or dense."
-        )
-    what = f"device {x.device.type}, backend {config.backend}: {chosen}"
-    on_cpu = x.device.type == "cpu"
+    plan = plan_batched(network) if batched > 1 else network.plan_for(x)
+    if config.precision == "mixed" and not _is_timed(config, network, batched):
+        for backend in (how.backend for how in plan if how.backend):
+            if not BACKENDS[backend].half:
+                raise UserError(
+                    f"precision=mixed changes nothing with backend={backend}; use numba, matmul or"
+                    " dense."
+                )
+    return plan
+
+
+def _describe_backend(config: Config, network: Network, plan: Sequence[How]) -> str:
+    """A sentence on the device, the backends and the threads that compute the network."""
+    like = next(network.parameters())
+    what = f"device {like.device.type}, backend {config.backend}: {describe(plan)}"
+    on_cpu = like.device.type == "cpu"
     what += f"; {torch.get_num_threads()} threads" if on_cpu else ""
-    slower = numba_jit.why_not() if on_cpu else triton_jit.why_not(x)
+    slower = numba_jit.why_not() if on_cpu else triton_jit.why_not(like)
     return what + (f"; slower: {slower}" if slower else "")
 
 
-def _describe_company(together: int) -> str:
-    return f"; trained with {together - 1} others, by batched matrix products" * (together > 1)
+def _describe_batching(batched: int) -> str:
+    return f"; trained with {batched - 1} others, by batched matrix products" * (batched > 1)
 
 
 def _describe_data(config: Config, data: Data) -> str:
@@ -348,38 +381,40 @@ def _describe_data(config: Config, data: Data) -> str:
 
 
 def _test(out: Path, data: Data, device: torch.device) -> Evaluation:
-    run = from_first(lambda: load_run(out, "best"))
+    run = broadcast_from_first(lambda: load_run(out, "best"))
     loader = build_loader(run.config, data.test, run.meta.steps, device)
     return evaluate(run.network.to(device), loader)
 
 
-def _outcome(config: Config, plan: Plan, data: Data, evaluation: Evaluation) -> dict[str, Any]:
+def _test_result(
+    config: Config, phase: Phase, data: Data, evaluation: Evaluation
+) -> dict[str, Any]:
     groups = evaluation.per_speaker_group(
-        data.test.speakers, speakers_of(plan.train), plan.valid_speakers
+        data.test.speakers, speakers_of(phase.train), phase.valid_speakers
     )
 
     def marked(scores: dict[str, Score]) -> dict[str, Any]:
         return {k: {**s.as_dict(), "selection": config.selection} for k, s in scores.items()}
 
-    outcome = {
+    result = {
         **evaluation.score().as_dict(),
         "loss": evaluation.loss,
         "per_class": marked(evaluation.per_class(data.classes)),
         "per_speaker_group": marked(groups),
     }
     if config.train.protocol == "paper":
-        outcome["batch_accuracy"] = evaluation.batch_accuracy
-    return outcome
+        result["batch_accuracy"] = evaluation.batch_accuracy
+    return result
 
 
-def _selected(plan: Plan, metrics: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
-    """On how many samples the epoch was chosen; its score there, if they are validation data."""
-    if plan.select is None:
+def _selected(phase: Phase, metrics: list[dict[str, Any]], epoch: int) -> dict[str, Any]:
+    """Number of samples that chose the epoch, and the score on them if they are validation data."""
+    if phase.select is None:
         return {"selected_on": 0}
-    chosen: dict[str, Any] = {"selected_on": len(plan.select)}
-    if plan.select_name == "valid":
-        line = metrics[epoch - 1]  # the first training's come first
-        score = Score(round(line["valid_accuracy"] * len(plan.select)), len(plan.select))
+    chosen: dict[str, Any] = {"selected_on": len(phase.select)}
+    if phase.select_name == "valid":
+        line = metrics[epoch - 1]  # the first training's lines come first
+        score = Score(round(line["valid_accuracy"] * len(phase.select)), len(phase.select))
         chosen["valid"] = {**score.as_dict(), "loss": line["valid_loss"]}
     return chosen
 

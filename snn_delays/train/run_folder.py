@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, or one whose run goes on; written by one process at a time."""
+"""The folder of a run, new or resumed; only one process at a time writes to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from snn_delays.data.frame_cache import cache_folder
 from snn_delays.documents import read_json, read_json_lines
 from snn_delays.errors import InUse, UserError
 from snn_delays.evaluate import Score
-from snn_delays.files import PART, Locked, locked, replace_file
+from snn_delays.files import PARTIAL, Locked, locked, replace_file
 from snn_delays.train.checkpoint import (
     CONFIG_FILE,
     checkpoint_path,
@@ -33,7 +33,7 @@ from snn_delays.train.checkpoint import (
     read_config,
     read_last,
 )
-from snn_delays.train.distributed import from_first, is_first
+from snn_delays.train.distributed import broadcast_from_first, is_first
 from snn_delays.train.error_messages import writing
 from snn_delays.train.loop import METRICS_FILE, RunFolder
 from snn_delays.train.signals import StopSignal
@@ -42,19 +42,19 @@ from snn_delays.train.tracking import NoTracker, open_tracker
 LOCK_FILE = ".lock"
 RESULT_FILE = "result.json"
 SPLIT_FILE = "split.json"
-MOST_SHOWN = 3  # options that differ
+MOST_SHOWN = 3  # differing options in a message
 _RESULT_KINDS = {
     "selection": str, "epoch": int, "parameters": int, "seconds": int | float, "loss": float,
     "batch_accuracy": float, "versions": dict, "machine": dict,
 }  # fmt: skip
-CHANGEABLE = ("train.nonfinite", "train.deterministic")  # when a run goes on
+CHANGEABLE = ("train.nonfinite", "train.deterministic")  # options that a resumed run may change
 
 
 def run_folder(config: Config) -> Path:
     """The folder to write: ``out``, or one named by name, time and seed.
 
     Raises:
-        UserError: something is there already that is no run to go on with.
+        UserError: the folder exists and holds something else than a run to resume.
     """
     if config.out is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -72,32 +72,32 @@ def _check_free(config: Config, out: Path) -> None:
         differing = other_options(config, out)
         if differing:
             raise UserError(
-                f"out={config.out} holds a run of other options: {differing}; give the run's own,"
-                " or choose another out."
+                f"out={config.out} holds a run with other options: {differing}; give the run's own"
+                " options, or choose another out."
             )
     elif out.exists() and (not out.is_dir() or _content(out)):
-        hint = ", or go on with the run in it (resume=auto)" if is_run(out) else ""
+        hint = ", or resume the run in it (resume=auto)" if is_run(out) else ""
         raise UserError(f"out={out} is not an empty folder; choose another{hint}.")
 
 
 def _content(out: Path) -> list[str]:
-    """What lies in a folder, but for what a run that was killed at its very start leaves."""
+    """Names in a folder, without the files that a run leaves if it is killed at its start."""
     names = [path.name for path in out.iterdir()]
-    return [name for name in names if name != LOCK_FILE and not name.endswith(PART)]
+    return [name for name in names if name != LOCK_FILE and not name.endswith(PARTIAL)]
 
 
 def is_run(out: Path) -> bool:
-    """Whether a run has begun to write here."""
+    """Whether a folder holds a run, finished or not."""
     return any((out / name).is_file() for name in (CONFIG_FILE, "checkpoints/last.pt"))
 
 
 def other_options(config: Config, out: Path) -> str:
-    """Where the options of the run in ``out`` differ, or "": those that shape its result.
+    """The options that shape the result and differ from those of the run in ``out``, or "".
 
-    Those in a checkpoint count before config.yaml.
+    The run's options are read from its checkpoint, or from config.yaml if it has none.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: the run's options cannot be read.
     """
     saved = read_last(out)
     stored = read_config(out) if saved is None else config_of(saved)
@@ -112,7 +112,7 @@ def other_options(config: Config, out: Path) -> str:
 
 
 def resolved(config: Config, out: Path, device: str) -> Config:
-    """What "auto" and null stand for, so that config.yaml says what was done."""
+    """The options with "auto" and null replaced by their values, for config.yaml."""
     data = replace(
         config.data,
         cache=str(cache_folder(config.data)),
@@ -124,10 +124,10 @@ def resolved(config: Config, out: Path, device: str) -> Config:
 
 
 def read_result(out: Path) -> dict[str, Any] | None:
-    """The result of a run that has ended, or None.
+    """The result of a finished run, or None if the run has not finished.
 
     Raises:
-        UserError: it cannot be read, or is not what the run wrote.
+        UserError: result.json cannot be read, or is damaged.
     """
     path = out / RESULT_FILE
     if not os.path.lexists(path):
@@ -136,12 +136,14 @@ def read_result(out: Path) -> dict[str, Any] | None:
         result: dict[str, Any] = read_json(path)
         _check_result(result)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged: remove it, and resume=auto makes it anew.") from error
+        raise UserError(
+            f"{path} is damaged: remove it, and resume=auto writes it again."
+        ) from error
     return result
 
 
 def write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """Write a run's result, with the digests of itself and of its metrics; gives it with them."""
+    """Write result.json with digests of the result and of metrics.jsonl; returns its content."""
     metrics = hashlib.sha256((out / METRICS_FILE).read_bytes()).hexdigest()
     signed = {**result, "checksums": {"metrics": metrics, "result": _digest(result)}}
     replace_file(out / RESULT_FILE, (json.dumps(signed, indent=2) + "\n").encode())
@@ -149,18 +151,18 @@ def write_result(out: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digest(result: dict[str, Any]) -> str:
-    """SHA-256 of a result, but for the digests in it."""
+    """SHA-256 of a result without its own digests."""
     rest = {key: value for key, value in result.items() if key != "checksums"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _check_result(result: dict[str, Any]) -> None:
-    """Refuse a result that no run wrote; earlier versions wrote no checksums."""
+    """Refuse a result that is not as a run writes it; earlier versions wrote no checksums."""
     if "checksums" in result and result["checksums"]["result"] != _digest(result):
         raise ValueError("its checksum is wrong")
     for key, kind in _RESULT_KINDS.items():
         if key in result and not isinstance(result[key], kind):
-            raise TypeError(f"{key} is of another kind")
+            raise TypeError(f"{key} has another type")
     result["selection"], result["epoch"], result["parameters"], result["seconds"]
     scores = [result["valid"]] if "valid" in result else []
     if "accuracy" in result:
@@ -170,14 +172,14 @@ def _check_result(result: dict[str, Any]) -> None:
 
 
 def read_metrics(out: Path, result: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; none where a run that has not ended has none yet.
+    """The lines of a run's metrics.jsonl; an unfinished run may have none yet.
 
     Args:
         out: the run's folder.
-        result: what ``read_result`` gave.
+        result: the result of ``read_result``.
 
     Raises:
-        UserError: it is missing, cannot be read, or is not what the run wrote.
+        UserError: the file is missing, cannot be read, or is damaged.
     """
     path = out / METRICS_FILE
     if result is None and not os.path.lexists(path):
@@ -188,13 +190,13 @@ def read_metrics(out: Path, result: dict[str, Any] | None) -> list[dict[str, Any
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged or missing: remove it and {RESULT_FILE} beside it, and resume=auto"
-            " makes both anew."
+            " writes both again."
         ) from error
     return lines
 
 
 def _check_metrics(path: Path, lines: list[Any], result: dict[str, Any] | None) -> None:
-    """Refuse metrics that no run wrote."""
+    """Refuse metrics that are not as a run writes them."""
     digest = (result or {}).get("checksums", {}).get("metrics")
     if digest not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
         raise ValueError("its checksum is wrong")
@@ -207,14 +209,14 @@ def _check_metrics(path: Path, lines: list[Any], result: dict[str, Any] | None) 
 
 
 def read_split(out: Path, digest: str | None) -> dict[str, Any]:
-    """Which samples trained, selected and tested in a run (``Data.describe_split``).
+    """The content of a run's split.json: the samples of each split (``Data.describe_split``).
 
     Args:
         out: the run's folder.
-        digest: SHA-256 of the file as its checkpoints have it (``Run.split``), or None.
+        digest: SHA-256 of the file according to a checkpoint (``LoadedRun.split``), or None.
 
     Raises:
-        UserError: it cannot be read, or is not what the run wrote.
+        UserError: the file cannot be read, or is damaged.
     """
     path = out / SPLIT_FILE
     try:
@@ -225,8 +227,8 @@ def read_split(out: Path, digest: str | None) -> dict[str, Any]:
             noted[name]["file"], noted[name]["sha256"], noted[name]["samples"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}, which says what the run tested on, is missing or damaged;"
-            " `snn-delays evaluate` takes recordings by file=<path>, too."
+            f"{path}, which lists the run's test recordings, is missing or damaged;"
+            " `snn-delays evaluate` also takes recordings by file=<path>."
         ) from error
     return noted
 
@@ -235,12 +237,12 @@ def read_split(out: Path, digest: str | None) -> dict[str, Any]:
 def opened(
     config: Config, data: Data, out: Path, stop: AbstractContextManager[StopSignal]
 ) -> Iterator[tuple[RunFolder, dict[str, Any] | None]]:
-    """The folder, locked, with its options and split written; ``stop`` notes signals meanwhile.
+    """Lock the folder, and write its options and split; ``stop`` is entered meanwhile.
 
-    Of several processes the first does so for all.
+    The first rank does so for all ranks.
 
     Yields:
-        The folder, and the checkpoint to go on from, or None.
+        The folder, and the checkpoint to resume from, or None.
 
     Raises:
         UserError: it cannot be written, another run writes to it, or its data has changed.
@@ -252,14 +254,14 @@ def opened(
         def claim() -> dict[str, Any] | None:
             with writing(out):
                 out.mkdir(parents=True, exist_ok=True)
-                held.enter_context(_alone(out))
-            _check_free(config, out)  # again: another run may have been faster
+                held.enter_context(_locked_folder(out))
+            _check_free(config, out)  # again, now locked: another run may have been faster
             saved = _state(out, digest) if config.resume == "auto" else None
             with writing(out):
                 _begin(out, config, split)
             return saved
 
-        saved = from_first(claim)
+        saved = broadcast_from_first(claim)
         tracker = open_tracker(config, out) if is_first() else NoTracker()
         folder = RunFolder(out, tracker, signal, split=digest)
         try:
@@ -270,15 +272,15 @@ def opened(
 
 
 def _begin(out: Path, config: Config, split: str) -> None:
-    for part in out.rglob(f".*{PART}"):
-        part.unlink()  # a killed process left it
+    for temporary in out.rglob(f".*{PARTIAL}"):
+        temporary.unlink()  # a killed process left it
     text = yaml.safe_dump(asdict(config), sort_keys=False)
     replace_file(out / CONFIG_FILE, text.encode())
     replace_file(out / SPLIT_FILE, split.encode())
 
 
 @contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _locked_folder(out: Path) -> Iterator[None]:
     try:
         with locked(out / LOCK_FILE, wait=False):
             yield
@@ -290,7 +292,7 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _state(out: Path, split: str) -> dict[str, Any] | None:
-    """The checkpoint that a run goes on from, or None where there is none yet."""
+    """The checkpoint from which a run is resumed, or None if it has none yet."""
     saved = read_last(out)
     if saved is None:
         return None
@@ -303,6 +305,6 @@ def _state(out: Path, split: str) -> dict[str, Any] | None:
             f"The data of the run in {out} has changed since it started; train anew, in another"
             " out."
         )
-    if is_damaged(out, "last"):  # or it would become the one that is kept
+    if is_damaged(out, "last"):  # else the next save would rename it to "previous"
         os.replace(checkpoint_path(out, "previous"), checkpoint_path(out, "last"))
     return saved

@@ -1,4 +1,4 @@
-"""The width of a delay's taps over epochs."""
+"""The schedule of sigma, the width of a delay's taps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: the first at the next batch, the second at once."""
+"""Signals that stop a training: the first at the next batch, the second immediately."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-# Ctrl-C, kill, a lost terminal, and what SLURM or submitit send before a job's time is up
+# Ctrl-C, kill, a closed terminal, and the signals of SLURM and submitit before a job's time is up
 SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -22,11 +22,11 @@ _in_use: list[StopSignal] = []
 
 
 @contextlib.contextmanager
-def ending_at_once() -> Iterator[None]:
-    """Within it SIGINT and SIGTERM end the process, also while it waits in code that is not Python.
+def default_signals() -> Iterator[None]:
+    """A context in which SIGINT and SIGTERM end the process, even while compiled code waits.
 
-    Python's own handlers would be called after the wait. Nothing changes where a ``StopSignal`` is
-    in use, or in another thread than the main one.
+    Python's own handlers would be called only after the wait. Nothing changes while a
+    ``StopSignal`` is in use, or outside the main thread.
     """
     on = not _in_use and threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGINT, signal.SIGTERM) if on else ()
@@ -39,33 +39,35 @@ def ending_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def ask_to_stop(number: int) -> None:
-    """As if a signal had come, from another thread; nothing where no ``StopSignal`` is in use."""
+def request_stop(number: int) -> None:
+    """Act as if a signal had come, from any thread; does nothing if no ``StopSignal`` is in use."""
     if _in_use and _in_use[-1].received is None:
         _in_use[-1].received = number
 
 
 class StopSignal:
-    """While in use, notes the first of ``SIGNALS``; the second does what it did before.
+    """A context that notes the first of ``SIGNALS``; a second signal has its earlier effect.
 
     Args:
-        then: what to do with the first one's number, at once.
-        heard: say that it came.
+        then: called with the first signal's number, immediately.
+        announce: print that the signal came.
 
     Attributes:
-        received: its number, or None. Noted in the main thread alone, where signals arrive.
+        received: the first signal's number, or None. Signals arrive in the main thread alone.
     """
 
-    def __init__(self, then: Callable[[int], object] | None = None, *, heard: bool = True) -> None:
+    def __init__(
+        self, then: Callable[[int], object] | None = None, *, announce: bool = True
+    ) -> None:
         self.received: int | None = None
-        self._heard = heard
+        self._announce = announce
         self._then = then
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
-            self._before = {number: signal.signal(number, self._note) for number in heard}
+            used = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+            self._before = {number: signal.signal(number, self._note) for number in used}
             _in_use.append(self)
         return self
 
@@ -75,21 +77,24 @@ class StopSignal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._give_back()
+        self._restore()
         if self in _in_use:
             _in_use.remove(self)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        line = f"\n{signal.Signals(number).name}: stopping at the next batch; again: at once.\n"
-        with contextlib.suppress(OSError):  # not print: it may be what was interrupted
-            os.write(2, line.encode() if self._heard else b"")
-        for stop in reversed(_in_use):  # those around it hear it, too: the next is the second
-            stop._give_back()
+        name = signal.Signals(number).name
+        line = f"\n{name}: stopping at the next batch; a second signal stops immediately.\n"
+        with contextlib.suppress(OSError):  # not print, which the signal may have interrupted
+            os.write(2, line.encode() if self._announce else b"")
+        # enclosing contexts are told as well, so the next signal stops the process immediately
+        for stop in reversed(_in_use):
+            stop._restore()
             stop.received = number
             if stop._then is not None:
                 stop._then(number)
 
-    def _give_back(self) -> None:
+    def _restore(self) -> None:
+        """Restore the handlers from before this context."""
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler)

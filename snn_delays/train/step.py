@@ -1,11 +1,10 @@
-"""One training step. What comes of it stays on the device, so that a GPU's host need not wait."""
+"""One training step. Its result stays on the device, so that the host does not wait for a GPU."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,41 +14,41 @@ from snn_delays.nn import Network
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
 from snn_delays.runtime.distributed import sharing, world_size
-from snn_delays.train.distributed import add_up
-from snn_delays.train.health import gradients_are_finite
+from snn_delays.train.distributed import all_reduce_step
+from snn_delays.train.health import are_finite
 from snn_delays.train.optim import Optimizers
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Of one batch, over all processes' parts of it; on the device.
+    """The result of one batch over all ranks, on the device.
 
     Attributes:
-        numbers: [3], the mean loss over the samples, the number of right answers, and 1 where loss
-            and gradients are numbers; otherwise 0, and no step was taken.
+        values: [3], the mean loss over the samples, the number of correct answers, and 1 if loss
+            and gradients are finite; 0 if not, and the parameters did not change.
     """
 
-    numbers: Tensor
+    values: Tensor
 
     @classmethod
-    def of(cls, loss: Tensor, right: Tensor, finite: Tensor) -> StepResult:
-        """Of scalars."""
-        return cls(torch.stack([loss.double(), right.double(), finite.double()]))
+    def of(cls, loss: Tensor, correct: Tensor, finite: Tensor) -> StepResult:
+        """A result from three scalars, in the loss's precision."""
+        return cls(torch.stack([loss, correct.to(loss.dtype), finite.to(loss.dtype)]))
 
     @property
     def loss(self) -> Tensor:
         """Mean over the samples."""
-        return self.numbers[0]
+        return self.values[0]
 
     @property
-    def right(self) -> Tensor:
-        """Number of right answers."""
-        return self.numbers[1]
+    def correct(self) -> Tensor:
+        """Number of correct answers."""
+        return self.values[1]
 
     @property
     def finite(self) -> Tensor:
-        """Whether loss and gradients are numbers."""
-        return self.numbers[2] > 0
+        """Whether loss and gradients are finite."""
+        return self.values[2] > 0
 
 
 @dataclass(frozen=True)
@@ -60,25 +59,25 @@ class PendingStep:
     Attributes:
         network: in training mode.
         optimizers: of its parameters.
-        batch: to learn from.
-        place: epoch and batch, from 0: learning rates and sigma follow from them.
+        batch: to train on.
+        epoch_and_batch: both from 0: learning rates and sigma follow from them.
     """
 
     network: Network
     optimizers: Optimizers
     batch: Batch
-    place: tuple[int, int]
+    epoch_and_batch: tuple[int, int]
 
 
 def build_step(
     network: Network, optimizers: Optimizers, precision: str, device: torch.device
 ) -> Callable[[Batch], StepResult]:
-    """The step of a training.
+    """The function that takes one training step.
 
-    On a GPU that one process has to itself, forward and back are recorded as CUDA graphs. The
-    optimisers are not: they are a few launches, and what their schedules change are plain numbers.
-    Several processes launch each operation on its own, since their sums are not recorded; networks
-    of the paper's sizes are likely slower on several GPUs than on one.
+    On a single GPU, forward and backward are captured as CUDA graphs. The optimisers are not
+    captured: they launch few kernels, and their schedules change plain numbers, which a graph would
+    keep. With several ranks nothing is captured, since sums over ranks are not; networks of the
+    paper's sizes are likely slower on several GPUs than on one.
     """
 
     def step(batch: Batch) -> StepResult:
@@ -86,59 +85,63 @@ def build_step(
 
     if device.type != "cuda" or world_size() > 1:
         return step
-    find = functools.partial(find_gradients, network, precision=precision)
-    recorded = CapturedStep(find, list(network.parameters()))
-    return lambda batch: apply(network, optimizers, recorded(batch))
+    compute = functools.partial(compute_gradients, network, precision=precision)
+    captured = CapturedStep(compute, list(network.parameters()))
+    return lambda batch: apply(network, optimizers, captured(batch))
 
 
 def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision: str) -> StepResult:
-    """Forward, back, and on; where loss or gradient is not finite, the network stays as it was.
+    """Forward, backward and update; a loss or gradient that is not finite changes nothing.
 
-    That is so in all processes alike, since they decide by sums over all.
+    All ranks decide alike, since they decide by sums over all ranks.
     """
-    return apply(network, optimizers, find_gradients(network, batch, precision))
+    return apply(network, optimizers, compute_gradients(network, batch, precision))
 
 
-def find_gradients(network: Network, batch: Batch, precision: str) -> StepResult:
-    """Forward and back."""
+def compute_gradients(network: Network, batch: Batch, precision: str) -> StepResult:
+    """Forward and backward."""
     before = statistics(network)
     network.zero_grad()
-    with sharing(batch.part):
+    with sharing(batch.own_part):
         with autocast(precision, batch.x.device):
             scores = network(batch.x)
         loss = nn.functional.cross_entropy(scores, batch.target)
-        loss.backward(torch.full_like(loss, batch.share))
-    loss, right = add_up(network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum())
-    return finish(network, before, loss, right)
+        loss.backward(torch.full_like(loss, batch.loss_weight))
+    correct = (scores.argmax(1) == batch.y).sum(dtype=loss.dtype)
+    loss, correct = all_reduce_step(network, batch, loss.detach(), correct)
+    return finish(network, before, loss, correct)
 
 
-def finish(network: Network, before: list[Tensor], loss: Tensor, right: Tensor) -> StepResult:
-    """What came of a batch whose gradients are there.
+def finish(network: Network, before: Tensor, loss: Tensor, correct: Tensor) -> StepResult:
+    """The result of a batch whose gradients are computed.
 
     Args:
-        network: its running statistics become what they were where these are no numbers.
-        before: its running statistics before the batch.
+        network: if its gradients are not finite, its running statistics are restored.
+        before: what ``statistics`` returned before the batch.
         loss: mean over the samples.
-        right: number of right answers.
+        correct: number of correct answers.
     """
-    finite = loss.isfinite() & gradients_are_finite(network)
-    for now, old in zip(_statistics(network), before, strict=True):
-        now.copy_(torch.where(finite, now, old))
-    return StepResult.of(loss, right, finite)
+    finite = are_finite(network, loss)
+    if buffers := _statistics(network):
+        kept = torch.where(finite, torch.cat(buffers), before)
+        torch._foreach_copy_(buffers, kept.split([len(buffer) for buffer in buffers]))
+    return StepResult.of(loss, correct, finite)
 
 
-def apply(network: Network, optimizers: Optimizers, outcome: StepResult) -> StepResult:
-    """Move a network by its gradients, where they are numbers."""
-    optimizers.step(unless=~outcome.finite)
+def apply(network: Network, optimizers: Optimizers, result: StepResult) -> StepResult:
+    """Update a network by its gradients, if they are finite."""
+    optimizers.step(unless=1 - result.values[2])
     network.constrain()
-    return outcome
+    return result
 
 
-def statistics(network: nn.Module) -> list[Tensor]:
-    """A copy of running means and variances, which a batch may spoil."""
-    return [buffer.clone() for buffer in _statistics(network)]
+def statistics(network: nn.Module) -> Tensor:
+    """A copy of the running means and variances, which a batch with NaN would spoil, as bytes."""
+    buffers = _statistics(network)
+    return torch.cat(buffers) if buffers else torch.empty(0)
 
 
-def _statistics(network: nn.Module) -> list[Any]:
+def _statistics(network: nn.Module) -> list[Tensor]:
+    """Where they lie, each as bytes."""
     norms = (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [buffer for norm in norms for buffer in norm.buffers()]
+    return [buffer.view(-1).view(torch.uint8) for norm in norms for buffer in norm.buffers()]

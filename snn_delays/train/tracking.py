@@ -1,7 +1,7 @@
-"""Metrics for others to watch: the one place that imports wandb and TensorBoard.
+"""Trackers of metrics; only this module imports wandb and TensorBoard.
 
-Whatever a tracker does, training goes on: it lives in a thread of its own, and where it raises,
-hangs, or loses its network, metrics.jsonl is complete all the same.
+A tracker cannot disturb a training: it runs in a thread of its own, and metrics.jsonl is complete
+even if the tracker raises an error, hangs, or loses its network.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from snn_delays.config import Config
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 60.0  # seconds that a tracker may take to close
+PATIENCE = 60.0  # seconds to wait for a tracker to close
 
 
 class Tracker(Protocol):
-    """Takes metrics."""
+    """Receives a run's metrics."""
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Report the metrics of an epoch."""
 
     def finish(self, result: dict[str, Any]) -> str:
-        """Report the result, where there is one, and close; returns the command that shows all."""
+        """Report the result, if any, and close; returns the command that shows the metrics."""
 
 
 class NoTracker:
-    """Takes metrics and forgets them."""
+    """Ignores all metrics."""
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Do nothing."""
@@ -46,11 +46,11 @@ class NoTracker:
 
 
 class BackgroundTracker:
-    """A tracker in a thread of its own, which nothing waits for but, for a while, ``finish``.
+    """A tracker in a thread of its own; only ``finish`` waits for it, at most ``patience``.
 
     Args:
-        start: makes the tracker, in that thread.
-        patience: seconds to wait for it to close.
+        start: makes the tracker, in the thread.
+        patience: seconds that ``finish`` waits.
     """
 
     def __init__(self, start: Callable[[], Tracker], patience: float = PATIENCE) -> None:
@@ -64,19 +64,19 @@ class BackgroundTracker:
         self._actions.put(lambda tracker: tracker.log(metrics))
 
     def finish(self, result: dict[str, Any]) -> str:
-        """Report the result and close; print the command that shows all, and return it."""
+        """Report the result and close; print and return the command that shows the metrics."""
         commands: list[str] = []
         self._actions.put(lambda tracker: commands.append(tracker.finish(result)))
         self._actions.put(None)
         self._thread.join(self._patience)
         if self._thread.is_alive():
             log.warning(
-                "The tracker has not answered for %g s and is left; metrics.jsonl is complete.",
+                "The tracker has not answered for %g s and is ignored; metrics.jsonl is complete.",
                 self._patience,
             )
         command = "".join(commands)
         if command:
-            print(f"what was tracked: {command}", flush=True)
+            print(f"see the metrics: {command}", flush=True)
         return command
 
     def _work(self, start: Callable[[], Tracker]) -> None:
@@ -84,12 +84,12 @@ class BackgroundTracker:
             tracker = start()
             while (action := self._actions.get()) is not None:
                 action(tracker)
-        except Exception as error:  # whatever a tracker does, the run goes on
+        except Exception as error:  # no error of a tracker ends the run
             log.warning("Tracking stopped (%s); metrics.jsonl stays complete.", error)
 
 
 class WandbTracker:
-    """Weights & Biases, offline where there is no key, or no network."""
+    """Weights & Biases; offline without a key or a network."""
 
     def __init__(self, config: Config, out: Path) -> None:
         import wandb
@@ -109,7 +109,7 @@ class WandbTracker:
         except wandb.Error as error:
             if mode != "online":
                 raise
-            log.warning("wandb is out of reach (%s); tracking goes on offline.", error)
+            log.warning("wandb cannot be reached (%s); tracking continues offline.", error)
             mode = "offline"
             self._run = wandb.init(mode=mode, settings=wandb.Settings(silent=True), **settings)
         self._is_offline = mode == "offline"
@@ -123,7 +123,7 @@ class WandbTracker:
         plain = {k: v for k, v in result.items() if isinstance(v, int | float | str)}
         self._run.summary.update(plain)
         self._run.finish()
-        folder = Path(self._run.dir).parent  # whose files/ it names
+        folder = Path(self._run.dir).parent  # the run's dir is <folder>/files
         return f"wandb sync {shlex.quote(str(folder))}" if self._is_offline else ""
 
 
@@ -151,7 +151,7 @@ class TensorBoardTracker:
 
 
 def _mode() -> str:
-    """What wandb can do here, where WANDB_MODE does not say it."""
+    """The mode of wandb if WANDB_MODE is not set."""
     if _has_key():
         return "online"
     log.warning("wandb has no key (wandb login, or WANDB_API_KEY); it tracks offline.")
@@ -174,7 +174,7 @@ TRACKERS: dict[str, Callable[[Config, Path], Tracker]] = {
 
 
 def open_tracker(config: Config, out: Path) -> Tracker:
-    """The tracker that ``tracking`` names."""
+    """The tracker that the option ``tracking`` names."""
     if config.tracking.name == "none":
         return NoTracker()
     start = TRACKERS[config.tracking.name]

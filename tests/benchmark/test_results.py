@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.reproduce import same
-from snn_delays.benchmark.results import numbers, read_results, table, write_results
+from snn_delays.benchmark.results import read_results, reproducible_values, table, write_results
 from snn_delays.benchmark.suite import Member, Suite, load_suite, overrides
 from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.errors import UserError
@@ -80,7 +80,7 @@ def test_rows_pairs_and_how_it_was_made() -> None:
 def test_only_seeds_of_both_are_paired() -> None:
     text = table(SUITE, [*LINES[:2], *LINES[3:]], {})
     assert "| no delays | 2 | +40.5" in text
-    assert "less each other" not in table(SUITE, [LINES[0], *LINES[3:]], {})
+    assert "minus each other network" not in table(SUITE, [LINES[0], *LINES[3:]], {})
 
 
 def test_no_accuracy_leaves_its_range_and_two_seeds_have_no_p() -> None:
@@ -118,8 +118,8 @@ def test_a_group_of_other_recordings_is_neither_shown_nor_paired() -> None:
     ]
     text = table(SUITE, unlike, {})
     assert text.count("known speakers") == 1
-    assert "Not shown, since they hold other recordings from row to row: known speakers." in text
-    assert "less each other, unseen speakers" in text
+    assert "Not shown, since their recordings differ between rows: known speakers." in text
+    assert "minus each other network, unseen speakers" in text
 
 
 def test_differences_without_spread_have_no_p() -> None:
@@ -136,8 +136,8 @@ def test_what_differs_between_runs_is_said() -> None:
         line("none", 2, 0.4, parameters=70050),
     ]
     text = table(SUITE, lines, {}, ["train.epochs=3"])
-    assert "1 threads a run, cpu, H100; torch 2, 3. Otherwise than the suite says:" in text
-    assert "says: train.epochs=3." in text
+    assert "1 threads a run, cpu, H100; torch 2, 3. Options that differ from the suite's:" in text
+    assert "the suite's: train.epochs=3." in text
     assert "| no delays | 70,000 to 70,100 | 3 |" in text
     assert "all (n = 1,200, 1,100)" in text
 
@@ -145,12 +145,12 @@ def test_what_differs_between_runs_is_said() -> None:
 def test_rows_of_other_data_or_held_out_speakers_are_not_compared() -> None:
     other = [{**ln, "data_hash": "d2"} for ln in LINES[3:]]
     text = table(SUITE, [*LINES[:3], *other], {})
-    assert "less each other" not in text
+    assert "minus each other network" not in text
     assert "Rows are not compared" in text
     assert text.count("unseen speakers") == 1  # where it says that they are not shown
     fold = [{**ln, "config": {"data": {"fold": 1}}} for ln in LINES[3:]]
     text = table(SUITE, [*LINES[:3], *fold], {})
-    assert "less each other, all" in text
+    assert "minus each other network, all" in text
     assert text.count("unseen speakers") == 1
 
 
@@ -177,9 +177,11 @@ def test_a_repetition_is_compared_without_its_times() -> None:
     epochs = [{"epoch": 1, "train_loss": 0.5, "seconds": 3.0, "samples_per_second": 9.0}]
     a = line("learned", 0, 0.8, epochs=epochs, seconds=5.0)
     b = line("learned", 0, 0.8, epochs=[{**epochs[0], "seconds": 4.0}], seconds=6.0)
-    assert numbers(a) == numbers(b)
-    assert numbers(a) != numbers({**a, "accuracy": 0.81})
-    assert numbers(a) != numbers({**a, "epochs": [{**epochs[0], "train_loss": 0.6}]})
+    assert reproducible_values(a) == reproducible_values(b)
+    assert reproducible_values(a) != reproducible_values({**a, "accuracy": 0.81})
+    assert reproducible_values(a) != reproducible_values(
+        {**a, "epochs": [{**epochs[0], "train_loss": 0.6}]}
+    )
 
 
 def test_two_results_are_compared(tmp_path, capsys) -> None:

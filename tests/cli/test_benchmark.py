@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from snn_delays.benchmark.jobs import Host, Job
-from snn_delays.benchmark.results import numbers, read_results
+from snn_delays.benchmark.results import read_results, reproducible_values
 from snn_delays.benchmark.suite import load_suite, suites
 from snn_delays.cli import benchmark
 from snn_delays.cli.groups import SUITES, config_folder
@@ -91,7 +91,7 @@ def test_a_suite_is_run_tabulated_and_skipped_when_done(words, capsys, monkeypat
     assert len(read_results(out / "results.jsonl")) == 6
     code, printed, _ = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 0
-    assert printed.endswith("Left out, as seeds=1 says: s1, s2.\n")
+    assert printed.endswith("Left out because of seeds=1: s1, s2.\n")
 
 
 def test_it_repeats_bit_by_bit_whatever_runs_beside(words, capsys, monkeypatch) -> None:
@@ -100,7 +100,9 @@ def test_it_repeats_bit_by_bit_whatever_runs_beside(words, capsys, monkeypatch) 
         options = ["seeds=1", f"jobs={jobs}", f"out=jobs{jobs}"]
         code, _, _ = run(capsys, monkeypatch, *words[:-1], *options)
         assert code == 0
-        found[jobs] = [numbers(line) for line in read_results(Path(f"jobs{jobs}/results.jsonl"))]
+        found[jobs] = [
+            reproducible_values(line) for line in read_results(Path(f"jobs{jobs}/results.jsonl"))
+        ]
     assert found[1] == found[2]
 
 
@@ -141,7 +143,7 @@ def test_seeds_at_once_give_the_same_table(words, capsys, monkeypatch) -> None:
         assert (a["member"], a["seed"], a["config"]) == (b["member"], b["seed"], b["config"])
         assert (a["accuracy"], a["epoch"]) == (b["accuracy"], b["epoch"])
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-9)
-        assert [part["together"] for part in b["parts"]] == [2]
+        assert [session["batched"] for session in b["sessions"]] == [2]
         log = Path("at_once", b["member"], f"s{b['seed']}.log").read_text("utf-8")
         assert log.count("train   3/3") == 1
         assert f"/{b['member']}/s{b['seed']}/" in log
@@ -206,12 +208,12 @@ def positions() -> list[tuple[int, int]]:
     found = []
     for member in MEMBERS:
         log = Path(f"runs/benchmark/words/{member}/s0.log").read_text("utf-8")
-        found += re.findall(r"going on after (\d+) epochs and (\d+) batches", log)
+        found += re.findall(r"resuming after (\d+) epochs and (\d+) batches", log)
     return [(int(epochs), int(batches)) for epochs, batches in found]
 
 
 def results(out: str) -> list[dict[str, Any]]:
-    return [numbers(line) for line in read_results(Path(out, "results.jsonl"))]
+    return [reproducible_values(line) for line in read_results(Path(out, "results.jsonl"))]
 
 
 def test_a_suite_that_was_killed_goes_on(long_words, capsys, monkeypatch) -> None:
@@ -253,7 +255,7 @@ def test_a_signal_lets_all_seeds_save(long_words, capsys, monkeypatch) -> None:
     logs = [Path(f"runs/benchmark/words/{m}/s{s}.log") for m in MEMBERS for s in range(2)]
     assert all(log.read_text("utf-8").endswith("Stopped by SIGTERM.\n") for log in logs)
     assert run(capsys, monkeypatch, *options)[0] == 0
-    found = [re.findall(r"going on after (.*),", log.read_text("utf-8")) for log in logs]
+    found = [re.findall(r"resuming after (.*),", log.read_text("utf-8")) for log in logs]
     assert found[0] == found[1]
     assert found[2] == found[3]
     assert all(len(places) == 1 for places in found)
@@ -293,7 +295,7 @@ def test_a_run_whose_process_is_killed_also_alone_has_failed(marks, tmp_path, mo
         job.out.parent.mkdir()
     Fallible(Host(platform.node(), os.getpid(), 1, tmp_path / ".stop"), 2, []).run(jobs)
     assert [job.is_done() for job in jobs] == [True, True, False, True, True]
-    assert "killed, also alone" in str(jobs[2].failure())
+    assert "killed, even as the only one" in str(jobs[2].failure())
 
 
 def test_workers_of_a_suite_that_died_train_nothing(words, tmp_path) -> None:
@@ -324,7 +326,7 @@ def test_what_a_full_disk_does_not_let_note_is_left_open(words, capsys, monkeypa
     monkeypatch.setattr("snn_delays.benchmark.jobs.replace_file", full)
     code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 1
-    assert errors == "Not finished: learned, seed 0; none, seed 0. The same command goes on.\n"
+    assert errors == "Not finished: learned, seed 0; none, seed 0. The same command resumes.\n"
     assert "Without a result so far: learned delays, no delays." in printed
 
 
@@ -359,12 +361,12 @@ def test_a_folder_has_one_suite(words, capsys, monkeypatch) -> None:
 def test_a_run_that_another_process_writes_is_waited_for_and_left_open(
     words, capsys, monkeypatch
 ) -> None:
-    monkeypatch.setattr("snn_delays.benchmark.jobs.PATIENCE", 0)
+    monkeypatch.setattr("snn_delays.benchmark.jobs.IN_USE_RETRIES", 0)
     with locked(Path("runs/benchmark/words/none/s0/.lock"), wait=False):
         code, printed, errors = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 1
     assert "FAILED" not in printed
-    assert errors == "Not finished: none, seed 0. The same command goes on.\n"
+    assert errors == "Not finished: none, seed 0. The same command resumes.\n"
     code, printed, _ = run(capsys, monkeypatch, *words, "seeds=1")
     assert code == 0
 
@@ -377,7 +379,7 @@ def test_finished_runs_are_not_taken_for_those_of_other_options(words, capsys, m
     before = Path("runs/benchmark/words/results.jsonl").read_bytes()
     code, printed, errors = run(capsys, monkeypatch, *words, "seeds=2", "train.epochs=4")
     assert code == 2
-    assert "learned/s0 holds a run of other options: train.epochs=4 (3 there)" in errors
+    assert "learned/s0 holds a run with other options: train.epochs=4 (3 there)" in errors
     assert printed == ""
     assert Path("runs/benchmark/words/results.jsonl").read_bytes() == before
     assert not list(Path("runs").rglob("s1*"))
@@ -393,7 +395,7 @@ def test_options_that_are_not_the_suites_stand_in_the_table(words, capsys, monke
     options = ["seeds=1", "train.epochs=1", "train.checkpoint_minutes=3"]
     code, printed, _ = run(capsys, monkeypatch, *words, *options)
     assert code == 0
-    assert "Otherwise than the suite says: train.epochs=1." in printed
+    assert "Options that differ from the suite's: train.epochs=1." in printed
 
 
 def test_a_folder_with_any_name(words, capsys, monkeypatch) -> None:
@@ -419,8 +421,8 @@ def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch)
     [
         (["suite=wrods"], "suite=wrods is not one of words. Did you mean 'words'?"),
         ([], "suite=... is missing"),
-        (["suite=words", "seed=3"], "seed=... is the suite's to give"),
-        (["suite=words", "++seed=3"], "seed=... is the suite's to give"),
+        (["suite=words", "seed=3"], "seed=... is set by the suite"),
+        (["suite=words", "++seed=3"], "seed=... is set by the suite"),
         (["suite=words", "seeds=0"], "seeds=0 must be at least 1"),
         (["suite=words", "model.tapps=3"], "There is no option model.tapps"),
         (["suite=words", "quick"], "quick cannot be read. Write option=value."),
@@ -428,12 +430,12 @@ def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch)
         (["suite=words", "hydra.launcher.n_job=3"], "n_job"),
         (
             ["suite=words", "model.tau_ms=20"],
-            "model.tau_ms=20 would replace what makes the row none",
+            "model.tau_ms=20 would replace an option of the row none",
         ),
         (["suite=words", "train.test=false"], "leave train.test=false out"),
         (
             ["suite=words", "batched=true", "train.protocol=paper"],
-            "batched=true cannot serve the row learned: train.protocol=paper pads every batch",
+            "batched=true cannot train the row learned: train.protocol=paper pads every batch",
         ),
         (["suite=words", "batched=true", "model.neuron=plif"], "its neuron is not a LIF"),
         (["suite=words", "out=suites/words.yaml/x"], "cannot be written: Not a directory"),
@@ -454,7 +456,7 @@ def test_what_tells_the_rows_of_a_suite_apart_cannot_be_replaced() -> None:
 
     with pytest.raises(UserError, match=r"would replace 10.05 in the row .*suite=demo apart"):
         configs("demo", "model.tau_ms=20")
-    with pytest.raises(UserError, match=r"train.protocol=last would replace what makes the row"):
+    with pytest.raises(UserError, match=r"train.protocol=last would replace an option of the row"):
         configs("protocol", "train.protocol=last")
     assert configs("demo", "train.epochs=2")["none"].train.epochs == 2
     replaced = configs("protocol", "experiment=paper/shd")
@@ -500,7 +502,7 @@ def test_a_search_sees_validation_data_alone(words, capsys, monkeypatch) -> None
     assert best["best_value"] == max(result["valid"]["accuracy"] for result in results)
     for options, said in (
         (["train.test=false", "train.protocol=last"], "A search chooses on validation data"),
-        ([], "A search leaves the test set unread"),
+        ([], "A search must not read the test set"),
     ):
         code, _, errors = run(capsys, monkeypatch, *command, *options, "out=refused")
         assert code == 2

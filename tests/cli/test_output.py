@@ -64,7 +64,7 @@ def printed(stream: io.TextIOWrapper) -> str:
 def test_a_training_does_without_output(number, reason, small, run) -> None:
     code, error = run(Broken(number, after=1), "train", *small)
     assert code == 0
-    assert error == f"Standard output cannot be written ({reason}); the work goes on.\n"
+    assert error == f"Standard output cannot be written ({reason}); the work continues.\n"
     assert json.loads(Path("run/result.json").read_text("utf-8"))["epoch"]
 
 

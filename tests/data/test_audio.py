@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import wave
 from pathlib import Path
 
@@ -166,6 +167,13 @@ def test_places_without_a_file_are_refused(tmp_path: Path) -> None:
 def test_a_file_named_raw_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(WHOLE)
     refusal(tmp_path / "a.raw")
+
+
+def test_without_soundfile_the_extra_is_named(tmp_path, monkeypatch) -> None:
+    path = write_pcm(tmp_path / "a.wav", np.zeros(800, np.int16))
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(UserError, match=r"pip install 'snn-delays\[audio\]'\.$"):
+        read_audio(path)
 
 
 def samples_or_refusal(path: Path, content: bytes) -> None:

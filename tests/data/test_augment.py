@@ -320,7 +320,7 @@ def test_a_mask_of_real_values_puts_the_smallest_of_the_sample(name) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# Spikes left out and strewn in
+# Spikes left out and with_noise_spikes in
 
 
 @pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.77, 1 - 2**-20])
@@ -355,13 +355,13 @@ def test_dropped_spikes_are_independent_between_cells() -> None:
 @pytest.mark.parametrize("mean", [0.3, 4.0])
 def test_noise_is_poisson_and_uniform(mean) -> None:
     x, _ = batch((10, 2000, 5))
-    strewn = ours.noise_spikes(x, mean, generator()).astype(int) - x
-    assert strewn.min() == 0
-    by_sample = strewn.sum(axis=(0, 2))
+    with_noise_spikes = ours.noise_spikes(x, mean, generator()).astype(int) - x
+    assert with_noise_spikes.min() == 0
+    by_sample = with_noise_spikes.sum(axis=(0, 2))
     likely(by_sample.mean(), 10 * mean, math.sqrt(10 * mean / 2000))
     likely(by_sample.var(), 10 * mean, 10 * mean * math.sqrt(3 / 2000))
     everywhere = 2000 * mean / 5
-    likely(strewn.sum(axis=1), everywhere, math.sqrt(everywhere))
+    likely(with_noise_spikes.sum(axis=1), everywhere, math.sqrt(everywhere))
 
 
 def test_the_noise_of_a_whole_batch_is_poisson_too() -> None:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from snn_delays.data.checksums import FileList, content_digest
 from snn_delays.data.formats.spike_file import SpikeFile
 from snn_delays.data.formats.words import list_words
 from snn_delays.data.frame_cache import cache_folder, open_frames
-from snn_delays.data.frame_file import Damaged, Recordings, StoreFile, write_store
+from snn_delays.data.frame_file import Damaged, FrameFile, Recordings, write_frame_file
 from snn_delays.data.loaders import Samples
 from snn_delays.data.sources import WordSource
 from snn_delays.errors import UserError
@@ -251,7 +251,7 @@ def test_an_index_that_something_else_wrote_is_damaged(change, spike_files, smal
     head = frame_file.HEAD.pack(frame_file.MAGIC, start, len(data), zlib.crc32(data))
     cached.write_bytes(head + whole[len(head) : start] + data)
     opened = open_spikes(spike_files["train"], config)
-    assert opened.found == "damaged (its index is damaged), made anew"
+    assert opened.status == "damaged (its index is damaged), made anew"
     assert same(all_frames(opened), expected)
 
 
@@ -284,6 +284,14 @@ def test_a_word_that_would_mislead_makes_no_frames(tmp_path) -> None:
     assert not list((tmp_path / "cache").glob("*.frames"))
 
 
+def test_names_of_classes_are_kept_in_their_composed_form(tmp_path) -> None:
+    (tmp_path / "words" / "yes").mkdir(parents=True)
+    wavfile.write(tmp_path / "words" / "yes" / "a.wav", 16000, np.ones(1600, np.int16))
+    words = replace(list_words(tmp_path / "words"), classes=["yes", "no\u0308"])
+    source = WordSource(words, "train", DataConfig(name="audio_folder"))
+    assert open_frames(source, tmp_path / "cache").classes == ["yes", "n\u00f6"]
+
+
 def _open_in_child(path, config, results) -> None:
     results.put([f.tobytes() for f in all_frames(open_spikes(path, config))])
 
@@ -310,8 +318,8 @@ def test_every_type_of_value_comes_back(dtype, tmp_path) -> None:
     rng = np.random.default_rng(0)
     high = 255 if dtype == np.float32 else np.iinfo(dtype).max
     given = [(rng.random((n, 3)) * high).astype(dtype) for n in (1, 7, 2)]
-    write_store(tmp_path / "a", Recordings(given, np.arange(3), None, ["x", "y", "z"]))
-    file = StoreFile(tmp_path / "a")
+    write_frame_file(tmp_path / "a", Recordings(given, np.arange(3), None, ["x", "y", "z"]))
+    file = FrameFile(tmp_path / "a")
     for i, frames in enumerate(given):
         np.testing.assert_array_equal(file.frames(i), frames)
     assert file.speakers is None
@@ -324,7 +332,7 @@ def test_every_type_of_value_comes_back(dtype, tmp_path) -> None:
 def test_an_older_format_is_damaged(tmp_path) -> None:
     (tmp_path / "a").write_bytes(b"\x93NUMPY" + bytes(200))
     with pytest.raises(Damaged, match="this version"):
-        StoreFile(tmp_path / "a")
+        FrameFile(tmp_path / "a")
 
 
 # ---- digests -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from snn_delays.data import gpu_loader, published
 from snn_delays.data.dataset import load_data, stored_samples
 from snn_delays.data.datasets.synthetic import synthetic_files
 from snn_delays.data.formats.spike_file import SpikeFile
-from snn_delays.data.gpu_loader import ResidentLoader, fits
+from snn_delays.data.gpu_loader import GpuLoader, fits_on_gpu
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import Labelled, hold_out_valid, sort_names
 from snn_delays.errors import UserError
@@ -37,12 +37,12 @@ def test_batches_hold_every_sample_once(samples) -> None:
     for seed in (None, 3):
         batches = list(loader(samples, 10, seed=seed).epoch(2))
         assert [len(b.y) for b in batches] == [10, 10, 10, 10, 8]
-        numbers = np.concatenate([b.numbers for b in batches])
+        numbers = np.concatenate([b.indices for b in batches])
         assert sorted(numbers) == list(range(48))
         assert (numbers.tolist() == list(range(48))) == (seed is None)
         for batch in batches:
-            assert batch.y.tolist() == samples.labels[batch.numbers].tolist()
-            for b, n in enumerate(batch.numbers):
+            assert batch.y.tolist() == samples.labels[batch.indices].tolist()
+            for b, n in enumerate(batch.indices):
                 frames = samples.frames(n)
                 assert batch.x[: len(frames), b].tolist() == frames.tolist()
                 assert batch.x[len(frames) :, b].sum() == 0
@@ -51,15 +51,15 @@ def test_batches_hold_every_sample_once(samples) -> None:
 @pytest.mark.parametrize(("steps", "seed", "first"), [(None, None, 0), (50, 3, 0), (None, 3, 2)])
 def test_batches_from_the_device_are_the_same(samples, steps, seed, first) -> None:
     plain = loader(samples, 10, steps=steps, seed=seed)
-    resident = ResidentLoader.of(plain)
-    assert resident.frames_TNI.dtype == torch.uint8
-    assert len(resident) == len(plain)
-    for ours, theirs in zip(resident.epoch(1, first), plain.epoch(1, first), strict=True):
+    on_gpu_loader = GpuLoader.of(plain)
+    assert on_gpu_loader.frames_TNI.dtype == torch.uint8
+    assert len(on_gpu_loader) == len(plain)
+    for ours, theirs in zip(on_gpu_loader.epoch(1, first), plain.epoch(1, first), strict=True):
         assert torch.equal(ours.x, theirs.x)
         assert ours.x.dtype == theirs.x.dtype
         assert torch.equal(ours.y, theirs.y)
         assert torch.equal(ours.target, theirs.target)
-        assert ours.numbers.tolist() == theirs.numbers.tolist()
+        assert ours.indices.tolist() == theirs.indices.tolist()
 
 
 def loud(spike_files, small_config) -> Samples:
@@ -73,16 +73,18 @@ def loud(spike_files, small_config) -> Samples:
 
 def test_counts_beyond_a_byte_lie_on_the_device_as_numbers(spike_files, small_config) -> None:
     plain = loader(loud(spike_files, small_config), 2)
-    resident = ResidentLoader.of(plain)
-    assert resident.frames_TNI.dtype == torch.int32
-    assert torch.equal(next(resident.epoch()).x, next(plain.epoch()).x)
+    on_gpu_loader = GpuLoader.of(plain)
+    assert on_gpu_loader.frames_TNI.dtype == torch.int32
+    assert torch.equal(next(on_gpu_loader.epoch()).x, next(plain.epoch()).x)
 
 
 def test_what_moves_to_a_gpu(samples, monkeypatch) -> None:
     def fit(free, device="cuda", **options) -> bool:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 10 * free))
         data = DataConfig(augment=AugmentConfig(**options))
-        return fits(replace(loader(samples, 10), device=torch.device(device), augmented=data))
+        return fits_on_gpu(
+            replace(loader(samples, 10), device=torch.device(device), augmented=data)
+        )
 
     size = samples.longest * 48 * 14  # bytes of all frames
     assert fit(3 * size)
@@ -99,17 +101,17 @@ def test_what_moves_to_a_gpu(samples, monkeypatch) -> None:
 def test_a_run_that_goes_on_has_its_frames_where_they_were(
     device, room, before, samples, monkeypatch
 ) -> None:
-    monkeypatch.setattr(gpu_loader, "fits", lambda loader: room)
-    monkeypatch.setattr(ResidentLoader, "of", lambda loader: "on the device")
+    monkeypatch.setattr(gpu_loader, "fits_on_gpu", lambda loader: room)
+    monkeypatch.setattr(GpuLoader, "of", lambda loader: "on the device")
     there = replace(loader(samples, 10), device=torch.device(device))
     expected = device == "cuda" and (room if before is None else before)
-    assert (gpu_loader.on_device(there, before) == "on the device") == expected
+    assert (gpu_loader.choose_loader(there, before) == "on the device") == expected
 
 
 def test_order_is_a_function_of_seed_and_epoch(samples) -> None:
     def order(seed, epoch):
         batches = loader(samples, 48, seed=seed).epoch(epoch)
-        return next(iter(batches)).numbers.tolist()
+        return next(iter(batches)).indices.tolist()
 
     assert order(1, 0) == order(1, 0)
     assert len({tuple(order(s, e)) for s in (1, 2) for e in (0, 1)}) == 4
@@ -149,7 +151,7 @@ def test_augmentation_is_a_function_of_seed_and_epoch(samples) -> None:
     assert not torch.equal(first, spikes(seed=5))
     plain = loader(samples, 16, 40, seed=4).epoch()
     for batch, changed in zip(plain, augmented(samples, spike_drop=0.5), strict=True):
-        assert batch.numbers.tolist() == changed.numbers.tolist()  # the order is the same
+        assert batch.indices.tolist() == changed.indices.tolist()  # the order is the same
         assert (changed.x <= batch.x).all()
         assert changed.x.sum() < batch.x.sum()
         assert torch.equal(changed.target, changed.y)
@@ -167,10 +169,10 @@ SAMPLES = {"cutmix": 0.6, "time_shift": 4, "channel_shift": 2, "time_mask": 5, "
 CELLS = {"blend": 0.5, "spike_drop": 0.3, "noise_spikes": 0.8}
 
 
-def both_ways(samples, options, part=(0, 1), steps=40) -> tuple[Loader, ResidentLoader]:
+def both_ways(samples, options, shard=(0, 1), steps=40) -> tuple[Loader, GpuLoader]:
     data = DataConfig(augment=AugmentConfig(**options))
-    one = Loader(samples, 20, steps, torch.float32, torch.device("cpu"), 4, data, part)
-    return one, ResidentLoader.of(one)
+    one = Loader(samples, 20, steps, torch.float32, torch.device("cpu"), 4, data, shard)
+    return one, GpuLoader.of(one)
 
 
 def assert_equal_batches(ours, theirs) -> None:
@@ -180,31 +182,31 @@ def assert_equal_batches(ours, theirs) -> None:
             assert left.dtype == right.dtype
             assert left.is_contiguous()
             assert torch.equal(left, right)
-        assert one.numbers.tolist() == other.numbers.tolist()
-        assert (one.rows, one.share) == (other.rows, other.share)
+        assert one.indices.tolist() == other.indices.tolist()
+        assert (one.own_rows, one.loss_weight) == (other.own_rows, other.loss_weight)
 
 
 @pytest.mark.parametrize("steps", [40, None])
 @pytest.mark.parametrize("options", [SAMPLES, SAMPLES | CELLS])
 def test_augmented_batches_from_the_device_are_the_same(samples, options, steps) -> None:
-    plain, resident = both_ways(samples, options, steps=steps)
-    assert_equal_batches(resident.epoch(1), plain.epoch(1))
+    plain, on_gpu_loader = both_ways(samples, options, steps=steps)
+    assert_equal_batches(on_gpu_loader.epoch(1), plain.epoch(1))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_gpu_augments_samples_as_the_loader_does(samples, name, monkeypatch) -> None:
-    plain, resident = both_ways(samples, {name: SAMPLES[name]})
+    plain, on_gpu_loader = both_ways(samples, {name: SAMPLES[name]})
     theirs = list(plain.epoch(1))
     as_on_a_gpu(monkeypatch)
-    assert_equal_batches(resident.epoch(1), theirs)
+    assert_equal_batches(on_gpu_loader.epoch(1), theirs)
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_a_gpu_draws_cells_of_the_same_distribution(samples, name, monkeypatch) -> None:
-    plain, resident = both_ways(samples, {name: CELLS[name]})
+    plain, on_gpu_loader = both_ways(samples, {name: CELLS[name]})
     theirs = torch.cat([b.x.sum((0, 2)) for e in range(20) for b in plain.epoch(e)])
     as_on_a_gpu(monkeypatch)
-    ours = torch.cat([b.x.sum((0, 2)) for e in range(20) for b in resident.epoch(e)])
+    ours = torch.cat([b.x.sum((0, 2)) for e in range(20) for b in on_gpu_loader.epoch(e)])
     assert not torch.equal(ours, theirs)
     apart = (ours - theirs).mean() / (ours - theirs).std() * len(ours) ** 0.5
     assert abs(apart) < 4
@@ -212,7 +214,7 @@ def test_a_gpu_draws_cells_of_the_same_distribution(samples, name, monkeypatch) 
 
 
 @pytest.fixture
-def on_a_gpu(samples, monkeypatch) -> ResidentLoader:
+def on_a_gpu(samples, monkeypatch) -> GpuLoader:
     """All augmentations, made as on a GPU."""
     as_on_a_gpu(monkeypatch)
     return both_ways(samples, SAMPLES | CELLS)[1]
@@ -236,7 +238,7 @@ def test_parts_of_a_gpus_batches_add_up(on_a_gpu, samples, processes) -> None:
         for name, dim in (("x", 1), ("y", 0), ("target", 0)):
             together = torch.cat([getattr(b, name) for b in own], dim)
             assert torch.equal(together, getattr(whole, name))
-        assert sum(b.share for b in own) == pytest.approx(1)
+        assert sum(b.loss_weight for b in own) == pytest.approx(1)
 
 
 def test_a_gpu_mixes_labels(on_a_gpu) -> None:
@@ -248,26 +250,26 @@ def test_a_gpu_mixes_labels(on_a_gpu) -> None:
         assert ((own > 0) & (own < 1)).any()
 
 
-def test_a_residents_epoch_waits_for_nothing(samples, monkeypatch) -> None:
+def test_a_gpu_loaders_epoch_waits_for_nothing(samples, monkeypatch) -> None:
     """On torch's device without data, whoever asks for a number or a shape of the data fails."""
     without_data(monkeypatch)
     plain = replace(both_ways(samples, SAMPLES | CELLS)[0], device=torch.device("meta"))
-    for batch in ResidentLoader.of(plain).epoch():
+    for batch in GpuLoader.of(plain).epoch():
         assert {batch.x.device.type, batch.y.device.type, batch.target.device.type} == {"meta"}
 
 
 def test_counts_beyond_a_byte_are_augmented_as_numbers(spike_files, small_config) -> None:
-    plain, resident = both_ways(loud(spike_files, small_config), SAMPLES | CELLS, steps=None)
-    assert_equal_batches(resident.epoch(), plain.epoch())
+    plain, on_gpu_loader = both_ways(loud(spike_files, small_config), SAMPLES | CELLS, steps=None)
+    assert_equal_batches(on_gpu_loader.epoch(), plain.epoch())
 
 
 @pytest.mark.gpu(kernels=False)
 def test_augmentation_on_a_gpu(samples) -> None:
     plain = both_ways(samples, SAMPLES)[0]
-    on_gpu = ResidentLoader.of(replace(plain, device=torch.device("cuda")))
+    on_gpu = GpuLoader.of(replace(plain, device=torch.device("cuda")))
     assert_equal_batches(map(on_the_host, on_gpu.epoch(1)), plain.epoch(1))
     data = DataConfig(augment=AugmentConfig(**SAMPLES, **CELLS))
-    on_gpu = ResidentLoader.of(replace(plain, device=torch.device("cuda"), augmented=data))
+    on_gpu = GpuLoader.of(replace(plain, device=torch.device("cuda"), augmented=data))
     whole = list(on_gpu.epoch(1))  # and what is set up once waits no more
     torch.cuda.set_sync_debug_mode("error")
     try:

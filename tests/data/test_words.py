@@ -244,12 +244,12 @@ def test_waveforms_are_augmented_in_training_alone(words_config) -> None:
     changed = list(loader_of(config, data.everything).epoch(1))
     again = list(loader_of(config, data.everything).epoch(1))
     for a, b, c in zip(plain, changed, again, strict=True):
-        assert a.numbers.tolist() == b.numbers.tolist()
+        assert a.indices.tolist() == b.indices.tolist()
         assert a.x.shape == b.x.shape
         assert not torch.allclose(a.x, b.x, atol=1.0)
         assert torch.equal(b.x, c.x)
     for batch in loader_of(config, data.valid, training=False).epoch():
-        for b, number in enumerate(batch.numbers):
+        for b, number in enumerate(batch.indices):
             np.testing.assert_array_equal(batch.x[:, b].numpy(), data.valid.frames(number))
 
 

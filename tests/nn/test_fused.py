@@ -10,7 +10,7 @@ from spikingjelly.activation_based import monitor, neuron
 from torch.nn import functional as F
 
 from snn_delays.config import Config
-from snn_delays.nn import Network, build_network, fused
+from snn_delays.nn import Network, build_network
 from snn_delays.runtime import buffers, numba_jit
 
 pytestmark = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
@@ -50,7 +50,7 @@ def train_once(network: Network, x: torch.Tensor, seed=1) -> torch.Tensor:
 
 
 def is_fused(network: Network, x: torch.Tensor) -> bool:
-    return fused.why_not_fused(network, x) is None
+    return {how.path for how in network.plan_for(x)} == {"spectra"}
 
 
 def assert_near(ours: torch.Tensor, theirs: torch.Tensor) -> None:
@@ -174,7 +174,7 @@ def test_a_constant_channel_far_from_zero_keeps_its_variance() -> None:
 def test_other_settings_run_module_by_module(model, words) -> None:
     ours, theirs = networks(configure(**model))
     x = spikes(30, 4)
-    assert words in fused.why_not_fused(ours, x)
+    assert all(words in how.why for how in ours.plan_for(x)[:-1])
     torch.testing.assert_close(train_once(ours, x), train_once(theirs, x), rtol=1e-9, atol=1e-12)
 
 
@@ -195,26 +195,28 @@ def _watch_readout(network):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "layers", "words"),
     [
-        (_freeze_norm, "BatchNorm"),
-        (_freeze_dropout, "dropout"),
-        (_watch_gradients, "monitor"),
-        (_watch_readout, "hook"),
-        (Network.eval, "not training"),
-        (Network.float, "precision"),
+        (_freeze_norm, [0], "BatchNorm"),
+        (_freeze_dropout, [1], "dropout"),
+        (_watch_gradients, [0, 1], "monitor"),
+        (_watch_readout, [2], "hook"),
+        (Network.eval, [0, 1], "not training"),
+        (Network.float, [0, 1], "precision"),
     ],
 )
-def test_what_the_fused_pass_would_ignore_runs_module_by_module(change, words) -> None:
+def test_what_the_fused_pass_would_ignore_runs_module_by_module(change, layers, words) -> None:
     ours, _ = networks(configure())
     assert is_fused(ours, spikes(30, 4))
     change(ours)
-    assert words in fused.why_not_fused(ours, spikes(30, 4))
+    plan = ours.plan_for(spikes(30, 4))
+    assert [n for n, how in enumerate(plan) if how.why] == layers
+    assert all(words in plan[n].why for n in layers)
 
 
 def test_an_empty_batch_is_not_fused() -> None:
     ours, _ = networks(configure())
-    assert "too few" in fused.why_not_fused(ours, spikes(30, 0))
+    assert all("too few" in how.why for how in ours.plan_for(spikes(30, 0))[:-1])
 
 
 PARTS = {

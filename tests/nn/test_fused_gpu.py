@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from snn_delays.config import Config, ModelConfig
-from snn_delays.nn import build_network, fused
+from snn_delays.nn import block, build_network
+from snn_delays.nn.plan import describe
 from snn_delays.ops import norm_lif
 from snn_delays.runtime import triton_jit
 
@@ -50,15 +51,15 @@ def numbers(net, x):
 def test_it_computes_what_the_modules_do(model, T, B, on_gpu, monkeypatch) -> None:
     x = (torch.rand(T, B, 12, generator=torch.Generator().manual_seed(2)) < 0.3).double()
     net = network(**model).train()
-    assert fused.why_not_fused(net, x) is None
-    assert net.describe_backend(x).endswith("(blocks fused)")
+    assert [how.path for how in net.plan_for(x)] == ["scan", "scan", "modules"]
+    assert describe(net.plan_for(x)) == "matmul (blocks fused)"
     calls = []
 
     def watched(*arguments, real=norm_lif.norm_lif, **settings):
         calls.append(real)
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(fused, "norm_lif", watched)
+    monkeypatch.setattr(block, "norm_lif", watched)
     ours = numbers(net, x)
     assert len(calls) == 2
     monkeypatch.setattr(triton_jit, "serves", lambda x: False)
@@ -77,5 +78,5 @@ def test_it_computes_what_the_modules_do(model, T, B, on_gpu, monkeypatch) -> No
 def test_what_it_does_not_know_runs_module_by_module(change, words, on_gpu) -> None:
     x = torch.ones(6, 3, 12).double()
     net = network(**change).train()
-    assert words in fused.why_not_fused(net, x)
+    assert all(words in how.why for how in net.plan_for(x)[:-1])
     numbers(net, x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from dataclasses import replace
 
@@ -12,11 +13,13 @@ import torch
 from DCLS.construct.modules import Dcls1d
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from snn_delays.config import SIGMA_OFFSETS
-from snn_delays.ops.maps import BACKENDS, _matrices_pay, choose_backend, delayed_linear
+from snn_delays.config.schema import BACKENDS as CHOICES
+from snn_delays.ops.maps import BACKENDS, Problem, choose_backend, delayed_linear
 from snn_delays.ops.taps import SHAPES, Synapses, tap_values
-from snn_delays.runtime import numba_jit, weight_cache
+from snn_delays.runtime import numba_jit, tracing, weight_cache
 from snn_delays.runtime.device import tensor_cores
 from tests.ops.synapses import synapses
 
@@ -30,8 +33,16 @@ def case(T, B, inputs, outputs, taps, count, seed=0, dtype=torch.float64):
     return x, weight, delay
 
 
+def problem(sigma, T=1, B=1, width=1, taps=1, device="cpu", dtype=torch.float64) -> Problem:
+    shape = (width, width, 1)
+    return Problem(
+        T, B, shape, shape, taps, 0, dtype, torch.device(device), sigma is None,
+        torch.is_grad_enabled(),
+    )  # fmt: skip
+
+
 def skip_if_unable(backend, sigma, dtype=torch.float64) -> None:
-    reason = BACKENDS[backend].why_not(torch.empty(1, 1, 1, dtype=dtype), sigma is None)
+    reason = BACKENDS[backend].why_not(problem(sigma, dtype=dtype))
     if reason:
         pytest.skip(reason)
 
@@ -209,7 +220,7 @@ FAST = [name for name in BACKENDS if name != "reference"]
 def test_backends_equal_the_reference(
     T, B, inputs, outputs, taps, count, extra_steps, sigma, backend, seed
 ) -> None:
-    assume(BACKENDS[backend].why_not(torch.empty(1, 1, 1), sigma is None) is None)
+    assume(BACKENDS[backend].why_not(problem(sigma)) is None)
     x, weight, delay = case(T, B, inputs, outputs, taps, count, seed)
     assert_backend_is_right(backend, x, weight, delay, sigma, taps, extra_steps)
 
@@ -302,13 +313,12 @@ def test_masked_synapses(backend) -> None:
     ],
 )
 def test_auto_takes_the_cheaper(T, B, taps, expected, monkeypatch) -> None:
-    x, weight = torch.zeros(1).expand(T, B, 256), torch.empty(256, 256, 1)
-    mine = synapses(weight, weight, 3.0, taps)
+    mine = problem(3.0, T, B, 256, taps)
     if numba_jit.available():
-        assert choose_backend(x, mine, 0) == expected
+        assert choose_backend(mine) == expected
     monkeypatch.setattr(numba_jit, "available", lambda: False)
     portable = {"numba": "fft" if T > 1024 else "matmul"}.get(expected, expected)
-    assert choose_backend(x, mine, 0) == portable
+    assert choose_backend(mine) == portable
 
 
 @pytest.mark.parametrize(
@@ -316,15 +326,77 @@ def test_auto_takes_the_cheaper(T, B, taps, expected, monkeypatch) -> None:
     [(100, 25, True), (100, 1, False), (100, 3, False), (500, 101, True)],
 )
 def test_on_a_gpu_products_are_counted(T, taps, expected) -> None:
-    assert _matrices_pay(T, 256, torch.empty(256, 256, 1), taps, 0) == expected
+    mine = problem(3.0, T, 256, 256, taps, device="cuda")
+    assert choose_backend(mine) == ("matmul" if expected else "dense")
+
+
+class Rows(TorchDispatchMode):
+    """Notes by what the lengths of rows in memory can be divided, of all matrices multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.common: dict[torch.dtype, int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.__name__.split(".")[0] in ("mm", "bmm"):
+            for matrix in (*args, *(kwargs or {}).values()):
+                *_, rows, columns = zip(matrix.shape, matrix.stride(), strict=True)
+                (extent, unit), (_, row) = (columns, rows) if columns[1] == 1 else (rows, columns)
+                assert unit == 1
+                common = self.common.get(matrix.dtype, 0)
+                self.common[matrix.dtype] = math.gcd(common, extent, row)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("T", "taps", "extra_steps"), [(3, 2, 0), (13, 5, 3), (20, 25, 12)])
+def test_products_are_aligned_for_tensor_cores(half, T, taps, extra_steps, monkeypatch) -> None:
+    monkeypatch.setattr(tracing, "_get_current_dispatch_mode", lambda: None)  # it is no watcher
+    x, weight, delay = case(T, 3, 8, 16, taps, 1, dtype=torch.float32)
+    leaves = [a.requires_grad_() for a in (x, weight)]
+    mine = synapses(weight, delay, 2.0, taps)
+    with Rows() as rows:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            y = delayed_linear(x, mine, extra_steps=extra_steps, backend="matmul")
+        torch.autograd.grad(y, leaves, torch.ones_like(y))
+    assert rows.common[torch.float32] % 4 == 0
+    assert not half or rows.common[torch.bfloat16] % 8 == 0
+
+
+@pytest.mark.parametrize("backend", ["reference", "dense", "fft", "matmul"])
+@pytest.mark.parametrize("sigma", [None, 2.0])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_products_alone_are_rounded_inside_autocast(backend, sigma, compiled, monkeypatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(numba_jit, "available", lambda: False)
+    x, weight, delay = case(13, 3, 8, 16, 5, 2, dtype=torch.float32)
+    leaves = [a.requires_grad_() for a in (x, weight)]
+    mine = synapses(weight, delay, sigma, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = delayed_linear(x, mine, extra_steps=2, backend=backend)
+        with torch.no_grad():
+            deployed = delayed_linear(x, mine, extra_steps=2, backend=backend)
+    exact = delayed_linear(x, mine, extra_steps=2, backend=backend)
+    torch.testing.assert_close(deployed, y.detach())
+    for ours, theirs in zip(
+        (y, *torch.autograd.grad(y.sum(), leaves)),
+        (exact, *torch.autograd.grad(exact.sum(), leaves)),
+        strict=True,
+    ):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() <= 0.02 * theirs.norm()
+        assert backend == "fft" or not torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("B", "expected"), [(1, "event"), (16, "event"), (256, "numba")])
 def test_auto_sends_small_deployed_batches_event_by_event(B, expected) -> None:
-    x, weight = torch.zeros(1).expand(100, B, 256), torch.empty(256, 256, 1)
     skip_if_unable("event", None, torch.float32)
     with torch.no_grad():
-        assert choose_backend(x, synapses(weight, weight, None, 25), 0) == expected
+        assert choose_backend(problem(None, 100, B, 256, 25)) == expected
+
+
+def test_the_options_name_every_backend() -> None:
+    assert sorted(CHOICES) == sorted(["auto", *BACKENDS])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_delays.ops.maps import event, reference
+from snn_delays.ops.maps import Problem, delayed_linear, event, reference
 from snn_delays.runtime import numba_jit
 from tests.ops.synapses import synapses
 
@@ -139,7 +139,7 @@ def test_delays_get_no_gradient() -> None:
         ({"sigma": 1.0}, "needs rounded delays"),
         ({"x_TBI": torch.zeros(4, 1, 2, device="meta")}, "on the CPU only"),
         ({"x_TBI": torch.zeros(4, 1, 2, dtype=torch.float16)}, "needs float32 or float64"),
-        ({"weight": torch.zeros(3, 2, 1, dtype=torch.float64)}, "both must be one"),
+        ({"weight": torch.zeros(3, 2, 1, dtype=torch.float64)}, "make them one"),
         ({"delay": torch.full((3, 2, 1), 5.0)}, r"must lie in \[0, 4\]"),
         ({"delay": torch.full((3, 2, 1), -1.0)}, r"must lie in \[0, 4\]"),
         ({"delay": torch.full((3, 2, 1), torch.nan)}, r"must lie in \[0, 4\]"),
@@ -156,9 +156,11 @@ def test_what_cannot_be_served_is_named(change, words) -> None:
     x_TBI = arguments.pop("x_TBI")
     mine = synapses(**arguments, taps=5)
     with pytest.raises(ValueError, match=words):
-        event.delayed_linear(x_TBI, mine, 0)
+        delayed_linear(x_TBI, mine, backend="event")
 
 
 def test_missing_numba_is_named(monkeypatch) -> None:
     monkeypatch.setattr(numba_jit, "available", lambda: False)
-    assert "numba" in event.why_not(torch.zeros(1, 1, 1), True)
+    one = torch.zeros(1, 1, 1)
+    problem = Problem.of(one, synapses(one, one, None, 1), 0)
+    assert "numba" in event.BACKEND.why_not(problem)

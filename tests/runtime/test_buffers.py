@@ -89,7 +89,7 @@ def test_several_threads_at_once(request) -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    assert pool._lent == 0
+    assert pool._in_use == 0
 
 
 def lends_huge_pages() -> bool:

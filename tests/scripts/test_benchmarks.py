@@ -21,7 +21,6 @@ from scripts.benchmarks import (
 )
 from scripts.benchmarks.networks import SHD
 from snn_delays.nn import delayed_linear as layers
-from snn_delays.nn import fused
 from snn_delays.runtime import numba_jit
 
 TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
@@ -36,7 +35,7 @@ COMMANDS = {
 @pytest.fixture(autouse=True)
 def _short_turns(monkeypatch) -> None:
     """Nobody reads these speeds."""
-    for name in ("TURN", "WARM", "PAUSE"):
+    for name in ("MEASURE", "WARM", "PAUSE"):
         monkeypatch.setattr(workers, name, 0.02)
 
 
@@ -192,8 +191,8 @@ def test_wrong_numbers_get_no_speed(name, tmp_path, monkeypatch, capsys) -> None
 
 @pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 def test_wrong_numbers_of_the_fused_pass_get_no_speed(monkeypatch, capsys) -> None:
-    right = fused.forward
-    monkeypatch.setattr(fused, "forward", lambda *arguments: 1.01 * right(*arguments))
+    right = layers.delayed_linear_of
+    monkeypatch.setattr(layers, "delayed_linear_of", lambda *given: 1.01 * right(*given))
     sizes = ["--hidden", "64", "--steps", "50", "--taps", "25", "--batch", "256"]
     arguments = [*sizes, "--rounds", "1", "--case", "shd", "--sigma", "narrow"]
     assert train_step.main(arguments) == 1  # though a batch so small would not be fused

@@ -21,7 +21,7 @@ from snn_delays.errors import Interrupted, UserError
 from snn_delays.nn import build_network
 from snn_delays.runtime import triton_jit
 from snn_delays.train import batched, loop
-from snn_delays.train.batched import JointBatch, find_joint_gradients, train_together
+from snn_delays.train.batched import StackedBatch, compute_batched_gradients, train_batched
 from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
@@ -101,11 +101,11 @@ def test_seeds_at_once_end_as_those_alone(model, settings, seed) -> None:
     lone, joint = (seeds(seed, out, model=model, **settings) for out in ("alone", "at_once"))
     for config in lone:
         train(config)
-    results = train_together(joint)
+    results = train_batched(joint)
     for a, b, result in zip(lone, joint, results, strict=True):
         assert_near_runs(a, b)
         assert result["out"] == b.out
-        assert [part["together"] for part in result["parts"]] == [3]
+        assert [session["batched"] for session in result["sessions"]] == [3]
         files = [sorted(p.relative_to(c.out) for p in Path(c.out).rglob("*")) for c in (a, b)]
         assert files[0] == files[1]
 
@@ -132,21 +132,21 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
         return made
 
     lone, joint = turns(), turns()
-    outcomes, masks = [], []
+    results, masks = [], []
     for number, (a, b) in enumerate(zip(lone, joint, strict=True)):
         torch.manual_seed(number)
-        outcomes.append(take_step(a.network, a.optimizers, a.batch, "float64"))
+        results.append(take_step(a.network, a.optimizers, a.batch, "float64"))
         torch.manual_seed(number)
         masks.append(batched.batched.draw_masks(b.network, 4))
     x = torch.stack([turn.batch.x for turn in joint], 2)
     y = torch.stack([turn.batch.y for turn in joint], 1)
-    batch = JointBatch(x, y, y, torch.stack(masks, 1))
+    batch = StackedBatch(x, y, y, torch.stack(masks, 1))
     networks = [turn.network for turn in joint]
-    found = find_joint_gradients(networks, batch, "float64")
+    found = compute_batched_gradients(networks, batch, "float64")
     assert all(network.readout.neuron.v_seq is None for network in networks)  # holds no pass
-    for turn, outcome in zip(joint, found, strict=True):
-        apply(turn.network, turn.optimizers, outcome)
-    for a, b, one, other in zip(lone, joint, outcomes, found, strict=True):
+    for turn, result in zip(joint, found, strict=True):
+        apply(turn.network, turn.optimizers, result)
+    for a, b, one, other in zip(lone, joint, results, found, strict=True):
         torch.testing.assert_close(a.network.state_dict(), b.network.state_dict(), **NEAR)
         torch.testing.assert_close(vars(one), vars(other), **NEAR)
 
@@ -158,7 +158,7 @@ def test_seeds_at_once_on_a_gpu(seed) -> None:
         config.device = "cuda"
     for config in lone:
         train(config)
-    train_together(joint)
+    train_batched(joint)
     for a, b in zip(lone, joint, strict=True):
         assert_near_runs(a, b)
 
@@ -168,10 +168,10 @@ def test_seeds_at_once_on_a_gpu(seed) -> None:
 
 def test_a_signal_stops_all_at_one_place_and_they_go_on(seed, monkeypatch) -> None:
     whole, stopped = seeds(seed, "whole"), seeds(seed, "stopped")
-    train_together(whole)
+    train_batched(whole)
     calls = 0
 
-    def find(*arguments, real=find_joint_gradients, **settings):
+    def find(*arguments, real=compute_batched_gradients, **settings):
         nonlocal calls
         calls += 1
         if calls == 6:
@@ -179,12 +179,12 @@ def test_a_signal_stops_all_at_one_place_and_they_go_on(seed, monkeypatch) -> No
         return real(*arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(batched, "find_joint_gradients", find)
-        ends = train_together(stopped)
+        patch.setattr(batched, "compute_batched_gradients", find)
+        ends = train_batched(stopped)
     assert [(type(end), end.signal) for end in ends] == [(Interrupted, signal.SIGTERM)] * 3
     assert len(set(positions(stopped))) == 1
     assert positions(stopped)[0] in [(1, 2), (1, 3)]
-    train_together(stopped)
+    train_batched(stopped)
     for a, b in zip(whole, stopped, strict=True):
         assert_same_run(a.out, b.out)
 
@@ -199,12 +199,12 @@ def test_who_is_behind_catches_up_and_who_is_done_is_left_out(seed, monkeypatch)
     assert positions(joint[1:2]) == [(1, 2)]
     sizes = []
 
-    def take(steps, runs, real=batched._Steps.take):
-        sizes.append((runs[0].pending.place, len(runs)))
+    def take(steps, runs, real=batched._BatchedSteps.take):
+        sizes.append((runs[0].pending.epoch_and_batch, len(runs)))
         return real(steps, runs)
 
-    monkeypatch.setattr(batched._Steps, "take", take)
-    results = train_together(joint)
+    monkeypatch.setattr(batched._BatchedSteps, "take", take)
+    results = train_batched(joint)
     behind = [((0, n), 2) for n in range(4)] + [((1, 0), 2), ((1, 1), 2)]
     assert sizes == behind + [((1, 2), 3), ((1, 3), 3)] + [((2, n), 3) for n in range(4)]
     assert results[0] == done
@@ -232,9 +232,9 @@ def test_a_seed_that_fails_does_not_end_the_others(seed, spoilt) -> None:
     lone, joint = seeds(seed, "alone"), seeds(seed, "at_once")
     for config in (lone[0], lone[2]):
         train(config)
-    ends = train_together(joint)
+    ends = train_batched(joint)
     assert isinstance(ends[1], UserError)
-    assert "in epoch 2, batch 2, whose samples" in str(ends[1])
+    assert "in epoch 2, batch 2 (" in str(ends[1])
     assert Path(joint[1].out, "nonfinite.json").is_file()
     assert not Path(joint[1].out, "result.json").is_file()
     for number in (0, 2):
@@ -245,7 +245,7 @@ def test_a_seed_leaves_out_a_batch_by_itself(seed, spoilt) -> None:
     lone, joint = (seeds(seed, out, nonfinite="skip") for out in ("alone", "at_once"))
     for config in lone:
         train(config)
-    train_together(joint)
+    train_batched(joint)
     for a, b in zip(lone, joint, strict=True):
         assert_near_runs(a, b)
     assert [metrics(c.out)[1].get("skipped_batches") for c in joint] == [None, 1, None]
@@ -263,7 +263,7 @@ def test_nothing_is_held_for_a_seed_that_fails(failing, seed, monkeypatch) -> No
         return network
 
     monkeypatch.setattr(loop, "draw_network", draw)
-    ends = train_together(joint)
+    ends = train_batched(joint)
     assert [isinstance(end, UserError) for end in ends] == [n == failing for n in range(3)]
     gc.collect()
     assert [network() for network in drawn] == [None] * 3
@@ -276,17 +276,17 @@ def test_a_bug_in_the_joint_step_leaves_every_folder_free(seed, monkeypatch) -> 
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batched, "find_joint_gradients", find)
+        patch.setattr(batched, "compute_batched_gradients", find)
         with pytest.raises(UserError, match="Memory ran out"):
-            train_together(joint)
-    train_together(joint)
+            train_batched(joint)
+    train_batched(joint)
     assert all(checkpoint_path(Path(config.out), "best").is_file() for config in joint)
 
 
 def test_each_works_in_a_context_of_its_own(seed) -> None:
     joint = seeds(seed, "at_once", 2)
     files = [io.StringIO() for _ in joint]
-    train_together(joint, [lambda file=file: contextlib.redirect_stdout(file) for file in files])
+    train_batched(joint, [lambda file=file: contextlib.redirect_stdout(file) for file in files])
     for config, file in zip(joint, files, strict=True):
         assert "trained with 1 others, by batched matrix products" in file.getvalue()
         assert f"writing {config.out}/" in file.getvalue()
@@ -310,5 +310,5 @@ def test_what_cannot_be_trained_at_once_is_a_sentence(group, change, words, seed
         for key, value in change.items():
             setattr(getattr(config, group) if group else config, key, value)
     with pytest.raises(UserError, match=words):
-        train_together(configs)
+        train_batched(configs)
     assert not (tmp_path / "at_once").exists()

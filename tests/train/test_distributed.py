@@ -24,9 +24,9 @@ from snn_delays.data.loaders import Loader, Samples
 from snn_delays.errors import UserError
 from snn_delays.runtime import numba_jit
 from snn_delays.runtime.distributed import ProcessInfo, process_info
-from snn_delays.train import distributed as together
+from snn_delays.train import distributed as train_distributed
 from snn_delays.train.checkpoint import Position, read_checkpoint, read_last
-from snn_delays.train.run import _note_part, train
+from snn_delays.train.run import _note_session, train
 from tests.conftest import open_spikes
 from tests.train.team import ROOT, Team, places
 from tests.train.test_resume import assert_same_run, metrics
@@ -120,7 +120,7 @@ def test_two_processes_give_what_one_gives(case, team, double, alone) -> None:
     alone(one)
     result = assert_one(team.train(two, 2))
     assert_near(one.out, two.out)
-    assert [part["processes"] for part in result["parts"]] == [2]
+    assert [session["processes"] for session in result["sessions"]] == [2]
 
 
 @pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
@@ -161,14 +161,16 @@ def test_parts_of_batches(part, augmented, spike_files, small_config) -> None:
         )  # fmt: skip
 
     for whole, mine in zip(loader((0, 1)).epoch(1), loader(part).epoch(1), strict=True):
-        rows = mine.rows or slice(0, len(whole.y))
+        rows = mine.own_rows or slice(0, len(whole.y))
         for name, dim in (("x", 1), ("y", 0), ("target", 0)):
             expected = getattr(whole, name)
             expected = expected[:, rows] if dim else expected[rows]
             assert torch.equal(getattr(mine, name), expected)
-        assert np.array_equal(mine.numbers, whole.numbers)
+        assert np.array_equal(mine.indices, whole.indices)
         assert mine.x.is_contiguous()
-        assert mine.share == (1 / part[1] if len(whole.y) < part[1] else len(mine.y) / len(whole.y))
+        assert mine.loss_weight == (
+            1 / part[1] if len(whole.y) < part[1] else len(mine.y) / len(whole.y)
+        )
 
 
 # ---- stop and go on ----------------------------------------------------------------------------
@@ -184,7 +186,7 @@ def test_another_number_of_processes_goes_on(numbers, team, double, alone) -> No
     position = read_last(Path(config.out))["position"]
     assert (position["epoch"], position["batch"]) == (1, 2)
     result = assert_one(team.train(config, second)) if second > 1 else alone(config)
-    assert [part["processes"] for part in result["parts"]] == list(numbers)
+    assert [session["processes"] for session in result["sessions"]] == list(numbers)
     if first == second:
         team.train(whole, second)
         assert_same_run(whole.out, config.out)
@@ -194,14 +196,14 @@ def test_another_number_of_processes_goes_on(numbers, team, double, alone) -> No
 
 
 def test_a_run_notes_how_many_processes_it_had(caplog) -> None:
-    old = Position(parts=[{"backend": "dense", "device": "cpu", "threads": 1, "torch": "2"}])
+    old = Position(sessions=[{"backend": "dense", "device": "cpu", "threads": 1, "torch": "2"}])
     config = Config(backend="dense")
-    old.parts[0] |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    _note_part(old, config, torch.device("cpu"), 1, [])
+    old.sessions[0] |= {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    _note_session(old, config, torch.device("cpu"), 1, [], [])
     assert not caplog.text
-    old.parts[-1]["processes"] = 4
-    _note_part(old, config, torch.device("cpu"), 1, [])
-    assert "goes on with another number of processes than before" in caplog.text
+    old.sessions[-1]["processes"] = 4
+    _note_session(old, config, torch.device("cpu"), 1, [], [])
+    assert "is resumed with another number of processes than before" in caplog.text
 
 
 # ---- what goes wrong ---------------------------------------------------------------------------
@@ -228,7 +230,7 @@ def test_an_error_of_another_process_says_where(team, double) -> None:
 def test_processes_with_other_options_are_refused(team, double) -> None:
     config = double()
     first, other = team.train(config, 2, rank=1, seed=7)
-    assert "The processes have other options than one another" in first["words"]
+    assert "The processes differ in their options" in first["words"]
     assert other["error"] == "OtherRankFailed"
     assert not Path(config.out).exists()
 
@@ -250,7 +252,7 @@ def test_a_bug_in_one_process_ends_all(rank, team, double) -> None:
 def test_a_nan_in_one_process_stops_all(team, double) -> None:
     config = double()
     first, other = team.train(config, 2, rank=1, nan_at=2)
-    assert re.search(r"became .* in epoch 1, batch 3, whose samples .*nonfinite", first["words"])
+    assert re.search(r"became .* in epoch 1, batch 3 \(.*nonfinite", first["words"])
     assert other["error"] == "OtherRankFailed"
     noted = json.loads(Path(config.out, "nonfinite.json").read_text("utf-8"))
     assert len(noted["samples"]) == 11
@@ -299,7 +301,7 @@ def test_torchrun_trains(command, tmp_path) -> None:
     assert process.returncode == 0, f"{printed}\n{error}"
     assert len(re.findall(r"^train +\d/2 ", printed, re.MULTILINE)) == 2
     assert printed.count("test accuracy of epoch") == 1
-    assert json.loads((out / "result.json").read_text("utf-8"))["parts"][0]["processes"] == 2
+    assert json.loads((out / "result.json").read_text("utf-8"))["sessions"][0]["processes"] == 2
     assert len(metrics(out)) == 2
 
 
@@ -312,7 +314,7 @@ def test_sigterm_to_torchrun_saves(command, tmp_path) -> None:
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert error.count("SIGTERM: stopping at the next batch") == 1
-    assert error.count(f"all is saved in {out}, and resume=auto goes on") == 1
+    assert error.count(f"all is saved in {out}: resume by resume=auto") == 1
     assert read_last(out)["position"]["epoch"] >= 1
 
 
@@ -348,7 +350,7 @@ def test_only_training_takes_several_processes(monkeypatch, capsys) -> None:
         assert bool(error) == bool(words)
 
 
-def test_places(monkeypatch) -> None:
+def test_process_info(monkeypatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert process_info() == ProcessInfo()
@@ -394,12 +396,12 @@ def test_the_wait_for_others_is_said_and_ends(monkeypatch, capsys) -> None:
     here = places(2)[0]
     for name, value in here.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(together, "MEETING", datetime.timedelta(seconds=1))
-    monkeypatch.setattr(together, "PATIENCE", 0.1)
+    monkeypatch.setattr(train_distributed, "RENDEZVOUS_LIMIT", datetime.timedelta(seconds=1))
+    monkeypatch.setattr(train_distributed, "WAIT_NOTICE", 0.1)
     where = f"127.0.0.1:{here['MASTER_PORT']}"
     with (
         pytest.raises(UserError, match=f"Process 1 of 2 has not met the others at {where}"),
-        together.group(torch.device("cpu"), ""),
+        train_distributed.process_group(torch.device("cpu"), ""),
     ):
         pass
     assert f"Process 1 of 2 waits at {where} for the others" in capsys.readouterr().err
@@ -422,6 +424,6 @@ def test_a_taken_port_is_said(monkeypatch) -> None:
         taken.listen()
         with (
             pytest.raises(UserError, match="and a free MASTER_PORT"),
-            together.group(torch.device("cpu"), ""),
+            train_distributed.process_group(torch.device("cpu"), ""),
         ):
             pass

@@ -100,7 +100,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(
     last.write_bytes(last.read_bytes()[:-100])
     assert read_last(out)["position"]["epoch"] == 3
     assert "last.pt is damaged" in caplog.text
-    assert "The one before it is taken." in caplog.text
+    assert "The checkpoint before it is used." in caplog.text
     train(config)
     assert_same_run(whole.out, out)
     last.write_bytes(b"")
@@ -166,7 +166,7 @@ def test_a_configuration_that_is_not_the_checkpoints_is_refused(finished) -> Non
     path = Path(finished.out, "config.yaml")
     text = path.read_text("utf-8")
     path.write_text(text[: text.index("  tau_ms")], encoding="utf-8")
-    with pytest.raises(UserError, match=r"says .*, the checkpoint beside it .*: the file was"):
+    with pytest.raises(UserError, match=r"says .*, but the checkpoint says .*: the file was"):
         load_run(finished.out)
     path.write_text("name: run\n", encoding="utf-8")
     with pytest.raises(UserError, match="not a configuration of this version"):
@@ -190,8 +190,8 @@ def test_another_backend_on_resume_is_told(small_config, monkeypatch, caplog) ->
     train_for(4, config, monkeypatch)
     config.backend = "reference"
     result = train(config)
-    assert "goes on with another backend than before" in caplog.text
-    assert [part["backend"] for part in result["parts"]] == ["dense", "reference"]
+    assert "is resumed with another backend than before" in caplog.text
+    assert [session["backend"] for session in result["sessions"]] == ["dense", "reference"]
 
 
 def test_a_run_that_was_faster_is_not_overwritten(small_config, monkeypatch) -> None:
@@ -230,7 +230,7 @@ def test_checkpoints_of_earlier_formats_are_read(finished) -> None:
     saved["format"] = 99
     torch.save(saved, checkpoint_path(out, "last"))
     checkpoint_path(out, "previous").unlink()
-    with pytest.raises(UserError, match="is of format 99, later than 3: upgrade"):
+    with pytest.raises(UserError, match="is of format 99, later than 4: upgrade"):
         load_run(out, "last")
 
 
@@ -369,11 +369,11 @@ def test_a_nan_stops_the_run_and_names_the_samples(backend, small_config, monkey
     monkeypatch.setattr(training_step, "take_step", lambda *a: (seen.append(a[2]), real(*a))[1])
     config = small_config(protocol="last")
     config.backend = backend
-    with pytest.raises(UserError, match=r" became .* in epoch 1, batch 3, whose samples"):
+    with pytest.raises(UserError, match=r" became .* in epoch 1, batch 3 \("):
         train(config)
     noted = json.loads(Path(config.out, "nonfinite.json").read_text("utf-8"))
     assert (noted["epoch"], noted["batch"]) == (1, 3)
-    assert [s["sample"] for s in noted["samples"]] == seen[-1].numbers.tolist()
+    assert [s["sample"] for s in noted["samples"]] == seen[-1].indices.tolist()
     assert {s["file"] for s in noted["samples"]} == {config.data.train_file}
 
 

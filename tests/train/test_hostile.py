@@ -365,7 +365,9 @@ def test_a_split_of_recordings_that_are_not_there_is_refused(samples, out) -> No
     noted = json.loads((out / "split.json").read_text("utf-8"))
     noted["valid"]["samples"] = samples
     (out / "split.json").write_text(json.dumps(noted), "utf-8")
-    with pytest.raises(UserError, match="valid data are recordings that") as refused:
+    with pytest.raises(
+        UserError, match="does not have the recordings of the run's valid data"
+    ) as refused:
         evaluated(out, "valid")
     assert_one_sentence(refused.value)
 

@@ -20,7 +20,7 @@ import torch
 
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.nn import Network
-from snn_delays.train import loop, run_folder
+from snn_delays.train import checkpoint, loop, run_folder
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.train.run import train
@@ -63,7 +63,7 @@ def assert_same_run(left, right) -> None:
 def without_times(values):
     """But for what a clock says, checksums of that included, and for how many processes it took."""
     if isinstance(values, dict):
-        left = values.keys() - {*TIMES, "parts", "checksums"}
+        left = values.keys() - {*TIMES, "sessions", "checksums"}
         return {k: without_times(v) for k, v in values.items() if k in left}
     return [without_times(v) for v in values] if isinstance(values, list) else values
 
@@ -114,6 +114,28 @@ def test_a_run_stopped_at_any_batch_ends_the_same(protocol, reference, monkeypat
     assert_same_run(whole.out, config.out)
 
 
+def test_a_run_goes_on_from_the_names_of_format_3(reference, monkeypatch) -> None:
+    whole, config = reference(), reference(name="stopped")
+    train(whole)
+    config.resume = "auto"
+    train_for(3, config, monkeypatch)  # within an epoch
+    saved = read_checkpoint(Path(config.out), "last")
+    position = saved["position"]
+    position["sums"]["right"] = position["sums"].pop("correct")
+    position["parts"] = position.pop("sessions")
+    for session in position["parts"]:
+        session["together"], session["resident"] = session.pop("batched"), {"train": False}
+        del session["data_on_gpu"]
+    saved["format"] = 3
+    saved["digest"] = checkpoint._digest(saved)
+    torch.save(saved, checkpoint_path(Path(config.out), "last"))
+    read = read_checkpoint(Path(config.out), "last")
+    assert read["position"]["sums"]["correct"] > 0
+    assert read["position"]["sessions"][0]["data_on_gpu"] == {"train": False}
+    train(config)
+    assert_same_run(whole.out, config.out)
+
+
 @pytest.mark.parametrize("backend", ["dense", "numba"])
 def test_every_way_to_compute_goes_on_exactly(backend, reference, monkeypatch) -> None:
     from snn_delays.runtime import numba_jit
@@ -137,7 +159,7 @@ def test_a_device_goes_on_exactly(device, reference, monkeypatch) -> None:
         each.device, each.resume = device, "auto"
     train(whole)
     if device == "cuda":  # what was timed for one run is to hold for the other
-        backends = json.loads(Path(whole.out, "result.json").read_text("utf-8"))["parts"][0][
+        backends = json.loads(Path(whole.out, "result.json").read_text("utf-8"))["sessions"][0][
             "backends"
         ]
         monkeypatch.setattr(Network, "fastest_backends", lambda network, x: backends)
@@ -407,7 +429,7 @@ def test_the_command_stops_on_sigterm_with_a_code_of_its_own(command, tmp_path) 
     _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert "SIGTERM: stopping at the next batch" in error
-    assert f"all is saved in {out}, and resume=auto goes on" in error
+    assert f"all is saved in {out}: resume by resume=auto" in error
     assert read_last(out)["position"]["epoch"] >= 1
 
 

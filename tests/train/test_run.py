@@ -11,11 +11,11 @@ import torch
 import yaml
 
 from snn_delays.config import Config
-from snn_delays.data.dataset import load_data
 from snn_delays.data.frame_cache import FrameStore
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import Network, build_network
+from snn_delays.nn.block import How
 from snn_delays.runtime import triton_jit
 from snn_delays.train import loop, run
 from snn_delays.train import step as training_step
@@ -227,7 +227,7 @@ def test_nothing_is_written_when_the_input_is_bad(small_config, monkeypatch) -> 
         train(config)
     config = small_config()
     config.precision, config.backend = "mixed", "fft"
-    with pytest.raises(UserError, match="precision=mixed changes nothing in backend=fft"):
+    with pytest.raises(UserError, match="precision=mixed changes nothing with backend=fft"):
         train(config)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = small_config()
@@ -289,7 +289,7 @@ def test_what_is_not_a_whole_run_is_refused(small_config, tmp_path) -> None:
         load_run(tmp_path)
     spoil_config(out, "- 12", "- 13")
     with pytest.raises(
-        UserError, match=r"says model\.hidden=\[13\], the checkpoint beside it \[12\]"
+        UserError, match=r"says model\.hidden=\[13\], but the checkpoint says model\.hidden=\[12\]"
     ):
         load_run(out)
     spoil_config(out, "- 13", "- 12")
@@ -384,7 +384,7 @@ def test_wandb_out_of_reach_goes_on_offline(small_config, monkeypatch, caplog) -
     config.tracking.name = "wandb"
     train(config)
     assert modes == ["online", "offline"]
-    assert "out of reach (timed out)" in caplog.text
+    assert "cannot be reached (timed out)" in caplog.text
     for path in Path(config.out).rglob("*"):
         assert path.is_dir() or b"secret-key" not in path.read_bytes()
 
@@ -419,9 +419,30 @@ def test_the_log_says_why_a_gpu_is_slower_than_it_could_be(small_config, monkeyp
     config = small_config()
     network = build_network(config, 3).to("meta")  # a device that is not the CPU
     monkeypatch.setattr(triton_jit, "triton", None)
-    assert run._describe_backend(config, load_data(config), network, 1).endswith(
+    assert run._describe_backend(config, network, [How("dense")]).endswith(
         f"; slower: {triton_jit.MISSING}"
     )
+
+
+def test_the_result_says_what_computed_each_layer(small_config, capsys) -> None:
+    config = small_config(epochs=1)
+    config.backend = "dense"
+    why = "backend=dense takes no spectra"
+    (session,) = train(config)["sessions"]
+    block = {"backend": "dense", "path": "modules", "why": why}
+    assert session["layers"] == [block] * len(config.model.hidden) + [{**block, "why": ""}]
+    assert f"backend dense: dense (module by module: {why}); " in capsys.readouterr().out
+
+
+def test_another_plan_on_resume_is_told(caplog) -> None:
+    position, here = Position(), (Config(), torch.device("cpu"), 1, [])
+    run._note_session(position, *here, [How("numba", "spectra"), How("numba")])
+    run._note_session(
+        position, *here, [How("numba", "spectra"), How("numba", why="in other words")]
+    )
+    assert not caplog.text
+    run._note_session(position, *here, [How("numba"), How("numba")])
+    assert "is resumed with another way to compute its layers than before" in caplog.text
 
 
 # ---- backends by the clock ---------------------------------------------------------------------
@@ -439,7 +460,7 @@ def test_a_run_keeps_to_the_backends_that_were_timed(small_config, monkeypatch) 
     )
     train_for(2, config, monkeypatch)
     result = train(config)
-    assert [part["backends"] for part in result["parts"]] == [["fft", "dense"]] * 2
+    assert [session["backends"] for session in result["sessions"]] == [["fft", "dense"]] * 2
     assert used == [["fft", "dense"]] * len(used)
     assert len(used) == 5  # the network described and that trained, twice; and the refit's
 
@@ -447,11 +468,11 @@ def test_a_run_keeps_to_the_backends_that_were_timed(small_config, monkeypatch) 
 def test_mixed_precision_is_not_refused_for_what_is_not_taken(small_config, monkeypatch) -> None:
     config = small_config(epochs=1)
     config.precision = "mixed"
-    monkeypatch.setattr("snn_delays.nn.network.choose_backend", lambda *sizes: "fft")  # if long
-    with pytest.raises(UserError, match="changes nothing in backend=fft"):
+    monkeypatch.setattr("snn_delays.nn.plan.choose_backend", lambda problem: "fft")  # if long
+    with pytest.raises(UserError, match="changes nothing with backend=fft"):
         train(config)
     monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
-    (backends,) = {tuple(part["backends"]) for part in train(config)["parts"]}
+    (backends,) = {tuple(session["backends"]) for session in train(config)["sessions"]}
     assert len(backends) == 2
     assert set(backends) <= {"dense", "matmul"}
 
@@ -462,7 +483,7 @@ def test_backends_are_not_timed_where_they_are_given(setting, small_config, monk
     config.backend = "dense" if setting == "backend" else "auto"
     if setting != "device":
         monkeypatch.setattr(run, "_is_on_gpu", lambda network: True)
-    assert train(config)["parts"][0]["backends"] == []
+    assert train(config)["sessions"][0]["backends"] == []
 
 
 def test_timed_backends_are_of_every_layer() -> None:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from snn_delays.train.signals import StopSignal, ask_to_stop
+from snn_delays.train.signals import StopSignal, request_stop
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def test_the_second_does_what_it_did_before_however_many_listen(before, capfd) -
 
 
 def test_another_thread_may_ask(before) -> None:
-    ask_to_stop(signal.SIGUSR1)  # nobody listens
+    request_stop(signal.SIGUSR1)  # nobody listens
     with StopSignal() as stop:
-        ask_to_stop(signal.SIGUSR1)
+        request_stop(signal.SIGUSR1)
         assert stop.received == signal.SIGUSR1
-        ask_to_stop(signal.SIGTERM)  # the first counts
+        request_stop(signal.SIGTERM)  # the first counts
         assert stop.received == signal.SIGUSR1
-    ask_to_stop(signal.SIGUSR1)
+    request_stop(signal.SIGUSR1)
     assert before == []

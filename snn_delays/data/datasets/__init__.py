@@ -1,9 +1,9 @@
-"""The data sets: a file of this folder each, which ``data.name`` names.
+"""The data sets: one module of this package each, named by the option ``data.name``.
 
-A file has one function, ``sources(config, fresh) -> dict[str, Source]``: the recordings of the
-splits "train", and "valid" and "test" where they have their own. ``fresh`` asks for checksums to be
-taken anew. It raises UserError where a file is missing or not the published one. Besides, a data
-set has a line in snn_delays/config/datasets.py and a file configs/data/<name>.yaml.
+A module has one function, ``sources(config, fresh) -> dict[str, Source]``. It returns the source of
+the split "train", and of "valid" and "test" if they have files of their own; with ``fresh``
+checksums are computed again. It raises UserError if a file is missing or is not the published one.
+A data set also needs a line in snn_delays/config/datasets.py and a file configs/data/<name>.yaml.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from snn_delays.data.sources import Source
 
 
 def names() -> list[str]:
-    """The data sets that there are."""
+    """Names of all data sets."""
     return [module.name for module in pkgutil.iter_modules(__path__)]
 
 
 def find_sources(config: Config, *, fresh: bool = False) -> dict[str, Source]:
-    """The recordings of each split of ``config.data``, as the data set's file finds them.
+    """The source of each split of the data set ``config.data``.
 
     Args:
         config: options.
-        fresh: take checksums of published files anew.
+        fresh: compute checksums of published files again, even if noted ones exist.
 
     Raises:
-        UserError: a file is missing or not the published one.
+        UserError: a file is missing or is not the published one.
     """
     module = importlib.import_module(f"{__name__}.{config.data.name}")
     found: dict[str, Source] = module.sources(config, fresh)

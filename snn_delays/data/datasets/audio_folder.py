@@ -1,4 +1,4 @@
-"""Spoken words of one's own, in a folder of ``<word>/*.wav``, with lists of splits or without."""
+"""The user's spoken words, in a folder of ``<word>/*.wav``, with or without lists of the splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snn_delays.errors import UserError
 
 
 def sources(config: Config, fresh: bool) -> dict[str, Source]:
-    """Training data, and the splits that have a list."""
+    """Training data, and validation and test data if they have a list."""
     data = config.data
     folder = Path(str(data.folder)).expanduser()
     words = list_words(folder, data.speaker_pattern)
@@ -37,7 +37,7 @@ def sources(config: Config, fresh: bool) -> dict[str, Source]:
 
 
 def _check_lists(data: DataConfig, lists: dict[str, Path]) -> None:
-    """Refuse options that a list makes void."""
+    """Refuse options that have no effect because a list names the recordings."""
     void = {
         "valid": ("valid_speakers", "valid_count", "split", "fold"),
         "test": ("test_speakers", "test_fold"),

@@ -1,4 +1,4 @@
-"""Google Speech Commands v0.02: 35 words, by its own lists; put there by hand, or downloaded."""
+"""Google Speech Commands v0.02: 35 words, with official splits; downloaded if missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GSC_MD5 = "6b74f3901214cb2c2934e98196829835"
 GSC_NAME = "speech_commands_v0.02"
 GSC_FOLDERS = ("GSC", "gsc", f"GSC/{GSC_NAME}", GSC_NAME, f"SpeechCommands/{GSC_NAME}", ".")
 GSC_SPEAKER = r"/([^/]+)_nohash_"
-# Recordings by its own lists; 105,829 in all.
+# Recordings of the official splits; 105,829 in all.
 GSC_RECORDINGS = {"train": 84_843, "valid": 9_981, "test": 11_005}
 
 
@@ -46,14 +46,14 @@ def sources(config: Config, fresh: bool) -> dict[str, Source]:
 
 
 def speech_commands_folder(root: Path, named: Path | None = None) -> Path:
-    """The folder of Speech Commands v0.02, unpacked or downloaded where it is not there.
+    """The folder of Speech Commands v0.02; the archive is unpacked, or downloaded if missing.
 
     Args:
         root: folder of the data sets.
-        named: the folder, or the archive, itself; nothing is downloaded then.
+        named: the folder or the archive itself, if given; nothing is downloaded then.
 
     Raises:
-        UserError: a checksum is wrong, or it is missing and cannot be downloaded.
+        UserError: a checksum is wrong, or the data set is missing and cannot be downloaded.
     """
     home, archive = root / "GSC", f"{GSC_NAME}.tar.gz"
     if named is not None:
@@ -62,8 +62,8 @@ def speech_commands_folder(root: Path, named: Path | None = None) -> Path:
         if not named.is_file():
             raise UserError(
                 f"There is no folder or archive {named}: data.folder must name {archive} or the"
-                f" folder of what it holds; without data.folder it is looked for in {home}/ and"
-                " downloaded."
+                " folder unpacked from it; without data.folder the data set is looked for in"
+                f" {home}/ and downloaded."
             )
         return _unpack_tree(named)
     for folder in (root / name for name in GSC_FOLDERS):
@@ -76,18 +76,18 @@ def speech_commands_folder(root: Path, named: Path | None = None) -> Path:
         fetch(GSC_URL, home / archive, GSC_MD5)
     except UserError as error:
         raise UserError(
-            f"Speech Commands is missing. {error} Without a network put {archive}, or what it"
-            f" holds, into {home}/, or set data.folder to its folder."
+            f"Speech Commands is missing. {error} Without a network put {archive}, or the folders"
+            f" in it, into {home}/, or set data.folder to their folder."
         ) from error
     return _unpack_tree(home / archive)
 
 
 def _unpack_tree(archive: Path) -> Path:
-    """Unpack into a folder beside the archive, renamed whole."""
+    """Unpack into a temporary folder beside the archive, then rename it."""
     home = archive.parent / GSC_NAME
 
     def place(scratch: Path) -> None:
-        if not home.is_dir():  # or else another process was faster
+        if not home.is_dir():  # else another process was faster
             os.rename(scratch, home)
 
     if not home.is_dir():

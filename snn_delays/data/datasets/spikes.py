@@ -1,4 +1,4 @@
-"""Files of one's own in SHD's format, which data.train_file, valid_file and test_file name."""
+"""The user's files of SHD's format, given by data.train_file, valid_file and test_file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from snn_delays.data.sources import Source, SpikeSource, named_files
 
 
 def sources(config: Config, fresh: bool) -> dict[str, Source]:
-    """The files that are named."""
+    """The given files."""
     data = config.data
     return {
         split: SpikeSource(path, data, config.frame_arithmetic, _advice(path, split, data))
@@ -18,7 +18,7 @@ def sources(config: Config, fresh: bool) -> dict[str, Source]:
 
 
 def _advice(path: Path, split: str, data: DataConfig) -> str:
-    """The ways to have a file that is missing."""
+    """The end of a sentence about a missing file: ways to get it."""
     root, below = Path(data.root).expanduser(), ""
     if path.is_relative_to(root):
         below = f" set data.root to the folder that holds {path.relative_to(root)},"

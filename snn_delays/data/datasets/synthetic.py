@@ -1,9 +1,9 @@
-"""A small spoken-digit-like task, made here, in which timing alone carries the class.
+"""A small synthetic task, similar to spoken digits, in which classes differ in timing alone.
 
-A word is the same three syllables for every class, each a burst of spikes over a third of the
-channels; classes differ in the time from one syllable to the next. Words start at random,
-syllables vary in loudness, and noise surrounds them: neither the spike counts nor the place in the
-recording nor the fading trace of a syllable tells classes apart, as a delayed coincidence does.
+A word has the same three syllables in every class, each a burst of spikes over a third of the
+channels; classes differ in the times between syllables. Words start at random times, syllables vary
+in loudness, and noise is added. Coincidences of delayed syllables thus identify a class; spike
+counts, positions in the recording and the decaying trace of a syllable do not.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from snn_delays.config import Config, SyntheticConfig
 from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.data.frame_cache import cache_folder
 from snn_delays.data.sources import Source, spike_sources
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 from snn_delays.files import is_trusted
 
 VERSION = 1
 UNITS = 700
 SYLLABLES = 3  # each a burst over a third of the channels
-LAGS_MS = (40.0, 100.0, 160.0, 220.0)  # from a syllable to the next
-LENGTH_MS = 500.0  # of a recording; the word starts anywhere in it
+LAGS_MS = (40.0, 100.0, 160.0, 220.0)  # possible times between syllables
+LENGTH_MS = 500.0  # of a recording; the word starts at a random time in it
 SPIKES = 60  # per syllable, times its loudness
 LOUDNESS = 0.7  # largest |log loudness|
 NOISE_SPIKES = 100  # anywhere in the recording
@@ -45,11 +45,11 @@ def sources(config: Config, fresh: bool) -> dict[str, Source]:
 
 
 def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
-    """Files of SHD's format for the three splits, written on first use.
+    """Files of SHD's format for the three splits, written at the first call.
 
     Args:
         settings: size, seed and difficulty.
-        folder: cache folder; the files' own folder in it is named by their settings.
+        folder: cache folder; the files get a folder in it whose name contains a digest of settings.
 
     Raises:
         UserError: the folder cannot be written.
@@ -60,11 +60,10 @@ def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
         if not home.is_dir():
             _write_all(settings, home)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
-        if not home.is_dir():  # or else another process was faster
-            reason = str(error).splitlines()[0]
+        if not home.is_dir():  # else another process was faster
             raise UserError(
-                f"The synthetic words cannot be written to {folder} ({reason}); set data.cache to"
-                " another folder."
+                f"The synthetic words cannot be written to {folder} ({message_of(error)});"
+                " set data.cache to another folder."
             ) from error
     if not is_trusted(home):
         raise UserError(
@@ -99,7 +98,7 @@ def _write(path: Path, split: str, settings: SyntheticConfig) -> None:
 
 
 def _words(settings: SyntheticConfig) -> NDArray[np.float64]:
-    """Time from each syllable to the next, [classes, SYLLABLES - 1], ms; no two words alike."""
+    """Times between syllables in ms, [classes, SYLLABLES - 1]; different for each word."""
     rng = np.random.default_rng([settings.seed, 0, 0])
     every = np.array(list(itertools.product(LAGS_MS, repeat=SYLLABLES - 1)))
     return every[rng.permutation(len(every))[: settings.classes]]

@@ -1,1 +1,1 @@
-"""How recordings lie on the disk, as Tonic datasets: files of spikes, folders of spoken words."""
+"""Formats of recordings on the disk, as Tonic datasets: files of spikes, folders of words."""

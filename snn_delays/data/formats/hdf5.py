@@ -1,4 +1,4 @@
-"""Data sets of an HDF5 file, checked before they are read."""
+"""Reading of HDF5 data sets, with checks before each read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from snn_delays.data.formats.heaps import check_heaps
 from snn_delays.data.names import checked_names
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 
-# what h5py raises where a file is damaged
+# errors that h5py raises for a damaged file
 BROKEN = (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError)
 MOST_BYTES = 1 << 28  # of labels and names; a file that declares more is a mistake or an attack
 
@@ -24,7 +24,7 @@ def open_file(path: Path) -> h5py.File:
     """Open a file to read it.
 
     Raises:
-        UserError: there is none, another program writes to it, or it is not HDF5.
+        UserError: it does not exist, another program writes to it, or it is not HDF5.
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
@@ -35,27 +35,29 @@ def open_file(path: Path) -> h5py.File:
 
 
 def _why_not(error: Exception) -> str:
-    """Why a file cannot be opened, and what to do."""
+    """The reason why a file cannot be opened, and what to do."""
     if isinstance(error, BlockingIOError):
         return (
-            "is locked, because another program has it open for writing: close the file there, and"
-            " start again."
+            "is locked, because another program has it open for writing: close it in that program,"
+            " and start again."
         )
     if "unable to lock file" in str(error):
         return (
             "lies on a file system that has no locks: set HDF5_USE_FILE_LOCKING=FALSE in the"
-            f" environment ({message(error)})."
+            f" environment ({message_of(error)})."
         )
     if isinstance(error, PermissionError):
         return "cannot be read: permission denied."
-    return f"is not a readable HDF5 file; it may be truncated, or something else: {message(error)}"
+    return (
+        f"is not a readable HDF5 file; it may be truncated, or something else: {message_of(error)}"
+    )
 
 
 def is_there(file: h5py.File, name: str) -> bool:
-    """Whether a file has something of this name, be it a link that leads nowhere."""
-    for part in itertools.accumulate(name.split("/"), "{}/{}".format):
-        if file.get(part) is None:
-            return file.get(part, getlink=True) is not None
+    """Whether a file has an entry of this name; a link counts even if its target is missing."""
+    for prefix in itertools.accumulate(name.split("/"), "{}/{}".format):
+        if file.get(prefix) is None:
+            return file.get(prefix, getlink=True) is not None
     return True
 
 
@@ -63,7 +65,8 @@ def find(file: h5py.File, name: str) -> h5py.Dataset:
     """A data set whose data lies in the file itself.
 
     Raises:
-        UserError: it is missing, no data set, or has its data in another file.
+        UserError: the data set is missing, is another kind of entry, or has its data in another
+            file.
     """
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
@@ -80,7 +83,7 @@ def find(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _number(found: h5py.HLObject) -> int:
-    """Number of the open file that something lies in."""
+    """Number of the open file that holds an entry."""
     return int(h5py.h5o.get_info(found.id).fileno)
 
 
@@ -88,7 +91,7 @@ def read_integers(file: h5py.File, name: str, count: int) -> NDArray[np.integer]
     """One integer per sample, [N].
 
     Args:
-        file: where.
+        file: the open file.
         name: of the data set.
         count: number of samples.
 
@@ -118,7 +121,7 @@ def read_names(file: h5py.File, name: str) -> list[str]:
 
 
 def _column(file: h5py.File, name: str) -> NDArray[Any] | None:
-    """A data set of one dimension, read; None where it has another shape."""
+    """The content of a data set of one dimension; None if it has another shape."""
     data = find(file, name)
     if data.shape is None or len(data.shape) != 1:
         return None
@@ -137,10 +140,10 @@ class Ragged:
     """Variable-length arrays of numbers, one per sample.
 
     Args:
-        file: where.
+        file: the open file.
         name: of the data set.
-        kinds: numpy's letters for the kinds of number that are taken.
-        called: what messages call these kinds.
+        kinds: numpy's letters for the accepted kinds of number.
+        called: the name of these kinds in messages.
 
     Attributes:
         dtype: type of the numbers.
@@ -165,7 +168,7 @@ class Ragged:
         return len(self._data)
 
     def read(self, first: int, last: int) -> list[NDArray[Any]]:
-        """Arrays of the samples from ``first`` up to, without, ``last``."""
+        """Arrays of the samples ``first`` to ``last - 1``."""
         if not self._heaps_checked:
             check_heaps(self._data)
             self._heaps_checked = True
@@ -175,14 +178,9 @@ class Ragged:
 
 @functools.cache
 def _loses_byte_order() -> bool:
-    """Whether h5py takes foreign bytes of variable-length arrays for its own, as h5py 3.16 does."""
+    """Whether h5py ignores the byte order of variable-length arrays, like h5py 3.16."""
     with h5py.File("probe", "w", driver="core", backing_store=False) as file:
         foreign = np.dtype(np.uint16).newbyteorder()
         data = file.create_dataset("x", (1,), h5py.vlen_dtype(foreign))
         data[0] = np.array([1], np.uint16)
         return bool(data[0][0] != 1)
-
-
-def message(error: Exception) -> str:
-    """An error's message without line breaks."""
-    return " ".join(str(error).split())

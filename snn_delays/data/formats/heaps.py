@@ -1,6 +1,7 @@
-"""HDF5's global heaps, which hold variable-length data: libhdf5 reads some damaged ones for ever.
+"""Checks of HDF5's global heaps, which hold variable-length data.
 
-While it does so the process hears no signal, so a heap is walked here before libhdf5 walks it.
+libhdf5 loops for ever in some damaged heaps, and its process then reacts to no signal. Each heap is
+therefore checked here before libhdf5 reads it.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import numpy as np
 REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 HEAP = struct.Struct("<4sB3xQ")  # signature, version, size
 OBJECT = struct.Struct("<H6xQ")  # index, size
-FREE = 0  # index of the free space at a heap's end; its size counts its own head, others' does not
+FREE = 0  # index of the free space at a heap's end; only its size includes the object's header
 
 
 def check_heaps(data: h5py.Dataset) -> None:
-    """Walk the heaps that a data set of variable-length values refers to.
+    """Check the heaps that a data set of variable-length values refers to.
 
-    References that are compressed, and files with a user block, are not looked at.
+    Compressed references and files with a user block are not checked.
 
     Raises:
-        OSError: a heap is damaged, or holds less than a value refers to.
+        OSError: a heap is damaged, or an object in it is shorter than the value that refers to it.
     """
     file, itemsize = data.file, data.id.get_type().get_super().get_size()
     if file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):
@@ -35,16 +36,16 @@ def check_heaps(data: h5py.Dataset) -> None:
         references = np.frombuffer(content, REFERENCE, count, offset)
         references = np.sort(references[references["length"] > 0], order="heap")
         starts = np.flatnonzero(np.diff(references["heap"])) + 1
-        for part in np.split(references, starts) if len(references) else []:
-            start = int(part["heap"][0])
+        for group in np.split(references, starts) if len(references) else []:
+            start = int(group["heap"][0])
             sizes = _walk(content, start)
-            for length, _, index in part.tolist():
+            for length, _, index in group.tolist():
                 if length * itemsize > sizes.get(index, 0):
                     raise damage(start)
 
 
 def _pieces(data: h5py.Dataset) -> Iterator[tuple[int, int]]:
-    """Where references stand in the file, and how many."""
+    """Offset in the file and number of references, for each contiguous piece of the data set."""
     if data.id.get_create_plist().get_nfilters():
         return
     if data.chunks is None:
@@ -58,7 +59,7 @@ def _pieces(data: h5py.Dataset) -> Iterator[tuple[int, int]]:
 
 
 def _walk(content: mmap.mmap, start: int) -> dict[int, int]:
-    """Size of each object of a heap, by its index; from object to object, as libhdf5 goes."""
+    """Size of each object of a heap, by its index, found in the same way as by libhdf5."""
     if start + HEAP.size > len(content):
         raise damage(start)
     signature, _, size = HEAP.unpack_from(content, start)
@@ -76,5 +77,5 @@ def _walk(content: mmap.mmap, start: int) -> dict[int, int]:
 
 
 def damage(start: int) -> OSError:
-    """What is said of the heap at this byte."""
+    """The error for the heap at this byte."""
     return OSError(f"the heap of variable-length data at byte {start} is damaged")

@@ -1,4 +1,4 @@
-"""Speakers of recordings, by a regular expression in their names."""
+"""Finds the speakers of recordings in their names, by a regular expression."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from snn_delays.errors import UserError
 
-PATIENCE = 20  # seconds; a hundred thousand names take a sound pattern less than one
+PATIENCE = 20  # seconds; a sound pattern takes less than one for a hundred thousand names
 
-# A program of its own, since a search cannot be stopped from within Python. The alarm ends it where
-# this process was killed and nobody waits any more.
+# The search runs as a program of its own, since Python cannot stop it from within. The alarm ends
+# the program even if this process was killed meanwhile.
 _SEARCH = """
 import json, re, signal, sys
 pattern, names, seconds = json.load(sys.stdin)
@@ -30,12 +30,12 @@ json.dump([match and match[1] for match in found], sys.stdout)
 def find_speakers(names: Sequence[str], pattern: str) -> NDArray[np.str_]:
     """The speaker of each name, [N].
 
-    Python's search takes exponentially long for some patterns, so it is done in another process,
-    within ``PATIENCE``.
+    Python's search takes exponentially long for some patterns, so another process does it and is
+    stopped after ``PATIENCE`` seconds.
 
     Args:
         names: [N] ``<word>/<name>.wav``.
-        pattern: regular expression with one group, the speaker.
+        pattern: regular expression with one group, which matches the speaker.
 
     Raises:
         UserError: the pattern cannot be read, finds no speaker in a name, or takes too long.

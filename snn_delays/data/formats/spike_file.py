@@ -1,4 +1,4 @@
-"""Spikes in files of SHD's format.
+"""Files of spikes in SHD's format.
 
 HDF5 with ``spikes/times`` (one variable-length array per sample; seconds in SHD itself),
 ``spikes/units``, ``labels`` and, optionally, ``extra/keys`` (class names), ``extra/speaker`` and,
@@ -21,23 +21,22 @@ from snn_delays.data.formats.hdf5 import (
     Ragged,
     find,
     is_there,
-    message,
     open_file,
     read_integers,
     read_names,
 )
 from snn_delays.data.names import checked_names
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 
 MOST_UNNAMED_CLASSES = 10_000
-BLOCK = 64  # samples read at once: seventeen times as fast as one by one
+BLOCK = 64  # samples per read: seventeen times as fast as one by one
 
 
 class SpikeFile(tonic.datasets.hsd.HSD):
     """Any HDF5 file of SHD's format as a Tonic dataset that keeps its file open.
 
-    Unlike Tonic's own, an item's times are those of the file (seconds in SHD's format), not integer
-    microseconds, which would move events between frames. Every item is checked as it is read.
+    An item's times are the file's own (seconds in SHD's format). Tonic's dataset converts them to
+    integer microseconds, which moves events between frames. Every item is checked as it is read.
 
     Args:
         path: the file.
@@ -48,8 +47,8 @@ class SpikeFile(tonic.datasets.hsd.HSD):
     Attributes:
         classes: class names, in order of their label.
         labels: [N] int64.
-        integer_times: whether the file's times are integers, as seconds are not.
-        speaker: [N] int64, or None where the file has none.
+        integer_times: whether the file's times are integers, and therefore hardly seconds.
+        speaker: [N] int64, or None if the file has no speakers.
 
     Raises:
         UserError: the file, or a sample, is not of the format.
@@ -82,7 +81,7 @@ class SpikeFile(tonic.datasets.hsd.HSD):
             self.close()
             raise UserError(
                 f"{self.path} is not of SHD's format (spikes/times, spikes/units, labels):"
-                f" {message(error)}"
+                f" {message_of(error)}"
             ) from error
 
     def _read_header(self) -> None:
@@ -138,7 +137,7 @@ class SpikeFile(tonic.datasets.hsd.HSD):
 
     @property
     def speakers(self) -> NDArray[np.str_] | None:
-        """Name of each sample's speaker, [N], its number where it has none; or None."""
+        """Name of each sample's speaker, or its number without names, [N]; or None."""
         if self._speaker is None:
             return None
         if self._speaker_names is None:
@@ -161,7 +160,7 @@ class SpikeFile(tonic.datasets.hsd.HSD):
         return events, target
 
     def spikes(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.integer]]]:
-        """Times, as they stand in the file, and units of every sample, in order, each [N].
+        """Yield every sample's times, in the file's unit, and units, each [spikes].
 
         Raises:
             UserError: a sample is not of the format.
@@ -177,11 +176,11 @@ class SpikeFile(tonic.datasets.hsd.HSD):
         except BROKEN as error:
             raise UserError(
                 f"{self.path}: samples {first} to {last - 1} cannot be read; the file is damaged:"
-                f" {message(error)}"
+                f" {message_of(error)}"
             ) from error
 
     def _checked(self, number: int, times: Any, units: Any) -> NDArray[np.float64]:
-        """The times of a sample, as they stand in the file, in a type that numpy is fast with."""
+        """Check a sample; returns its times in the file's unit, as float64."""
         where = f"{self.path}: sample {number}"
         if times.shape != units.shape:
             raise UserError(f"{where} has {len(times)} times but {len(units)} units.")
@@ -224,8 +223,8 @@ def write_spikes(
         labels: [N].
         classes: class names, in order of their label.
         speaker: [N], or None.
-        speaker_names: in order of their number.
-        times: type of the times; float16, as SHD's are, is coarser than 1 ms beyond 2 s.
+        speaker_names: in order of the speakers' numbers, or None.
+        times: type of the times; float16, the type in SHD, is coarser than 1 ms beyond 2 s.
 
     Raises:
         UserError: a name is empty, has a control character or occurs twice.
@@ -249,5 +248,5 @@ def write_spikes(
 
 
 def _numbers(values: NDArray[np.integer]) -> NDArray[np.integer]:
-    """In 16 bits, as SHD's are, or as many as they need."""
+    """Values as uint16, the type in SHD, or a wider type if they need one."""
     return values.astype(np.promote_types(np.uint16, np.min_scalar_type(values.max())))

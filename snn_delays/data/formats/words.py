@@ -1,4 +1,4 @@
-"""Spoken words in folders of ``<word>/*.wav``, Speech Commands among them."""
+"""Spoken words in folders of ``<word>/*.wav``, such as Speech Commands."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class WordList:
     Attributes:
         folder: the folder.
         files: [N] ``<word>/<name>.wav``, sorted.
-        classes: all words of the folder in composed form, sorted, whether they occur in ``files``
-            or not.
-        speakers: [N], or None.
-        stamps: [N] what changes when a file does.
-        newest: newest time of a file of the folder, in seconds.
+        classes: all words of the folder in Unicode's composed form, sorted, including words
+            without a recording in ``files``.
+        speakers: [N], or None if unknown.
+        stamps: [N] size and time stamps of each file (``checksums.stamp``).
+        newest: newest time stamp of a file of the folder, in seconds.
     """
 
     folder: Path
@@ -53,12 +53,12 @@ class WordList:
 
     @property
     def names(self) -> list[str]:
-        """[N] ``files`` in Unicode's composed form, alike on every system."""
+        """``files`` in Unicode's composed form, [N], which is the same on every system."""
         return [_normal(name) for name in self.files]
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """[N]."""
+        """Labels, [N]."""
         number = {word: k for k, word in enumerate(self.classes)}
         return np.array([number[name.partition("/")[0]] for name in self.names], np.int64)
 
@@ -73,7 +73,7 @@ class WordList:
         )
 
     def again(self) -> WordList:
-        """The same recordings as they are now."""
+        """The same recordings, with the present time stamps of their files."""
         try:
             states = [os.stat(self.folder / name) for name in self.files]
         except OSError as error:
@@ -82,15 +82,15 @@ class WordList:
         return replace(self, stamps=list(map(stamp, states)), newest=newest)
 
     def as_files(self) -> FileList:
-        """For their digest."""
+        """The files, for ``content_digest``."""
         state = "\n".join(map(" ".join, zip(self.files, self.stamps, strict=True)))
         return FileList(self.files, state, self.newest)
 
     def listed(self, path: Path) -> NDArray[np.bool_]:
-        """[N] True where the file stands in a list of names, one a line.
+        """A mask [N], True for the recordings that a text file lists, one name a line.
 
         Raises:
-            UserError: the list cannot be read, or names a file that is not there.
+            UserError: the list cannot be read, or names a file that does not exist.
         """
         wanted = {_normal(line) for line in _lines(path) if line and not line.startswith("_")}
         missing = sorted(wanted - set(self.names))
@@ -118,20 +118,20 @@ def _lines(path: Path) -> list[str]:
 
 
 def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
-    """The recordings of a folder of ``<word>/*.wav``, or of another kind that is read (SUFFIXES).
+    """The recordings of a folder of ``<word>/*.wav``, or of the other kinds in ``SUFFIXES``.
 
-    Folders whose name starts with "_" or "." (background noise, silence, unknown words) are passed
-    over, as are empty ones and files that are no audio. No recording is: what lies in another
-    place, cannot be read, or occurs twice is refused.
+    Folders whose name starts with "_" or "." (background noise, silence, unknown words), empty
+    folders and files that are no audio are skipped. No recording is skipped: one that lies in
+    another folder, cannot be read, or occurs twice is an error.
 
     Args:
         folder: the folder.
-        speaker_pattern: regular expression with one group, the speaker, found in
-            ``<word>/<name>.wav``; None: speakers are not known.
+        speaker_pattern: regular expression with one group, the speaker, searched for in
+            ``<word>/<name>.wav``; None: speakers are unknown.
 
     Raises:
-        UserError: no folder, no recording in it, a recording that is refused, a name that is no
-            text, or one in which the pattern is not found.
+        UserError: the folder is missing, has no recording, or has one that is an error as above, a
+            name that is no text, or a name in which the pattern is not found.
     """
     try:
         if not folder.is_dir():
@@ -176,7 +176,7 @@ def _words(folder: Path) -> list[str]:
 
 
 def _recordings(folder: Path, word: str) -> list[tuple[str, os.stat_result]]:
-    """``<word>/<name>`` and state of a word's recordings, in order of name."""
+    """``<word>/<name>`` and file status of a word's recordings, in order of name."""
     found = {}
     with os.scandir(folder / word) as entries:
         for entry in entries:
@@ -192,7 +192,7 @@ def _recordings(folder: Path, word: str) -> list[tuple[str, os.stat_result]]:
 
 
 def _checked(entry: os.DirEntry[str], suffix: str) -> os.stat_result:
-    """The state of a recording that can be read."""
+    """The file status of a recording, after a check that it can be read."""
     state = entry.stat()
     if suffix not in SUFFIXES:
         wrong = f"is none of the kinds that are read ({', '.join(SUFFIXES)}): convert or remove it"
@@ -225,7 +225,7 @@ def _belong(folder: Path) -> str:
 
 
 def _distinct(folder: Path, names: Iterable[str], key: Callable[[str], str]) -> list[str]:
-    """Names in order, no two of which may have one key, or data would be there twice."""
+    """Names in order, after a check that no two have the same key: data would occur twice."""
     known: dict[str, str] = {}
     for name in names:
         _check_text(name, folder)
@@ -238,7 +238,7 @@ def _distinct(folder: Path, names: Iterable[str], key: Callable[[str], str]) -> 
 
 
 def _normal(name: str) -> str:
-    """The one form of a name that Unicode writes in several (macOS and Linux differ)."""
+    """A name in Unicode's composed form (macOS and Linux write different forms)."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -258,7 +258,7 @@ class Words(tonic.Dataset):
     """Spoken words as a Tonic dataset; an item is (waveform int16 [samples] at 16 kHz, label).
 
     Args:
-        words: which recordings.
+        words: the recordings.
         transform: applied to the waveform of an item.
         target_transform: applied to its label.
 

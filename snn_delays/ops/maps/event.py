@@ -6,6 +6,7 @@ at least.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,34 +17,30 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from snn_delays.ops.maps import event_numba
+from snn_delays.ops.maps.backend import Backend, Problem, why_not_compiled
 from snn_delays.ops.taps import Synapses, whole_delay
-from snn_delays.runtime import numba_jit
-from snn_delays.runtime.tracing import watcher
+
+SMALL_BATCH = 16  # up to this, events take less time than any product of matrices
 
 
-def why_not(x: Tensor, deployed: bool) -> str | None:
-    """Why events cannot serve, or None where they can."""
-    if not deployed:
+def _why_not(problem: Problem) -> str | None:
+    if not problem.deployed:
         return "it needs rounded delays: evaluation, or fixed delays"
-    if x.device.type != "cpu":
-        return "it runs on the CPU only"
-    if x.dtype not in (torch.float32, torch.float64):
-        return "it needs float32 or float64"
-    return numba_jit.why_not() or watcher()
+    return why_not_compiled(problem)
+
+
+def _cost(problem: Problem) -> float:
+    """By the batch: the operations are those of the spikes, whose number is not known."""
+    return 0.0 if problem.batch <= SMALL_BATCH and not problem.gradients else math.inf
 
 
 def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
     """Every nonzero ``x[t, b, i]`` is scattered to all outputs; see ``delayed_linear``.
 
     Raises:
-        ValueError: see ``why_not``; weights of another precision; delays outside [0, taps - 1].
+        ValueError: delays outside [0, taps - 1].
     """
     weight = synapses.weight
-    reason = why_not(x_TBI, synapses.deployed)
-    if reason:
-        raise ValueError(f"Events cannot serve: {reason}.")
-    if weight.dtype != x_TBI.dtype:
-        raise ValueError(f"x is {x_TBI.dtype} and weight {weight.dtype}; both must be one.")
     if torch.is_grad_enabled() and (x_TBI.requires_grad or weight.requires_grad):
         return _Map.apply(x_TBI, weight, synapses.delay, synapses, extra_steps)
     # arranging the weights takes as long as a small batch
@@ -145,3 +142,6 @@ def _weight_gradient(x: Tensor, g_SBO: Tensor, steps_OIC: Tensor) -> Tensor:
         g_weight_IK.numpy(),
     )
     return g_weight_IK.unflatten(1, (outputs, count)).transpose(0, 1)
+
+
+BACKEND = Backend("event", delayed_linear, _why_not, _cost, half=False)

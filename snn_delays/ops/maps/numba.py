@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snn_delays.ops.maps import cost
+from snn_delays.ops.maps.backend import Backend, why_not_compiled
 from snn_delays.ops.spectral.layer import (
     SpectralLinear,
     ToSpectrum,
@@ -27,3 +29,6 @@ def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tenso
     kernel = synapses.cached(("numba", plan), lambda: kernel_spectrum(synapses, plan))
     Y = linear(to_spectrum(x_TBI, plan), kernel, plan, half_products(x_TBI))
     return to_time(Y, plan, plan.out_steps)
+
+
+BACKEND = Backend("numba", delayed_linear, why_not_compiled, cost.of_spectra, spectra=True)

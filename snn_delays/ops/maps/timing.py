@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from snn_delays.ops.maps import MATRIX_LENGTH, delayed_linear
-from snn_delays.ops.spectral.layer import half_products, make_plan
+from snn_delays.ops.maps import BACKENDS, Problem, delayed_linear
+from snn_delays.ops.spectral.layer import half_products
 from snn_delays.ops.taps import Synapses
 from snn_delays.runtime.buffers import is_out_of_memory
 from snn_delays.runtime.cuda_graph import CapturedStep
@@ -43,7 +43,7 @@ def fastest_backend(x: Tensor, synapses: Synapses, extra_steps: int = 0) -> str:
     one are computed.
 
     Returns:
-        "dense", "matmul" or "fft".
+        A key of ``BACKENDS``: one that serves on GPUs, too, and that "auto" may take.
 
     Raises:
         torch.OutOfMemoryError: memory suffices for none.
@@ -56,8 +56,7 @@ def fastest_backend(x: Tensor, synapses: Synapses, extra_steps: int = 0) -> str:
         with torch.autocast(x.device.type, enabled=False):  # as training goes back
             torch.autograd.grad(y, leaves, torch.ones_like(y))
 
-    length = make_plan(x.shape[0], synapses.taps, extra_steps).length
-    names = _candidates(synapses.taps, length, half_products(x))
+    names = _candidates(Problem.of(x, synapses, extra_steps), half_products(x))
     if len(names) == 1:
         return names[0]
     steps = _as_in_training({name: functools.partial(step, name) for name in names}, x.device)
@@ -69,11 +68,16 @@ def fastest_backend(x: Tensor, synapses: Synapses, extra_steps: int = 0) -> str:
     return min(left, key=lambda name: statistics.median(seconds[name] for seconds in rounds))
 
 
-def _candidates(taps: int, length: int, half: bool) -> list[str]:
-    if taps == 1:
-        return ["dense"]
-    matmul = ["matmul"] if length <= 2 * MATRIX_LENGTH else []
-    return ["dense", *matmul, *([] if half else ["fft"])]  # which makes no products in bfloat16
+def _candidates(problem: Problem, half: bool) -> list[str]:
+    """The backends that a GPU has for a problem and that round as is asked."""
+    on_gpu = problem._replace(device=torch.device("cuda"))
+    return [
+        name
+        for name, backend in BACKENDS.items()
+        if backend.why_not(on_gpu) is None
+        and backend.cost(on_gpu) < math.inf
+        and (backend.half or not half)
+    ]
 
 
 def _as_in_training(steps: Mapping[str, Step], device: torch.device) -> Mapping[str, Step]:

@@ -18,7 +18,7 @@ from snn_delays.nn import build_network
 from snn_delays.runtime import cuda_graph, numba_jit, tracing, triton_jit
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import tensor_cores
-from snn_delays.train.batched import JointBatch
+from snn_delays.train.batched import StackedBatch
 from snn_delays.train.epoch_metrics import EpochMeter, Sums
 from snn_delays.train.optim import build_optimizers
 from snn_delays.train.run import train
@@ -50,7 +50,7 @@ class Graph(TorchDispatchMode):
     """
 
     WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2")
-    played = 0
+    replays = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Graph(TorchDispatchMode):
             tensor.detach().copy_(value)
 
     def replay(self) -> None:
-        Graph.played += 1
+        Graph.replays += 1
         with torch.no_grad():
             for func, args, kwargs, out in self.calls:
                 if func.is_view:
@@ -105,7 +105,7 @@ def graphs(monkeypatch):
         def wait_stream(self, other) -> None:
             pass
 
-    monkeypatch.setattr(Graph, "played", 0)
+    monkeypatch.setattr(Graph, "replays", 0)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", record)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
@@ -125,7 +125,7 @@ def trained(batches, step, network, optimizers):
     for epoch, sigma in enumerate((2.0, 1.1, 0.5)):
         network.set_sigma(sigma)
         torch.manual_seed(epoch)
-        seen += [step(batch).numbers.clone() for batch in batches]
+        seen += [step(batch).values.clone() for batch in batches]
         optimizers.end_epoch()
     return seen
 
@@ -136,7 +136,7 @@ def test_a_recorded_training_is_the_plain_one(graphs, backend) -> None:
     batches[2] = replace(batches[2], x=batches[2].x * float("inf"))
     step = build_step(ours, optimizers, "float32", torch.device("cuda"))
     found = trained(batches, step, ours, optimizers)
-    assert Graph.played == 3 * len(batches) - 2  # not the first of either shape
+    assert Graph.replays == 3 * len(batches) - 2  # not the first of either shape
     theirs, optimizers, _ = made(backend=backend)
     step = build_step(theirs, optimizers, "float32", torch.device("cpu"))
     expected = trained(batches, step, theirs, optimizers)
@@ -149,16 +149,16 @@ def test_a_recorded_training_is_the_plain_one(graphs, backend) -> None:
 
 
 def test_shapes_beyond_the_most_are_not_recorded(graphs, monkeypatch) -> None:
-    monkeypatch.setattr(cuda_graph, "MOST", 1)
+    monkeypatch.setattr(cuda_graph, "MAX_CAPTURES", 1)
     network, optimizers, batches = made()
     step = build_step(network, optimizers, "float32", torch.device("cuda"))
     for batch in [*batches, *batches[-2:]]:
         step(batch)
-    assert Graph.played == 4  # of six samples; never of four
+    assert Graph.replays == 4  # of six samples; never of four
 
 
 def test_all_of_a_joint_batch_is_copied(graphs) -> None:
-    def find(batch: JointBatch) -> StepResult:
+    def find(batch: StackedBatch) -> StepResult:
         sums = [getattr(batch, name).sum() for name in ("masks", "y", "x", "target")]
         return StepResult(torch.stack(sums))
 
@@ -166,21 +166,21 @@ def test_all_of_a_joint_batch_is_copied(graphs) -> None:
     for number in range(4):
         value = torch.full((2, 3), float(number))
         given = [factor * value for factor in (1, 2, 3, 4)]
-        outcome = recorded(JointBatch(*given))
-        assert outcome.numbers.tolist() == [24 * number, 12 * number, 6 * number, 18 * number]
+        result = recorded(StackedBatch(*given))
+        assert result.values.tolist() == [24 * number, 12 * number, 6 * number, 18 * number]
 
 
 @pytest.mark.parametrize("bad", [1, 4])
-def test_a_tally_knows_the_first_bad_batch(bad) -> None:
-    tally = EpochMeter(Sums(loss=2.0, right=1, seen=4), 8, torch.device("cpu"))
+def test_a_meter_knows_the_first_bad_batch(bad) -> None:
+    meter = EpochMeter(Sums(loss=2.0, correct=1, seen=4), 8, torch.device("cpu"))
     for number in range(6):
         fine = torch.tensor(number not in (bad, 5))
         loss = torch.tensor(0.5 if fine else float("inf"))
-        tally.add(number, 8, StepResult.of(loss, torch.tensor(3), fine))
-    found = tally.read()
-    assert (found.loss, found.right, found.seen, found.skipped) == (2 + 4 * 4, 13, 36, 2)
-    assert tally.first_bad() == (bad, float("inf"))
-    assert EpochMeter(found, 8, torch.device("cpu")).first_bad() is None
+        meter.add(number, 8, StepResult.of(loss, torch.tensor(3), fine))
+    found = meter.totals()
+    assert (found.loss, found.correct, found.seen, found.skipped) == (2 + 4 * 4, 13, 36, 2)
+    assert meter.first_nonfinite() == (bad, float("inf"))
+    assert EpochMeter(found, 8, torch.device("cpu")).first_nonfinite() is None
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -195,8 +195,8 @@ def test_a_step_that_is_not_finite_changes_nothing(what) -> None:
     else:
         bad = batches[1]
         network.readout.linear.weight.register_hook(lambda g: g * float("inf"))
-    outcome = take_step(network, optimizers, bad, "float32")
-    assert not outcome.finite
+    result = take_step(network, optimizers, bad, "float32")
+    assert not result.finite
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
     after = [p for o in optimizers.optimizers.values() for s in o.state.values()
@@ -238,5 +238,5 @@ def test_runs_on_a_gpu_repeat(precision, small_config, tmp_path) -> None:
         config.out = str(tmp_path / name)
         result = train(config)
         losses.append(result["loss"])
-    assert result["parts"][0]["device"] == "cuda"
+    assert result["sessions"][0]["device"] == "cuda"
     assert losses[0] == losses[1]

@@ -1,0 +1,111 @@
+"""What goes to the package index: the files are whole, valid, and work where they are installed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from hatchling import build
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from twine.commands.check import check
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """The source distribution, and a wheel that is built from what is in it."""
+    folder = tmp_path_factory.mktemp("dist")
+    with contextlib.chdir(ROOT):
+        source = folder / build.build_sdist(str(folder))
+    with tarfile.open(source) as archive:
+        archive.extractall(folder / "source", filter="data")
+    with contextlib.chdir(folder / "source" / source.name.removesuffix(".tar.gz")):
+        wheel = folder / build.build_wheel(str(folder))
+    return {"sdist": source, "wheel": wheel}
+
+
+@pytest.fixture(scope="module")
+def site(files, tmp_path_factory) -> Path:
+    """A folder in which the wheel is installed."""
+    site = tmp_path_factory.mktemp("site")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-compile",
+         "--disable-pip-version-check", "--target", str(site), str(files["wheel"])],
+        check=True,
+    )  # fmt: skip
+    return site
+
+
+def run(site: Path, folder: Path, *command: str) -> str:
+    """What a command prints that finds the installed package first."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path[1:]])}
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+
+
+def test_the_package_index_takes_the_files(files, capsys) -> None:
+    failed = check([str(path) for path in files.values()], strict=True)
+    assert not failed, capsys.readouterr().out
+
+
+def test_the_source_distribution_carries_what_the_tests_need(files) -> None:
+    with tarfile.open(files["sdist"]) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    committed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()
+    left_out = (".ci/", ".github/", ".githooks/")
+    assert {name for name in committed if not name.startswith(left_out)} <= packed
+
+
+def test_an_installed_wheel_is_whole_and_says_its_release(site, tmp_path) -> None:
+    for path in (ROOT / "configs").rglob("*.yaml"):
+        assert (site / "snn_delays" / "configs" / path.relative_to(ROOT / "configs")).is_file()
+    assert (site / "snn_delays" / "py.typed").is_file()
+    code = """
+import json, snn_delays
+from dataclasses import asdict
+from snn_delays.cli.compose import compose
+from snn_delays.train import provenance
+config = compose("train", ["experiment=paper/ssc"])
+print(json.dumps([snn_delays.__file__, provenance.commit(), config.data.name]))
+"""
+    file, commit, data = json.loads(run(site, tmp_path, "-c", code))
+    assert Path(file).is_relative_to(site)
+    assert commit == f"v{PROJECT['version']}"
+    assert data == "ssc"
+
+
+def test_the_installed_command_runs(site, tmp_path) -> None:
+    script = str(site / "bin" / "snn-delays")
+    assert run(site, tmp_path, script, "--version") == f"{PROJECT['version']}\n"
+
+
+def test_the_version_stands_in_the_citation_and_the_changelog() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert f"\n## {PROJECT['version']} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_constraints_hold_every_requirement() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    versions = {canonicalize_name(name): version for name, version in pinned.items()}
+    extras = PROJECT["optional-dependencies"].values()
+    for text in [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]:
+        requirement = Requirement(text)
+        assert versions[canonicalize_name(requirement.name)] in requirement.specifier, text

@@ -1,0 +1,60 @@
+"""The time left of a training."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from snn_delays.train import progress
+from snn_delays.train.epoch_metrics import Sums
+from snn_delays.train.progress import Progress
+
+METRICS = {"train_loss": 1.0, "train_accuracy": 0.5, "samples_per_second": 9.0, "selection": ""}
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """Seconds, at [0]."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    return now
+
+
+def train(clock: list[float], bar: Progress, epoch: int, first: float, batches: int) -> None:
+    """Batches of a second each, of which the first takes ``first``."""
+    for n in range(batches):
+        clock[0] += 1.0 if n else first
+        bar.batch(epoch, lambda: Sums(loss=1.0, right=1, seen=2, seconds=1.0))
+    bar.epoch({**METRICS, "epoch": epoch})
+
+
+def test_the_first_batch_which_compiles_does_not_count(clock, capsys) -> None:
+    bar = Progress(3, 5, "train")
+    train(clock, bar, 1, 60.0, 5)
+    train(clock, bar, 2, 1.0, 5)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("  0:10 left")
+    assert second.endswith("  0:05 left")
+
+
+def test_after_a_resume_the_batches_of_this_process_count(clock, capsys) -> None:
+    bar = Progress(2, 6, "train", done=2)
+    train(clock, bar, 1, 60.0, 4)
+    assert capsys.readouterr().out.endswith("  0:06 left\n")
+
+
+def test_epochs_of_one_batch_count_from_the_start(clock, capsys) -> None:
+    train(clock, Progress(3, 1, "train"), 1, 4.0, 1)
+    assert capsys.readouterr().out.endswith("  0:08 left\n")
+
+
+def test_the_bar_counts_every_batch_and_times_those_after_the_first(clock, monkeypatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr", terminal)
+    bar = Progress(2, 5, "train")
+    train(clock, bar, 1, 60.0, 3)
+    assert "3/10 batches, 00:07 left" in str(bar._bar)
+    bar.close()
