@@ -71,6 +71,7 @@ def run_report(
         describe_options(shown),
     ]
     sections.append(Section("How it was made", made))
+    sections.append(Section("Neuron by neuron", [_neurons(subject)]))
     told = "what the delays learned" if subject.learns_delays else "a look at the network"
     lead = [finding(subject, mistakes.score(answered), tests), *_lead(subject)]
     return Report(f"{subject.config.name}: {told}", lead, sections)
@@ -162,19 +163,13 @@ def _delays(subject: TrainedRun) -> list[ReportFigure | Table]:
             words=words.LAYERS,
         )
     )
-    neurons = tables.neurons(subject).set_index(["layer", "neuron"])
-    parts.append(
-        Table(
-            "neurons",
-            "Neurons",
-            "Over the incoming synapses of each neuron.",
-            neurons,
-            folded=True,
-            wide=True,
-            words=words.LAYERS,
-        )
-    )
     return parts
+
+
+def _neurons(subject: TrainedRun) -> Table:
+    neurons = tables.neurons(subject).set_index(["layer", "neuron"])
+    note = "Over the incoming synapses of each neuron."
+    return Table("neurons", "Neurons", note, neurons, folded=True, wide=True, words=words.LAYERS)
 
 
 def _layers_note(subject: TrainedRun) -> str:
