@@ -379,7 +379,7 @@ def their_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]
 
 def our_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
     """Our kernels for BatchNorm, neuron and dropout."""
-    settings = _settings(problem)
+    settings: dict[str, Any] = {**_settings(problem)}
 
     def compute(y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor) -> Any:
         return norm_lif.norm_lif(y, gamma, beta, mask, **settings)

@@ -39,6 +39,11 @@ class Activity:
         """Most likely class, [B]."""
         return self.scores.argmax(1)
 
+    def until(self, steps: int) -> Activity:
+        """The first steps of it; scores stay those of all steps."""
+        spikes, membranes = ([x[:steps] for x in part] for part in (self.spikes, self.membranes))
+        return Activity(self.input[:steps], spikes, membranes, self.readout[:steps], self.scores)
+
 
 @torch.no_grad()
 def record(network: Network, x_TBI: Tensor) -> Activity:

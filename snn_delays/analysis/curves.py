@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from snn_delays.analysis.report_figure import (
     ReportFigure,
     legend_above,
     new_figure,
+    save_figure,
     whole_numbers,
 )
-from snn_delays.analysis.trained_run import TrainedRun, layer_names
+from snn_delays.analysis.trained_run import TrainedRun, layer_names, open_run
 from snn_delays.benchmark.statistics import summarise
 from snn_delays.evaluate import wilson
+from snn_delays.train.error_messages import writing
 
 CHANGES = {
     "shuffled": "shuffled within the layer",
@@ -37,6 +40,7 @@ MEANINGS = {
     "levels": "with the delays rounded to q evenly spaced values",
     "pruned": "with the smallest weights of each layer set to zero",
 }
+LEARNING_CURVE = "learning_curve.png"
 BARS = "Bars: 95 % intervals over recordings and, where draws are random, over draws."
 
 
@@ -75,7 +79,7 @@ def summarise_tests(rows: pd.DataFrame) -> pd.DataFrame:
 def layers_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
     """Accuracy with the delays of one layer, or of all, shuffled, averaged or taken away."""
     data = tests[tests["kind"].isin(["intact", *CHANGES])]
-    figure = new_figure(1, 3.4)
+    figure = new_figure(1, 3.0)
     axis = figure.subplots()
     groups = ["all", *layer_names(subject.network)]
     for number, (kind, label) in enumerate(CHANGES.items()):
@@ -84,7 +88,7 @@ def layers_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
         axis.bar(place, rows["accuracy"], 0.23, color=COLOURS[number], label=label)
         axis.errorbar(place, rows["accuracy"], _errors(rows), fmt="none", color=AFTER, capsize=2)
     _reference_lines(axis, data, subject)
-    axis.set_xticks(range(len(groups)), ["all layers", *groups[1:]])
+    axis.set_xticks(range(len(groups)), ["all layers", *groups[1:]], fontsize=8)
     legend_above(axis)
     knows = "knows" if subject.learns_delays else "has fitted its weights to"
     return ReportFigure(
@@ -102,8 +106,8 @@ def amounts_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
     """Accuracy over how much the delays are jittered or rounded, or weights pruned."""
     kinds = [kind for kind in AXES if (tests["kind"] == kind).any()]
     data = tests[tests["kind"].isin(["intact", *kinds])]
-    figure = new_figure(1, 3.2)
-    axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    figure = new_figure(len(kinds))
+    axes = figure.subplots(len(kinds), 1, sharey=True, squeeze=False)[:, 0]
     for kind, axis in zip(kinds, axes, strict=True):
         rows = data[data["kind"] == kind].sort_values("amount")
         x = 100 * rows["amount"] if kind == "pruned" else rows["amount"]
@@ -114,9 +118,7 @@ def amounts_changed(subject: TrainedRun, tests: pd.DataFrame) -> ReportFigure:
             whole_numbers(axis.xaxis)
         if kind == "levels":
             axis.set_xticks(list(x))
-    for axis in axes[1:]:
-        axis.set_ylabel("")
-    legend_above(axes[-1])
+    legend_above(axes[0])
     title = "How exact the delays must be" if "jitter" in kinds else "How many weights matter"
     told = ", and ".join(MEANINGS[kind] for kind in kinds)
     return ReportFigure(
@@ -151,9 +153,10 @@ def _reference_lines(axis: Axes, data: pd.DataFrame, subject: TrainedRun) -> Non
 def training_curves(subject: TrainedRun) -> ReportFigure:
     """Loss and accuracy over the epochs of the training that made the network."""
     data = training_data(subject)
-    figure = new_figure(1, 2.8)
+    number = 3 if subject.learns_delays else 2
+    figure = new_figure(number)
     panels = [("loss", 1, "loss"), ("accuracy", 100, "accuracy (%)")]
-    axes = figure.subplots(1, 3 if subject.learns_delays else 2)
+    axes = figure.subplots(number, 1, sharex=True)
     for split, colour in (("train", AFTER), ("valid", COLOURS[0]), ("test", COLOURS[1])):
         for axis, (what, scale, name) in zip(axes, panels, strict=False):
             if f"{split}_{what}" in data:
@@ -163,10 +166,9 @@ def training_curves(subject: TrainedRun) -> ReportFigure:
     if subject.learns_delays:
         axes[2].plot(data["epoch"], subject.step_ms * data["sigma"], color=AFTER)
         axes[2].set_ylabel("width sigma (ms)")
-    for axis in axes:
-        axis.set_xlabel("epoch")
-    for axis in axes[:2]:
-        legend_above(axis)
+    axes[-1].set_xlabel("epoch")
+    whole_numbers(axes[-1].xaxis)
+    legend_above(axes[0])
     wide = (" and wide delays", "; and the width of the delays' Gaussians")
     with_delays, width = wide if subject.learns_delays else ("", "")
     return ReportFigure(
@@ -177,6 +179,19 @@ def training_curves(subject: TrainedRun) -> ReportFigure:
         data,
         figure,
     )
+
+
+def write_learning_curve(folder: Path) -> None:
+    """Draw a run's training curves into its folder, unless they are there.
+
+    Raises:
+        UserError: the folder holds no sound run, or cannot be written.
+    """
+    path = folder / LEARNING_CURVE
+    if not path.exists():
+        figure = training_curves(open_run(folder)).figure
+        with writing(folder):
+            save_figure(figure, path)
 
 
 def training_data(subject: TrainedRun) -> pd.DataFrame:

@@ -8,18 +8,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
 from snn_delays.analysis.report_figure import (
     AFTER,
     BEFORE,
+    CHANCE,
     COLOURS,
     DENSITY,
     EXCITATORY,
     INHIBITORY,
     SIGNED,
-    WIDTH,
     ReportFigure,
     legend_above,
+    legend_over_all,
     new_figure,
     whole_numbers,
 )
@@ -29,6 +31,8 @@ from snn_delays.errors import UserError
 
 MOST_DOTS = 3000  # per layer; the heaviest synapses
 FIELDS = 12  # neurons whose receptive fields are drawn
+COLUMNS = 3  # of receptive fields
+MOST_CELLS = 40  # inputs whose rows are seen in a picture of a receptive field
 WEIGHT_BINS = 40
 
 
@@ -67,8 +71,15 @@ def distribution(subject: TrainedRun) -> ReportFigure:
         right.set_ylabel("of their sign (%)")
         for axis in (left, right):
             axis.set_ylim(bottom=0)
-    for axis in axes[0]:
-        legend_above(axis)
+        for axis, chance, label in (
+            (left, "chance", "uniform draw"),
+            (right, "sign", "random signs"),
+        ):
+            low, high = (rows[f"{chance}_{end}_percent"] for end in ("low", "high"))
+            axis.fill_between(
+                rows["delay_ms"], low, high, step="mid", color=CHANCE, label=f"{label}, 95 %"
+            )
+    legend_over_all(figure, *axes[0])
     for axis in axes[-1]:
         axis.set_xlabel("delay (ms)")
     ways = "before training and as trained" if subject.learns_delays else "and never moved"
@@ -77,14 +88,19 @@ def distribution(subject: TrainedRun) -> ReportFigure:
         "Where the delays are",
         "Share of each layer's synapses at each delay of the deployed network. Left, as drawn"
         f" {ways}; right, those of the deployed network by the sign of their weight, each as a"
-        " share of its sign.",
+        " share of its sign. Grey bands hold 95 % of what chance gives: left, delays drawn from"
+        " the distribution before training; right, signs dealt out at random.",
         data,
         figure,
     )
 
 
 def distribution_data(subject: TrainedRun) -> pd.DataFrame:
-    """Columns layer, delay_ms, and in percent drawn, trained, excitatory, inhibitory."""
+    """Columns layer, delay_ms, and in percent drawn, trained, excitatory, inhibitory.
+
+    Also the ends of 95 % of what chance gives: chance_low, chance_high for delays drawn from the
+    distribution before training; sign_low, sign_high for signs dealt out at random.
+    """
     frame, step = synapses(subject), subject.step_ms
     rows = []
     for name, _, trained in subject.layers():
@@ -92,6 +108,9 @@ def distribution_data(subject: TrainedRun) -> pd.DataFrame:
         steps = (layer["deployed_ms"] / step).round().to_numpy().astype(int)
         drawn = (layer["drawn_ms"] / step).round().to_numpy().astype(int)
         weight, taps = layer["weight"].to_numpy(), trained.taps
+        fewer = min((weight > 0).sum(), (weight < 0).sum())
+        chance = _spread(_drawn_share(taps, subject.config.model.delay_init), len(layer))
+        sign = _spread(_percent(steps, taps) / 100, fewer)
         rows.append(
             pd.DataFrame(
                 {
@@ -101,6 +120,10 @@ def distribution_data(subject: TrainedRun) -> pd.DataFrame:
                     "trained_percent": _percent(steps, taps),
                     "excitatory_percent": _percent(steps[weight > 0], taps),
                     "inhibitory_percent": _percent(steps[weight < 0], taps),
+                    "chance_low_percent": chance[0],
+                    "chance_high_percent": chance[1],
+                    "sign_low_percent": sign[0],
+                    "sign_high_percent": sign[1],
                 }
             )
         )
@@ -109,6 +132,23 @@ def distribution_data(subject: TrainedRun) -> pd.DataFrame:
 
 def _percent(steps: Array, taps: int) -> Array:
     return 100 * np.bincount(steps, minlength=taps) / max(len(steps), 1)
+
+
+def _drawn_share(taps: int, init: str) -> Array:
+    """Chance of each whole delay where delays are drawn as before training, [taps]."""
+    longest = taps if init == "uniform_clamped" else taps - 1
+    if longest == 0:
+        return np.ones(1)
+    edges = np.clip(np.arange(taps + 1) - 0.5, 0, longest)
+    edges[-1] = longest  # delays beyond the last tap are clamped to it
+    return np.diff(edges) / longest
+
+
+def _spread(share: Array, number: int) -> tuple[Array, Array]:
+    """Percents between which 95 % of the draws of this many synapses lie."""
+    ends = (stats.binom.ppf(q, number, share) for q in (0.025, 0.975))
+    low, high = (100 * end / max(number, 1) for end in ends)
+    return low, high
 
 
 # ---- where they went ---------------------------------------------------------------------------
@@ -137,7 +177,7 @@ def movement(subject: TrainedRun) -> ReportFigure:
 
 
 def _scatter(axis: Axes, rows: pd.DataFrame, longest_ms: float) -> None:
-    axis.plot([0, longest_ms], [0, longest_ms], color=BEFORE, linewidth=1, zorder=0)
+    axis.plot([0, longest_ms], [0, longest_ms], color=BEFORE, linewidth=1, zorder=3)
     size = rows["weight"].abs()
     size = 20 * size / max(size.max(), np.finfo(float).tiny)
     for sign, colour, label in ((1, EXCITATORY, "excitatory"), (-1, INHIBITORY, "inhibitory")):
@@ -185,7 +225,7 @@ def drift(subject: TrainedRun) -> ReportFigure:
         ends.set_ylim(bottom=0)
         right.plot([], [], "--", color=COLOURS[2], label="at 0 (%)")
         right.plot([], [], ":", color=COLOURS[1], label="at the longest (%)")
-    legend_above(axes[0, 1])
+    legend_over_all(figure, axes[0, 1])
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
         whole_numbers(axis.xaxis)
@@ -284,22 +324,21 @@ def fields(subject: TrainedRun, layer: int = 0, most: int = FIELDS) -> ReportFig
     name, _, linear = list(subject.layers())[layer]
     data, chosen = fields_data(subject, layer, most)
     largest = max(np.finfo(float).tiny, data["weight"].abs().max())
-    rows = -(-len(chosen) // 4)
-    figure = Figure(figsize=(WIDTH, 2.0 * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, 4, squeeze=False, sharex=True, sharey=True)
+    rows = -(-len(chosen) // COLUMNS)
+    figure = new_figure(rows, 1.4)
+    axes = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True)
     images, step = receptive_fields(linear), subject.step_ms
     extent = (-step / 2, step * (linear.taps - 0.5), images.shape[1] - 0.5, -0.5)
+    colours: dict[str, Any] = {"cmap": SIGNED, "vmin": -largest, "vmax": largest}
     image: Any = None
     for neuron, axis in zip(chosen, axes.flat, strict=False):
-        image = axis.imshow(
-            images[neuron],
-            aspect="auto",
-            extent=extent,
-            cmap=SIGNED,
-            vmin=-largest,
-            vmax=largest,
-            interpolation="nearest",
-        )
+        if images.shape[1] > MOST_CELLS:
+            image = _dots(axis, data[data["neuron"] == neuron], colours)
+            axis.set(xlim=extent[:2], ylim=extent[2:])
+        else:
+            image = axis.imshow(
+                images[neuron], aspect="auto", extent=extent, interpolation="nearest", **colours
+            )
         axis.set_title(f"neuron {neuron}", loc="left", fontsize=9)
     for axis in axes.flat[len(chosen) :]:
         axis.set_visible(False)
@@ -317,6 +356,15 @@ def fields(subject: TrainedRun, layer: int = 0, most: int = FIELDS) -> ReportFig
         data,
         figure,
     )
+
+
+def _dots(axis: Axes, rows: pd.DataFrame, colours: dict[str, Any]) -> Any:
+    """Synapses as dots, which are seen where a cell of a picture is too small."""
+    size = 2 + 10 * rows["weight"].abs() / colours["vmax"]
+    return axis.scatter(
+        rows["delay_ms"], rows["input"], size, rows["weight"], **colours,
+        edgecolors=BEFORE, linewidths=0.3,
+    )  # fmt: skip
 
 
 def fields_data(subject: TrainedRun, layer: int, most: int) -> tuple[pd.DataFrame, Array]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
-import html
+import functools
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
@@ -20,35 +21,9 @@ from snn_delays.analysis.report_figure import DPI, ReportFigure, save_figure
 from snn_delays.files import replace_file, replacing
 
 PAGE_FILE = "report.html"
+TEMPLATE = "page.html.j2"
 FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.]+$)(?!$)")  # a spreadsheet runs text that starts so
 DIGITS = 3  # that count, of the largest number of a quantity
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #111; margin: 2rem auto; max-width: 62rem;
-  padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: .2rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.3rem; margin-top: 2.5rem; border-bottom: 1px solid #999; }
-h3 { font-size: 1.05rem; margin: 1.8rem 0 .3rem; }
-p.lead { color: #333; margin-top: 0; }
-figure { margin: 0 0 1.5rem; break-inside: avoid; }
-figure img { width: 100%; height: auto; }
-figcaption, .note { font-size: .9rem; color: #333; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums;
-  margin: .5rem 0 1rem; }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid #ccc; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-tbody th { white-space: nowrap; }
-thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
-details { margin: .5rem 0; }
-@media print { body { max-width: none; margin: 0; } h2, h3, summary { break-after: avoid; }
-  .scroll { overflow: visible; } table { font-size: .7rem; } thead { display: table-header-group; }
-  tr, .whole { break-inside: avoid; } .note { break-before: avoid; } }
-"""
-# Folded tables are printed, too.
-SCRIPT = """
-addEventListener("beforeprint", () =>
-  document.querySelectorAll("details").forEach((folded) => { folded.open = true; }));
-"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +36,9 @@ class Table:
         note: below it.
         data: with its index shown.
         folded: hidden until asked for, where it is long.
+        wide: whether it takes the width of the page, rather than of a column.
         by_row: whether a row holds one quantity, rather than a column.
+        words: how the page calls rows and columns; the CSV file keeps their names.
     """
 
     name: str
@@ -69,7 +46,9 @@ class Table:
     note: str
     data: pd.DataFrame
     folded: bool = False
+    wide: bool = False
     by_row: bool = False
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,7 +56,7 @@ class Section:
     """A chapter: its parts in order."""
 
     title: str
-    parts: list[ReportFigure | Table] = field(default_factory=list)
+    parts: Sequence[ReportFigure | Table] = ()
 
 
 @dataclass(frozen=True)
@@ -144,50 +123,37 @@ def _remove_old(out: Path) -> None:
 
 def page(report: Report) -> str:
     """The HTML."""
-    lead = "".join(f'<p class="lead">{html.escape(line)}</p>' for line in report.lead)
-    body = "".join(_section(section) for section in report.sections if section.parts)
-    title = html.escape(report.title)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
-        f"<style>{STYLE}</style><script>{SCRIPT}</script></head>\n<body><h1>{title}</h1>{lead}{body}</body></html>\n"
-    )
+    return _template().render(report=report, picture=_picture, formatted=_formatted, rows=_rows)
 
 
-def _section(section: Section) -> str:
-    parts = "".join(
-        _exhibit(part) if isinstance(part, ReportFigure) else _table(part) for part in section.parts
-    )
-    return f"\n<h2>{html.escape(section.title)}</h2>{parts}"
+@functools.cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True).get_template(TEMPLATE)
 
 
-def _exhibit(exhibit: ReportFigure) -> str:
+def _picture(exhibit: ReportFigure) -> str:
+    """PNG of a figure, in base64."""
     picture = io.BytesIO()
     exhibit.figure.savefig(picture, format="png", dpi=1.5 * DPI)
-    data = base64.b64encode(picture.getvalue()).decode()
-    title, caption = html.escape(exhibit.title), html.escape(exhibit.caption)
-    return (
-        f'\n<h3>{title}</h3><figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{caption} Numbers: {exhibit.name}.csv.</figcaption></figure>"
-    )
+    return base64.b64encode(picture.getvalue()).decode()
 
 
-def _table(table: Table) -> str:
-    shown = _formatted(table).to_html(border=0, justify="right")
-    shown = f'<div class="scroll">{shown}</div>'
-    if table.folded:
-        shown = f"<details><summary>{len(table.data):,} rows</summary>{shown}</details>"
-    note = f'<p class="note">{html.escape(table.note)} Numbers: {table.name}.csv.</p>'
-    kind = "long" if table.folded else "whole"
-    return f'\n<div class="{kind}"><h3>{html.escape(table.title)}</h3>{shown}{note}</div>'
+def _rows(shown: pd.DataFrame) -> Iterator[tuple[Sequence[object], Sequence[object]]]:
+    """Names and cells of each row."""
+    for index, *cells in shown.itertuples():
+        yield index if isinstance(index, tuple) else (index,), cells
 
 
 def _formatted(table: Table) -> pd.DataFrame:
-    """Cells as a person reads them, as many digits in all of one quantity."""
+    """Names and cells as a person reads them, as many digits in all of one quantity."""
     data = table.data.T if table.by_row else table.data
     cells = [_cells(data.iloc[:, k]) for k in range(data.shape[1])]
     shown = pd.DataFrame(dict(enumerate(cells)), index=data.index).set_axis(data.columns, axis=1)
-    return shown.T if table.by_row else shown
+    shown = shown.T if table.by_row else shown
+    return (
+        shown.rename(table.words, axis=0).rename(table.words, axis=1).rename_axis(index=table.words)
+    )
 
 
 def _cells(values: Iterable[object]) -> list[str]:

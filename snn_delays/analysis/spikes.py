@@ -12,6 +12,7 @@ from torch import Tensor
 from snn_delays.analysis.activity import Activity, rates
 from snn_delays.analysis.report_figure import (
     AFTER,
+    BEFORE,
     COLOURS,
     DENSITY,
     EXCITATORY,
@@ -30,15 +31,26 @@ TRACES = 3  # neurons whose membranes are drawn
 
 
 def raster(
-    subject: TrainedRun, activity: Activity, sample: int = 0, label: str = ""
+    subject: TrainedRun,
+    activity: Activity,
+    sample: int = 0,
+    label: str = "",
+    ended: int | None = None,
 ) -> ReportFigure:
     """Spikes of one sample in the input and every hidden layer, and the readout's membranes.
 
     An input of other values, such as log-mel frames, is a picture of them.
+
+    Args:
+        subject: the network.
+        activity: what it does with samples.
+        sample: number of the sample in ``activity``.
+        label: name of the sample in the caption; "": its number.
+        ended: step at which the recording ends, marked by a line; None: no line.
     """
     data = raster_data(subject, activity, sample)
     parts = ["input", *layer_names(subject.network)[:-1]]
-    figure = new_figure(len(parts) + 1, 2.0)
+    figure = new_figure(len(parts) + 1)
     axes = figure.subplots(len(parts) + 1, 1, sharex=True)
     widths = [x.shape[-1] for x in (activity.input, *activity.spikes)]
     for part, width, axis in zip(parts, widths, axes, strict=False):
@@ -60,6 +72,10 @@ def raster(
     axes[-1].set_ylabel("membrane (a. u.)")
     axes[-1].set_xlabel("time (ms)")
     legend_above(axes[-1])
+    if ended is not None:
+        for axis in axes:
+            axis.axvline(subject.step_ms * ended, color=BEFORE, linestyle=":", linewidth=1)
+    line = "" if ended is None else " The dotted line is the end of the recording."
     answer = subject.classes[int(activity.predictions[sample])]
     told = "" if "value" in data else " (in the input, a step with one or more)"
     late = "; each layer goes on for some steps so that late delays still arrive"
@@ -68,7 +84,7 @@ def raster(
         "One recording through the network",
         f"{label or f'Sample {sample}'}; the network says {answer}. A mark is a spike{told}"
         f"{late if subject.config.model.layer_extra_steps else ''}."
-        " Below, the readout's membranes of the classes that score highest.",
+        f" Below, the readout's membranes of the classes that score highest.{line}",
         data,
         figure,
     )
@@ -127,16 +143,16 @@ def _highest(subject: TrainedRun, activity: Activity, sample: int) -> list[str]:
 def firing(subject: TrainedRun, activity: Activity) -> ReportFigure:
     """How often the neurons of each hidden layer fire."""
     data = rate_data(subject, activity)
-    figure = new_figure(1, 2.8)
-    axes = figure.subplots(1, len(activity.spikes), squeeze=False)[0]
+    figure = new_figure(len(activity.spikes))
+    axes = figure.subplots(len(activity.spikes), 1, squeeze=False)[:, 0]
     for name, axis in zip(layer_names(subject.network), axes, strict=False):
         rows = data[data["layer"] == name]
         axis.hist(rows["rate_hz"], bins=min(30, max(5, len(rows) // 2)), color=EXCITATORY)
         told = f"{rows['dead'].sum()} dead, {rows['saturated'].sum()} saturated"
         axis.set_title(f"{name}: {told} of {len(rows)}", loc="left", fontsize=10)
-        axis.set_xlabel("spikes per second")
         whole_numbers(axis.yaxis)
         axis.set_ylabel("neurons")
+        axis.set_xlabel("spikes per second")
     return ReportFigure(
         "rates",
         "Firing rates",

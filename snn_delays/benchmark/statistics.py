@@ -1,4 +1,4 @@
-"""Means over seeds with intervals, and paired comparisons of networks."""
+"""Means over seeds with intervals, and comparisons of networks paired by seed or by recording."""
 
 from __future__ import annotations
 
@@ -82,9 +82,24 @@ def compare(
     difference = summarise(np.subtract(a, b).tolist(), (-span, span))
     if difference.n < MIN_SEEDS or difference.std < NO_SPREAD:  # no measure of the spread
         return Comparison(difference, math.nan, math.nan)
-    t = difference.mean / (difference.std / math.sqrt(difference.n))
-    p = 2 * float(stats.t.sf(abs(t), difference.n - 1))
+    p = float(stats.ttest_rel(a, b).pvalue)
     return Comparison(difference, difference.mean / difference.std, p)
+
+
+def mcnemar(a_alone: int, b_alone: int) -> float:
+    """Two-sided p that two networks are equally often right on the same recordings, exact.
+
+    McNemar 1947: of the recordings that one network alone has right, each has half of them.
+
+    Args:
+        a_alone: recordings that one network has right and the other wrong.
+        b_alone: recordings that the other has right and the first wrong.
+
+    Returns:
+        p by the binomial distribution; 1 where the networks are right on the same recordings.
+    """
+    alone = a_alone + b_alone
+    return float(stats.binomtest(a_alone, alone).pvalue) if alone else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

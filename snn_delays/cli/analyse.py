@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from snn_delays.errors import UserError
 
 if TYPE_CHECKING:
     from snn_delays.analysis.page import Report
+    from snn_delays.analysis.trained_run import TrainedRun
+    from snn_delays.data.loaders import Samples
 
 
 def main() -> None:
@@ -60,30 +63,28 @@ def _prepare(out: Path) -> None:
 
 
 def _one(options: AnalyseConfig, out: Path) -> Report:
-    from tqdm import tqdm
-
     from snn_delays.analysis.causal import count_evaluations
     from snn_delays.analysis.report import run_report
     from snn_delays.analysis.trained_run import held_out_samples, open_run
+    from snn_delays.data.progress import progress
 
     folder = str(options.run)
     subject = open_run(folder)
     samples = held_out_samples(subject, folder)
     _prepare(out)
     total = count_evaluations(subject.network, options.repeats) + 1
-    with tqdm(total=total, unit="part", disable=None, leave=False, dynamic_ncols=True) as bar:
-
-        def step(done: str) -> None:
-            bar.set_description_str(done, refresh=False)
-            bar.update()
-
+    with contextlib.closing(progress(range(total), "analysing", total, "parts")) as parts:
         return run_report(
-            subject, samples, sample=options.sample, repeats=options.repeats, step=step
+            subject,
+            samples,
+            sample=options.sample,
+            repeats=options.repeats,
+            step=lambda done: next(parts, None),
         )
 
 
 def _several(options: AnalyseConfig, out: Path) -> Report:
-    from snn_delays.analysis.report import comparison_report
+    from snn_delays.analysis.comparison import comparison_report
     from snn_delays.analysis.trained_run import open_run
 
     runs = options.runs or []
@@ -94,8 +95,20 @@ def _several(options: AnalyseConfig, out: Path) -> Report:
         if places.count(place) > 1:
             raise UserError(f"runs=[...] names {run} twice.")
     subjects = [open_run(run) for run in runs]
+    samples = [_known_samples(*both) for both in zip(subjects, runs, strict=True)]
     _prepare(out)
-    return comparison_report(subjects)
+    return comparison_report(subjects, samples)
+
+
+def _known_samples(subject: TrainedRun, folder: str) -> Samples | None:
+    """The recordings that a run is tested on, or None, and a line why, where they are gone."""
+    from snn_delays.analysis.trained_run import held_out_samples
+
+    try:
+        return held_out_samples(subject, folder)
+    except UserError as error:
+        print(f"{folder} is left out of the tests in pairs: {error}", file=sys.stderr)
+        return None
 
 
 if __name__ == "__main__":

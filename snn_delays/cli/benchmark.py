@@ -262,6 +262,7 @@ def _concurrency(threads: int, jobs: list[Job]) -> int:
 
 def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[str, str]:
     """Write and print the results so far; returns the reasons of failed runs, by title."""
+    from snn_delays.analysis.curves import write_learning_curve
     from snn_delays.benchmark.results import (
         RESULTS_FILE,
         TABLE_FILE,
@@ -275,6 +276,8 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
     for job in jobs:
         try:
             lines += [line for line in [read_line(job)] if line]
+            if job.is_done():
+                write_learning_curve(job.out)
         except UserError as error:
             failures[job.title] = str(error)
     text = table(suite, lines, failures, given)

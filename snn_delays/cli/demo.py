@@ -51,6 +51,7 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
     out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")
     for variant, config in configs.items():
         config.out = str(out / variant)
+    from snn_delays.analysis.curves import write_learning_curve
     from snn_delays.train.run import train
     from snn_delays.train.run_folder import run_folder
 
@@ -62,6 +63,7 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
     for number, (variant, config) in enumerate(configs.items(), 1):
         print(f"\n[{number}/{len(configs)}] {VARIANTS[variant]}")
         results[variant] = train(config)
+        write_learning_curve(Path(results[variant]["out"]))
     _draw(results["learned"]["out"])
     print(_table(results, configs))
     seconds = time.perf_counter() - started

@@ -23,6 +23,9 @@ def _train(config: Config) -> float | None:
 
     result = train(config)
     if process_info().is_first:
+        from snn_delays.analysis.curves import write_learning_curve
+
+        write_learning_curve(Path(result["out"]))
         print(describe(result))
     return float(result["valid"]["accuracy"]) if "valid" in result else None
 

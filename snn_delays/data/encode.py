@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import joblib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from snn_delays.data.audio import read_audio
@@ -20,14 +22,17 @@ from snn_delays.data.splits import sort_names
 from snn_delays.errors import UserError, message_of
 
 FLOAT16_SECONDS = 2.0  # up to here float16, the type of SHD's times, is exact to a millisecond
+ALONE_S = 20.0  # seconds of audio that one process encodes before others have started
+
+Spikes = tuple[NDArray[np.floating], NDArray[np.integer]]
 
 
 def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int = 0) -> float:
     """Encode recordings and write them with their words and speakers.
 
-    A recording's spikes depend on its content, its name and ``seed`` alone. Times are float16 as in
-    SHD, or float32 if a recording is longer than 2 s. The file is written under a temporary name
-    and renamed at the end.
+    A recording's spikes depend on its content, its name and ``seed`` alone, not on the number of
+    processes, one per core. Times are float16 as in SHD, or float32 if a recording is longer than
+    2 s. The file is written under a temporary name and renamed at the end.
 
     Args:
         words: recordings.
@@ -53,7 +58,7 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".encoding-") as scratch:
             temporary = Path(scratch) / out.name
-            spikes = _spikes(words, channels, seed)
+            spikes = _spikes(words, sum(seconds), channels, seed)
             write_spikes(temporary, spikes, words.labels, words.classes, speaker, names, times=kind)
             os.replace(temporary, out)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
@@ -81,17 +86,33 @@ def _listen(words: WordList) -> list[float]:
     return seconds
 
 
-def _spikes(
-    words: WordList, channels: int, seed: int
-) -> Iterator[tuple[NDArray[np.floating], NDArray[np.integer]]]:
-    files = zip(words.files, words.names, strict=True)
-    for file, name in progress(files, "encoding", len(words.files), "files"):
-        audio, rate = read_audio(words.folder / file)
-        own = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-        number = int.from_bytes(own[:7], "little")
-        times, units = encode(audio, rate, channels=channels, seed=number)
-        if not len(times):
-            raise UserError(
-                f"{words.folder / file} gives no spike; leave it out by a list (only=<list>)."
-            )
-        yield times, units
+def _spikes(words: WordList, seconds: float, channels: int, seed: int) -> Iterator[Spikes]:
+    """Spikes of each recording, in order; every core encodes recordings of its own."""
+    processes = joblib.cpu_count() if seconds > ALONE_S else 1
+    threads = 1 if processes > 1 else None
+    call = joblib.delayed(_encode_file)
+    calls = (
+        call(words.folder / file, f"{seed}/{name}", channels, threads)
+        for file, name in zip(words.files, words.names, strict=True)
+    )
+    encoded = joblib.Parallel(processes, return_as="generator")(calls)
+    yield from progress(encoded, "encoding", len(words.files), "files")
+
+
+def _encode_file(path: Path, source: str, channels: int, threads: int | None) -> Spikes:
+    """Spikes of one recording.
+
+    Args:
+        path: of the recording.
+        source: text from which the seed of the recording is made.
+        channels: of the cochlea.
+        threads: of this process; None: as many as it has.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    audio, rate = read_audio(path)
+    number = int.from_bytes(hashlib.sha256(source.encode()).digest()[:7], "little")
+    times, units = encode(audio, rate, channels=channels, seed=number)
+    if not len(times):
+        raise UserError(f"{path} gives no spike; leave it out by a list (only=<list>).")
+    return times, units

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -15,8 +15,10 @@ T = TypeVar("T")
 INTERVAL = 15.0  # seconds from line to line
 
 
-def progress(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+def progress(items: Iterable[T], title: str, total: int, unit: str) -> Generator[T, None, None]:
     """Yield the items, and show on standard error how many are done.
+
+    ``close()`` removes the bar of a loop that ends early.
 
     Args:
         items: the items.
@@ -25,10 +27,10 @@ def progress(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[
         unit: plural noun for the items.
     """
     bar = tqdm(items, title, total, unit=f" {unit}", disable=None, leave=False)
-    return _with_lines(items, title, total, unit) if bar.disable else iter(bar)
+    return _with_lines(items, title, total, unit) if bar.disable else (item for item in bar)
 
 
-def _with_lines(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+def _with_lines(items: Iterable[T], title: str, total: int, unit: str) -> Generator[T, None, None]:
     started = said = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()

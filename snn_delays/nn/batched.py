@@ -97,5 +97,5 @@ def _fire(blocks: Sequence[Any], y_TBSO: Tensor, mask_BSO: Tensor) -> Tensor:
     )
     statistics = mean.view(len(blocks), -1), var.view(len(blocks), -1)
     for block, *moments in zip(blocks, *statistics, strict=True):
-        block.norm.track(*moments, y_TBSO.shape[0] * y_TBSO.shape[1])
+        block.norm.running.track(*moments, y_TBSO.shape[0] * y_TBSO.shape[1])
     return spikes.view(y_TBSO.shape)

@@ -104,14 +104,14 @@ class Block(nn.Module):
         values, mean, var, node.v = FusedBlock.apply(
             x.values, synapses.weight, synapses.delay, norm.weight, norm.bias, mask, settings
         )
-        norm.track(mean, var, steps * whole_batch(batch))
+        norm.running.track(mean, var, steps * whole_batch(batch))
         spikes = Spectrum(values, settings.next_plan)
         return spikes if how.onward else spikes_in_time(spikes, mask)
 
     def _by_scan(self, y_TBO: Tensor) -> Tensor:
         norm: Any = self.norm
         node: Any = self.neuron
-        spikes_TBO, mean, var, node.v = norm_lif(
+        spikes_TBO, _, _, node.v = norm_lif(
             y_TBO,
             norm.weight,
             norm.bias,
@@ -120,8 +120,8 @@ class Block(nn.Module):
             tau=node.tau,
             v_threshold=node.v_threshold,
             alpha=node.surrogate_function.alpha,
+            running=norm.running,
         )
-        norm.track(mean, var, y_TBO.shape[0] * whole_batch(y_TBO.shape[1]))
         return spikes_TBO
 
 

@@ -5,10 +5,10 @@ Alone, and in evaluation, they are SpikingJelly's.
 
 from __future__ import annotations
 
-import torch
 from spikingjelly.activation_based import layer
 from torch import Tensor
 
+from snn_delays.ops.batch_norm import Running
 from snn_delays.ops.sync_batch_norm import PooledNorm
 from snn_delays.runtime.distributed import own_part, whole_batch
 
@@ -21,27 +21,13 @@ class BatchNorm1d(layer.BatchNorm1d):
         if own_part() is None or not self.training:
             return super().forward(x)
         y, mean, var = PooledNorm.apply(x, self.weight, self.bias, self.eps)
-        self.track(mean, var, x.shape[0] * whole_batch(x.shape[1]))
+        self.running.track(mean, var, x.shape[0] * whole_batch(x.shape[1]))
         return y
 
-    @torch.no_grad()
-    def track(self, mean: Tensor, var: Tensor, n: int) -> None:
-        """Move the running statistics, with the unbiased variance, as torch does.
-
-        Args:
-            mean: of the batch, [C].
-            var: biased, [C].
-            n: numbers of a channel.
-
-        Raises:
-            ValueError: a channel has a single number, which has no variance.
-        """
-        if n < 2:
-            raise ValueError(f"BatchNorm in training needs 2 numbers of a channel, and has {n}.")
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        unbiased = (var * n / (n - 1)).to(self.running_var.dtype)
-        self.running_var.lerp_(unbiased, self.momentum)
+    @property
+    def running(self) -> Running:
+        """Its running statistics."""
+        return Running(self.running_mean, self.running_var, self.num_batches_tracked, self.momentum)
 
 
 class Dropout(layer.Dropout):

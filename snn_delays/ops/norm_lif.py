@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops import lif, norm_lif_triton
+from snn_delays.ops import batch_norm, batch_norm_triton, lif, norm_lif_triton
+from snn_delays.ops.batch_norm import Running
 from snn_delays.runtime import distributed, triton_jit
 
 
@@ -32,6 +33,7 @@ def norm_lif(
     tau: float,
     v_threshold: float,
     alpha: float,
+    running: Running | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Spikes of a layer after dropout, differentiable in y, gamma and beta.
 
@@ -47,14 +49,19 @@ def norm_lif(
         tau: time constant in steps.
         v_threshold: firing threshold.
         alpha: the surrogate is ``alpha / 2 / (1 + (pi / 2 alpha (h - v_threshold))^2)``.
+        running: statistics that the norm keeps, moved by this batch.
 
     Returns:
         masked spikes [T, B, C] in y's dtype; mean and biased variance [C] in float64; the membrane
         after the last step [B, C] in float32, or float64 where y is.
     """
     settings = NormLifSettings(eps, tau, v_threshold, alpha)
-    compute = _NormLif.apply if triton_jit.serves(y_TBC) else plain
-    return compute(y_TBC, gamma_C, beta_C, mask_BC, settings)
+    if triton_jit.serves(y_TBC):
+        return _NormLif.apply(y_TBC, gamma_C, beta_C, mask_BC, settings, running)
+    out, mean, var, v = plain(y_TBC, gamma_C, beta_C, mask_BC, settings)
+    if running:
+        running.track(mean, var, _count(y_TBC))
+    return out, mean, var, v
 
 
 @dataclass(frozen=True)
@@ -117,16 +124,21 @@ class _NormLif(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor, settings: NormLifSettings
+        ctx: Any,
+        y: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        mask: Tensor,
+        settings: NormLifSettings,
+        running: Running | None,
     ) -> Any:
         y, mask = y.contiguous(), mask.contiguous()
-        mean, var = _statistics(y)
-        norm = _Norm.of(mean, (var + settings.eps).rsqrt(), gamma, beta, _state_dtype(y))
-        out, v = torch.empty_like(y), torch.empty_like(mask, dtype=_state_dtype(y))
-        affine = norm.tensor("mean scale shift")
-        norm_lif_triton.fire(y, affine, mask, settings.tau, settings.v_threshold, out, v)
-        ctx.settings, ctx.norm = settings, norm
+        moments, norm = _statistics(y, gamma, beta, settings.eps, running)
+        out, v = torch.empty_like(y), torch.empty_like(mask, dtype=norm.dtype)
+        norm_lif_triton.fire(y, norm, mask, settings.tau, settings.v_threshold, out, v)
+        ctx.settings, ctx.moments, ctx.norm = settings, moments, norm
         ctx.save_for_backward(y, gamma, beta, mask)
+        mean, var, _ = moments
         ctx.mark_non_differentiable(mean, var, v)
         ctx.set_materialize_grads(False)  # or zeros would be made for these three at every step
         return out, mean, var, v
@@ -135,72 +147,52 @@ class _NormLif(Function):
     @once_differentiable
     def backward(ctx: Any, g_out: Tensor, *_: Any) -> Any:
         y, gamma, beta, mask = ctx.saved_tensors
-        norm = ctx.norm
-        g, parts = _spikes_gradient(g_out.contiguous(), y, norm, mask, ctx.settings)
-        g_beta, moment = parts.sum(1, dtype=torch.float64)
-        g_gamma = (moment - norm.rounded * g_beta) * norm.rstd
-        g_y = _norm_gradient(g, y, norm, torch.stack((g_gamma, g_beta)))
-        return g_y, g_gamma.to(gamma.dtype), g_beta.to(beta.dtype), None, None
+        g, sums = _spikes_gradient(g_out.contiguous(), y, ctx.norm, mask, ctx.settings)
+        g_gamma, g_beta, factors = _factors(sums, ctx.moments, gamma, beta, _count(y))
+        out = g if g.dtype == y.dtype else torch.empty_like(y)
+        batch_norm_triton.norm_gradient(g, y, factors, out)
+        return out, g_gamma, g_beta, None, None, None
 
 
-@dataclass(frozen=True)
-class _Norm:
-    """BatchNorm of this batch: ``scale (y - mean) + shift``; in float64, [C] each.
-
-    ``mean`` is a number of the kernels' precision ``dtype``, and ``rounded`` what the true mean is
-    above it: so that y and mean cancel before they are scaled, and nothing is lost.
-    """
-
-    mean: Tensor
-    rounded: Tensor
-    rstd: Tensor
-    scale: Tensor
-    shift: Tensor
-    dtype: torch.dtype
-
-    @classmethod
-    def of(
-        cls,
-        mean: Tensor,
-        rstd: Tensor,
-        gamma: Tensor,
-        beta: Tensor,
-        dtype: torch.dtype,
-    ) -> _Norm:
-        scale = gamma.detach().double() * rstd
-        near = mean.to(dtype).double()
-        shift = beta.detach().double() - scale * (mean - near)
-        return cls(near, mean - near, rstd, scale, shift, dtype)
-
-    def tensor(self, names: str) -> Tensor:
-        return torch.stack([getattr(self, name) for name in names.split()]).to(self.dtype)
+def _statistics(
+    y: Tensor, gamma: Tensor, beta: Tensor, eps: float, running: Running | None
+) -> tuple[Tensor, Tensor]:
+    """See ``batch_norm_triton.statistics``; over all processes."""
+    dtype, n = _state_dtype(y), _count(y)
+    pivot = y[:, 0].mean(0, dtype=dtype)  # near the mean, so that squares cancel little
+    sums = batch_norm_triton.sums(y, pivot)
+    if distributed.own_part() is None:
+        return batch_norm_triton.statistics(sums, pivot, gamma, beta, eps, n, running)
+    first, second = sums.sum((0, 2), dtype=torch.float64) / (y.shape[0] * y.shape[1])
+    var = batch_norm.variance(first, second)
+    mean, var = distributed.pooled(pivot + first, var, y.shape[1])
+    if running:
+        running.track(mean, var, n)
+    rstd, centre = (var + eps).rsqrt(), mean.to(dtype).double()
+    scale, shift = batch_norm.affine(mean, rstd, gamma.double(), beta.double(), centre)
+    return torch.stack((mean, var, rstd)), torch.stack((centre, scale, shift)).to(dtype)
 
 
-def _statistics(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of every channel, over all processes; in float64."""
-    pivot = y[:, 0].mean(0, dtype=_state_dtype(y))  # near the mean, so that squares cancel little
-    parts = norm_lif_triton.sums(y, pivot).sum((0, 2), dtype=torch.float64)
-    first, second = parts / (y.shape[0] * y.shape[1])
-    var = (second - first * first).clamp_(min=0)
-    return distributed.pooled(pivot + first, var, y.shape[1])
+def _factors(
+    sums: Tensor, moments: Tensor, gamma: Tensor, beta: Tensor, n: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``batch_norm_triton.factors_of``; the factors know of all processes."""
+    if distributed.own_part() is None:
+        return batch_norm_triton.factors_of(sums, moments, gamma, beta, n)
+    mean, _, rstd = moments
+    centre = mean.to(sums.dtype).double()
+    g_beta, moment = sums.sum(1, dtype=torch.float64)
+    g_gamma = batch_norm.gamma_gradient(g_beta, moment, mean, rstd, centre)
+    of_gamma, of_beta = distributed.all_reduce(torch.stack((g_gamma, g_beta)))
+    factors = batch_norm.factors(of_gamma, of_beta, mean, rstd, gamma.double(), centre, n)
+    together = torch.stack((centre, *factors)).to(sums.dtype)
+    return g_gamma.to(gamma.dtype), g_beta.to(beta.dtype), together
 
 
 def _spikes_gradient(
-    g_out: Tensor, y: Tensor, norm: _Norm, mask: Tensor, settings: NormLifSettings
+    g_out: Tensor, y: Tensor, norm: Tensor, mask: Tensor, settings: NormLifSettings
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of the LIF's input, and sums over time of it and of it times ``y - mean``."""
+    """The gradient of the LIF's input, and sums over time of it and of it times ``y - centre``."""
     g = torch.empty_like(y, dtype=norm.dtype)
-    affine = norm.tensor("mean scale shift")
     numbers = settings.tau, settings.v_threshold, settings.alpha / 2, settings.alpha * math.pi / 2
-    return g, norm_lif_triton.fire_gradient(g_out, y, affine, mask, *numbers, g)
-
-
-def _norm_gradient(g: Tensor, y: Tensor, norm: _Norm, g_affine_2C: Tensor) -> Tensor:
-    """The gradient of y from that of BatchNorm's output, in place where the dtypes are one."""
-    g_gamma, g_beta = distributed.all_reduce(g_affine_2C) / _count(y)
-    c = -norm.scale * norm.rstd * g_gamma
-    b = -norm.scale * g_beta - c * norm.rounded
-    out = g if g.dtype == y.dtype else torch.empty_like(y)
-    factors = torch.stack((norm.mean, norm.scale, b, c)).to(norm.dtype)
-    norm_lif_triton.norm_gradient(g, y, factors, out)
-    return out
+    return g, norm_lif_triton.fire_gradient(g_out, y, norm, mask, *numbers, g)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from snn_delays.ops.batch_norm import affine, factors, gamma_gradient
 from snn_delays.runtime.distributed import all_reduce, pooled, whole_batch
 
 
@@ -28,24 +29,24 @@ class PooledNorm(Function):
         var, mean = torch.var_mean(y, (0, 1), correction=0)
         mean, var = pooled(mean.double(), var.double(), y.shape[1])
         rstd = (var + eps).rsqrt()
-        scale = gamma.double() * rstd
-        ctx.save_for_backward(y, mean, rstd, scale)
+        scale, shift = affine(mean, rstd, gamma.double(), beta.double(), 0.0)
+        ctx.save_for_backward(y, gamma, mean, rstd)
         ctx.count = y.shape[0] * whole_batch(y.shape[1])
         ctx.mark_non_differentiable(mean, var)
         ctx.set_materialize_grads(False)  # or zeros would be made for these two at every step
-        shift = (beta.double() - scale * mean).to(y.dtype)
-        return torch.addcmul(shift, y, scale.to(y.dtype)), mean, var
+        return torch.addcmul(shift.to(y.dtype), y, scale.to(y.dtype)), mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor, *_: Any) -> Any:
         """Of y, gamma and beta."""
-        y, mean, rstd, scale = ctx.saved_tensors
+        y, gamma, mean, rstd = ctx.saved_tensors
+        centre = mean.to(y.dtype)
         g_beta = g.sum((0, 1)).double()
-        g_gamma = (g * (y - mean.to(y.dtype))).sum((0, 1)).double() * rstd
-        sums = all_reduce(torch.stack([g_beta, g_gamma])) / ctx.count
-        of_y = -scale * rstd * sums[1]
-        shift = -scale * sums[0] - of_y * mean
-        scale, of_y, shift = (factor.to(y.dtype) for factor in (scale, of_y, shift))
-        g_y = torch.addcmul(torch.addcmul(shift, g, scale), y, of_y)
+        moment = (g * (y - centre)).sum((0, 1)).double()
+        g_gamma = gamma_gradient(g_beta, moment, mean, rstd, centre.double())
+        of_gamma, of_beta = all_reduce(torch.stack([g_gamma, g_beta]))
+        found = factors(of_gamma, of_beta, mean, rstd, gamma.double(), 0.0, ctx.count)
+        a, b, c = (factor.to(y.dtype) for factor in found)
+        g_y = torch.addcmul(torch.addcmul(b, g, a), y, c)
         return g_y, g_gamma.to(y.dtype), g_beta.to(y.dtype), None

@@ -304,6 +304,6 @@ def compute_batched_gradients(
     )
     losses = every.view(batch.y.shape).mean(0)
     losses.sum().backward()
-    correct = (scores.argmax(2) == batch.y).sum(0)
+    correct = (scores.argmax(2) == batch.y).sum(0, dtype=losses.dtype)
     each = zip(networks, before, losses.detach(), correct, strict=True)
     return [finish(*values) for values in each]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,14 @@ class NonFinite(Exception):
         replace_file(path, json.dumps({**content, "samples": held}, indent=1).encode())
 
 
-def gradients_are_finite(network: nn.Module) -> Tensor:
-    """Whether every gradient is finite, a scalar on the device."""
-    finite = [p.grad.isfinite().all() for p in network.parameters() if p.grad is not None]
-    return torch.stack(finite).all()
+def are_finite(network: nn.Module, loss: Tensor) -> Tensor:
+    """Whether the loss and every gradient are finite, a scalar on the device.
+
+    The largest magnitude of each tensor says it, infinity or NaN where one of its numbers is that.
+    """
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    largest = torch.stack(torch._foreach_norm([loss, *gradients], math.inf))
+    return largest.amax() < math.inf
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 
 from snn_delays.config import TrainConfig
 from snn_delays.nn import DelayedLinear, Network
+from snn_delays.train.adam import Adam
 
 Schedule = Callable[[torch.optim.Optimizer, TrainConfig], lr_scheduler.LRScheduler]
 # of learning rates over epochs; one_cycle starts at lr_weight / 25 and moves Adam's beta1 with it
@@ -77,11 +78,12 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     groups = [{"params": decayed, "weight_decay": train.weight_decay}]
     if plain:
         groups.append({"params": plain, "weight_decay": 0.0})
+    kind = Adam if decayed[0].is_cuda else torch.optim.Adam
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "weight": torch.optim.Adam(groups, lr=train.lr_weight, fused=True)
+        "weight": kind(groups, lr=train.lr_weight, fused=True)
     }
     if delays:
-        optimizers["delay"] = torch.optim.Adam(delays, lr=train.lr_delay, fused=True)
+        optimizers["delay"] = kind(delays, lr=train.lr_delay, fused=True)
     kinds = {"weight": train.weight_schedule, "delay": train.delay_schedule}
     return Optimizers(
         optimizers, {name: SCHEDULES[kinds[name]](o, train) for name, o in optimizers.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
 from snn_delays.runtime.distributed import sharing, world_size
 from snn_delays.train.distributed import all_reduce_step
-from snn_delays.train.health import gradients_are_finite
+from snn_delays.train.health import are_finite
 from snn_delays.train.optim import Optimizers
 
 
@@ -33,8 +32,8 @@ class StepResult:
 
     @classmethod
     def of(cls, loss: Tensor, correct: Tensor, finite: Tensor) -> StepResult:
-        """A result from three scalars."""
-        return cls(torch.stack([loss.double(), correct.double(), finite.double()]))
+        """A result from three scalars, in the loss's precision."""
+        return cls(torch.stack([loss, correct.to(loss.dtype), finite.to(loss.dtype)]))
 
     @property
     def loss(self) -> Tensor:
@@ -108,39 +107,41 @@ def compute_gradients(network: Network, batch: Batch, precision: str) -> StepRes
             scores = network(batch.x)
         loss = nn.functional.cross_entropy(scores, batch.target)
         loss.backward(torch.full_like(loss, batch.loss_weight))
-    loss, correct = all_reduce_step(
-        network, batch, loss.detach(), (scores.argmax(1) == batch.y).sum()
-    )
+    correct = (scores.argmax(1) == batch.y).sum(dtype=loss.dtype)
+    loss, correct = all_reduce_step(network, batch, loss.detach(), correct)
     return finish(network, before, loss, correct)
 
 
-def finish(network: Network, before: list[Tensor], loss: Tensor, correct: Tensor) -> StepResult:
+def finish(network: Network, before: Tensor, loss: Tensor, correct: Tensor) -> StepResult:
     """The result of a batch whose gradients are computed.
 
     Args:
         network: if its gradients are not finite, its running statistics are restored.
-        before: its running statistics before the batch.
+        before: what ``statistics`` returned before the batch.
         loss: mean over the samples.
         correct: number of correct answers.
     """
-    finite = loss.isfinite() & gradients_are_finite(network)
-    for now, old in zip(_statistics(network), before, strict=True):
-        now.copy_(torch.where(finite, now, old))
+    finite = are_finite(network, loss)
+    if buffers := _statistics(network):
+        kept = torch.where(finite, torch.cat(buffers), before)
+        torch._foreach_copy_(buffers, kept.split([len(buffer) for buffer in buffers]))
     return StepResult.of(loss, correct, finite)
 
 
 def apply(network: Network, optimizers: Optimizers, result: StepResult) -> StepResult:
     """Update a network by its gradients, if they are finite."""
-    optimizers.step(unless=~result.finite)
+    optimizers.step(unless=1 - result.values[2])
     network.constrain()
     return result
 
 
-def statistics(network: nn.Module) -> list[Tensor]:
-    """A copy of the running means and variances, which a batch with NaN would spoil."""
-    return [buffer.clone() for buffer in _statistics(network)]
+def statistics(network: nn.Module) -> Tensor:
+    """A copy of the running means and variances, which a batch with NaN would spoil, as bytes."""
+    buffers = _statistics(network)
+    return torch.cat(buffers) if buffers else torch.empty(0)
 
 
-def _statistics(network: nn.Module) -> list[Any]:
+def _statistics(network: nn.Module) -> list[Tensor]:
+    """Where they lie, each as bytes."""
     norms = (m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [buffer for norm in norms for buffer in norm.buffers()]
+    return [buffer.view(-1).view(torch.uint8) for norm in norms for buffer in norm.buffers()]

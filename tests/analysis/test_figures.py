@@ -18,6 +18,7 @@ from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
 from PIL import Image
+from scipy import stats
 
 from snn_delays.analysis import activity, causal, curves, delays, spikes
 from snn_delays.analysis.report_figure import (
@@ -31,6 +32,7 @@ from snn_delays.analysis.report_figure import (
 from snn_delays.analysis.trained_run import TrainedRun, open_run
 from snn_delays.errors import UserError
 from snn_delays.nn import build_network
+from snn_delays.nn.delayed_linear import _draw_delay
 from snn_delays.train.run import train
 from tests.analysis import handmade
 from tests.analysis.handmade import CLASSES, FRAMES, STEP_MS, TAPS, Synapse, of_layer
@@ -90,6 +92,27 @@ def test_the_share_of_synapses_at_each_delay(shape) -> None:
             assert shown[column] == (TIMES, pytest.approx(values))
         assert left.get_title("left") == name
         assert {one.get_drawstyle() for one in left.lines} == {"steps-mid"}
+
+
+@pytest.mark.parametrize("init", ["uniform", "uniform_clamped"])
+def test_chance_is_how_delays_are_drawn(init) -> None:
+    torch.manual_seed(0)
+    drawn = _draw_delay((200_000,), TAPS, "fixed", init).int().numpy()
+    share = np.bincount(drawn, minlength=TAPS) / len(drawn)
+    np.testing.assert_allclose(delays._drawn_share(TAPS, init), share, atol=4e-3)
+    assert delays._drawn_share(1, init).tolist() == [1]
+
+
+def test_bands_of_chance() -> None:
+    """Of 8 synapses at 5 delays: the ends have 1/8 of the range, the others 1/4."""
+    data = delays.distribution_data(handmade.subject(delay_init="uniform"))
+    rows = data[data["layer"] == "hidden layer 1"]
+    ends = [[stats.binom.ppf(q, 6, p) / 6 for p in (1 / 8, 1 / 4)] for q in (0.025, 0.975)]
+    for name, (end, middle) in zip(("low", "high"), ends, strict=True):
+        expected = [end, middle, middle, middle, end]
+        assert rows[f"chance_{name}_percent"].tolist() == pytest.approx([100 * p for p in expected])
+    assert (rows["sign_low_percent"] <= rows["trained_percent"]).all()
+    assert (rows["trained_percent"] <= rows["sign_high_percent"]).all()
 
 
 # ---- where they went ---------------------------------------------------------------------------
@@ -252,6 +275,17 @@ def test_receptive_fields(shape, layer) -> None:
     assert (exhibit.name, name in exhibit.title) == (f"fields_{layer + 1}", True)
 
 
+def test_fields_of_many_inputs_are_dots(monkeypatch) -> None:
+    monkeypatch.setattr(delays, "MOST_CELLS", 2)
+    exhibit = delays.fields(handmade.subject())
+    for axis in exhibit.figure.axes[:2]:
+        (dots,) = (one for one in axis.collections if isinstance(one, PathCollection))
+        rows = exhibit.data[exhibit.data["neuron"] == int(axis.get_title("left").split()[1])]
+        assert dots.get_offsets().tolist() == rows[["delay_ms", "input"]].to_numpy().tolist()
+        assert dots.get_array().tolist() == rows["weight"].tolist()
+        assert (axis.get_xlim(), axis.get_ylim()) == ((-5, 45), (2.5, -0.5))
+
+
 def test_the_neurons_of_the_largest_weights_are_drawn() -> None:
     """Absolute weights into the hidden neurons sum to 1.8 and 2.3."""
     exhibit = delays.fields(handmade.subject(), most=1)
@@ -299,6 +333,18 @@ def test_the_raster_has_a_mark_for_every_spike(shape, sample) -> None:
         assert shown[name] == ([STEP_MS * t for t in range(steps)], membrane)
         assert rows[rows["class"] == name]["membrane"].tolist() == membrane
     assert f"Sample {sample}; the network says" in exhibit.caption
+
+
+def test_the_end_of_a_recording_is_marked_and_what_lies_behind_is_cut() -> None:
+    subject = handmade.subject()
+    whole = recorded(subject)
+    exhibit = spikes.raster(subject, whole.until(3), 0, ended=2)
+    for axis in exhibit.figure.axes:
+        assert line(axis, -1)[0] == [20, 20]
+    assert exhibit.data["time_ms"].max() == 20
+    assert (exhibit.data["layer"] == "readout").sum() == 3 * len(CLASSES)
+    assert "dotted line" in exhibit.caption
+    assert whole.until(3).predictions.tolist() == whole.predictions.tolist()
 
 
 def test_the_raster_names_the_answer_and_the_highest_classes() -> None:

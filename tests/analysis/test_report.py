@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,9 +15,10 @@ import pytest
 
 from snn_delays.analysis.activity import record
 from snn_delays.analysis.causal import count_evaluations
+from snn_delays.analysis.comparison import comparison_report
 from snn_delays.analysis.operations import count_operations
 from snn_delays.analysis.page import Report, Section, Table, page, write_report
-from snn_delays.analysis.report import comparison_report, run_report
+from snn_delays.analysis.report import run_report
 from snn_delays.analysis.report_figure import (
     ReportFigure,
     as_label,
@@ -25,6 +27,7 @@ from snn_delays.analysis.report_figure import (
     save_figure,
 )
 from snn_delays.analysis.trained_run import held_out_samples, open_run
+from snn_delays.benchmark.statistics import holm, mcnemar
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.train.run import train
@@ -85,7 +88,7 @@ def test_a_report_is_whole_and_its_files_say_the_same(trained, tmp_path) -> None
     assert parts.open == []
     assert not re.search(r'(src|href)="(?!data:)', text)  # nothing is fetched
     figures = [p for s in report.sections for p in s.parts if not isinstance(p, Table)]
-    assert len(parts.images) == len(figures) == 11
+    assert len(parts.images) == len(figures) == 12
     for section in report.sections:
         for p in section.parts:
             read = pd.read_csv(path.with_name(f"{p.name}.csv"))
@@ -217,7 +220,49 @@ def test_runs_beside_one_another(trained, tmp_path) -> None:
     assert set(part(report, "delays").data["run"]) == {"run 1", "run 2", "run 3"}
     similar = part(report, "similarity").data
     assert len(similar) == 3 * 2  # three pairs, two layers
+    assert report.lead[0] == "The runs differ in seed, model.delays."
+    differing = part(report, "differences").data
+    assert differing.loc["seed"].tolist() == ["0", "1", "2", "0"]
+    assert differing.loc["model.delays"].tolist() == [*["learned"] * 3, "none"]
+    seeds = part(report, "seeds").data
+    mean = np.mean([100 * subject.result["accuracy"] for subject in subjects])
+    assert list(seeds.index) == ["1, 2, 3", "4"]
+    assert seeds["accuracy"].iloc[0] == pytest.approx(mean)
     assert len(Parts(write_report(report, tmp_path / "both").read_text("utf-8")).images) == 2
+
+
+def test_runs_are_tested_in_pairs_on_the_same_recordings(trained) -> None:
+    runs = [trained("a"), trained("b", seed=1), trained("c", delays="none")]
+    subjects, samples = zip(*((s, held_out_samples(s, f)) for s, f in runs), strict=True)
+    pairs = part(comparison_report(subjects, samples), "pairs").data
+    right = [e.predictions == e.labels for e in map(evaluate_run, subjects, samples)]
+    places = [("run 1", "run 2"), ("run 1", "run 3"), ("run 2", "run 3")]
+    assert list(pairs.index) == places
+    p = []
+    for (a, b), row in zip(combinations(right, 2), pairs.to_dict("records"), strict=True):
+        alone = int((a & ~b).sum()), int((b & ~a).sum())
+        assert (row["first_alone"], row["second_alone"], row["n"]) == (*alone, 30)
+        assert row["difference"] == pytest.approx(100 * (a.mean() - b.mean()))
+        p.append(mcnemar(*alone))
+        assert float(row["p"]) == pytest.approx(p[-1], rel=0.05)
+    assert pairs["p_holm"].astype(float).tolist() == pytest.approx(holm(p), rel=0.05)
+    few = samples[1].where(np.arange(30) < 29)  # other recordings; and none that can be read
+    report = comparison_report(subjects, [samples[0], few, None])
+    assert "pairs" not in {p.name for s in report.sections for p in s.parts}
+
+
+def evaluate_run(subject, samples):
+    return evaluate(subject.network, subject.loader(samples))
+
+
+def test_a_page_speaks_in_words_and_its_file_keeps_names(tmp_path) -> None:
+    data = pd.DataFrame({"low": [1.0]}, index=pd.Index(["zero"], name="kind"))
+    words = {"low": "from (%)", "zero": "all at zero", "kind": "change"}
+    table = Table("t", "t", "n", data, words=words)
+    path = write_report(Report("", [], [Section("s", [table])]), tmp_path)
+    cells = re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", path.read_text("utf-8"))
+    assert cells == ["change", "from (%)", "all at zero", "1"]
+    assert (tmp_path / "t.csv").read_text("utf-8") == "kind,low\nzero,1\n"
 
 
 def test_runs_of_all_kinds_beside_one_another(trained) -> None:
@@ -241,7 +286,7 @@ def test_runs_of_all_kinds_beside_one_another(trained) -> None:
             look = (entry.get_color(), entry.get_linestyle())
             assert styles.setdefault(text.get_text().split(",")[0], look) == look
     (legend,) = part(report, "training").figure.legends
-    assert legend.get_texts()[0].get_text() == "run 1, training"
+    assert legend.get_texts()[0].get_text() == "run 1 (hidden=[12]), training"
     assert (part(report, "results").data.loc["run 4", "test"]) == "-"
 
 

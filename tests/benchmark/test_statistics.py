@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from snn_delays.benchmark.statistics import compare, holm, summarise
+from snn_delays.benchmark.statistics import compare, holm, mcnemar, summarise
 
 
 def test_a_summary_is_students() -> None:
@@ -62,3 +62,10 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+def test_mcnemar_by_hand() -> None:
+    """Of 5 recordings, 1 or fewer with one network alone: (1 + 5) / 32, on both sides."""
+    assert mcnemar(1, 4) == mcnemar(4, 1) == pytest.approx(12 / 32)
+    assert mcnemar(0, 10) == pytest.approx(2 / 2**10)
+    assert mcnemar(3, 3) == mcnemar(0, 0) == 1

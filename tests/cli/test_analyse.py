@@ -17,13 +17,19 @@ def folders(small, capsys, monkeypatch) -> list[str]:  # noqa: F811
 
 
 def test_one_run_and_several(folders, capsys, monkeypatch) -> None:
-    code, printed, _ = run(capsys, monkeypatch, "analyse", "run=a", "repeats=1", "sample=3")
+    for folder in folders:
+        assert Path(folder, "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("snn_delays.data.progress.INTERVAL", 0)
+    code, printed, errors = run(capsys, monkeypatch, "analyse", "run=a", "repeats=1", "sample=3")
     assert code == 0
+    assert "analysing: 9 of " in errors  # where there is no terminal, too
     assert "written to a/analysis/report.html" in printed
     assert "Test recording 3" in Path("a/analysis/report.html").read_text("utf-8")
     code, _, _ = run(capsys, monkeypatch, "analyse", "runs=[a,b]", "out=both")
     assert code == 0
-    assert "2 runs compared" in Path("both/report.html").read_text("utf-8")
+    page = Path("both/report.html").read_text("utf-8")
+    assert "2 runs compared" in page
+    assert "Networks in pairs" in page
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from snn_delays.data import encode
 from snn_delays.data.cochlea import STEP_RATE
 from snn_delays.data.encode import encode_words
 from snn_delays.data.formats.spike_file import SpikeFile
@@ -63,6 +64,27 @@ def test_a_recording_is_encoded_alike_whatever_is_beside_it(words, tmp_path) -> 
         np.testing.assert_array_equal(a[2][i], b[0][i])
     assert len(a[2][0]) != len(c[2][0]) or (a[2][0] != c[2][0]).any()
     assert SpikeFile(tmp_path / "b.h5", units=40).classes == ["high", "low"]
+
+
+def test_processes_change_nothing(words, tmp_path, monkeypatch) -> None:
+    encode_words(list_words(words, PATTERN), tmp_path / "a.h5", channels=40)
+    used = []
+    parallel = encode.joblib.Parallel
+    monkeypatch.setattr(encode, "ALONE_S", 0)
+    monkeypatch.setattr(encode.joblib, "cpu_count", lambda: 2)
+    monkeypatch.setattr(
+        encode.joblib, "Parallel", lambda n, **kw: used.append(n) or parallel(n, **kw)
+    )
+    encode_words(list_words(words, PATTERN), tmp_path / "b.h5", channels=40)
+    assert used == [2]
+    a, b = (list(SpikeFile(tmp_path / f"{n}.h5", units=40).spikes()) for n in "ab")
+    for one, two in zip(a, b, strict=True):
+        np.testing.assert_array_equal(one, two)
+    soundfile.write(words / "low" / "3-a.wav", np.zeros(1000), RATE)
+    monkeypatch.setattr(encode, "check_audio", lambda *audio: None)
+    with pytest.raises(UserError, match="The audio is silent"):  # found by another process
+        encode_words(list_words(words, PATTERN), tmp_path / "c.h5", channels=40)
+    assert not (tmp_path / "c.h5").exists()
 
 
 def test_times_of_long_recordings_keep_their_milliseconds(words, tmp_path) -> None:

@@ -25,7 +25,8 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from snn_delays import ops
-from snn_delays.ops import lif_triton, norm_lif_triton
+from snn_delays.ops import batch_norm_triton, lif_triton, norm_lif_triton
+from snn_delays.ops.batch_norm import Running
 from snn_delays.ops.taps import SHAPES
 from snn_delays.ops.taps import triton as taps_triton
 from snn_delays.runtime import triton_jit
@@ -67,10 +68,16 @@ def sequences(T: int, B: int, C: int, dtype: torch.dtype) -> None:
     y, state = torch.empty(T, B, C, dtype=dtype), STATE[dtype]
     factors, mask = torch.empty(4, C, dtype=state), torch.empty(B, C, dtype=dtype)
     norm, v, g = factors[:3], torch.empty(B, C, dtype=state), torch.empty(T, B, C, dtype=state)
-    norm_lif_triton.sums(y, norm[0])
+    channel, pivot = torch.empty(C, dtype=state), norm[0]
+    sums = batch_norm_triton.sums(y, pivot)
+    for running in (None, Running(channel, channel, torch.empty((), dtype=torch.int64), 0.1)):
+        moments, _ = batch_norm_triton.statistics(
+            sums, pivot, channel, channel, 1e-5, T * B, running
+        )
+    batch_norm_triton.factors_of(sums[0], moments, channel, channel, T * B)
     norm_lif_triton.fire(y, norm, mask, **NUMBERS, s_TBC=y, v_BC=v)
     norm_lif_triton.fire_gradient(y, y, norm, mask, **NUMBERS, **SURROGATE, g_TBC=g)
-    norm_lif_triton.norm_gradient(g, y, factors, y)
+    batch_norm_triton.norm_gradient(g, y, factors, y)
     if dtype != state:
         return
     x, v, share = y.view(T, -1), v.view(-1), y.new_empty(())
@@ -82,8 +89,8 @@ def sequences(T: int, B: int, C: int, dtype: torch.dtype) -> None:
 
 def synapses(count: int, dtype: torch.dtype) -> None:
     """All kernels of the taps."""
-    weight, taps = torch.empty(16, 16, count, dtype=dtype), torch.empty(25, 16, 16, dtype=dtype)
-    width = torch.empty((), dtype=dtype)
+    weight, taps = torch.empty(16, 48, count, dtype=dtype), torch.empty(25, 48, 16, dtype=dtype)
+    weight, width = weight.transpose(0, 1), torch.empty((), dtype=dtype)  # as products take them
     for shape in SHAPES.values():
         taps_triton.weighted(shape, weight, weight, width, 25, taps)
         taps_triton.gradient(shape, weight, weight, width, 25, taps, weight, weight)

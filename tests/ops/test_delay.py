@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from dataclasses import replace
 
@@ -12,12 +13,13 @@ import torch
 from DCLS.construct.modules import Dcls1d
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from snn_delays.config import SIGMA_OFFSETS
 from snn_delays.config.schema import BACKENDS as CHOICES
 from snn_delays.ops.maps import BACKENDS, Problem, choose_backend, delayed_linear
 from snn_delays.ops.taps import SHAPES, Synapses, tap_values
-from snn_delays.runtime import numba_jit, weight_cache
+from snn_delays.runtime import numba_jit, tracing, weight_cache
 from snn_delays.runtime.device import tensor_cores
 from tests.ops.synapses import synapses
 
@@ -326,6 +328,64 @@ def test_auto_takes_the_cheaper(T, B, taps, expected, monkeypatch) -> None:
 def test_on_a_gpu_products_are_counted(T, taps, expected) -> None:
     mine = problem(3.0, T, 256, 256, taps, device="cuda")
     assert choose_backend(mine) == ("matmul" if expected else "dense")
+
+
+class Rows(TorchDispatchMode):
+    """Notes by what the lengths of rows in memory can be divided, of all matrices multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.common: dict[torch.dtype, int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.__name__.split(".")[0] in ("mm", "bmm"):
+            for matrix in (*args, *(kwargs or {}).values()):
+                *_, rows, columns = zip(matrix.shape, matrix.stride(), strict=True)
+                (extent, unit), (_, row) = (columns, rows) if columns[1] == 1 else (rows, columns)
+                assert unit == 1
+                common = self.common.get(matrix.dtype, 0)
+                self.common[matrix.dtype] = math.gcd(common, extent, row)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("T", "taps", "extra_steps"), [(3, 2, 0), (13, 5, 3), (20, 25, 12)])
+def test_products_are_aligned_for_tensor_cores(half, T, taps, extra_steps, monkeypatch) -> None:
+    monkeypatch.setattr(tracing, "_get_current_dispatch_mode", lambda: None)  # it is no watcher
+    x, weight, delay = case(T, 3, 8, 16, taps, 1, dtype=torch.float32)
+    leaves = [a.requires_grad_() for a in (x, weight)]
+    mine = synapses(weight, delay, 2.0, taps)
+    with Rows() as rows:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            y = delayed_linear(x, mine, extra_steps=extra_steps, backend="matmul")
+        torch.autograd.grad(y, leaves, torch.ones_like(y))
+    assert rows.common[torch.float32] % 4 == 0
+    assert not half or rows.common[torch.bfloat16] % 8 == 0
+
+
+@pytest.mark.parametrize("backend", ["reference", "dense", "fft", "matmul"])
+@pytest.mark.parametrize("sigma", [None, 2.0])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_products_alone_are_rounded_inside_autocast(backend, sigma, compiled, monkeypatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(numba_jit, "available", lambda: False)
+    x, weight, delay = case(13, 3, 8, 16, 5, 2, dtype=torch.float32)
+    leaves = [a.requires_grad_() for a in (x, weight)]
+    mine = synapses(weight, delay, sigma, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = delayed_linear(x, mine, extra_steps=2, backend=backend)
+        with torch.no_grad():
+            deployed = delayed_linear(x, mine, extra_steps=2, backend=backend)
+    exact = delayed_linear(x, mine, extra_steps=2, backend=backend)
+    torch.testing.assert_close(deployed, y.detach())
+    for ours, theirs in zip(
+        (y, *torch.autograd.grad(y.sum(), leaves)),
+        (exact, *torch.autograd.grad(exact.sum(), leaves)),
+        strict=True,
+    ):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() <= 0.02 * theirs.norm()
+        assert backend == "fft" or not torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("B", "expected"), [(1, "event"), (16, "event"), (256, "numba")])

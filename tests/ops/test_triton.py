@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.ops import lif, norm_lif_triton, taps
+from snn_delays.ops.maps import delayed_linear
 from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
 from snn_delays.ops.sync_batch_norm import PooledNorm
 from snn_delays.runtime import distributed, triton_jit
@@ -391,6 +392,38 @@ def test_taps_in_single_precision(device, shape, count, reach, kernel, sigma) ->
         assert_as_near(*triple)
 
 
+@pytest.mark.parametrize("shared", [(7, 20, 2), (1, 20, 2), (7, 1, 1)], ids=str)
+def test_parameters_are_read_and_gradients_written_where_they_lie(device, shared) -> None:
+    """Inputs and outputs exchanged, delays shared: nothing is copied on the way."""
+    weight, delay = parameters((7, 20, 2), 9)
+    delay = delay[tuple(map(slice, shared))]
+    expected = taps_and_gradients(defined, weight, delay, 2.0, 9, 7)
+    mine = synapses(weight.to(device), delay.to(device), 2.0, 9).transposed()
+    out = taps.weighted_taps(mine, 7)
+    assert_near(out.transpose(1, 2), expected[0])
+    g = torch.Generator().manual_seed(1)
+    pull = torch.randn((7, 7, 20), generator=g, dtype=torch.float64).to(device)
+    found = taps.gradients(mine, pull.transpose(1, 2).contiguous())
+    for a, b in zip(found, expected[1:], strict=True):
+        assert a.transpose(0, 1).is_contiguous()
+        assert_near(a.transpose(0, 1), b)
+
+
+@pytest.mark.parametrize("backend", ["dense", "fft", "matmul"])
+def test_every_backend_makes_its_taps_by_the_kernels(device, backend, launches) -> None:
+    weight, delay = parameters((7, 20, 2), 9)
+    x = torch.rand(11, 3, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for place, name in ((device, backend), ("cpu", "reference")):
+        leaves = [a.detach().to(place).requires_grad_() for a in (x, weight, delay)]
+        mine = synapses(leaves[1], leaves[2], 2.0, 9)
+        y = delayed_linear(leaves[0], mine, extra_steps=2, backend=name)
+        found.append([y.detach(), *torch.autograd.grad(y, leaves, torch.ones_like(y))])
+        assert launches == ["_weighted", "_gradient"]
+    for a, b in zip(*found, strict=True):
+        assert_near(a, b)
+
+
 @SINGLE_AND_DOUBLE
 @pytest.mark.parametrize(("kernel", "sigma"), KERNELS)
 @pytest.mark.parametrize("shared", [(13, 30, 2), (1, 30, 2), (13, 1, 1)], ids=str)
@@ -478,7 +511,7 @@ def test_kernels_compile_for_an_h100(tmp_path) -> None:
     found = [(name, of, *map(int, n)) for name, of, _, *n in map(str.split, printed.splitlines())]
     assert {name for name, *_ in found} == {
         *("_fill", "_fire", "_fire_gradient", "_integrate", "_integrate_gradient"),
-        *("_sums", "_norm_gradient", "_weighted", "_gradient"),
+        *("_sums", "_statistics", "_factors", "_norm_gradient", "_weighted", "_gradient"),
     }
     for name, of, _, stack, barriers, fused, ahead in found:
         scans = name not in (

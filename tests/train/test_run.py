@@ -437,7 +437,9 @@ def test_the_result_says_what_computed_each_layer(small_config, capsys) -> None:
 def test_another_plan_on_resume_is_told(caplog) -> None:
     position, here = Position(), (Config(), torch.device("cpu"), 1, [])
     run._note_session(position, *here, [How("numba", "spectra"), How("numba")])
-    run._note_session(position, *here, [How("numba", "spectra"), How("numba", why="in other words")])
+    run._note_session(
+        position, *here, [How("numba", "spectra"), How("numba", why="in other words")]
+    )
     assert not caplog.text
     run._note_session(position, *here, [How("numba"), How("numba")])
     assert "is resumed with another way to compute its layers than before" in caplog.text

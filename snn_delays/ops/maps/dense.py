@@ -5,12 +5,16 @@ from torch.nn import functional
 
 from snn_delays.ops.maps import cost
 from snn_delays.ops.maps.backend import Backend, serves_all
-from snn_delays.ops.taps import Synapses
+from snn_delays.ops.taps import Synapses, delay_taps
+from snn_delays.runtime import triton_jit
+from snn_delays.runtime.tracing import watcher
 
 
 def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
     """A convolution with the taps reversed, padded in front by D - 1; see ``delayed_linear``."""
-    kernel_DOI, taps = synapses.kernel(), synapses.taps
+    taps = synapses.taps
+    on_gpu = triton_jit.serves(synapses.weight) and watcher() is None
+    kernel_DOI = delay_taps(synapses, taps) if on_gpu else synapses.kernel()
     if taps == 1:  # no delay: one matrix product
         y_TBO = x_TBI @ kernel_DOI[0].T
         return functional.pad(y_TBO, (0, 0, 0, 0, 0, extra_steps))

@@ -1,9 +1,11 @@
 """The delayed linear map as real matrix products alone: Fourier transforms are matrices, too.
 
 So all of it runs on a GPU's tensor cores (in TF32, or inside ``torch.autocast`` with factors and
-products in bfloat16), and nothing is copied to change a layout. A complex product takes four real
-ones here. The work of a transform grows with the square of its length: for sequences of up to about
-a thousand steps.
+products in bfloat16), and nothing is copied to change a layout. Tensor cores want rows of memory
+whose lengths four divides (in bfloat16, eight). Transforms see to it: no row is one of time, and
+the number of frequencies is even; numbers of channels are the user's. A complex product takes four
+real ones here. The work of a transform grows with the square of its length: for sequences of up to
+about a thousand steps.
 
 Shapes: T time, B batch, I inputs, O outputs, D taps, F frequencies; 2 parts of each.
 """
@@ -30,7 +32,7 @@ MATRIX_LENGTH = 1024  # of transforms; beyond it fast ones take fewer operations
 
 def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tensor:
     """Multiply the spectra of input and kernel; see ``delayed_linear``."""
-    plan = make_plan(x_TBI.shape[0], synapses.taps, extra_steps)
+    plan = matrix_plan(x_TBI.shape[0], synapses.taps, extra_steps)
 
     def make_taps() -> Tensor:
         return delay_taps(synapses.transposed(), plan.taps)
@@ -39,17 +41,33 @@ def delayed_linear(x_TBI: Tensor, synapses: Synapses, extra_steps: int) -> Tenso
         return _Map.apply(x_TBI, make_taps(), plan)
     matrices = make_matrices(plan, x_TBI.dtype, x_TBI.device)
     half = half_products(x_TBI)
-    K = synapses.cached(
-        ("matmul", plan, half), lambda: factor(matrices.of_kernel(make_taps()), half)
-    )
-    return matrices.to_time(product(factor(matrices.of_input(x_TBI), half), K))
+    with torch.autocast(x_TBI.device.type, enabled=False):  # transforms round as in training
+        K = synapses.cached(
+            ("matmul", plan, half), lambda: factor(matrices.of_kernel(make_taps()), half)
+        )
+        return matrices.to_time(product(factor(matrices.of_input(x_TBI), half), K))
+
+
+class MatrixPlan(Plan):
+    """A plan for matrices, which need no length with small factors."""
+
+    @functools.cached_property
+    def length(self) -> int:
+        """N, one less than a multiple of four: odd, with an even F."""
+        return self.shortest + (3 - self.shortest) % 4
+
+
+def matrix_plan(steps: int, taps: int, extra_steps: int) -> MatrixPlan:
+    """For D ``taps``; see ``delayed_linear``."""
+    plan = make_plan(steps, taps, extra_steps)
+    return MatrixPlan(plan.steps, plan.taps, plan.out_steps)
 
 
 class _Map(Function):
     """x [T, B, I], taps [D, I, O] -> [T_out, B, O]."""
 
     @staticmethod
-    def forward(ctx: Any, x_TBI: Tensor, taps_DIO: Tensor, plan: Plan) -> Tensor:
+    def forward(ctx: Any, x_TBI: Tensor, taps_DIO: Tensor, plan: MatrixPlan) -> Tensor:
         matrices, half = make_matrices(plan, x_TBI.dtype, x_TBI.device), half_products(x_TBI)
         with torch.autocast(x_TBI.device.type, enabled=False):
             X = factor(matrices.of_input(x_TBI), half)
@@ -86,6 +104,8 @@ class _Matrices:
 
     With X and K complex, ``[Y_re; Y_im] = [X_re, -X_im; X_im, X_re] [K_re; K_im]``: the input's
     spectrum holds each part twice, so that one product per frequency gives both parts.
+
+    Frequencies are side by side in memory.
 
     Attributes:
         x: of the input, [4 F, T].
@@ -141,21 +161,19 @@ def _each_sample(matrix: Tensor, by_sample: Tensor, out: Tensor | None = None) -
 
 
 @functools.cache  # CUDA graphs read them: none may be let go of
-def make_matrices(plan: Plan, dtype: torch.dtype, device: torch.device) -> _Matrices:
+def make_matrices(plan: MatrixPlan, dtype: torch.dtype, device: torch.device) -> _Matrices:
     """For a plan, worked out in float64."""
     N, F = plan.length, plan.frequencies
     x_cos, x_sin = _waves(F, plan.steps, N)
     k_cos, k_sin = _waves(F, plan.taps, N)
     y_cos, y_sin = _waves(F, plan.out_steps, N)
-    weigh = torch.full((F, 1), 2 / N, dtype=torch.float64)  # -f counts with f
+    weigh = torch.full((F, 1), 2 / N, dtype=torch.float64)  # -f counts with f, for N is odd
     weigh[0] = 1 / N
-    if N % 2 == 0:
-        weigh[-1] = 1 / N
     x = torch.stack([x_cos, x_sin, -x_sin, x_cos]).view(2, 2, F, -1).transpose(1, 2)
     k = torch.stack([k_cos, -k_sin], 1)
     y = torch.stack([weigh * y_cos, -weigh * y_sin])
-    made = (x.reshape(4 * F, -1), k.reshape(2 * F, -1), y.reshape(2 * F, -1).T)
-    return _Matrices(*(m.contiguous().to(device, dtype) for m in made))
+    x, k, y = (m.reshape(-1, m.shape[-1]).T.contiguous().to(device, dtype) for m in (x, k, y))
+    return _Matrices(x.T, k.T, y)
 
 
 def _waves(frequencies: int, steps: int, length: int) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from snn_delays.ops.maps.matmul import factor, make_matrices, product
-from snn_delays.ops.spectral.layer import Plan, half_products, make_plan
+from snn_delays.ops.maps.matmul import MatrixPlan, factor, make_matrices, matrix_plan, product
+from snn_delays.ops.spectral.layer import half_products
 from snn_delays.ops.taps import Synapses, delay_taps
 
 
@@ -33,7 +33,7 @@ def delayed_linears(x_TBSI: Tensor, synapses: Sequence[Synapses], extra_steps: i
     Returns:
         [T + extra_steps, B, S, O].
     """
-    plan = make_plan(x_TBSI.shape[0], synapses[0].taps, extra_steps)
+    plan = matrix_plan(x_TBSI.shape[0], synapses[0].taps, extra_steps)
     turned = [each.transposed() for each in synapses]
     every = replace(  # [S I, O, C]
         turned[0],
@@ -53,7 +53,7 @@ class _Maps(Function):
     """x [T, B, S, I], taps [D, S, I, O] -> [T_out, B, S, O]."""
 
     @staticmethod
-    def forward(ctx: Any, x_TBSI: Tensor, taps_DSIO: Tensor, plan: Plan) -> Tensor:
+    def forward(ctx: Any, x_TBSI: Tensor, taps_DSIO: Tensor, plan: MatrixPlan) -> Tensor:
         matrices, half = make_matrices(plan, x_TBSI.dtype, x_TBSI.device), half_products(x_TBSI)
         # the parts of X for the real part of Y, and those for its imaginary part; the same of Y
         ctx.of_x, ctx.of_y = matrices.x.chunk(2), matrices.y.T.chunk(2)
@@ -78,7 +78,7 @@ class _Maps(Function):
         return g_x, g_taps, None
 
 
-def _to_spectrum(halves: Sequence[Tensor], x_TBSC: Tensor, plan: Plan) -> Tensor:
+def _to_spectrum(halves: Sequence[Tensor], x_TBSC: Tensor, plan: MatrixPlan) -> Tensor:
     """By matrices [n F, T], [T, B, S, C] -> [S F, 2 B, n C]."""
     _, B, S, _ = x_TBSC.shape
     sequences = x_TBSC.flatten(1, 2).transpose(0, 1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from snn_delays.ops import batch_norm
 from snn_delays.ops.spectral import block_numba
 from snn_delays.ops.spectral.layer import (
     Plan,
@@ -87,7 +88,7 @@ class FusedBlock(Function):
         ctx.half = half_products(X)
         ctx.kernel = kernel_spectrum(settings.synapses, plan)
         y, mean, var = _to_time(linear(X, ctx.kernel, plan, ctx.half), plan)
-        norm = _Norm.of(y, gamma, beta, mean, (var + settings.eps).rsqrt())
+        norm = _Norm.of(gamma, beta, mean, (var + settings.eps).rsqrt())
         out, v = _spikes(y, norm, mask, settings)
         ctx.settings, ctx.norm = settings, norm
         ctx.save_for_backward(X, weight, delay, mask, y)
@@ -112,7 +113,7 @@ class FusedBlock(Function):
 
 @dataclass(frozen=True)
 class _Norm:
-    """BatchNorm of this batch: ``scale y + shift``. The first four in float64, [C] each."""
+    """BatchNorm of this batch: ``scale y + shift``; in float64, [C] each."""
 
     gamma: Tensor
     mean: Tensor
@@ -121,9 +122,9 @@ class _Norm:
     shift: Tensor
 
     @classmethod
-    def of(cls, y: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, rstd: Tensor) -> _Norm:
+    def of(cls, gamma: Tensor, beta: Tensor, mean: Tensor, rstd: Tensor) -> _Norm:
         gamma, beta = gamma.detach().double(), beta.detach().double()
-        return cls(gamma, mean, rstd, gamma * rstd, beta - gamma * rstd * mean)
+        return cls(gamma, mean, rstd, *batch_norm.affine(mean, rstd, gamma, beta, 0.0))
 
     def arrays(self, names: str, like: Tensor) -> list[Any]:
         return [getattr(self, name).to(like.dtype).numpy() for name in names.split()]
@@ -139,7 +140,7 @@ def _to_time(Y: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
         Y.numpy(), *plan.transform(y), pivot.numpy(), y.numpy(), sums.numpy()
     )
     first, second = sums.double().sum(0) / (plan.out_steps * B)
-    mean, var = pooled(pivot + first, (second - first * first).clamp_(min=0), B)
+    mean, var = pooled(pivot + first, batch_norm.variance(first, second), B)
     return y, mean, var
 
 
@@ -198,9 +199,8 @@ def _norm_gradient(
     """
     B, T, C = y.shape
     n = T * whole_batch(B)
-    c = -norm.scale * norm.rstd * g_gamma / n
-    b = -norm.scale * g_beta / n - c * norm.mean
-    factors = [factor.to(y.dtype).numpy() for factor in (norm.scale, b, c)]
+    found = batch_norm.factors(g_gamma, g_beta, norm.mean, norm.rstd, norm.gamma, 0.0, n)
+    factors = [factor.to(y.dtype).numpy() for factor in found]
     G = new_spectrum(plan, B, C, y)
     block_numba.norm_gradient(g.numpy(), y.numpy(), *factors, *plan.transform(y), G.numpy())
     return G

@@ -38,10 +38,15 @@ class Plan:
     taps: int
     out_steps: int
 
+    @property
+    def shortest(self) -> int:
+        """The least N at which nothing wraps around."""
+        return max(self.steps + self.taps - 1, self.out_steps, 1)
+
     @functools.cached_property
     def length(self) -> int:
-        """N, the length of the transforms: nothing wraps around."""
-        return good_length(max(self.steps + self.taps - 1, self.out_steps, 1))
+        """N, the length of the transforms."""
+        return good_length(self.shortest)
 
     @property
     def frequencies(self) -> int:

@@ -111,9 +111,9 @@ class _DelayTaps(Function):
 
 
 def _tensors(synapses: Synapses) -> tuple[Tensor, Tensor]:
-    """Weight and delay for kernels: contiguous, one delay for every weight, no gradients."""
+    """Weight and delay for kernels: one delay for every weight, no gradients."""
     weight = synapses.weight.detach()
-    return weight.contiguous(), synapses.delay.detach().expand_as(weight).contiguous()
+    return weight, synapses.delay.detach().expand_as(weight)
 
 
 def _scalar(width: Tensor | None) -> Tensor:

@@ -105,7 +105,8 @@ class Synapses:
         The deployed kernel holds a tap of weight w at each delay, rounded half to even.
         """
         if self.shape is not None:
-            return torch.einsum("oic,oicd->doi", self.weight, tap_values(self))
+            weighted_OICD = self.weight.unsqueeze(3) * tap_values(self)
+            return weighted_OICD.sum(2).permute(2, 0, 1)  # which autocast would not round
         index = whole_delay(self.delay, self.taps).expand_as(self.weight)
         kernel_OID = self.weight.new_zeros(*self.weight.shape[:2], self.taps)
         return kernel_OID.scatter_add(2, index, self.weight).permute(2, 0, 1)

@@ -1,0 +1,37 @@
+"""Adam for GPUs, in pieces that the processors share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PIECES = 32  # of a group, about: up to 36 tensors go to one launch
+SMALLEST = 4096  # numbers of a piece
+
+
+class Adam(torch.optim.Adam):
+    """torch's fused Adam, bit for bit; its state, too, is torch's.
+
+    There torch's kernel has one program for 65,536 numbers of a tensor, and a layer of the
+    paper's sizes has no more than these: two or three programs, for 132 processors of an H100. It
+    gets the tensors in pieces here.
+    """
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        """The group's tensors, as torch's own puts them into the lists, in pieces."""
+        found: bool = super()._init_group(group, *lists)
+        params, grads, means, squares, _, steps = lists
+        total = sum(p.numel() for p in params)
+        if total <= SMALLEST:
+            return found
+        size = max(SMALLEST, 64 * -(-total // (64 * PIECES)))  # aligned, as wide loads want it
+        counts = [-(-p.numel() // size) for p in params]
+        # each piece counts its steps, which are one tensor's: the first piece's are kept
+        more = torch.cat([step.expand(n - 1) for step, n in zip(steps, counts, strict=True)])
+        others = more.split([n - 1 for n in counts])
+        steps[:] = [s for step, rest in zip(steps, others, strict=True) for s in (step, *rest)]
+        for tensors in (params, grads, means, squares):
+            tensors[:] = [piece for t in tensors for piece in t.view(-1).split(size)]
+        return found
