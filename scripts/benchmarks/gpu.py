@@ -59,7 +59,9 @@ from scripts.reference.network import lif as their_neuron
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
 from snn_delays.errors import UserError
-from snn_delays.ops import lif, norm_lif, taps
+from snn_delays.ops import norm_lif, taps
+from snn_delays.ops.neurons import LIF, Cell
+from snn_delays.ops.scan import scan
 from snn_delays.runtime.device import autocast, check_precision, tensor_cores
 from snn_delays.train.batched import train_batched
 from snn_delays.train.optim import build_optimizers
@@ -362,7 +364,8 @@ def kernel_calls(make: Callable[..., Callable[[], object]], problem: Problem) ->
 
 def our_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
     """Our scan; the call returns spikes and the gradient of its input."""
-    return _with_gradients(lambda x: lif.fire(x, 0.0, tau=problem.tau)[0], _current(problem, dtype))
+    cell = Cell(LIF, (problem.tau,))
+    return _with_gradients(lambda x: scan(x, cell)[0], _current(problem, dtype))
 
 
 def their_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:

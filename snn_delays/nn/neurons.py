@@ -12,7 +12,8 @@ from torch import Tensor
 from snn_delays.config import ModelConfig
 from snn_delays.config.options import check_options
 from snn_delays.nn.stock import is_stock
-from snn_delays.ops import lif
+from snn_delays.ops.neurons import LI, LIF, PLI, PLIF, Cell, Neuron
+from snn_delays.ops.scan import scan, why_not
 from snn_delays.runtime.tracing import transformed
 
 
@@ -52,7 +53,7 @@ def build_neuron(
 
 
 class _CompiledScan(neuron.BaseNode):
-    """SpikingJelly's node; its sequences run through ``ops.lif`` where that computes the same.
+    """SpikingJelly's node; its sequences run through ``ops.scan`` where that computes the same.
 
     A subclass runs as SpikingJelly runs it. One that overrides ``single_step_functional_forward``
     alone runs step by step.
@@ -82,18 +83,12 @@ class _CompiledScan(neuron.BaseNode):
         if args or kwargs or not (self._serves(x_seq) and self.is_plain()):
             return super().multi_step_forward(x_seq, *args, **kwargs)
         (v,) = self.materialize_states((x_seq,), (self.v,), "m")
-        if self.store_v_seq:
-            self.v_seq = lif.integrate(x_seq, v, **self._leak())
-            self.v = self.v_seq[-1].clone()
-            return torch.zeros_like(x_seq)
-        spikes, self.v = lif.fire(
-            x_seq,
-            v,
-            v_threshold=self.v_threshold,
-            alpha=self.surrogate_function.alpha,
-            **self._leak(),
-        )
-        return spikes
+        cell, parameters = self._cell()
+        out, (self.v,) = scan(x_seq, cell, (v,), parameters)
+        if not self.store_v_seq:
+            return out
+        self.v_seq = out
+        return torch.zeros_like(x_seq)
 
     def is_plain(self) -> bool:
         """Whether nothing was set or overridden that the scan does not do."""
@@ -111,21 +106,27 @@ class _CompiledScan(neuron.BaseNode):
     def _serves(self, x_seq: Tensor) -> bool:
         same = all(p.dtype == x_seq.dtype for p in self.parameters())
         refused = x_seq.is_meta or transformed()  # by SpikingJelly's, in some of its settings
-        return same and x_seq.numel() > 0 and (refused or lif.why_not(x_seq) is None)
+        return same and x_seq.numel() > 0 and (refused or why_not(x_seq) is None)
 
-    def _leak(self) -> dict[str, Any]:
+    def _cell(self) -> tuple[Cell, tuple[Tensor, ...]]:
+        """The neuron of ``ops``, and its parameters."""
         raise NotImplementedError
+
+    def _make_cell(self, kinds: tuple[Neuron, Neuron], *numbers: float) -> Cell:
+        """A cell of the first kind, or of the second if it only integrates."""
+        kind = kinds[self.store_v_seq]
+        return Cell(kind, numbers, self.v_threshold, self.surrogate_function.alpha)
 
 
 class LIFNode(_CompiledScan, neuron.LIFNode):
     """SpikingJelly's ``LIFNode``, faster."""
 
-    def _leak(self) -> dict[str, Any]:
-        return {"tau": self.tau}
+    def _cell(self) -> tuple[Cell, tuple[Tensor, ...]]:
+        return self._make_cell((LIF, LI), self.tau), ()
 
 
 class ParametricLIFNode(_CompiledScan, neuron.ParametricLIFNode):
     """SpikingJelly's ``ParametricLIFNode``, faster."""
 
-    def _leak(self) -> dict[str, Any]:
-        return {"share": self.w.sigmoid()}
+    def _cell(self) -> tuple[Cell, tuple[Tensor, ...]]:
+        return self._make_cell((PLIF, PLI)), (self.w.sigmoid(),)

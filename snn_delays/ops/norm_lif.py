@@ -9,7 +9,6 @@ Shapes: T time, B batch, C channels.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from snn_delays.ops import batch_norm, batch_norm_triton, lif, norm_lif_triton
+from snn_delays.ops import batch_norm, batch_norm_triton
 from snn_delays.ops.batch_norm import Running
+from snn_delays.ops.neurons import LIF, Cell
+from snn_delays.ops.scan import loops
+from snn_delays.ops.scan import plain as plain_scan
 from snn_delays.runtime import distributed, triton_jit
 
 
@@ -73,6 +75,11 @@ class NormLifSettings:
     v_threshold: float
     alpha: float
 
+    @property
+    def cell(self) -> Cell:
+        """The neuron."""
+        return Cell(LIF, (self.tau,), self.v_threshold, self.alpha)
+
 
 def plain(
     y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor, settings: NormLifSettings
@@ -86,10 +93,9 @@ def plain(
     var = _over_processes(centred.square().sum((0, 1), dtype=torch.float64)) / n
     scale = (var + settings.eps).rsqrt().to(dtype) * gamma.to(dtype)
     x = centred * scale + beta.to(dtype)
-    one, v = x.new_ones(()), torch.zeros_like(x[0])
-    spikes, membranes = lif.plain(x, v, one, settings.tau, settings.v_threshold, settings.alpha)
+    spikes, (v,) = plain_scan.scan(settings.cell, x, (torch.zeros_like(x[0]),))
     out = (spikes * mask.to(dtype)).to(y.dtype)
-    return out, mean.detach(), var.detach(), membranes[-1].detach()
+    return out, mean.detach(), var.detach(), v.detach()
 
 
 class _SumOverProcesses(Function):
@@ -135,7 +141,7 @@ class _NormLif(Function):
         y, mask = y.contiguous(), mask.contiguous()
         moments, norm = _statistics(y, gamma, beta, settings.eps, running)
         out, v = torch.empty_like(y), torch.empty_like(mask, dtype=norm.dtype)
-        norm_lif_triton.fire(y, norm, mask, settings.tau, settings.v_threshold, out, v)
+        loops(y).scan(settings.cell, y, v[None], (), (norm, mask), out, at_rest=True)
         ctx.settings, ctx.moments, ctx.norm = settings, moments, norm
         ctx.save_for_backward(y, gamma, beta, mask)
         mean, var, _ = moments
@@ -194,5 +200,4 @@ def _spikes_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the LIF's input, and sums over time of it and of it times ``y - centre``."""
     g = torch.empty_like(y, dtype=norm.dtype)
-    numbers = settings.tau, settings.v_threshold, settings.alpha / 2, settings.alpha * math.pi / 2
-    return g, norm_lif_triton.fire_gradient(g_out, y, norm, mask, *numbers, g)
+    return g, loops(y).gradient(settings.cell, y, None, (), (norm, mask), g_out, g, None)[1]

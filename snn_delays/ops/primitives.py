@@ -50,3 +50,9 @@ def absolute(x):
 def where(condition, a, b):
     """As torch's."""
     return a if condition else b
+
+
+@functools.partial(inner, fastmath=False)
+def quotient(a, b):
+    """``a / b``, rounded as IEEE says: no product by ``1 / b``."""
+    return a / b

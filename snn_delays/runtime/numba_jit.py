@@ -27,15 +27,26 @@ try:
     from llvmlite import binding as llvm
     from numba import prange
     from numba.core import bytecode, event
+    from numba.cpython.unsafe.tuple import tuple_setitem as set_item
 
     from snn_delays.runtime import kernel_cache
 except ImportError as error:  # the slower implementations are used
     numba = None
     prange = range
+    set_item = None
     if error.name != "numba":
         MISSING = f"numba cannot be imported: {error}"
 
-__all__ = ["Kernel", "available", "compile_ahead", "inner", "kernel", "prange", "why_not"]
+__all__ = [
+    "Kernel",
+    "available",
+    "compile_ahead",
+    "inner",
+    "kernel",
+    "prange",
+    "set_item",
+    "why_not",
+]
 
 Call = tuple[Any, tuple[Any, ...]]  # a compiled function and the types of its arguments
 

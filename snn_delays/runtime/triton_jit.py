@@ -20,6 +20,9 @@ MISSING = "triton is not installed (pip install triton)"
 try:
     import triton
     import triton.language as tl
+
+    if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6):
+        raise ImportError(f"version {triton.__version__} is older than 3.6")  # tuples in kernels
 except ImportError as error:  # the torch implementations are used
     triton = tl = None
     if error.name != "triton":

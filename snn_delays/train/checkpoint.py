@@ -79,7 +79,8 @@ class Position:
         metrics: the lines of metrics.jsonl.
         seconds: seconds that the run has taken in all its sessions.
         sessions: for each session what computed it: backend, device, GPU, threads, torch,
-            number of processes and of batched runs, the layers' timed backends, and whether the
+            number of processes and of batched runs, the layers' timed backends, how each layer
+            computes a batch of the usual size (``nn.block.How``), and whether the
             data of each phase lie on the GPU.
     """
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, monitor, neuron, op_counter, surrogate
 
+from snn_delays.nn import neurons
 from snn_delays.nn.neurons import build_neuron
-from snn_delays.ops import lif
 from snn_delays.runtime import numba_jit
 
 KINDS = pytest.mark.parametrize("kind", ["lif", "plif"])
@@ -84,7 +84,7 @@ def test_spikes_are_the_same_without_numba(kind, monkeypatch) -> None:
 @KINDS
 def test_the_compiled_scan_runs_where_it_can(kind, monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr(lif, "fire", lambda *a, **k: (calls.append(1), (a[0], a[0][-1]))[1])
+    monkeypatch.setattr(neurons, "scan", lambda x, *a: (calls.append(1), (x, (x[-1],)))[1])
     pair(kind)[0](current())
     assert calls
 
@@ -104,14 +104,14 @@ def test_the_compiled_scan_runs_where_it_can(kind, monkeypatch) -> None:
     ],
 )
 def test_other_settings_are_left_to_spikingjelly(kind, change, monkeypatch) -> None:
-    monkeypatch.setattr(lif, "fire", None)
+    monkeypatch.setattr(neurons, "scan", None)
     ours, theirs = pair(kind, **change)
     assert_alike(ours, theirs, current())
 
 
 @KINDS
 def test_a_subclass_that_overrides_the_step_is_left_to_spikingjelly(kind, monkeypatch) -> None:
-    monkeypatch.setattr(lif, "fire", None)
+    monkeypatch.setattr(neurons, "scan", None)
     ours = pair(kind)[0]
 
     class Silent(type(ours)):

@@ -25,16 +25,17 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from snn_delays import ops
-from snn_delays.ops import batch_norm_triton, lif_triton, norm_lif_triton
+from snn_delays.ops import batch_norm_triton
 from snn_delays.ops.batch_norm import Running
+from snn_delays.ops.neurons import LI, LIF, PLI, PLIF, Cell
+from snn_delays.ops.scan import triton as scan_triton
 from snn_delays.ops.taps import SHAPES
 from snn_delays.ops.taps import triton as taps_triton
 from snn_delays.runtime import triton_jit
 
 CAPABILITY = int(sys.argv[1])
 STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
-NUMBERS = {"tau": 1.005, "v_threshold": 1.0}
-SURROGATE = {"half_alpha": 2.5, "slope": 7.85}
+CELLS = [Cell(LIF, (1.005,)), Cell(PLIF), Cell(LI, (1.005,)), Cell(PLI)]
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -67,7 +68,7 @@ def sequences(T: int, B: int, C: int, dtype: torch.dtype) -> None:
     """All kernels of norm, neuron and dropout."""
     y, state = torch.empty(T, B, C, dtype=dtype), STATE[dtype]
     factors, mask = torch.empty(4, C, dtype=state), torch.empty(B, C, dtype=dtype)
-    norm, v, g = factors[:3], torch.empty(B, C, dtype=state), torch.empty(T, B, C, dtype=state)
+    norm, v, g = factors[:3], torch.empty(1, B, C, dtype=state), torch.empty(T, B, C, dtype=state)
     channel, pivot = torch.empty(C, dtype=state), norm[0]
     sums = batch_norm_triton.sums(y, pivot)
     for running in (None, Running(channel, channel, torch.empty((), dtype=torch.int64), 0.1)):
@@ -75,16 +76,15 @@ def sequences(T: int, B: int, C: int, dtype: torch.dtype) -> None:
             sums, pivot, channel, channel, 1e-5, T * B, running
         )
     batch_norm_triton.factors_of(sums[0], moments, channel, channel, T * B)
-    norm_lif_triton.fire(y, norm, mask, **NUMBERS, s_TBC=y, v_BC=v)
-    norm_lif_triton.fire_gradient(y, y, norm, mask, **NUMBERS, **SURROGATE, g_TBC=g)
+    scan_triton.scan(CELLS[0], y, v, (), (norm, mask), y, at_rest=True)
+    scan_triton.gradient(CELLS[0], y, None, (), (norm, mask), y, g, None)
     batch_norm_triton.norm_gradient(g, y, factors, y)
     if dtype != state:
         return
-    x, v, share = y.view(T, -1), v.view(-1), y.new_empty(())
-    lif_triton.fire(x, v, share, **NUMBERS, s_TN=x)
-    lif_triton.fire_gradient(x, v, v, share, **NUMBERS, **SURROGATE, g_s_TN=x, g_x_TN=x)
-    lif_triton.integrate(x, v, share, 1.005, x)
-    lif_triton.integrate_gradient(x, v, share, 1.005, x, x, v, v)
+    for cell in CELLS:
+        own = [y.new_empty(())] * cell.neuron.parameters
+        scan_triton.scan(cell, y, v, own, (), y, at_rest=False)
+        scan_triton.gradient(cell, y, v, own, (), y, g, v)
 
 
 def synapses(count: int, dtype: torch.dtype) -> None:

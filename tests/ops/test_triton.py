@@ -15,13 +15,26 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from snn_delays.nn.neurons import build_neuron
-from snn_delays.ops import lif, norm_lif_triton, taps
+from snn_delays.ops import scan, taps
 from snn_delays.ops.maps import delayed_linear
+from snn_delays.ops.neurons import LIF, Cell
 from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
 from snn_delays.ops.sync_batch_norm import PooledNorm
 from snn_delays.runtime import distributed, triton_jit
+from tests.ops.scan.neurons import (
+    NEURONS,
+    by_autograd,
+    by_loops,
+    by_steps,
+    current,
+    draw,
+    fire,
+    gradients,
+    integrate,
+    some_cell,
+    spikingjelly,
+)
 from tests.ops.synapses import synapses
-from tests.ops.test_lif import current, gradients, spikingjelly
 
 ROOT = Path(__file__).parents[2]
 SIZES = [(1, 3, 257), (2, 1, 140), (63, 3, 7), (127, 1, 1), (127, 1, 140)]
@@ -81,13 +94,12 @@ def test_spikes_equal_spikingjellys_and_the_plain_recurrences(device, dtype, kin
         node.v = v.clone()
         expected = node(x)
         on = {name: a.to(device) if name == "share" else a for name, a in leak.items()}
-        spikes, last = lif.fire(x.to(device), v.to(device), **on)
+        spikes, last = fire(x.to(device), v.to(device), **on)
         assert torch.equal(spikes.cpu(), expected)
         assert torch.equal(last.cpu(), node.v)
-        share = leak.get("share", torch.ones((), dtype=dtype))
-        slow, v_seq = lif.plain(x, v, share, leak.get("tau", 1.0), 1.0, 5.0)
+        slow, end = fire(x, v, compute=by_steps, **leak)
         assert torch.equal(slow, expected)
-        assert torch.equal(last.cpu(), v_seq[-1])
+        assert torch.equal(last.cpu(), end)
 
 
 @SINGLE_AND_DOUBLE
@@ -99,16 +111,17 @@ def test_membranes_equal_spikingjellys(device, dtype, kind) -> None:
         node.v_threshold, node.store_v_seq, node.v = math.inf, True, v.clone()
         node(x)
         on = {name: a.to(device) if name == "share" else a for name, a in leak.items()}
-        assert torch.equal(lif.integrate(x.to(device), v.to(device), **on).cpu(), node.v_seq)
+        assert torch.equal(integrate(x.to(device), v.to(device), **on).cpu(), node.v_seq)
 
 
 @pytest.mark.parametrize(("T", "B", "N"), SIZES)
-@pytest.mark.parametrize(("tau", "share"), [(1.5, 1.0), (1.0, 0.3)])
+@pytest.mark.parametrize(("tau", "share"), [(1.5, None), (None, 0.3)])
 def test_gradients_of_lif(device, T, B, N, tau, share) -> None:
     x, v = current(T, B, N)
-    share = torch.tensor(share, dtype=torch.float64)
-    expected = gradients(x, v, share, tau, plain=True)
-    ours = gradients(*(a.to(device) for a in (x, v, share)), tau, plain=False)
+    leak = {"tau": tau} if tau else {"share": torch.tensor(share, dtype=torch.float64)}
+    expected = gradients(x, v, compute=by_steps, **leak)
+    on = {name: a if name == "tau" else a.to(device) for name, a in leak.items()}
+    ours = gradients(x.to(device), v.to(device), **on)
     for a, b in zip(ours, expected, strict=True):
         assert_near(a, b)
 
@@ -118,9 +131,9 @@ def test_gradients_of_lif_in_single_precision(device, level) -> None:
     """Silent, usual, saturated."""
     x, v = current(63, 3, 7, torch.float32)
     x, share = x + level, torch.tensor(0.7)
-    true = gradients(x.double(), v.double(), share.double(), 1.0, plain=True)
-    theirs = gradients(x, v, share, 1.0, plain=True)
-    ours = gradients(*(a.to(device) for a in (x, v, share)), 1.0, plain=False)
+    true = gradients(x.double(), v.double(), compute=by_steps, share=share.double())
+    theirs = gradients(x, v, compute=by_steps, share=share)
+    ours = gradients(x.to(device), v.to(device), share=share.to(device))
     for triple in zip(ours, theirs, true, strict=True):
         assert_as_near(*triple)
 
@@ -128,10 +141,23 @@ def test_gradients_of_lif_in_single_precision(device, level) -> None:
 @pytest.mark.parametrize("level", [0.0, 50.0, -50.0])
 def test_silent_and_saturated_lif(device, level) -> None:
     x = torch.full((5, 3, 140), level)
-    spikes, last = lif.fire(x.to(device), 0.0, tau=1.5)
+    spikes, last = fire(x.to(device), torch.zeros_like(x[0], device=device), tau=1.5)
     node, _ = spikingjelly("lif", 1.5, torch.float32)
     assert torch.equal(spikes.cpu(), node(x))
     assert torch.equal(last.cpu(), node.v)
+
+
+@pytest.mark.parametrize("dressed", [False, True])
+@pytest.mark.parametrize("neuron", NEURONS, ids=lambda neuron: neuron.name)
+@pytest.mark.parametrize(("T", "B", "N"), [(1, 3, 257), (7, 3, 7)])
+def test_loops_are_the_plain_ones_of_every_neuron(device, neuron, dressed, T, B, N) -> None:
+    kind, (x, states, own, dress, *grads) = some_cell(neuron), draw(neuron, T, B, N)
+    parts = x, states, own, dress if dressed else (), *grads
+    on = [[a.to(device) for a in p] if isinstance(p, list | tuple) else p.to(device) for p in parts]
+    ours, expected = by_loops(scan.TRITON, kind, *on), by_autograd(kind, *parts)
+    for a, b in zip(ours, expected, strict=True):
+        assert_near(a, b)
+    assert torch.equal(ours[0].cpu(), expected[0])
 
 
 @pytest.mark.parametrize("kind", ["lif", "plif"])
@@ -189,10 +215,9 @@ def by_modules(y, gamma, beta, mask):
     flat, stats = y.flatten(0, 1), (torch.zeros_like(gamma), torch.ones_like(gamma))
     x = F.batch_norm(flat, *stats, gamma, beta, training=True, momentum=1.0, eps=SETTINGS.eps)
     x = x.view_as(y)
-    one = x.new_ones(())
-    spikes, v_seq = lif.plain(x, torch.zeros_like(x[0]), one, SETTINGS.tau, 1.0, SETTINGS.alpha)
+    spikes, v = fire(x, torch.zeros_like(x[0]), compute=by_steps, tau=SETTINGS.tau)
     var = y.detach().var((0, 1), unbiased=False)
-    return spikes * mask, y.detach().mean((0, 1)), var, v_seq[-1].detach()
+    return spikes * mask, y.detach().mean((0, 1)), var, v.detach()
 
 
 @pytest.mark.parametrize(("T", "B", "C"), [*SIZES, (63, 3, 140)])
@@ -234,7 +259,9 @@ def test_norm_lif_rounds_as_spikingjelly(device, dtype) -> None:
     for tau in (1.005, 1.5, 17.3):
         node, _ = spikingjelly("lif", tau, dtype)
         s, v = torch.empty_like(x, device=device), torch.empty_like(mask, device=device)
-        norm_lif_triton.fire(*(a.to(device) for a in (x, norm, mask)), tau, 1.0, s, v)
+        y, *dress = (a.to(device) for a in (x, norm, mask))
+        cell = Cell(LIF, (tau,))
+        scan.TRITON.scan(cell, y, v[None], (), dress, s, at_rest=True)
         assert torch.equal(s.cpu(), node(x))
         assert torch.equal(v.cpu(), node.v)
 
@@ -441,7 +468,7 @@ def test_taps_where_kernels_for_gpus_do_not_serve(dtype, kernel, sigma, shared) 
 
 def test_tensors_of_the_cpu_are_left_to_its_own_kernels() -> None:
     assert not triton_jit.serves(torch.ones(1))
-    assert lif._scans(torch.ones(1)) is lif.COMPILED
+    assert scan.loops(torch.ones(1)) is scan.NUMBA
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
@@ -488,7 +515,9 @@ def test_everything_works_without_triton() -> None:
 import sys
 sys.modules["triton"] = None
 import torch
-from snn_delays.ops import lif, norm_lif, taps
+from snn_delays.ops import norm_lif, taps
+from snn_delays.ops.neurons import LIF, Cell
+from snn_delays.ops.scan import scan
 from snn_delays.runtime import triton_jit
 assert triton_jit.why_not(torch.ones(1)).startswith("triton is not installed")
 y = torch.randn(5, 2, 3, requires_grad=True)
@@ -496,7 +525,7 @@ channel, mask = torch.ones(3), torch.ones(2, 3)
 settings = dict(eps=1e-5, tau=1.5, v_threshold=1.0, alpha=5.0)
 norm_lif.norm_lif(y, channel, channel, mask, **settings)[0].sum().backward()
 assert y.grad.isfinite().all() and y.grad.any()
-lif.fire(y, 0.0)
+scan(y, Cell(LIF, (1.5,)))
 from tests.ops.synapses import synapses
 one = torch.ones(2, 3, 1)
 assert taps.delay_taps(synapses(one, one, 0.5, 9), 9).shape == (9, 2, 3)
@@ -510,7 +539,7 @@ def test_kernels_compile_for_an_h100(tmp_path) -> None:
     printed = run(code, "90", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
     found = [(name, of, *map(int, n)) for name, of, _, *n in map(str.split, printed.splitlines())]
     assert {name for name, *_ in found} == {
-        *("_fill", "_fire", "_fire_gradient", "_integrate", "_integrate_gradient"),
+        *("_fill", "_scan", "_scan_gradient"),
         *("_sums", "_statistics", "_factors", "_norm_gradient", "_weighted", "_gradient"),
     }
     for name, of, _, stack, barriers, fused, ahead in found:

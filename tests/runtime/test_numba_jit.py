@@ -19,9 +19,10 @@ needs_numba = pytest.mark.skipif(not numba_jit.available(), reason="numba is not
 ROOT = Path(__file__).parents[2]
 
 SCAN = """
-from snn_delays.ops import lif
+from snn_delays.ops.neurons import LIF, Cell
+from snn_delays.ops.scan import scan
 import torch
-print(lif.fire(torch.full((3, 1, 2), 0.6), 0.0, tau=2.0)[0].sum().item())
+print(scan(torch.full((3, 1, 2), 0.6), Cell(LIF, (2.0,)))[0].sum().item())
 """
 
 

@@ -16,7 +16,7 @@ from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import Network, build_network
 from snn_delays.nn.block import How
-from snn_delays.runtime import triton_jit
+from snn_delays.runtime import numba_jit, triton_jit
 from snn_delays.train import loop, run
 from snn_delays.train import step as training_step
 from snn_delays.train.checkpoint import Position, checkpoint_path, load_run
@@ -475,6 +475,15 @@ def test_mixed_precision_is_not_refused_for_what_is_not_taken(small_config, monk
     (backends,) = {tuple(session["backends"]) for session in train(config)["sessions"]}
     assert len(backends) == 2
     assert set(backends) <= {"dense", "matmul"}
+
+
+@pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
+def test_mixed_precision_is_refused_by_what_events_compute(small_config) -> None:
+    config = small_config(epochs=1)
+    config.model.delays = "fixed"
+    config.precision, config.backend = "mixed", "event"
+    with pytest.raises(UserError, match="changes nothing with backend=event"):
+        train(config)
 
 
 @pytest.mark.parametrize("setting", ["backend", "deterministic", "device"])

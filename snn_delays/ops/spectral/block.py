@@ -6,7 +6,6 @@ so that spikes never travel to memory and back. Shapes as in ``ops.spectral.laye
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import batch_norm
+from snn_delays.ops.neurons import atan
 from snn_delays.ops.spectral import block_numba
 from snn_delays.ops.spectral.layer import (
     Plan,
@@ -148,7 +148,7 @@ def _spikes(y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings) -> tu
     """The spectrum of the spikes, and the last membrane."""
     B, _, C = y.shape
     out, v = new_spectrum(settings.next_plan, B, C, y), torch.empty_like(mask)
-    block_numba.norm_lif(
+    _kernels(y).norm_lif(
         y.numpy(),
         *norm.arrays("scale shift", y),
         mask.numpy(),
@@ -175,14 +175,14 @@ def _spikes_gradient(
     """Gradients of the LIF's input [B, T, C], and in float64 of gamma and beta."""
     B, _, C = y.shape
     g, sums = empty(y.shape, y), torch.empty(B, 2, C, dtype=y.dtype)
-    block_numba.norm_lif_gradient(
+    _kernels(y).gradient(
         g_out.numpy(),
         *settings.next_plan.transform(y),
         y.numpy(),
         *norm.arrays("scale shift mean rstd", y),
         mask.numpy(),
         *_numbers(y, 1 - 1 / settings.tau, settings.v_threshold),
-        *_numbers(y, settings.alpha / 2, settings.alpha * math.pi / 2),
+        *_numbers(y, *atan.numbers(settings.alpha)),
         g.numpy(),
         sums.numpy(),
     )
@@ -204,6 +204,11 @@ def _norm_gradient(
     G = new_spectrum(plan, B, C, y)
     block_numba.norm_gradient(g.numpy(), y.numpy(), *factors, *plan.transform(y), G.numpy())
     return G
+
+
+def _kernels(y: Tensor) -> block_numba.Kernels:
+    number: Any = y.numpy().dtype.type
+    return block_numba.kernels(number)
 
 
 def _numbers(like: Tensor, *values: float) -> list[Any]:

@@ -16,26 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
+from snn_delays.ops.primitives_triton import absolute, exp, where
 from snn_delays.ops.taps.gaussian import slope, value
 from snn_delays.ops.taps.synapses import Shape
 from snn_delays.runtime import triton_jit
 from snn_delays.runtime.specialise import specialise
 from snn_delays.runtime.triton_jit import jit, tl
-
-
-@jit
-def _exp(x):
-    return tl.exp(x)
-
-
-@jit
-def _abs(x):
-    return tl.abs(x)
-
-
-@jit
-def _where(condition, a, b):
-    return tl.where(condition, a, b)
 
 
 @jit
@@ -107,7 +93,7 @@ def kernels(shape: Shape) -> tuple[Any, Any]:
     def compiled(function, **names):
         return jit(specialise(function, __name__, **names))
 
-    names = {"tl": tl, "exp": _exp, "abs": _abs, "where": _where}
+    names = {"tl": tl, "exp": exp, "abs": absolute, "where": where}
     names = {"value": compiled(shape.value, **names), "slope": compiled(shape.slope, **names)}
     return compiled(_weighted, **names), compiled(_gradient, **names)
 

@@ -1,0 +1,47 @@
+"""A neuron's steps one after the other in torch, on any device: the other loops are held to them.
+
+Shapes: T time; the other dimensions are lanes, and those of a parameter are the last of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from snn_delays.ops.neurons import Cell, atan
+
+
+def scan(
+    cell: Cell,
+    x: Tensor,
+    states: Sequence[Tensor],
+    parameters: Sequence[Tensor] = (),
+    dress: Sequence[Tensor] = (),
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The neuron's output and its states after the last step, differentiable in all arguments.
+
+    Args:
+        cell: the neuron.
+        x: input, [T, ...].
+        states: before the first step.
+        parameters: the neuron's own.
+        dress: affine map [3, C] and mask, or nothing; see ``ops.scan.Loops``.
+    """
+    neuron, own, out = cell.neuron, (*parameters, *cell.numbers), []
+    if dress:
+        mean, scale, shift = dress[0]
+        x = (x - mean) * scale + shift
+    for current in x:
+        u = neuron.charge(current, *states, *own)
+        s = _fire(u, cell) if neuron.fires else u
+        states = neuron.reset(u, s, *states, *own)
+        out.append(s)
+    stacked = torch.stack(out)
+    return stacked * dress[1] if dress else stacked, tuple(states)
+
+
+def _fire(u: Tensor, cell: Cell) -> Tensor:
+    soft = atan.soft(u - cell.v_threshold, *cell.surrogate)
+    return (u >= cell.v_threshold).to(u.dtype) + (soft - soft.detach())
