@@ -39,6 +39,8 @@ ONLY_PLACE = {
         f"data/{name}.py"
         for name in ("download", "formats/spike_file", "formats/words", "published")
     },
+    "filelock": {"files.py"},
+    "platformdirs": {"files.py"},
     "wandb": {"train/tracking.py"},
     "hydra": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
     "omegaconf": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},

@@ -26,7 +26,7 @@ def train(clock: list[float], bar: Progress, epoch: int, first: float, batches: 
     """Batches of a second each, of which the first takes ``first``."""
     for n in range(batches):
         clock[0] += 1.0 if n else first
-        bar.batch(epoch, lambda: Sums(loss=1.0, right=1, seen=2, seconds=1.0))
+        bar.batch(epoch, lambda: Sums(loss=1.0, correct=1, seen=2, seconds=1.0))
     bar.epoch({**METRICS, "epoch": epoch})
 
 
