@@ -114,8 +114,7 @@ def _scan_gradient(
     x_TN, affine_3C, mask_N, state_SN, own_PM, g_out_TN, before_STN, g_x_TN, g_state_SN, g_own_PN,
     g_dress_2N, T, N, C, M,
     S: tl.constexpr, P: tl.constexpr, K: tl.constexpr, NUMBERS: tl.constexpr,
-    V_THRESHOLD: tl.constexpr,
-    SURROGATE: tl.constexpr,
+    V_THRESHOLD: tl.constexpr, SURROGATE: tl.constexpr,
     DRESSED: tl.constexpr, AT_REST: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -153,7 +152,7 @@ def _scan_gradient(
             x = above * scale + shift
             g_s = g_s * mask
         u = charge(x, *states, *own)
-        spike = (u - V_THRESHOLD, *surrogate)
+        spike = (u - V_THRESHOLD,) + surrogate  # noqa: RUF005 - Triton knows no starred tuples
         s = _fire(u, V_THRESHOLD)
         g_x, g_states, of_own = back(g_s, spike, x, u, s, *states, *own, *g_states)
         tl.store(g_x_TN + at, g_x, inside)
