@@ -8,7 +8,6 @@ share a runtime.
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import secrets
 import signal
@@ -26,7 +25,8 @@ try:
     import numba
     from llvmlite import binding as llvm
     from numba import prange
-    from numba.core import bytecode, event
+    from numba.core import codegen, event
+    from numba.core.registry import cpu_target
     from numba.cpython.unsafe.tuple import tuple_setitem as set_item
 
     from snn_delays.runtime import kernel_cache
@@ -65,6 +65,7 @@ LLVM_OPTIONS = [
     "-memory-check-merge-threshold=5000",
     "-vectorize-memory-check-threshold=500",
 ]
+LINKING = "under own names"  # functions in a kernel: see _Library
 if numba is not None and llvm.llvm_version_info >= (17,):
     LLVM_OPTIONS.append("-hoist-runtime-checks=false")
 
@@ -161,6 +162,7 @@ class Kernel:
         serial.__module__ = function.__module__
         serial.__qualname__ = serial.__name__ = f"{function.__name__}_serial"
         self.serial = _compile(serial, fastmath=fastmath)
+        _kernels.update((function.__qualname__, serial.__qualname__))
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the kernel on all jobs."""
@@ -184,7 +186,6 @@ class _State:
 
     def _forked(self) -> None:
         self.lock = threading.RLock()
-        _number_symbols()
 
     def jobs(self) -> int:
         """Torch's number of threads; one in a child of a process that ran in parallel."""
@@ -194,6 +195,7 @@ class _State:
 
 
 _state = _State()
+_kernels: set[str] = set()  # qualified names, by which numba names their code
 _noted = threading.local()  # its ``calls``: those of this thread, while ``compile_ahead`` asks
 
 
@@ -203,25 +205,15 @@ def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     _prepare()
     dispatcher = numba.njit(**OPTIONS, **options)(function)
     shaping = {**OPTIONS, **options, "fastmath": sorted(options["fastmath"] or ())}
-    kernel_cache.keep(dispatcher, repr((shaping, LLVM_OPTIONS)))
+    kernel_cache.keep(dispatcher, repr((shaping, LLVM_OPTIONS, LINKING)))
     return dispatcher
-
-
-def _number_symbols() -> None:
-    """Let this process number compiled functions from a start of its own.
-
-    Symbols in a kernel's file carry the number and an address; forked processes share both, and of
-    two kernels with equal symbols the second runs the first one's code.
-    """
-    if numba is not None:
-        bytecode.FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
 
 
 @functools.cache
 def _prepare() -> None:
-    _number_symbols()
     for option in LLVM_OPTIONS:
         llvm.set_option("snn_delays", option)
+    cpu_target.target_context.codegen()._library_class = _Library
     event.register("numba:compile", _Announcement())
     if sys.platform == "linux" and numba.config.THREADING_LAYER == "default":
         # idle threads of a second OpenMP runtime would take time from the first one's
@@ -249,6 +241,22 @@ def _announce() -> None:
 
 
 if numba is not None:
+
+    class _Library(codegen.JITCodeLibrary):
+        """Code whose kernels call functions under names that no other code has.
+
+        Every kernel holds copies of the functions that it calls, each optimised for this kernel. Of
+        functions with one name, numba's loader uses the first that it meets: results would depend
+        on what else the process has compiled or loaded.
+        """
+
+        def _optimize_final_module(self) -> None:
+            if self.name in _kernels:
+                own = secrets.token_hex(8)
+                for function in self._final_module.functions:
+                    if function.linkage == llvm.Linkage.linkonce_odr:
+                        function.name = f"{function.name}.{own}"
+            super()._optimize_final_module()
 
     class _Announcement(event.Listener):
         """Prints once, at the first compilation in a process, why the program pauses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import types
@@ -100,6 +101,32 @@ def test_kernels_are_compiled_ahead_in_several_processes(
     assert outs.tolist() == [[1, 1], [2, 2], [3, 3]]
     numba_jit.compile_ahead(work)
     assert len(forks) == 1  # nothing was missing
+
+
+TAPS = """
+import torch
+from snn_delays.ops.taps import SHAPES, Synapses, delay_taps
+
+torch.set_num_threads(1)
+g = torch.Generator().manual_seed(0)
+weight, delay = torch.randn(64, 40, 1, generator=g), 24 * torch.rand(64, 40, 1, generator=g)
+taps = delay_taps(Synapses(weight, delay, 25, SHAPES["gauss"], torch.tensor(3.3)), 25)
+print(taps.numpy().tobytes().hex())
+"""
+
+
+def test_a_process_that_compiles_computes_the_same_bits_as_later_ones(
+    tmp_path, monkeypatch
+) -> None:
+    """A kernel's copy of a function and the function itself round differently."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    runs = [
+        subprocess.run([sys.executable, "-c", TAPS], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert "Compiling" in runs[0].stderr
+    assert "Compiling" not in runs[1].stderr
+    assert runs[0].stdout == runs[1].stdout
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "one byte", "another pickle"])
