@@ -3,8 +3,9 @@
 
 A file's name is a digest of everything that determines the kernel: the source of its module and of
 the modules of this package that it imports, without comments, docstrings and line numbers; the
-compiler's options; the types of the arguments; the processor. A new clone of this package therefore
-reuses the kernels of an old one. A file that is damaged or cannot be written is never an error: the
+instructions of the functions that it calls, since a neuron may be defined outside of this package;
+the compiler's options; the types of the arguments; the processor. A new clone of this package
+therefore reuses the kernels of an old one. A file that is damaged or cannot be written is never an error: the
 kernel is compiled again.
 
 Cached kernels are executable code, so a folder that others can write to is not used.
@@ -21,6 +22,7 @@ import pickle
 import stat
 import sys
 from collections.abc import Iterator
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,8 @@ class _KernelCache(caching.FunctionCache):
     def __init__(self, function, folder, options):
         super().__init__(function)
         name = f"{function.__module__}.{function.__qualname__}"
-        text = f"{name} {sys.version} {numba.__version__} {options}".encode()
+        code = _instructions(function)
+        text = f"{name} {sys.version} {numba.__version__} {options} {code}".encode()
         shape = hashlib.sha256(text + source_digest(function.__module__)).hexdigest()
         self._cache_file = _KernelFiles(folder, function.__name__, shape)
 
@@ -141,6 +144,16 @@ class _KernelFiles:
     def save(self, key: Any, data: Any) -> None:
         payload = dumps(data)
         replace_file(self.path(key), hashlib.sha256(payload).digest() + payload)
+
+
+def _instructions(function: Any) -> str:
+    """What a function does, and the compiled functions, numbers and tuples that it uses."""
+    code = function.__code__
+    numbers = [value for value in code.co_consts if isinstance(value, Number | tuple)]
+    used = [function.__globals__.get(name) for name in code.co_names]
+    called = [_instructions(value.py_func) for value in used if hasattr(value, "py_func")]
+    values = [value for value in used if isinstance(value, Number | tuple)]
+    return repr((code.co_code, code.co_names, numbers, values, called))
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from numba import prange
 from numba.core import event
 
 from snn_delays.runtime import kernel_cache, numba_jit
+from snn_delays.runtime.specialise import specialise
 
 
 class Compilations(event.Listener):
@@ -101,6 +102,27 @@ def test_kernels_are_compiled_ahead_in_several_processes(
     assert outs.tolist() == [[1, 1], [2, 2], [3, 3]]
     numba_jit.compile_ahead(work)
     assert len(forks) == 1  # nothing was missing
+
+
+def half_of(x):
+    return x * 0.5
+
+
+def quarter_of(x):
+    return x * 0.25
+
+
+def apply(x):
+    return half_of(x)
+
+
+def test_functions_that_a_kernel_calls_count(folder: Path) -> None:
+    """They may be defined outside of this package, such as a neuron's in a notebook."""
+    for inner, expected in ((half_of, 1.5), (quarter_of, 0.75)):
+        names = {"half_of": numba.njit(specialise(inner, __name__, number=np.float32))}
+        dispatcher = numba.njit(specialise(apply, __name__, **names))
+        kernel_cache.keep(dispatcher, "")
+        assert dispatcher(3.0) == expected
 
 
 TAPS = """
