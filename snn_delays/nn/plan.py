@@ -35,19 +35,20 @@ def plan_layers(blocks: Iterable[nn.Module], readout: nn.Module, x_TBI: Tensor) 
     if watched := watcher():
         return [How(None, why=watched)] * len(layers)
     plan: list[How] = []
-    steps = x_TBI.shape[0]
+    steps, channels = x_TBI.shape[0], x_TBI.shape[2]
     for layer in layers:
         linear: Any = getattr(layer, "linear", None)
         if not isinstance(linear, DelayedLinear):
             plan.append(How(None, why="its class is foreign"))
             continue
         problem = linear.problem(x_TBI, steps)
-        after_spectra = bool(plan) and plan[-1].path == "spectra"
+        fits = channels == problem.weight[1]  # else the layer refuses a sequence, as it should
+        after_spectra = fits and bool(plan) and plan[-1].path == "spectra"
         decide = _of_readout if layer is readout else _of_block
         plan.append(decide(layer, problem, x_TBI, after_spectra))
         if plan[-1].takes_spectra:
             plan[-2] = replace(plan[-2], onward=(linear.taps, linear.extra_steps))
-        steps += linear.extra_steps
+        steps, channels = steps + linear.extra_steps, len(linear.weight)
     return plan
 
 
@@ -151,6 +152,8 @@ def why_not_one_function(block: Any) -> str | None:
         return (
             "it has no BatchNorm of nn.sync that learns scale and shift and tracks its statistics"
         )
+    if len(block.norm.weight) != len(block.linear.weight):
+        return "its BatchNorm has another number of channels"
     if not is_stock(block.dropout, nn.Identity, Dropout) or not block.dropout.training:
         return "its dropout is not that of nn.sync, or does not train"
     return _why_not_neuron(block.neuron)

@@ -186,6 +186,23 @@ def test_what_a_foreign_layer_gives_is_checked(change, words) -> None:
         ours.train()(spikes(23, 5))
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_layers_that_do_not_fit_are_refused(place) -> None:
+    """No kernel may read beyond an array."""
+    ours, _ = networks(configure(WIDTHS))
+    parts = [*ours.blocks, ours.readout]
+    parts[place + 1].linear = DelayedLinear(WIDTHS[place] + 1, 6, taps=7, backend="numba").double()
+    with pytest.raises(ValueError, match=r"must be \[T, B, I\]"):
+        ours.train()(spikes(23, 5))
+
+
+def test_a_norm_of_another_width_is_refused() -> None:
+    ours, _ = networks(configure(WIDTHS))
+    ours.blocks[1].norm = ours.blocks[2].norm
+    with pytest.raises(RuntimeError, match="should contain 11 elements not 10"):
+        ours.train()(spikes(23, 5))
+
+
 def test_the_plan_is_kept_and_changes_with_the_mode() -> None:
     ours, _ = networks(configure())
     assert ours.plan == []
