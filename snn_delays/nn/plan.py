@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
@@ -143,7 +144,7 @@ def _is_watched(*modules: nn.Module) -> bool:
     """Whether a hook, a monitor for one, wants to see one of these run."""
     hooks = (m._forward_hooks or m._forward_pre_hooks for m in modules)
     backward = (m._backward_hooks or m._backward_pre_hooks for m in modules)
-    return any(hooks) or any(backward)
+    return any(hooks) or any(backward) or _has_any_global_hook()
 
 
 def why_not_one_function(block: Any) -> str | None:

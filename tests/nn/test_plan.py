@@ -151,6 +151,17 @@ def test_monitors_of_one_block_see_its_modules() -> None:
     assert [how.path for how in ours.plan] == ["spectra", "modules", "spectra", "spectra"]
 
 
+def test_hooks_of_all_modules_see_every_module() -> None:
+    ours, _ = networks(configure(WIDTHS))
+    seen = []
+    hook = nn.modules.module.register_module_forward_hook(lambda part, *_: seen.append(part))
+    try:
+        ours.train()(spikes(23, 5))
+    finally:
+        hook.remove()
+    assert {id(block.neuron) for block in ours.blocks} < {id(part) for part in seen}
+
+
 def test_a_foreign_layer_leaves_its_neighbours_fused() -> None:
     ours, theirs = networks(configure(WIDTHS))
     for network in (ours, theirs):
