@@ -14,6 +14,7 @@ from torch import Tensor
 
 from snn_delays.ops import batch_norm
 from snn_delays.ops.batch_norm import Running
+from snn_delays.ops.primitives_triton import where
 from snn_delays.runtime import triton_jit
 from snn_delays.runtime.specialise import specialise
 from snn_delays.runtime.triton_jit import jit, tl
@@ -22,13 +23,8 @@ PART = 64  # steps of a program where steps do not depend on each other
 ROWS = 128  # lanes of a channel that a program adds up at a time
 
 
-@jit
-def _where(condition, a, b):
-    return tl.where(condition, a, b)
-
-
 variance, affine, gamma_gradient, factors, unbiased = (
-    jit(specialise(function, __name__, tl=tl, where=_where))
+    jit(specialise(function, __name__, tl=tl, where=where))
     for function in (
         batch_norm.variance,
         batch_norm.affine,

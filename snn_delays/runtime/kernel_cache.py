@@ -5,8 +5,8 @@ A file's name is a digest of everything that determines the kernel: the source o
 the modules of this package that it imports, without comments, docstrings and line numbers; the
 instructions of the functions that it calls, since a neuron may be defined outside of this package;
 the compiler's options; the types of the arguments; the processor. A new clone of this package
-therefore reuses the kernels of an old one. A file that is damaged or cannot be written is never an error: the
-kernel is compiled again.
+therefore reuses the kernels of an old one. A file that is damaged or cannot be written is never an
+error: the kernel is compiled again.
 
 Cached kernels are executable code, so a folder that others can write to is not used.
 """

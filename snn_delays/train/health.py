@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,8 @@ def layer_activity(network: Network, x_TBI: Tensor) -> dict[str, float]:
 
     was_training = network.training
     network.eval()
-    hooks = [neuron.register_forward_hook(look) for neuron in _neurons(network)]
+    blocks: list[Any] = list(network.blocks)
+    hooks = [block.neuron.register_forward_hook(look) for block in blocks]
     try:
         network(x_TBI)
     finally:
@@ -98,13 +98,6 @@ def layer_activity(network: Network, x_TBI: Tensor) -> dict[str, float]:
         found[f"dead_{number}"] = (rate_O == 0).float().mean().item()
         found[f"saturated_{number}"] = (rate_O > SATURATED).float().mean().item()
     return found
-
-
-def _neurons(network: Network) -> Iterator[nn.Module]:
-    for block in network.blocks:
-        neuron = block.neuron
-        assert isinstance(neuron, nn.Module)
-        yield neuron
 
 
 def describe_activity(metrics: dict[str, Any]) -> str:

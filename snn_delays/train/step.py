@@ -36,16 +36,6 @@ class StepResult:
         return cls(torch.stack([loss, correct.to(loss.dtype), finite.to(loss.dtype)]))
 
     @property
-    def loss(self) -> Tensor:
-        """Mean over the samples."""
-        return self.values[0]
-
-    @property
-    def correct(self) -> Tensor:
-        """Number of correct answers."""
-        return self.values[1]
-
-    @property
     def finite(self) -> Tensor:
         """Whether loss and gradients are finite."""
         return self.values[2] > 0
