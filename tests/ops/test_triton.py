@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from spikingjelly.activation_based import neuron
+from torch import where
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.ops import scan, taps
 from snn_delays.ops.maps import delayed_linear
-from snn_delays.ops.neurons import LIF, Cell
+from snn_delays.ops.neurons import LIF, Cell, Neuron
+from snn_delays.ops.neurons.atan import through
 from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
 from snn_delays.ops.sync_batch_norm import PooledNorm
 from snn_delays.runtime import distributed, triton_jit
@@ -158,6 +160,30 @@ def test_loops_are_the_plain_ones_of_every_neuron(device, neuron, dressed, T, B,
     for a, b in zip(ours, expected, strict=True):
         assert_near(a, b)
     assert torch.equal(ours[0].cpu(), expected[0])
+
+
+def _charge(x, v, share, gain):
+    return v - v * share + x * gain
+
+
+def _reset(u, s, v, share, gain):
+    return (where(s > 0.0, 0.0, u),)
+
+
+def _back(g_s, spike, x, u, s, v, share, gain, g_v):
+    g = through(g_s, spike) + where(s > 0.0, 0.0, g_v)
+    return g * gain, (g * (1.0 - share),), (-(g * v), g * x)
+
+
+def test_one_parameter_may_be_a_number_and_another_one_of_each_neuron(device) -> None:
+    kind = Neuron("two_parameters", _charge, _reset, _back, parameters=2)
+    x, states, (share, gain), _, *grads = draw(kind, 7, 3, 7)
+    expected = by_autograd(Cell(kind), x, states, [share[:1].expand(7), gain], (), *grads)
+    own = [share[0].to(device), gain.to(device)]
+    x, states, *grads = (part.to(device) for part in (x, states, *grads))
+    ours = by_loops(scan.TRITON, Cell(kind), x, states, own, (), *grads)
+    for a, b in zip(ours, expected, strict=True):
+        assert_near(a, b)
 
 
 @pytest.mark.parametrize("kind", ["lif", "plif"])
@@ -516,7 +542,8 @@ import sys
 sys.modules["triton"] = None
 import torch
 from snn_delays.ops import norm_lif, taps
-from snn_delays.ops.neurons import LIF, Cell
+from snn_delays.ops.neurons import LIF, Cell, Neuron
+from snn_delays.ops.neurons.atan import through
 from snn_delays.ops.scan import scan
 from snn_delays.runtime import triton_jit
 assert triton_jit.why_not(torch.ones(1)).startswith("triton is not installed")

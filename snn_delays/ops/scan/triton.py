@@ -213,12 +213,12 @@ def _pair(dress: Sequence[Tensor]) -> Sequence[Tensor | None]:
 
 
 def _stacked(own: Sequence[Tensor]) -> Tensor | None:
-    return torch.stack(list(own)) if own else None
+    return torch.stack(torch.broadcast_tensors(*own)) if own else None
 
 
 def _sizes(x: Tensor, own: Sequence[Tensor]) -> tuple[int, int, int, int]:
     """T, N, C, M."""
-    return len(x), x[0].numel(), x.shape[-1], own[0].numel() if own else 1
+    return len(x), x[0].numel(), x.shape[-1], max((p.numel() for p in own), default=1)
 
 
 def _constants(cell: Cell, dress: Sequence[Tensor], at_rest: bool) -> dict[str, Any]:
