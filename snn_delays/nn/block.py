@@ -126,7 +126,7 @@ class Block(nn.Module):
 
 
 def dropout_mask(dropout: Any, like_BO: Tensor) -> Tensor:
-    """What each sample's neurons have their spikes multiplied by, drawn; ones without dropout."""
+    """Dropout's mask of a batch, [B, O]: 0, or the size of a spike; ones without dropout."""
     if isinstance(dropout, nn.Identity):
         return torch.ones_like(like_BO)
     mask: Tensor = dropout.create_mask(like_BO)

@@ -46,6 +46,6 @@ class Readout(nn.Module):
         return self.scores(self.linear(x))
 
     def scores(self, y: Tensor) -> Tensor:
-        """From what the delayed linear layer gives, [T, B, K], to scores [B, K]."""
+        """From the delayed linear layer's output, [T, B, K], to scores [B, K]."""
         spikes = self.neuron(y)
         return SCORES[self.kind](spikes if self.kind == "spike_count" else self.neuron.v_seq)

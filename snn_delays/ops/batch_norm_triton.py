@@ -182,7 +182,7 @@ def statistics(
 def factors_of(
     sums_2BC: Tensor, moments_3C: Tensor, gamma_C: Tensor, beta_C: Tensor, n: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of gamma and beta from ``fire_gradient``'s sums; factors centre, a, b, c [4, C]."""
+    """Gradients of gamma and beta from the sums of the scan's gradient; centre, a, b, c [4, C]."""
     _, B, C = sums_2BC.shape
     found = torch.empty_like(gamma_C), torch.empty_like(beta_C), sums_2BC.new_empty(4, C)
     triton_jit.launch(

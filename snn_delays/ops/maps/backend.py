@@ -71,7 +71,7 @@ class Backend:
         why_not: why it cannot serve a problem, or None where it can.
         cost: operations that it takes forward, about; infinite where "auto" never takes it.
         half: whether its products are in bfloat16 inside ``torch.autocast``.
-        spectra: whether it multiplies a ``Spectrum`` of its input, too, which a fused block gives.
+        spectra: whether it can also multiply a ``Spectrum``, the output of a fused block.
     """
 
     name: str
