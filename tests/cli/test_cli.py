@@ -132,7 +132,7 @@ NONSENSE = {
     ),
     "misspelt experiment": (["experiment=paper/sdh"], "Did you mean 'paper/shd'?"),
     "misspelt value": (["model.delays=lerned"], "Did you mean 'learned'?"),
-    "wrong type": (["model.taps=many"], "model.taps: Value 'many'"),
+    "wrong type": (["model.taps=many"], "model.taps: 'many' is not a whole number."),
     "wrong list": (["model.hidden=[a]"], "model.hidden"),
     "unreadable": (["model.hidden=[3"], "The override model.hidden=[3 cannot be read"),
     "no model": (["model=null"], "The options cannot be read"),
