@@ -20,9 +20,9 @@ VARIANTS = {
     "none": "no delays",
 }
 
-USAGE = f"""usage: snn-delays demo [out=<folder>] [option=value ...]
+USAGE = """usage: snn-delays demo [out=<folder>] [option=value ...]
 
-{__doc__}
+Compares learned, fixed and no delays on synthetic data, in minutes.
 Options are those of `snn-delays train` and apply to all three networks."""
 
 

@@ -12,13 +12,16 @@ from snn_delays.config.options import WRITTEN, nearest, shown
 from snn_delays.errors import message_of
 
 SEVERAL = "gives several values; add -m to run with each of them"
-# Hydra's messages, and the sentences that replace them.
+# Messages of Hydra and OmegaConf, and the sentences that replace them.
 WORDINGS = {
     r"Ambiguous value for argument '(.+?)' 1\. ": rf"\1 {SEVERAL}, or write [a,b] for a list.",
     r"Sweep parameters '(.+)' requires --multirun": rf"\1 {SEVERAL}.",
     r"Could not append to config\. An item is already at '(.+?)'": (
         r"There is an option \1 already; leave the + in front of it out."
     ),
+    r"Value '(.*)' of type '\w+' could not be converted to Integer": r"'\1' is not a whole number.",
+    r"Value '(.*)' of type '\w+' could not be converted to Float": r"'\1' is not a number.",
+    r"Value '(.*)' is not a valid bool": r"'\1' is neither true nor false.",
     r"Multiple values for (\S+?)\. ": r"\1 has a value already; leave the + in front of it out.",
 }
 
@@ -49,7 +52,8 @@ def _of_option(text: str, cause: Exception, command: str) -> str | None:
         return f"{written} is a list; write '{written}=[a,b]'."
     if known and "is not Optional" in text:
         return f"{written}=null is not allowed; give a value."
-    return f"{written}: {text.partition(chr(10))[0].rstrip('.')}." if known else None
+    sentence = _reworded(text) or f"{text.partition(chr(10))[0].rstrip('.')}."
+    return f"{written}: {sentence}" if known else None
 
 
 def _of_override(error: Exception, command: str) -> str:
@@ -66,11 +70,13 @@ def _of_override(error: Exception, command: str) -> str:
             f"The override {shown(error.override or '')} cannot be read; a text is quoted:"
             " option=\"'text'\"."
         )
-    for theirs, ours in WORDINGS.items():
-        found = re.search(theirs, text)
-        if found:
-            return found.expand(ours)
-    return text
+    return _reworded(text) or text
+
+
+def _reworded(text: str) -> str | None:
+    """The sentence that replaces a message, or None if the message has none."""
+    found = ((re.search(theirs, text), ours) for theirs, ours in WORDINGS.items())
+    return next((match.expand(ours) for match, ours in found if match), None)
 
 
 def _no_option(key: str, command: str) -> str:

@@ -260,13 +260,23 @@ def test_awkward_sizes(backend, sigma, T, B, inputs, outputs, taps, count, extra
 
 
 @pytest.mark.parametrize("backend", [name for name in FAST if name != "event"])
+@pytest.mark.parametrize("shape", [name for name in SHAPES if name != "gauss"])
 @pytest.mark.parametrize("sigma", [1.0, 1.23, 12.0])
 @pytest.mark.parametrize("shared", [(1, 9, 2), (7, 1, 1), (7, 9, 1), (7, 9, 2)], ids=str)
-def test_other_shapes_and_shared_delays(backend, sigma, shared) -> None:
+def test_other_shapes_and_shared_delays(backend, shape, sigma, shared) -> None:
     skip_if_unable(backend, sigma)
     x, weight, delay = case(63, 2, 9, 7, 25, 2)
     delay = delay[tuple(map(slice, shared))].contiguous()
-    assert_backend_is_right(backend, x, weight, delay, sigma, 25, 12, shape="triangle")
+    assert_backend_is_right(backend, x, weight, delay, sigma, 25, 12, shape=shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_slope_is_the_derivative_of_value(shape) -> None:
+    u = torch.linspace(-2.9, 2.9, 40, dtype=torch.float64, requires_grad=True)
+    value = shape.value(u)
+    (expected,) = torch.autograd.grad(value.sum(), u)
+    slope = shape.slope(u, value).to(u)  # of constants alone it is float32
+    torch.testing.assert_close(slope, expected)
 
 
 def test_options_name_every_shape() -> None:
