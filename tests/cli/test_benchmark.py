@@ -379,7 +379,7 @@ def test_finished_runs_are_not_taken_for_those_of_other_options(words, capsys, m
     before = Path("runs/benchmark/words/results.jsonl").read_bytes()
     code, printed, errors = run(capsys, monkeypatch, *words, "seeds=2", "train.epochs=4")
     assert code == 2
-    assert "learned/s0 holds a run with other options: train.epochs=4 (3 there)" in errors
+    assert "learned/s0 holds a run of other options: train.epochs=4 (3 there)" in errors
     assert printed == ""
     assert Path("runs/benchmark/words/results.jsonl").read_bytes() == before
     assert not list(Path("runs").rglob("s1*"))
@@ -454,7 +454,7 @@ def test_what_tells_the_rows_of_a_suite_apart_cannot_be_replaced() -> None:
         suite = load_suite(config_folder() / SUITES, name)
         return dict(benchmark._configs(suite, 1, Path("x"), list(options)))
 
-    with pytest.raises(UserError, match=r"would replace 10.05 in the row .*suite=demo apart"):
+    with pytest.raises(UserError, match=r"would replace 10.05 in the row .*suite=demo differ"):
         configs("demo", "model.tau_ms=20")
     with pytest.raises(UserError, match=r"train.protocol=last would replace an option of the row"):
         configs("protocol", "train.protocol=last")

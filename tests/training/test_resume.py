@@ -345,19 +345,29 @@ def finish(command, out) -> None:
     assert process.exitcode == 0, Path(out).with_name("said").read_text("utf-8")
 
 
+def epochs(out) -> int:
+    """How many epochs the run has noted."""
+    metrics = Path(out) / "metrics.jsonl"
+    return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+
+
+def wait_for_epochs(process, out, count: int) -> None:
+    while process.is_alive() and epochs(out) < count:
+        time.sleep(0.01)
+
+
 def kill_and_go_on(command, out, kills: int, tmp_path) -> None:
     whole = tmp_path / "whole"
-    finish(["train", "--help"], tmp_path / "none")  # the server of processes has started, then
-    started = time.monotonic()
     finish(command, whole)
-    lasts = time.monotonic() - started
     rng = np.random.default_rng(0)
     killed, tries = 0, 0
     while killed < kills and tries < 3 * kills:
         tries += 1
         if killed % 2:  # at a moment
+            more = int(rng.integers(1, 12))
             process = start(command, out)
-            time.sleep(rng.uniform(0.4, 1.0) * lasts)
+            wait_for_epochs(process, out, epochs(out) + more)
+            time.sleep(rng.uniform(0, 0.05))
             process.kill()
         else:  # within the writing of a file
             process = start(command, out, faults=int(rng.integers(8, 200)))
