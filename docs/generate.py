@@ -14,7 +14,7 @@ FACTS = ("Parameters", "Published", "Measured", "Cost")  # that an experiment's 
 API = {
     "Networks": ["nn.delayed_linear", "nn.network", "nn.neurons", "nn.readout"],
     "Operations": ["ops.maps", "ops.taps"],
-    "Training": ["train.run", "train.checkpoint", "evaluate"],
+    "Training": ["training.run", "training.checkpoint", "evaluate"],
     "Data": ["data.dataset", "data.loaders", "data.augment"],
     "Analysis": [
         "analysis.trained_run",

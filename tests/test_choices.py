@@ -25,9 +25,9 @@ from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import SCORES
 from snn_delays.ops.maps import BACKENDS
 from snn_delays.ops.taps import SHAPES
-from snn_delays.train.optim import SCHEDULES
-from snn_delays.train.schedules import sigma_at
-from snn_delays.train.tracking import TRACKERS
+from snn_delays.training.optim import SCHEDULES
+from snn_delays.training.schedules import sigma_at
+from snn_delays.training.tracking import TRACKERS
 
 
 def choices(group: type, name: str) -> set[str]:

@@ -79,7 +79,7 @@ def test_an_installed_wheel_is_whole_and_says_its_release(site, tmp_path) -> Non
 import json, snn_delays
 from dataclasses import asdict
 from snn_delays.cli.compose import compose
-from snn_delays.train import provenance
+from snn_delays.training import provenance
 config = compose("train", ["experiment=paper/ssc"])
 print(json.dumps([snn_delays.__file__, provenance.commit(), config.data.name]))
 """

@@ -19,7 +19,7 @@ import torch
 from snn_delays.cli.app import quiet_libraries
 from snn_delays.errors import UserError
 from snn_delays.ops.maps import BACKENDS
-from snn_delays.train import provenance
+from snn_delays.training import provenance
 
 PACKAGES = ("DCLS", "numba", "scipy")  # besides the packages whose versions every run notes
 SHAPES_SPEED = ("OMP_", "MKL_", "OPENBLAS_", "NUMBA_", "KMP_", "GOMP_")

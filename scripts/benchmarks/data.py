@@ -39,7 +39,7 @@ from scripts.benchmarks.networks import SHD
 from scripts.benchmarks.workers import alternate, peak_memory, started
 from snn_delays.config import Config
 from snn_delays.data.loaders import Samples
-from snn_delays.train.loop import build_loader
+from snn_delays.training.loop import build_loader
 
 STAGES = {
     "prepare": "making all frames, from nothing",

@@ -46,10 +46,10 @@ from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.sources import SpikeSource
-from snn_delays.train.loop import Epoch, build_loader
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.progress import Progress
-from snn_delays.train.step import build_step
+from snn_delays.training.loop import Epoch, build_loader
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.progress import Progress
+from snn_delays.training.step import build_step
 
 UNITS = 700
 SPIKES = 7000  # per second of a recording, about SHD's

@@ -63,10 +63,10 @@ from snn_delays.ops import norm_lif, taps
 from snn_delays.ops.neurons import LIF, Cell
 from snn_delays.ops.scan import scan
 from snn_delays.runtime.device import autocast, check_precision, tensor_cores
-from snn_delays.train.batched import train_batched
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.run import train
-from snn_delays.train.step import build_step
+from snn_delays.training.batched import train_batched
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.run import train
+from snn_delays.training.step import build_step
 
 CASES = {"shd": SHD, "ssc": SSC}
 PRECISIONS = ("float32", "tf32", "mixed")

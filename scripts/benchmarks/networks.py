@@ -20,7 +20,7 @@ from scripts.reference.network import ReferenceNetwork, reference_optimizers
 from snn_delays.config import SIG_END, SIGMA_OFFSETS, Config, validate
 from snn_delays.nn import Network, build_network
 from snn_delays.runtime.device import autocast
-from snn_delays.train.optim import build_optimizers
+from snn_delays.training.optim import build_optimizers
 
 RATE = 0.1  # spikes per channel and step
 PRECISIONS = ("float32", "mixed")

@@ -24,9 +24,9 @@ from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
 from snn_delays.nn import draw_network
 from snn_delays.runtime.device import autocast, pick_device, tensor_cores
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.schedules import sigma_at
-from snn_delays.train.step import build_step
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.schedules import sigma_at
+from snn_delays.training.step import build_step
 
 WARM_UP = 2  # steps; on a GPU the second one is captured as a CUDA graph
 RATE = 0.05  # spikes per channel and step

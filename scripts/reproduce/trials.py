@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from snn_delays.config.options import options
-from snn_delays.train.checkpoint import read_config
-from snn_delays.train.run_folder import RESULT_FILE
+from snn_delays.training.checkpoint import read_config
+from snn_delays.training.run_folder import RESULT_FILE
 
 NOT_SHOWN = ("out", "name")
 

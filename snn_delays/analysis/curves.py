@@ -23,7 +23,7 @@ from snn_delays.analysis.report_figure import (
 from snn_delays.analysis.trained_run import TrainedRun, layer_names, open_run
 from snn_delays.benchmark.statistics import summarise
 from snn_delays.evaluate import wilson
-from snn_delays.train.error_messages import writing
+from snn_delays.training.error_messages import writing
 
 CHANGES = {
     "shuffled": "shuffled within the layer",

@@ -24,7 +24,7 @@ from snn_delays.analysis.report_figure import (
 )
 from snn_delays.analysis.tables import Array, array
 from snn_delays.analysis.trained_run import TrainedRun, layer_names
-from snn_delays.train.health import SATURATED
+from snn_delays.training.health import SATURATED
 
 NAMED = 5  # classes that the readout's picture tells apart
 TRACES = 3  # neurons whose membranes are drawn

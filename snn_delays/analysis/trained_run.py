@@ -13,8 +13,8 @@ from snn_delays.data.loaders import Loader, Samples
 from snn_delays.errors import UserError
 from snn_delays.nn import DelayedLinear, Network, draw_network
 from snn_delays.runtime.device import pick_dtype
-from snn_delays.train.checkpoint import load_run
-from snn_delays.train.run_folder import read_metrics, read_result, read_split
+from snn_delays.training.checkpoint import load_run
+from snn_delays.training.run_folder import read_metrics, read_result, read_split
 
 
 @dataclass(frozen=True)

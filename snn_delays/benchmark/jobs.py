@@ -26,11 +26,11 @@ from snn_delays.config import Config
 from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.files import replace_file
 from snn_delays.output import guarded, printable
-from snn_delays.train.batched import train_batched
-from snn_delays.train.loop import METRICS_FILE
-from snn_delays.train.run import train
-from snn_delays.train.run_folder import RESULT_FILE
-from snn_delays.train.signals import request_stop
+from snn_delays.training.batched import train_batched
+from snn_delays.training.loop import METRICS_FILE
+from snn_delays.training.run import train
+from snn_delays.training.run_folder import RESULT_FILE
+from snn_delays.training.signals import request_stop
 
 IN_USE_RETRIES = 60  # seconds to wait until another process releases a run's folder
 

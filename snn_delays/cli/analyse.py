@@ -26,7 +26,7 @@ def main() -> None:
 
 def _analyse(options: AnalyseConfig) -> None:
     from snn_delays.analysis.page import write_report
-    from snn_delays.train.error_messages import explained
+    from snn_delays.training.error_messages import explained
 
     if (options.run is None) == (options.runs is None):
         raise UserError("Give run=<folder>, or runs=[<folder>,<folder>] to compare.")

@@ -93,7 +93,7 @@ def benchmark(arguments: list[str]) -> None:
 @contextlib.contextmanager
 def _locked_folder(out: Path) -> Iterator[None]:
     """A context that locks the suite's folder: a second suite would use the same runs."""
-    from snn_delays.train.error_messages import writing
+    from snn_delays.training.error_messages import writing
 
     try:
         with writing(out):
@@ -110,7 +110,7 @@ def _locked_folder(out: Path) -> Iterator[None]:
 
 def _check_batched(members: dict[str, Config]) -> None:
     """Refuse networks whose seeds cannot be batched."""
-    from snn_delays.train.batched import why_not_batched
+    from snn_delays.training.batched import why_not_batched
 
     for member, config in members.items():
         reason = why_not_batched(config)
@@ -120,7 +120,7 @@ def _check_batched(members: dict[str, Config]) -> None:
 
 def _check_there(jobs: list[Job]) -> None:
     """Refuse options that differ from those of existing runs, before any run is started."""
-    from snn_delays.train.run_folder import is_run, other_options
+    from snn_delays.training.run_folder import is_run, other_options
 
     for job in jobs:
         try:
@@ -138,7 +138,7 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
     """Run what is left, with a bar over all; the first signal lets every run save."""
     from snn_delays.benchmark.monitor import Monitor
     from snn_delays.cli.launch import Launcher
-    from snn_delays.train.signals import StopSignal
+    from snn_delays.training.signals import StopSignal
 
     left = [job for job in jobs if not job.is_done()]
     tasks = _tasks(left, given.batched)
@@ -270,7 +270,7 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
         table,
         write_results,
     )
-    from snn_delays.train.error_messages import writing
+    from snn_delays.training.error_messages import writing
 
     lines, failures = [], {job.title: why for job in jobs if (why := job.failure())}
     for job in jobs:

@@ -52,8 +52,8 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
     for variant, config in configs.items():
         config.out = str(out / variant)
     from snn_delays.analysis.curves import write_learning_curve
-    from snn_delays.train.run import train
-    from snn_delays.train.run_folder import run_folder
+    from snn_delays.training.run import train
+    from snn_delays.training.run_folder import run_folder
 
     for config in configs.values():
         run_folder(config)

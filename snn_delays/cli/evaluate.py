@@ -13,7 +13,7 @@ from snn_delays.output import one_line
 if TYPE_CHECKING:
     from snn_delays.data.loaders import Samples
     from snn_delays.evaluate import Evaluation
-    from snn_delays.train.checkpoint import LoadedRun
+    from snn_delays.training.checkpoint import LoadedRun
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _evaluate(options: EvaluateConfig) -> None:
-    from snn_delays.train.error_messages import explained
+    from snn_delays.training.error_messages import explained
 
     with explained("give a lower batch_size"):
         report = _evaluated(options)
@@ -33,7 +33,7 @@ def _evaluated(options: EvaluateConfig) -> str:
     from snn_delays.data.loaders import Loader
     from snn_delays.evaluate import evaluate
     from snn_delays.runtime.device import pick_device, pick_dtype, tensor_cores
-    from snn_delays.train.checkpoint import load_run
+    from snn_delays.training.checkpoint import load_run
 
     device = pick_device(options.device)
     run = load_run(options.run, options.checkpoint, device)
@@ -73,7 +73,7 @@ def _samples(run: LoadedRun, options: EvaluateConfig) -> Samples:
 def _noted_samples(run: LoadedRun, folder: Path, split: str) -> Samples:
     """The samples in the run's split.json; the options might split the recordings otherwise."""
     from snn_delays.data.dataset import stored_samples
-    from snn_delays.train.run_folder import read_split
+    from snn_delays.training.run_folder import read_split
 
     noted = read_split(folder, run.split)
     if split not in noted:

@@ -19,7 +19,7 @@ def main() -> None:
 
 def _train(config: Config) -> float | None:
     """Train; returns the validation accuracy of the chosen epoch, which a search maximises."""
-    from snn_delays.train.run import train  # late, since importing torch takes seconds
+    from snn_delays.training.run import train  # late, since importing torch takes seconds
 
     result = train(config)
     if process_info().is_first:

@@ -21,6 +21,7 @@ LARGEST_SEED = 2**63 - 1  # the limit of torch's generators
 LARGEST = 1e38  # of real numbers; float32 ends at 3.4e38
 
 WRITTEN = {"source": "in"}  # field name -> option name, which is a keyword of Python
+PLAIN = (type(None), bool, int, float, str, list, dict)  # the types of values in YAML
 
 
 def option(
@@ -118,19 +119,23 @@ def close_match(name: str, valid: list[str], cutoff: float = 0.5) -> str | None:
 
 
 def check_types(config: Any, prefix: str = "") -> None:
-    """Check that every field of a dataclass, including nested ones, has its declared type.
+    """Check that every attribute of a dataclass, including nested ones, is a field of its type.
 
     Raises:
-        UserError: a field has another type; the message names it.
+        UserError: an attribute is no field, or has another type; the message names it.
     """
     hints = typing.get_type_hints(type(config))
+    for name in vars(config).keys() - hints.keys():
+        known = [option for option, _, _ in options(config)]
+        raise UserError(f"There is no option {prefix}{name}.{nearest(name, known)}")
     for f in dataclasses.fields(config):
         value, name = getattr(config, f.name), f"{prefix}{f.name}"
+        if not _fits(value, hints[f.name]):
+            written, kind = WRITTEN.get(name, name), type(value)
+            given = "" if kind in PLAIN else f", not {kind.__name__}"
+            raise UserError(f"{written}={shown(value)} must be {type_name(hints[f.name])}{given}.")
         if dataclasses.is_dataclass(value):
             check_types(value, f"{name}.")
-        elif not _fits(value, hints[f.name]):
-            written = WRITTEN.get(name, name)
-            raise UserError(f"{written}={shown(value)} must be {type_name(hints[f.name])}.")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -153,6 +158,8 @@ def type_name(hint: Any) -> str:
         return "a list of " + (
             "names, such as [anna,3]" if names else "whole numbers, as [256,256]"
         )
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return f"a group of options ({hint.__name__})"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
         hint, "null"
     )

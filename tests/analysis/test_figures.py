@@ -33,7 +33,7 @@ from snn_delays.analysis.trained_run import TrainedRun, open_run
 from snn_delays.errors import UserError
 from snn_delays.nn import build_network
 from snn_delays.nn.delayed_linear import _draw_delay
-from snn_delays.train.run import train
+from snn_delays.training.run import train
 from tests.analysis import handmade
 from tests.analysis.handmade import CLASSES, FRAMES, STEP_MS, TAPS, Synapse, of_layer
 

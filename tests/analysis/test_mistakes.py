@@ -14,7 +14,7 @@ from snn_delays.analysis.finding import finding
 from snn_delays.analysis.trained_run import held_out_samples, open_run
 from snn_delays.evaluate import Score, evaluate
 from snn_delays.nn import build_network
-from snn_delays.train.run import train
+from snn_delays.training.run import train
 from tests.analysis import handmade
 from tests.analysis.handmade import CLASSES
 

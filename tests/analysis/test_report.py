@@ -30,7 +30,7 @@ from snn_delays.analysis.trained_run import held_out_samples, open_run
 from snn_delays.benchmark.statistics import holm, mcnemar
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
-from snn_delays.train.run import train
+from snn_delays.training.run import train
 
 
 class Parts(HTMLParser):

@@ -12,11 +12,11 @@ from snn_delays.analysis import trained_run as subjects
 from snn_delays.errors import UserError
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import draw_network
-from snn_delays.train.checkpoint import load_run
-from snn_delays.train.run import train
+from snn_delays.training.checkpoint import load_run
+from snn_delays.training.run import train
 from tests.analysis import handmade
 from tests.conftest import open_spikes
-from tests.train.test_run import metrics
+from tests.training.test_run import metrics
 
 
 def test_a_run_is_opened_as_it_was_and_is(small_config) -> None:

@@ -221,7 +221,7 @@ def test_interrupting_keeps_what_is_done(small, capsys, monkeypatch) -> None:
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("snn_delays.train.loop.evaluate", interrupted)
+    monkeypatch.setattr("snn_delays.training.loop.evaluate", interrupted)
     code, _, error = run(capsys, monkeypatch, "train", *small)
     assert code == 130
     assert "Interrupted" in error

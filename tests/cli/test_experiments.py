@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import config_folder, groups
 from snn_delays.nn import count_parameters, draw_network
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.schedules import sigma_at
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.schedules import sigma_at
 
 PAPER = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
 PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm

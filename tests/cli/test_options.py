@@ -288,7 +288,7 @@ def test_a_fault_of_ours_in_one_of_several_runs_is_shown(small, capsys, monkeypa
     def broken(config):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("snn_delays.train.run.train", broken)
+    monkeypatch.setattr("snn_delays.training.run.train", broken)
     code, _, error = run(capsys, monkeypatch, "train", "-m", *small, "seed=0,1", "out=many")
     assert code == 1
     assert error.count("Traceback") == 2
@@ -325,7 +325,7 @@ def test_an_experiment_of_ones_own_is_read_or_refused(name, capsys, monkeypatch,
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n", "utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("snn_delays.train.run.train", lambda config: pytest.fail("it runs"))
+    monkeypatch.setattr("snn_delays.training.run.train", lambda config: pytest.fail("it runs"))
     flags = ["--config-dir", str(tmp_path)]
     if words_ is None:
         flags += ["--cfg", "job"]

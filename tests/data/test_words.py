@@ -23,7 +23,7 @@ from snn_delays.data.formats.words import Words, list_words
 from snn_delays.data.loaders import Loader
 from snn_delays.data.speech import fit_length, log_mel
 from snn_delays.errors import UserError
-from snn_delays.train.loop import build_loader
+from snn_delays.training.loop import build_loader
 from tests.cli.test_cli import run
 
 soundfile = pytest.importorskip("soundfile")

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from scripts.reference.network import ReferenceNetwork, reference_optimizers
 from snn_delays.config import Config
 from snn_delays.nn import Network, build_network
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.schedules import sigma_at
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.schedules import sigma_at
 
 RTOL = 1e-8
 

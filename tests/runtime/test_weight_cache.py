@@ -13,7 +13,7 @@ from snn_delays.nn import Network, build_network
 from snn_delays.ops.maps import BACKENDS
 from snn_delays.runtime import weight_cache as module
 from snn_delays.runtime.weight_cache import cached, constants, invalidate
-from snn_delays.train.optim import build_optimizers
+from snn_delays.training.optim import build_optimizers
 
 
 def made_anew(weight, delay, kind="a") -> bool:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from snn_delays.train.signals import StopSignal, request_stop
+from snn_delays.training.signals import StopSignal, request_stop
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from snn_delays.data.loaders import Batch, Loader
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.nn import build_network
 from snn_delays.runtime import triton_jit
-from snn_delays.train import batched, loop
-from snn_delays.train.batched import StackedBatch, compute_batched_gradients, train_batched
-from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.run import train
-from snn_delays.train.step import PendingStep, apply, take_step
-from tests.train.test_resume import assert_same_run, metrics, train_for
+from snn_delays.training import batched, loop
+from snn_delays.training.batched import StackedBatch, compute_batched_gradients, train_batched
+from snn_delays.training.checkpoint import checkpoint_path, read_checkpoint, read_last
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.run import train
+from snn_delays.training.step import PendingStep, apply, take_step
+from tests.training.test_resume import assert_same_run, metrics, train_for
 
 NEAR = {"rtol": 1e-9, "atol": 1e-9}
 

@@ -24,12 +24,12 @@ from snn_delays.data.loaders import Loader, Samples
 from snn_delays.errors import UserError
 from snn_delays.runtime import numba_jit
 from snn_delays.runtime.distributed import ProcessInfo, process_info
-from snn_delays.train import distributed as train_distributed
-from snn_delays.train.checkpoint import Position, read_checkpoint, read_last
-from snn_delays.train.run import _note_session, train
+from snn_delays.training import distributed as train_distributed
+from snn_delays.training.checkpoint import Position, read_checkpoint, read_last
+from snn_delays.training.run import _note_session, train
 from tests.conftest import open_spikes
-from tests.train.team import ROOT, Team, places
-from tests.train.test_resume import assert_same_run, metrics
+from tests.training.team import ROOT, Team, places
+from tests.training.test_resume import assert_same_run, metrics
 
 NEAR = 1e-9
 

@@ -14,9 +14,9 @@ from snn_delays.nn import Network
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
 from snn_delays.runtime.distributed import sharing, world_size
-from snn_delays.train.distributed import all_reduce_step
-from snn_delays.train.health import are_finite
-from snn_delays.train.optim import Optimizers
+from snn_delays.training.distributed import all_reduce_step
+from snn_delays.training.health import are_finite
+from snn_delays.training.optim import Optimizers
 
 
 @dataclass(frozen=True)

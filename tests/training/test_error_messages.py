@@ -19,17 +19,17 @@ from snn_delays.data.loaders import Batch, Loader
 from snn_delays.errors import UserError
 from snn_delays.files import replacing
 from snn_delays.nn import build_network
-from snn_delays.train import checkpoint, run, tracking
-from snn_delays.train import step as training_step
-from snn_delays.train.checkpoint import (
+from snn_delays.training import checkpoint, run, tracking
+from snn_delays.training import step as training_step
+from snn_delays.training.checkpoint import (
     checkpoint_path,
     load_run,
     read_checkpoint,
     read_last,
 )
-from snn_delays.train.health import describe_activity, layer_activity
-from snn_delays.train.run import train
-from tests.train.test_resume import assert_same_run, metrics, train_for
+from snn_delays.training.health import describe_activity, layer_activity
+from snn_delays.training.run import train
+from tests.training.test_resume import assert_same_run, metrics, train_for
 
 # ---- checkpoints -------------------------------------------------------------------------------
 
@@ -435,7 +435,7 @@ def with_tracker(monkeypatch, on_log, patience=0.2) -> None:
     def open_tracker(config, out):
         return tracking.BackgroundTracker(lambda: Fake(on_log), patience)
 
-    monkeypatch.setattr("snn_delays.train.run_folder.open_tracker", open_tracker)
+    monkeypatch.setattr("snn_delays.training.run_folder.open_tracker", open_tracker)
 
 
 def test_a_tracker_that_raises_stops_nothing(small_config, monkeypatch, caplog) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snn_delays.train.step import StepResult
+from snn_delays.training.step import StepResult
 
 
 @dataclass

@@ -20,10 +20,10 @@ import torch
 
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.nn import Network
-from snn_delays.train import checkpoint, loop, run_folder
-from snn_delays.train import step as training_step
-from snn_delays.train.checkpoint import checkpoint_path, read_checkpoint, read_last
-from snn_delays.train.run import train
+from snn_delays.training import checkpoint, loop, run_folder
+from snn_delays.training import step as training_step
+from snn_delays.training.checkpoint import checkpoint_path, read_checkpoint, read_last
+from snn_delays.training.run import train
 
 TIMES = ("seconds", "samples_per_second")
 
@@ -308,7 +308,7 @@ os.replace, os.fsync = count(os.replace), count(os.fsync)
 """
 
 WARM = multiprocessing.get_context("forkserver")  # it imports for seconds, once for all processes
-WARM.set_forkserver_preload(["snn_delays.cli.train", "snn_delays.train.run", "torch._dynamo"])
+WARM.set_forkserver_preload(["snn_delays.cli.train", "snn_delays.training.run", "torch._dynamo"])
 
 
 @pytest.fixture

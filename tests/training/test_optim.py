@@ -8,8 +8,8 @@ from torch import nn
 
 from snn_delays.config import Config, TrainConfig
 from snn_delays.nn import build_network
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.schedules import sigma_at
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.schedules import sigma_at
 
 
 def small() -> Config:

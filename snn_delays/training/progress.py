@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from snn_delays.train.epoch_metrics import Sums
+from snn_delays.training.epoch_metrics import Sums
 
 
 class Progress:

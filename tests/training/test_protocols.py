@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from snn_delays.train.loop import padded_steps
-from snn_delays.train.run import train
-from snn_delays.train.run_folder import resolved
+from snn_delays.training.loop import padded_steps
+from snn_delays.training.run import train
+from snn_delays.training.run_folder import resolved
 from tests.conftest import write_spikes
 
 BOUNDARY = 0.31  # s; stored as 0.31006, which float16 arithmetic takes for 310.0 ms: a frame less

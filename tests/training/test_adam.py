@@ -7,7 +7,7 @@ import importlib
 import pytest
 import torch
 
-from snn_delays.train import adam
+from snn_delays.training import adam
 
 torchs = importlib.import_module("torch.optim.adam")  # where torch.optim hides the module
 

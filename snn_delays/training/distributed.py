@@ -36,7 +36,7 @@ from snn_delays.runtime.distributed import (
     rank,
     world_size,
 )
-from snn_delays.train.signals import default_signals
+from snn_delays.training.signals import default_signals
 
 T = TypeVar("T")
 

@@ -40,7 +40,7 @@ class Team:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         self._workers = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.train.team"],
+                [sys.executable, "-m", "tests.training.team"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -111,8 +111,8 @@ class Faults:
 def break_things(faults: Faults, patch: Any) -> None:
     from snn_delays.data.loaders import Loader
     from snn_delays.errors import UserError
-    from snn_delays.train import run
-    from snn_delays.train import step as training_step
+    from snn_delays.training import run
+    from snn_delays.training import step as training_step
 
     real_step, real_batch = training_step.take_step, Loader._batch
     batches = 0
@@ -143,7 +143,7 @@ def break_things(faults: Faults, patch: Any) -> None:
 
 def watch(patch: Any) -> list[str]:
     """Digests of the parameters and statistics of every network when its training ends."""
-    from snn_delays.train import loop
+    from snn_delays.training import loop
 
     real, digests = loop.Training.run, []
 
@@ -163,7 +163,7 @@ def answer(work: dict[str, Any]) -> dict[str, Any]:
 
     from snn_delays.config import Config
     from snn_delays.config.options import from_dict
-    from snn_delays.train.run import train
+    from snn_delays.training.run import train
 
     os.environ.update(work["environment"])
     config, faults = from_dict(Config, work["config"]), Faults(**work["faults"])

@@ -33,18 +33,18 @@ from snn_delays.runtime.device import (
     tensor_cores,
 )
 from snn_delays.runtime.distributed import world_size
-from snn_delays.train import provenance
-from snn_delays.train.checkpoint import Position, load_run
-from snn_delays.train.distributed import (
+from snn_delays.training import provenance
+from snn_delays.training.checkpoint import Position, load_run
+from snn_delays.training.distributed import (
     broadcast_from_first,
     first_then_others,
     is_first,
     process_group,
 )
-from snn_delays.train.error_messages import explained, writing
-from snn_delays.train.loop import Phase, Training, build_loader, speakers_of
-from snn_delays.train.run_folder import opened, read_result, resolved, run_folder, write_result
-from snn_delays.train.signals import StopSignal
+from snn_delays.training.error_messages import explained, writing
+from snn_delays.training.loop import Phase, Training, build_loader, speakers_of
+from snn_delays.training.run_folder import opened, read_result, resolved, run_folder, write_result
+from snn_delays.training.signals import StopSignal
 
 log = logging.getLogger(__name__)
 

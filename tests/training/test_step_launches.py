@@ -13,8 +13,8 @@ from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
 from snn_delays.nn import build_network
 from snn_delays.runtime import numba_jit, tracing, triton_jit
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.step import apply, compute_gradients
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.step import apply, compute_gradients
 
 MADE = ("empty", "new_empty", "empty_like", "empty_strided", "lift_fresh", "_record_function")
 

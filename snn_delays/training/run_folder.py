@@ -24,7 +24,7 @@ from snn_delays.documents import read_json, read_json_lines
 from snn_delays.errors import InUse, UserError
 from snn_delays.evaluate import Score
 from snn_delays.files import PARTIAL, Locked, locked, replace_file
-from snn_delays.train.checkpoint import (
+from snn_delays.training.checkpoint import (
     CONFIG_FILE,
     checkpoint_path,
     config_of,
@@ -33,11 +33,11 @@ from snn_delays.train.checkpoint import (
     read_config,
     read_last,
 )
-from snn_delays.train.distributed import broadcast_from_first, is_first
-from snn_delays.train.error_messages import writing
-from snn_delays.train.loop import METRICS_FILE, RunFolder
-from snn_delays.train.signals import StopSignal
-from snn_delays.train.tracking import NoTracker, open_tracker
+from snn_delays.training.distributed import broadcast_from_first, is_first
+from snn_delays.training.error_messages import writing
+from snn_delays.training.loop import METRICS_FILE, RunFolder
+from snn_delays.training.signals import StopSignal
+from snn_delays.training.tracking import NoTracker, open_tracker
 
 LOCK_FILE = ".lock"
 RESULT_FILE = "result.json"

@@ -24,12 +24,12 @@ from snn_delays.cli.evaluate import _evaluate
 from snn_delays.config import EvaluateConfig
 from snn_delays.errors import UserError
 from snn_delays.nn import build_network, weight_shapes
-from snn_delays.train import checkpoint
-from snn_delays.train.checkpoint import checkpoint_path, load_run, read_config
-from snn_delays.train.run import train
-from snn_delays.train.run_folder import read_metrics, read_result
+from snn_delays.training import checkpoint
+from snn_delays.training.checkpoint import checkpoint_path, load_run, read_config
+from snn_delays.training.run import train
+from snn_delays.training.run_folder import read_metrics, read_result
 from tests.conftest import random_spikes
-from tests.train.test_resume import assert_same_run, train_for
+from tests.training.test_resume import assert_same_run, train_for
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 
 from snn_delays.config import TrainConfig
 from snn_delays.nn import DelayedLinear, Network
-from snn_delays.train.adam import Adam
+from snn_delays.training.adam import Adam
 
 Schedule = Callable[[torch.optim.Optimizer, TrainConfig], lr_scheduler.LRScheduler]
 # of learning rates over epochs; one_cycle starts at lr_weight / 25 and moves Adam's beta1 with it

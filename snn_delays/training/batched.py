@@ -24,11 +24,11 @@ from snn_delays.errors import UserError
 from snn_delays.nn import Network, batched, build_network
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast, deterministic, pick_device, tensor_cores
-from snn_delays.train.error_messages import explained
-from snn_delays.train.loop import Training
-from snn_delays.train.run import Run
-from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import PendingStep, StepResult, apply, finish, statistics
+from snn_delays.training.error_messages import explained
+from snn_delays.training.loop import Training
+from snn_delays.training.run import Run
+from snn_delays.training.signals import StopSignal
+from snn_delays.training.step import PendingStep, StepResult, apply, finish, statistics
 
 Result = dict[str, Any]
 Context = Callable[[], AbstractContextManager[object]]

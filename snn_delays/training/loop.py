@@ -30,23 +30,23 @@ from snn_delays.nn import Network, draw_network
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
 from snn_delays.runtime.numba_jit import compile_ahead
-from snn_delays.train.checkpoint import Meta, Position, load_parameters, save_checkpoint
-from snn_delays.train.delay_metrics import delay_trace, drawn_delays
-from snn_delays.train.distributed import agree_on_stop, is_first, reported_once
-from snn_delays.train.epoch_metrics import EpochMeter, Sums
-from snn_delays.train.error_messages import writing
-from snn_delays.train.health import (
+from snn_delays.training.checkpoint import Meta, Position, load_parameters, save_checkpoint
+from snn_delays.training.delay_metrics import delay_trace, drawn_delays
+from snn_delays.training.distributed import agree_on_stop, is_first, reported_once
+from snn_delays.training.epoch_metrics import EpochMeter, Sums
+from snn_delays.training.error_messages import writing
+from snn_delays.training.health import (
     NONFINITE_FILE,
     NonFinite,
     describe_activity,
     layer_activity,
 )
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.progress import Progress
-from snn_delays.train.schedules import sigma_at
-from snn_delays.train.signals import StopSignal
-from snn_delays.train.step import PendingStep, StepResult, build_step, compute_gradients
-from snn_delays.train.tracking import NoTracker, Tracker
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.progress import Progress
+from snn_delays.training.schedules import sigma_at
+from snn_delays.training.signals import StopSignal
+from snn_delays.training.step import PendingStep, StepResult, build_step, compute_gradients
+from snn_delays.training.tracking import NoTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
 ACTIVITY_SAMPLES = 64  # samples on which the layers' activity is measured

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from snn_delays.nn import build_network
-from snn_delays.train.delay_metrics import delay_trace, drawn_delays
-from snn_delays.train.run import train
+from snn_delays.training.delay_metrics import delay_trace, drawn_delays
+from snn_delays.training.run import train
 from tests.nn.test_network import small
-from tests.train.test_run import metrics
+from tests.training.test_run import metrics
 
 
 def test_it_counts_what_is_there() -> None:

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from snn_delays.train import progress
-from snn_delays.train.epoch_metrics import Sums
-from snn_delays.train.progress import Progress
+from snn_delays.training import progress
+from snn_delays.training.epoch_metrics import Sums
+from snn_delays.training.progress import Progress
 
 METRICS = {"train_loss": 1.0, "train_accuracy": 0.5, "samples_per_second": 9.0, "selection": ""}
 

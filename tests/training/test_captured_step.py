@@ -18,11 +18,11 @@ from snn_delays.nn import build_network
 from snn_delays.runtime import cuda_graph, numba_jit, tracing, triton_jit
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import tensor_cores
-from snn_delays.train.batched import StackedBatch
-from snn_delays.train.epoch_metrics import EpochMeter, Sums
-from snn_delays.train.optim import build_optimizers
-from snn_delays.train.run import train
-from snn_delays.train.step import StepResult, build_step, take_step
+from snn_delays.training.batched import StackedBatch
+from snn_delays.training.epoch_metrics import EpochMeter, Sums
+from snn_delays.training.optim import build_optimizers
+from snn_delays.training.run import train
+from snn_delays.training.step import StepResult, build_step, take_step
 
 
 def made(device="cpu", backend="auto"):

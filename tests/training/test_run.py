@@ -17,12 +17,12 @@ from snn_delays.evaluate import evaluate
 from snn_delays.nn import Network, build_network
 from snn_delays.nn.block import How
 from snn_delays.runtime import numba_jit, triton_jit
-from snn_delays.train import loop, run
-from snn_delays.train import step as training_step
-from snn_delays.train.checkpoint import Position, checkpoint_path, load_run
-from snn_delays.train.loop import build_loader
-from snn_delays.train.run import train
-from tests.train.test_resume import train_for
+from snn_delays.training import loop, run
+from snn_delays.training import step as training_step
+from snn_delays.training.checkpoint import Position, checkpoint_path, load_run
+from snn_delays.training.loop import build_loader
+from snn_delays.training.run import train
+from tests.training.test_resume import train_for
 
 
 def metrics(out) -> list[dict]:
