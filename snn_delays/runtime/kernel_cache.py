@@ -49,12 +49,6 @@ def keep(dispatcher: Any, options: str) -> None:
         dispatcher._cache = _KernelCache(dispatcher.py_func, folder, options)
 
 
-def lacks(dispatcher: Any, types: tuple[Any, ...]) -> bool:
-    """Whether a kernel for arguments of these types is not there, and could be kept."""
-    cache = dispatcher._cache
-    return isinstance(cache, _KernelCache) and not cache.path(types, dispatcher.targetctx).exists()
-
-
 @functools.cache
 def _folder() -> Path | None:
     chosen = os.environ.get("NUMBA_CACHE_DIR")
@@ -109,10 +103,6 @@ class _KernelCache(caching.FunctionCache):
         text = f"{name} {sys.version} {numba.__version__} {options} {code}".encode()
         shape = hashlib.sha256(text + source_digest(function.__module__)).hexdigest()
         self._cache_file = _KernelFiles(folder, function.__name__, shape)
-
-    def path(self, types, target_context):
-        """The file of the kernel for arguments of these types."""
-        return self._cache_file.path(self._index_key(types, target_context.codegen()))
 
     def load_overload(self, sig, target_context):
         with contextlib.suppress(Exception):  # any damaged file: compile again

@@ -8,9 +8,9 @@ share a runtime.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import secrets
-import signal
 import sys
 import threading
 import types
@@ -25,7 +25,7 @@ try:
     import numba
     from llvmlite import binding as llvm
     from numba import prange
-    from numba.core import codegen, event
+    from numba.core import bytecode, codegen, event
     from numba.core.registry import cpu_target
     from numba.cpython.unsafe.tuple import tuple_setitem as set_item
 
@@ -40,15 +40,12 @@ except ImportError as error:  # the slower implementations are used
 __all__ = [
     "Kernel",
     "available",
-    "compile_ahead",
     "inner",
     "kernel",
     "prange",
     "set_item",
     "why_not",
 ]
-
-Call = tuple[Any, tuple[Any, ...]]  # a compiled function and the types of its arguments
 
 # Sums may be reordered and products fused; infinities and NaN stay what they are.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
@@ -90,62 +87,6 @@ def kernel(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Kernel
     return Kernel(function, fastmath)
 
 
-def compile_ahead(work: Callable[[], object]) -> None:
-    """Compile the kernels that ``work`` calls, one in each process of several, where they are kept.
-
-    Args:
-        work: is run once, in this thread, while kernels compute nothing and their calls are noted;
-            all numbers that it makes are arbitrary.
-    """
-    if numba is None or not hasattr(os, "fork"):
-        return
-    missing = [call for call in _calls(work) if kernel_cache.lacks(*call)]
-    if len(missing) > 1:
-        _announce()
-        _compile_all(missing, torch.get_num_threads())
-
-
-def _calls(work: Callable[[], object]) -> list[Call]:
-    _noted.calls = {}
-    try:
-        work()
-        return list(_noted.calls)
-    finally:
-        del _noted.calls
-
-
-def _compile_all(calls: list[Call], processes: int) -> None:
-    """Compile in forked processes and in this one; each takes the next that nobody has taken."""
-    numbers, write = os.pipe()
-    os.write(write, bytes(range(len(calls))))
-    os.close(write)
-
-    def compile_some() -> None:
-        while number := os.read(numbers, 1):
-            function, types = calls[number[0]]
-            function.compile(types)
-
-    children: list[int] = []
-    try:
-        for _ in range(min(processes, len(calls)) - 1):
-            child = os.fork()
-            if not child:
-                try:
-                    compile_some()
-                finally:
-                    os._exit(0)
-            children.append(child)
-        compile_some()
-    except BaseException:
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-        raise
-    finally:
-        os.close(numbers)
-        for child in children:
-            os.waitpid(child, 0)
-
-
 class Kernel:
     """A compiled function; callers leave out ``jobs``, which is chosen here.
 
@@ -167,10 +108,6 @@ class Kernel:
     def __call__(self, *arguments: Any) -> Any:
         """Run the kernel on all jobs."""
         jobs = _state.jobs()
-        if (calls := getattr(_noted, "calls", None)) is not None:
-            function: Any = self.serial if jobs == 1 else self.parallel
-            calls.setdefault((function, tuple(map(function.typeof_pyval, (jobs, *arguments)))))
-            return None
         if jobs == 1:
             return self.serial(1, *arguments)
         with _state.lock:
@@ -186,6 +123,7 @@ class _State:
 
     def _forked(self) -> None:
         self.lock = threading.RLock()
+        _number_symbols()
 
     def jobs(self) -> int:
         """Torch's number of threads; one in a child of a process that ran in parallel."""
@@ -196,7 +134,6 @@ class _State:
 
 _state = _State()
 _kernels: set[str] = set()  # qualified names, by which numba names their code
-_noted = threading.local()  # its ``calls``: those of this thread, while ``compile_ahead`` asks
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -209,8 +146,19 @@ def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     return dispatcher
 
 
+def _number_symbols() -> None:
+    """Let this process number compiled functions from a start of its own.
+
+    The symbols of a parallel loop carry the number and an address. Forked processes share both, and
+    of two kernels with equal symbols the second runs the first one's code.
+    """
+    if numba is not None:
+        bytecode.FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
+
+
 @functools.cache
 def _prepare() -> None:
+    _number_symbols()
     for option in LLVM_OPTIONS:
         llvm.set_option("snn_delays", option)
     cpu_target.target_context.codegen()._library_class = _Library

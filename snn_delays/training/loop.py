@@ -7,7 +7,6 @@ the checkpoint holds. A resumed training therefore ends as if it had never been 
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import time
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
-from snn_delays.runtime.numba_jit import compile_ahead
 from snn_delays.training.checkpoint import Meta, Position, load_parameters, save_checkpoint
 from snn_delays.training.delay_metrics import delay_trace, drawn_delays
 from snn_delays.training.distributed import agree_on_stop, is_first, reported_once
@@ -45,7 +43,7 @@ from snn_delays.training.optim import build_optimizers
 from snn_delays.training.progress import Progress
 from snn_delays.training.schedules import sigma_at
 from snn_delays.training.signals import StopSignal
-from snn_delays.training.step import PendingStep, StepResult, build_step, compute_gradients
+from snn_delays.training.step import PendingStep, StepResult, build_step
 from snn_delays.training.tracking import NoTracker, Tracker
 
 METRICS_FILE = "metrics.jsonl"
@@ -169,20 +167,10 @@ class Training:
             UserError: the loss or a gradient became infinite or NaN.
             Interrupted: a signal came; the training is saved.
         """
-        self._compile()
         while not self.done:
             while (pending := self.next_step()) is not None:
                 self.add(self.step(pending.batch))
             self.end_epoch()
-
-    def _compile(self) -> None:
-        """Compile the kernels of a step on all cores, by a step of a copy that computes nothing."""
-        if self.loader.device.type != "cpu" or self.done:
-            return
-        batch = next(iter(self.loader.epoch(self.position.epoch)))
-        network = copy.deepcopy(self.network).train()
-        with torch.random.fork_rng(devices=[]):
-            compile_ahead(lambda: compute_gradients(network, batch, self.config.precision))
 
     @property
     def done(self) -> bool:

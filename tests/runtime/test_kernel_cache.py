@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import types
 from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
-import torch
-from numba import prange
 from numba.core import event
 
-from snn_delays.runtime import kernel_cache, numba_jit
+from snn_delays.runtime import kernel_cache
 from snn_delays.runtime.specialise import specialise
 
 
@@ -54,54 +51,6 @@ def test_a_kernel_is_compiled_once(folder: Path) -> None:
     assert compile_and_call() == (6.0, 1)
     assert compile_and_call() == (6.0, 0)
     assert compile_and_call("other options") == (6.0, 1)
-
-
-def put_ones(jobs, out):
-    for job in prange(jobs):
-        out[job] = 1
-
-
-def put_twos(jobs, out):
-    for job in prange(jobs):
-        out[job] = 2
-
-
-def put_threes(jobs, out):
-    for job in prange(jobs):
-        out[job] = 3
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_kernels_are_compiled_ahead_in_several_processes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forks: list[int] = []
-    monkeypatch.setattr(os, "fork", lambda real=os.fork: (forks.append(0), real())[1])
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    functions = (put_ones, put_twos, put_threes)
-    kernels = [numba_jit.kernel(function) for function in functions]
-    outs = np.zeros((3, 2))
-    elsewhere = np.zeros(2)
-
-    def work() -> None:
-        for kernel, out in zip(kernels, outs, strict=True):
-            kernel(out)
-        thread = threading.Thread(target=kernels[0], args=(elsewhere,))
-        thread.start()
-        thread.join()
-
-    numba_jit.compile_ahead(work)
-    assert not outs.any()  # nothing was computed,
-    assert elsewhere.all()  # except in another thread, which compiled its kernel,
-    assert len(forks) == 1  # and the other two were compiled in as many processes
-    assert len(list(folder.glob("*.kernel"))) == 3
-    kernels = [numba_jit.kernel(function) for function in functions]
-    with event.install_listener("numba:compile", Compilations()) as seen:
-        work()
-    assert seen.count == 0
-    assert outs.tolist() == [[1, 1], [2, 2], [3, 3]]
-    numba_jit.compile_ahead(work)
-    assert len(forks) == 1  # nothing was missing
 
 
 def half_of(x):
