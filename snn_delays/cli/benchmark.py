@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
-from snn_delays.cli.app import SIGNALLED, help_text, refuse_torchrun, report_errors
+from snn_delays.cli.app import SIGNALLED, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names
+from snn_delays.cli.help import help_text
 from snn_delays.cli.overrides import refuse_words
 from snn_delays.config import BenchmarkConfig, Config, shapes_result
 from snn_delays.config.options import options
