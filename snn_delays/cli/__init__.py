@@ -8,6 +8,7 @@ import sys
 from importlib import metadata
 
 from snn_delays.cli.groups import complete
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.config.options import nearest
 from snn_delays.output import guarded, own_descriptors
 
@@ -61,7 +62,7 @@ def _run(command: str, arguments: list[str]) -> None:
 
 def _usage() -> str:
     commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
-    return USAGE.format(commands=commands, rest=REST)
+    return wrapped(USAGE.format(commands=commands, rest=REST))
 
 
 def _complete(arguments: list[str]) -> None:

@@ -31,6 +31,7 @@ from snn_delays.cli.groups import config_folder
 from snn_delays.cli.help import command_help
 from snn_delays.cli.overrides import HELP, read
 from snn_delays.cli.sweep import Failed, checked_sweeps, is_search
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.runtime.distributed import process_info
@@ -60,7 +61,7 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
     flags, overrides = read(name, sys.argv[1:])
     if HELP in flags:
         with needed_output():
-            print(command_help(name, overrides))
+            print(wrapped(command_help(name, overrides)))
         return
     started = False
 

@@ -11,6 +11,7 @@ from typing import Any
 from snn_delays.benchmark.suite import named
 from snn_delays.cli.app import refuse_torchrun, report_errors
 from snn_delays.cli.compose import compose
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import Config
 from snn_delays.errors import UserError
 
@@ -29,7 +30,7 @@ Options are those of `snn-delays train` and apply to all three networks."""
 def main() -> None:
     """Entry point; options of ``snn-delays train`` apply to all three networks."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(USAGE))
+        report_errors(lambda: print(wrapped(USAGE)))
         return
     refuse_torchrun("demo")
     report_errors(lambda: demo(sys.argv[1:]))

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from snn_delays.cli.compose import composed
+from snn_delays.cli.compose import values_of
 from snn_delays.cli.groups import SCHEMAS, groups
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.config.options import WRITTEN, options
 
-HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
---hydra-help lists Hydra's own flags."""
+HELP_END = (
+    "--cfg job shows the configuration, -m runs over comma-separated values, and --hydra-help lists"
+    " Hydra's own flags."
+)
 
 
 def command_help(name: str, overrides: list[str]) -> str:
     """The answer to ``snn-delays <name> <overrides> --help``."""
     text = f"{help_text(name, overrides)}\n\n{HELP_END}"
     if groups(name):
-        text += "\nGroups change the values above: try"
+        text += " Groups change the values above: try"
         text += f" `snn-delays {name} experiment=paper/shd --help`."
     return text
 
 
 def help_text(name: str, overrides: list[str]) -> str:
-    """A command's groups and options, with their values after ``overrides``."""
-    made = composed(name, overrides)
+    """A command's groups and options, with their values after ``overrides``; lines may be long."""
+    values = values_of(name, overrides)
     command = "data encode" if name == "encode" else name
     lines = [f"usage: snn-delays {command} [option=value ...]", ""]
     if groups(name):
@@ -35,19 +35,14 @@ def help_text(name: str, overrides: list[str]) -> str:
         lines += [_group_line(group, values) for group, values in groups(name).items()]
         lines += [""]
     lines += ["options (with their values as given here):"]
-    required = OmegaConf.missing_keys(made)
     for key, _, field in options(SCHEMAS[name]()):
-        value = "" if key in required else OmegaConf.select(made, key)
-        lines += _option_lines(WRITTEN.get(key, key), value, field)
+        lines += _option_lines(WRITTEN.get(key, key), values[key], field)
     return "\n".join(lines)
 
 
 def _group_line(group: str, values: list[str]) -> str:
     """The values of a group, on several lines if there are many."""
-    text = f"{group}={'| '.join(values)}"
-    line = textwrap.fill(
-        text, 98, initial_indent="  ", subsequent_indent=6 * " ", break_on_hyphens=False
-    )
+    line = wrapped(f"  {group}={'| '.join(values)}", indent=4)
     return line if "\n" in line else line.replace("| ", "|")
 
 

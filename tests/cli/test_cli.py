@@ -247,6 +247,31 @@ def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
     assert "run=\n" in printed
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_help_wraps_to_the_terminal_and_breaks_no_name(width, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in ([], ["data"], ["demo"], ["train"], ["benchmark"], ["data", "encode"]):
+        _, printed, _ = run(capsys, monkeypatch, *command, "--help")
+        lines = printed.splitlines()
+        assert max(map(len, lines)) <= width
+        if command == ["train"]:
+            assert max(map(len, lines)) > width - 10
+            assert all(any(ln.startswith(f"  {o}=") for ln in lines) for o in option_names("train"))
+            words = printed.replace("|", " ").split()
+            assert all(name in words for name in experiments()[1:])
+
+
+def test_continued_lines_of_help_begin_below_their_text(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    _, printed, _ = run(capsys, monkeypatch, "--help")
+    assert (
+        "\n  data       prepare, verify and describe data sets; encode\n             a" in printed
+    )
+    _, printed, _ = run(capsys, monkeypatch, "train", "--help")
+    assert "\n  experiment=demo/fixed| demo/learned| demo/none|\n      fsdd/constant|" in printed
+    assert "\n      folder to write; null:\n      runs/<name>/" in printed
+
+
 def test_unknown_commands_are_named(capsys, monkeypatch) -> None:
     code, _, error = run(capsys, monkeypatch, "trian")
     assert code == 2
