@@ -46,7 +46,7 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
         The result of each variant: "learned", "fixed" and "none".
     """
     for override in overrides:
-        if "=" not in override or named(override) in ("model.delays", "experiment"):
+        if named(override) in ("model.delays", "experiment"):
             raise UserError(f"The demo takes options of `snn-delays train`, but not {override}.")
     configs = {v: compose("train", [f"experiment=demo/{v}", *overrides]) for v in VARIANTS}
     out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")

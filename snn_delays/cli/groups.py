@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snn_delays.benchmark.suite import suites
 from snn_delays.config import AnalyseConfig, BenchmarkConfig, Config, EncodeConfig, EvaluateConfig
-from snn_delays.config.options import WRITTEN, options
+from snn_delays.config.options import MOST_MEANT, WRITTEN, close_matches, options
 
 Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig
 SCHEMAS: dict[str, type[Schema]] = {
@@ -42,6 +42,20 @@ def groups(command: str) -> dict[str, list[str]]:
 def option_names(command: str) -> list[str]:
     """Dotted names of a command's options."""
     return [name for name, _, _ in options(SCHEMAS[command]())]
+
+
+def meant_options(command: str, word: str) -> list[str]:
+    """Options and groups of a command that ``word`` may mean, by their names, else by their help.
+
+    Args:
+        command: a key of ``SCHEMAS``.
+        word: a name in small letters with _.
+    """
+    schemas = [SCHEMAS[command], *([Config] if command == "benchmark" else [])]
+    known = {WRITTEN.get(name, name): f for kind in schemas for name, _, f in options(kind())}
+    phrase = word.replace("_", " ")
+    explained = [name for name, f in known.items() if phrase in f.metadata["help"]]
+    return close_matches(word, [*known, *groups(command)]) or explained[:MOST_MEANT]
 
 
 def complete(command: str, word: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snn_delays.config.options import LARGEST_SEED, MOST, option
-from snn_delays.config.schema import BACKENDS
+from snn_delays.config.schema import BACKENDS, DEVICE_WORDS
 
 
 @dataclass
@@ -17,8 +17,11 @@ class EvaluateConfig:
         "best",
         "best: the epoch that the protocol chose; last: the last one",
         choices=("best", "last"),
+        synonyms={"chosen": "best", "final": "last", "latest": "last"},
     )
-    split: str = option("test", "data to evaluate on", choices=("test", "valid"))
+    split: str = option(
+        "test", "data to evaluate on", choices=("test", "valid"), synonyms={"dev": "valid"}
+    )
     file: str | None = option(
         None,
         "HDF5 file (audio: folder of <word>/*.wav) to evaluate on instead of the run's data",
@@ -31,7 +34,7 @@ class EvaluateConfig:
         "auto",
         "auto: the GPU, if there is one",
         choices=("auto", "cpu", "cuda"),
-        synonyms={"gpu": "cuda"},
+        synonyms=DEVICE_WORDS,
     )
     backend: str = option(
         "auto", "computation of the delayed linear map; affects speed alone", choices=BACKENDS

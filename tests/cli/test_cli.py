@@ -272,6 +272,20 @@ def test_continued_lines_of_help_begin_below_their_text(capsys, monkeypatch) -> 
     assert "\n      folder to write; null:\n      runs/<name>/" in printed
 
 
+def test_help_of_a_command_may_be_asked_for_first(capsys, monkeypatch) -> None:
+    _, printed, _ = run(capsys, monkeypatch, "data", "--help")
+    for word in ("--help", "-h", "help"):
+        assert run(capsys, monkeypatch, word, "data") == (0, printed, "")
+
+
+def test_options_in_front_of_the_command(capsys, monkeypatch) -> None:
+    for word in ("--epochs", "epochs=3"):
+        code, _, error = run(capsys, monkeypatch, word)
+        assert code == 2
+        assert f"There is no command {word!r}; choose from train," in error
+        assert error.endswith("as in `snn-delays train train.epochs=3`.\n")
+
+
 def test_unknown_commands_are_named(capsys, monkeypatch) -> None:
     code, _, error = run(capsys, monkeypatch, "trian")
     assert code == 2
@@ -353,7 +367,7 @@ def test_demo_compares_and_draws(capsys, monkeypatch, tmp_path) -> None:
     for arguments, words in (
         (["out=here"], "is not an empty folder"),
         (["model.delays=fixed"], "but not model.delays=fixed"),
-        (["-m"], "but not -m"),
+        (["-m"], "-m has no use with this command"),
     ):
         code, printed, error = run(capsys, monkeypatch, "demo", *arguments)
         assert (code, len(error.splitlines())) == (2, 1)
