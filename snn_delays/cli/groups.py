@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from snn_delays.benchmark.suite import suites
@@ -72,4 +73,28 @@ def complete(command: str, word: str) -> list[str]:
         name = WRITTEN.get(field_name, field_name)
         choices = field.metadata["choices"]
         found += [f"{name}={choice}" for choice in choices] if choices else [f"{name}="]
+        kind = field.metadata["path"]
+        if kind and word.startswith(f"{name}="):
+            found += _complete_path(word, with_files=kind != "folder")
     return [name for name in found if name.startswith(word)]
+
+
+def _complete_path(word: str, with_files: bool) -> list[str]:
+    """Completions of the last path in ``option=path`` or ``option=[path,path``; folders end in /.
+
+    Left out are names with spaces, which separate completions, and hidden ones unless asked for.
+    """
+    begun = re.split(r"[=[,]", word)[-1]
+    parent = begun[: begun.rfind("/") + 1]
+    hidden = begun[len(parent) :].startswith(".")
+    try:
+        entries = sorted(Path(parent).expanduser().iterdir())
+    except (OSError, RuntimeError):  # no such folder, or no such user
+        return []
+    names = [
+        f"{entry.name}{'/' * entry.is_dir()}"
+        for entry in entries
+        if (with_files or entry.is_dir()) and hidden == entry.name.startswith(".")
+    ]
+    before = word.removesuffix(begun)
+    return [f"{before}{parent}{name}" for name in names if len(name.split()) == 1]

@@ -12,7 +12,7 @@ from snn_delays.config.schema import BACKENDS, DEVICE_WORDS
 class EvaluateConfig:
     """Options of ``snn-delays evaluate``."""
 
-    run: str = option("???", "folder of the run (required)", path=True)
+    run: str = option("???", "folder of the run (required)", path="folder")
     checkpoint: str = option(
         "best",
         "best: the epoch that the protocol chose; last: the last one",
@@ -45,10 +45,12 @@ class EvaluateConfig:
 class AnalyseConfig:
     """Options of ``snn-delays analyse``."""
 
-    run: str | None = option(None, "folder of the run to report on", path=True)
-    runs: list[str] | None = option(None, "folders of runs to compare, instead of run", path=True)
+    run: str | None = option(None, "folder of the run to report on", path="folder")
+    runs: list[str] | None = option(
+        None, "folders of runs to compare, instead of run", path="folder"
+    )
     out: str | None = option(
-        None, "folder to write; null: <run>/analysis, or analysis for runs", path=True
+        None, "folder to write; null: <run>/analysis, or analysis for runs", path="folder"
     )
     sample: int = option(
         0, "number of the recording whose spikes are drawn, from 0", at_least=0, at_most=MOST
@@ -64,7 +66,7 @@ class BenchmarkConfig:
     seeds: int | None = option(
         None, "number of seeds, from 0; null: the suite's number", at_least=1, at_most=MOST
     )
-    out: str | None = option(None, "folder to write; null: runs/benchmark/<suite>", path=True)
+    out: str | None = option(None, "folder to write; null: runs/benchmark/<suite>", path="folder")
     jobs: int | None = option(
         None,
         "number of runs at a time; null: number of GPUs, or of cores over threads",
@@ -85,7 +87,7 @@ class BenchmarkConfig:
 class EncodeConfig:
     """Options of ``snn-delays data encode``, where ``source`` is written ``in``."""
 
-    source: str = option("???", "folder of <word>/*.wav (required)", path=True)
+    source: str = option("???", "folder of <word>/*.wav (required)", path="folder")
     out: str = option("???", "HDF5 file of SHD's format to write (required)", path=True)
     only: str | None = option(
         None,

@@ -34,7 +34,7 @@ def option(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
-    path: bool = False,
+    path: bool | str = False,
     synonyms: dict[str, str] | None = None,
 ) -> Any:
     """A dataclass field with its help text and bounds; a list default is copied per instance.
@@ -47,12 +47,12 @@ def option(
         above: lower bound, itself excluded.
         at_most: upper bound.
         below: upper bound, itself excluded.
-        path: whether the text is a path, in which ``~`` is the home folder.
+        path: whether the text is a path, in which ``~`` is the home folder; "folder": a folder's.
         synonyms: common words, in small letters, for one of ``choices``, for a hint in the error
             message.
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    metadata = {"help": help, "choices": choices, "bounds": bounds, "path": path}
+    metadata: dict[str, Any] = {"help": help, "choices": choices, "bounds": bounds, "path": path}
     metadata["synonyms"] = synonyms or {}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)

@@ -114,10 +114,12 @@ class DataConfig:
         },
     )
     root: str = option(
-        "datasets", "folder of the published data sets (SHD/, SSC/, GSC/)", path=True
+        "datasets", "folder of the published data sets (SHD/, SSC/, GSC/)", path="folder"
     )
     cache: str | None = option(
-        None, "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays", path=True
+        None,
+        "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays",
+        path="folder",
     )
     train_file: str | None = option(
         None,
@@ -457,7 +459,7 @@ class Config:
 
     name: str = option("run", "name of the run, used in the default of out")
     out: str | None = option(
-        None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>", path=True
+        None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>", path="folder"
     )
     resume: str = option(
         "never",

@@ -322,6 +322,40 @@ def test_completion_knows_commands_and_options(line, expected, capsys, monkeypat
     assert expected in printed.split()
 
 
+@pytest.fixture
+def some_folders(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder in ("runs/mine", "runs/other", "runs/.hidden", "runs/of two", "home/data"):
+        Path(folder).mkdir(parents=True)
+    Path("runs/table.md").touch()
+    Path("runs/words.h5").touch()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("evaluate run=", "run= run=home/ run=runs/"),
+        ("evaluate run=ru", "run=runs/"),
+        ("evaluate run=runs/", "run=runs/mine/ run=runs/other/"),
+        ("analyse run=./runs/m", "run=./runs/mine/"),
+        ("analyse run=~/", "run=~/data/"),
+        ("analyse runs=[runs/mine,runs/o", "runs=[runs/mine,runs/other/"),
+        ("evaluate run=runs/.", "run=runs/.hidden/"),
+        ("evaluate run=nowhere/", ""),
+        ("evaluate run=~nobody-here/", ""),
+        ("evaluate run=runs/table.md/", ""),
+        ("evaluate file=runs/w", "file=runs/words.h5"),
+        ("data encode in=ru", "in=runs/"),
+        ("train model.delays=ru", ""),
+    ],
+)
+def test_paths_complete(words, expected, some_folders, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COMP_LINE", f"snn-delays {words}")
+    _, printed, _ = run(capsys, monkeypatch, "-sc", "query=bash")
+    assert printed.split() == expected.split()
+
+
 def test_completion_installs_for_the_command(capsys, monkeypatch) -> None:
     _, printed, _ = run(capsys, monkeypatch, "-sc", "install=bash")
     assert "hydra_bash_completion snn-delays" in printed
