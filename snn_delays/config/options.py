@@ -188,7 +188,7 @@ def check_options(group: type, **values: Any) -> None:
 
 def _check_value(name: str, value: Any, metadata: Any) -> None:
     choices = list(metadata["choices"])
-    if choices and value not in choices:
+    if choices and value is not None and value not in choices:
         meant = metadata["synonyms"].get(value)
         hint = f" Did you mean {meant!r}?" if meant else nearest(str(value), choices)
         raise UserError(f"{name}={value} is not one of {', '.join(choices)}.{hint}")
