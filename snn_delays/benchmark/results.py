@@ -24,8 +24,8 @@ from snn_delays.documents import read_json_lines
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.training.checkpoint import read_config
-from snn_delays.training.loop import METRICS_FILE
-from snn_delays.training.run_folder import RESULT_FILE, read_metrics, read_result
+from snn_delays.training.run_files import METRICS_FILE, RESULT_FILE
+from snn_delays.training.run_folder import read_metrics, read_result
 
 RESULTS_FILE = "results.jsonl"
 TABLE_FILE = "table.md"

@@ -25,8 +25,6 @@ from snn_delays.errors import InUse, UserError
 from snn_delays.evaluate import Score
 from snn_delays.files import PARTIAL, Locked, locked, replace_file
 from snn_delays.training.checkpoint import (
-    CONFIG_FILE,
-    checkpoint_path,
     config_of,
     different,
     is_damaged,
@@ -35,13 +33,19 @@ from snn_delays.training.checkpoint import (
 )
 from snn_delays.training.distributed import broadcast_from_first, is_first
 from snn_delays.training.error_messages import writing
-from snn_delays.training.loop import METRICS_FILE, RunFolder
+from snn_delays.training.loop import RunFolder
+from snn_delays.training.run_files import (
+    CONFIG_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    SPLIT_FILE,
+    checkpoint_path,
+    is_run,
+)
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.tracking import NoTracker, open_tracker
 
-LOCK_FILE = ".lock"
-RESULT_FILE = "result.json"
-SPLIT_FILE = "split.json"
 MOST_SHOWN = 3  # differing options in a message
 _RESULT_KINDS = {
     "selection": str, "epoch": int, "parameters": int, "seconds": int | float, "loss": float,
@@ -84,11 +88,6 @@ def _content(out: Path) -> list[str]:
     """Names in a folder, without the files that a run leaves if it is killed at its start."""
     names = [path.name for path in out.iterdir()]
     return [name for name in names if name != LOCK_FILE and not name.endswith(PARTIAL)]
-
-
-def is_run(out: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
-    return any((out / name).is_file() for name in (CONFIG_FILE, "checkpoints/last.pt"))
 
 
 def other_options(config: Config, out: Path) -> str:
