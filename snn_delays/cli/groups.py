@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from snn_delays.benchmark.suite import suites
-from snn_delays.config import AnalyseConfig, BenchmarkConfig, Config, EncodeConfig, EvaluateConfig
+from snn_delays.config import (
+    AnalyseConfig,
+    BenchmarkConfig,
+    Config,
+    EncodeConfig,
+    EvaluateConfig,
+    RunsConfig,
+)
 from snn_delays.config.options import WRITTEN, options
 
-Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig
+Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig | RunsConfig
 SCHEMAS: dict[str, type[Schema]] = {
     "train": Config,
     "demo": Config,
@@ -16,6 +23,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "encode": EncodeConfig,
     "benchmark": BenchmarkConfig,
     "analyse": AnalyseConfig,
+    "runs": RunsConfig,
 }
 SUITES = "suites"  # a folder of configs/ for `snn-delays benchmark`; not a group
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from snn_delays.config import Config, result_options
+from snn_delays.config import Config, result_options, with_derived
 from snn_delays.config.options import shown
 from snn_delays.data.dataset import Data
 from snn_delays.data.frame_cache import cache_folder
@@ -112,14 +112,9 @@ def other_options(config: Config, out: Path) -> str:
 
 def resolved(config: Config, out: Path, device: str) -> Config:
     """The options with "auto" and null replaced by their values, for config.yaml."""
-    data = replace(
-        config.data,
-        cache=str(cache_folder(config.data)),
-        frame_arithmetic=config.frame_arithmetic,
-    )
-    model = replace(config.model, extra_steps=config.model.layer_extra_steps)
-    train = replace(config.train, sigma_end=config.sigma_end)
-    return replace(config, out=str(out), device=device, data=data, model=model, train=train)
+    derived = with_derived(config)
+    data = replace(derived.data, cache=str(cache_folder(config.data)))
+    return replace(derived, out=str(out), device=device, data=data)
 
 
 def read_result(out: Path) -> dict[str, Any] | None:
