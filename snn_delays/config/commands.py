@@ -84,6 +84,19 @@ class BenchmarkConfig:
 
 
 @dataclass
+class RunsConfig:
+    """Options of ``snn-delays runs``, where ``source`` is written ``in``."""
+
+    source: str = option("runs", "folder of the runs, which may lie deeper in it", path=True)
+    sort: str = option(
+        "time",
+        "order of the runs; time: the newest last; accuracy: the best last; name: by folder",
+        choices=("time", "accuracy", "name"),
+    )
+    format: str = option("table", "form of the list", choices=("table", "json", "csv"))
+
+
+@dataclass
 class EncodeConfig:
     """Options of ``snn-delays data encode``, where ``source`` is written ``in``."""
 

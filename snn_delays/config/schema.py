@@ -553,6 +553,18 @@ _NOT_SHAPING = (
 )  # fmt: skip
 
 
+# Options that shape the result; "auto" or null stands for a value that follows from other options.
+DERIVED = ("data.frame_arithmetic", "model.extra_steps", "train.sigma_end")
+
+
+def with_derived(config: Config) -> Config:
+    """The configuration with the values of the options ``DERIVED``."""
+    data = dataclasses.replace(config.data, frame_arithmetic=config.frame_arithmetic)
+    model = dataclasses.replace(config.model, extra_steps=config.model.layer_extra_steps)
+    train = dataclasses.replace(config.train, sigma_end=config.sigma_end)
+    return dataclasses.replace(config, data=data, model=model, train=train)
+
+
 def result_options(config: Config) -> dict[str, Any]:
     """All options that affect the result, nested; without paths, since the data have a hash."""
     values = dataclasses.asdict(config)
