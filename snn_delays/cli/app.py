@@ -30,7 +30,7 @@ from snn_delays.cli.explain import explain, unforeseen
 from snn_delays.cli.groups import config_folder
 from snn_delays.cli.help import command_help
 from snn_delays.cli.overrides import HELP, read
-from snn_delays.cli.sweep import Failed, checked_sweeps, is_search
+from snn_delays.cli.sweep import Failed, announce, checked_sweeps, is_search, summarised_search
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
@@ -75,14 +75,18 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
         nonlocal started
         started = True
         made = report_errors(lambda: ready(config), once=True)
-        many = number_in_multirun() is not None
-        return report_errors(lambda: _one_of_many(made, task) if many else task(made))
+        if number_in_multirun() is None:
+            return report_errors(lambda: task(made))
+        ended = report_errors(lambda: _one_of_many(made, task, overrides))
+        if is_search() and ended == Failed():  # the sweeper decides whether the search goes on
+            raise OtherRankFailed("printed above")
+        return ended
 
     register()
     sys.argv[1:] = [*flags, *overrides]
     folder = str(config_folder())
     try:
-        with checked_sweeps(name):
+        with checked_sweeps(name), summarised_search():
             hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name)) from error
@@ -96,8 +100,10 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
         raise UserError(unforeseen(error, [o for o in overrides if "hydra" in o], name)) from error
 
 
-def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
+def _one_of_many(config: Any, task: Callable[[Any], Any], overrides: list[str]) -> Any:
     """Run one job of a multirun: a failure is printed, and the other jobs continue."""
+    if _is_first():
+        announce(config, overrides)
     try:
         return task(config)
     except Interrupted:
@@ -107,8 +113,6 @@ def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
             traceback.print_exception(error)
         if not isinstance(error, OtherRankFailed):
             _say(f"snn-delays: run {number_in_multirun()} failed: {error}", once=False)
-        if is_search():
-            raise OtherRankFailed("printed above") from error
         return Failed()
 
 

@@ -124,7 +124,8 @@ def _check_batched(members: dict[str, Config]) -> None:
 
 def _check_there(jobs: list[Job]) -> None:
     """Refuse options that differ from those of existing runs, before any run is started."""
-    from snn_delays.training.run_folder import is_run, other_options
+    from snn_delays.training.run_files import is_run
+    from snn_delays.training.run_folder import other_options
 
     for job in jobs:
         try:

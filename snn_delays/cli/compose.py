@@ -26,6 +26,7 @@ from snn_delays.config import (
     DataConfig,
     EncodeConfig,
     EvaluateConfig,
+    RunsConfig,
     validate,
 )
 from snn_delays.config.options import WRITTEN, nearest, options
@@ -40,6 +41,7 @@ def register() -> None:
     store.store("schema_encode", EncodeConfig)
     store.store("schema_benchmark", BenchmarkConfig)
     store.store("schema_analyse", AnalyseConfig)
+    store.store("schema_runs", RunsConfig)
     OmegaConf.register_new_resolver("or", _path_or, replace=True)
 
 

@@ -152,9 +152,15 @@ def _encode(options: EncodeConfig) -> None:
         words = words.where(words.listed(Path(options.only).expanduser()))
     if not words.files:
         raise UserError(f"{options.only} names no recording.")
+    for remark in words.remarks:
+        print(remark, flush=True)
     started = time.perf_counter()
     seconds = encode_words(
-        words, Path(options.out).expanduser(), channels=options.channels, seed=options.seed
+        words,
+        Path(options.out).expanduser(),
+        channel=options.channel,
+        channels=options.channels,
+        seed=options.seed,
     )
     took = time.perf_counter() - started
     print(

@@ -6,10 +6,17 @@ import re
 from pathlib import Path
 
 from snn_delays.benchmark.suite import suites
-from snn_delays.config import AnalyseConfig, BenchmarkConfig, Config, EncodeConfig, EvaluateConfig
+from snn_delays.config import (
+    AnalyseConfig,
+    BenchmarkConfig,
+    Config,
+    EncodeConfig,
+    EvaluateConfig,
+    RunsConfig,
+)
 from snn_delays.config.options import MOST_MEANT, WRITTEN, close_matches, options
 
-Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig
+Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig | RunsConfig
 SCHEMAS: dict[str, type[Schema]] = {
     "train": Config,
     "demo": Config,
@@ -17,6 +24,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "encode": EncodeConfig,
     "benchmark": BenchmarkConfig,
     "analyse": AnalyseConfig,
+    "runs": RunsConfig,
 }
 SUITES = "suites"  # a folder of configs/ for `snn-delays benchmark`; not a group
 

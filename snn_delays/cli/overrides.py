@@ -209,3 +209,11 @@ def quoted(text: str) -> str:
     """Text quoted for Hydra's grammar, in which commas, brackets and = are special."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
+
+
+def unquoted(override: str) -> str:
+    """An override ``name=value`` of Hydra's grammar, with its text as a person writes it."""
+    name, equals, value = override.partition("=")
+    if QUOTED.fullmatch(value):
+        value = re.sub(r"\\(\\|'|\")", r"\1", value[1:-1])
+    return f"{name}{equals}{value}"

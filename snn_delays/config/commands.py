@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snn_delays.config.options import LARGEST_SEED, MOST, option
-from snn_delays.config.schema import BACKENDS, DEVICE_WORDS
+from snn_delays.config.schema import AUDIO_CHANNELS, BACKENDS, DEVICE_WORDS
 
 
 @dataclass
@@ -84,6 +84,19 @@ class BenchmarkConfig:
 
 
 @dataclass
+class RunsConfig:
+    """Options of ``snn-delays runs``, where ``source`` is written ``in``."""
+
+    source: str = option("runs", "folder of the runs, which may lie deeper in it", path=True)
+    sort: str = option(
+        "time",
+        "order of the runs; time: the newest last; accuracy: the best last; name: by folder",
+        choices=("time", "accuracy", "name"),
+    )
+    format: str = option("table", "form of the list", choices=("table", "json", "csv"))
+
+
+@dataclass
 class EncodeConfig:
     """Options of ``snn-delays data encode``, where ``source`` is written ``in``."""
 
@@ -98,6 +111,12 @@ class EncodeConfig:
         None,
         "regular expression with one group, which matches the speaker in <word>/<name>.wav;"
         " null: speakers are unknown",
+    )
+    channel: str | None = option(
+        None,
+        "channel to read of recordings with several: left, right, the mean of all, or its number"
+        " from 0; null: such recordings are refused",
+        choices=AUDIO_CHANNELS,
     )
     channels: int = option(700, "number of cochlea channels", at_least=2, at_most=65536)
     seed: int = option(0, "seed of the fibres' random spikes", at_least=0, at_most=LARGEST_SEED)

@@ -211,7 +211,7 @@ def check_options(group: type, **values: Any) -> None:
 
 def _check_value(name: str, value: Any, metadata: Any) -> None:
     choices = metadata["choices"]
-    if choices and value not in choices:
+    if choices and value is not None and value not in choices:
         hint = nearest_choice(str(value), choices, metadata["synonyms"])
         raise UserError(f"{name}={value} is not one of {', '.join(choices)}.{hint}")
     if value == "":

@@ -23,6 +23,7 @@ DEVICE_WORDS = dict.fromkeys(("gpu", "gpu0", "gpu:0", "cuda:0", "nvidia", "0"), 
 STEADY = dict.fromkeys(("none", "no", "off", "false", "flat", "fixed"), "constant")
 MEL_BANDS = 140  # of the log-mel frames of audio.
 LONGEST_S = 60  # longest recording of audio in seconds; words are shorter, and memory is bounded
+AUDIO_CHANNELS = ("left", "right", "mean", *"01234567")  # of a recording with several
 
 
 @dataclass
@@ -151,6 +152,12 @@ class DataConfig:
         None,
         "regular expression with one group, which matches the speaker in <word>/<name>.wav;"
         " null: speakers are unknown (data=audio_folder)",
+    )
+    channel: str | None = option(
+        None,
+        "channel to read of recordings with several: left, right, the mean of all, or its number"
+        " from 0; null: such recordings are refused (data=audio_folder)",
+        choices=AUDIO_CHANNELS,
     )
     seconds: float = option(
         1.0,
@@ -544,6 +551,18 @@ _NOT_SHAPING = (
     "name", "out", "resume", "device", "backend", "tracking", "train.checkpoint_minutes",
     *(f"data.{path}" for path in PATHS),
 )  # fmt: skip
+
+
+# Options that shape the result; "auto" or null stands for a value that follows from other options.
+DERIVED = ("data.frame_arithmetic", "model.extra_steps", "train.sigma_end")
+
+
+def with_derived(config: Config) -> Config:
+    """The configuration with the values of the options ``DERIVED``."""
+    data = dataclasses.replace(config.data, frame_arithmetic=config.frame_arithmetic)
+    model = dataclasses.replace(config.model, extra_steps=config.model.layer_extra_steps)
+    train = dataclasses.replace(config.train, sigma_end=config.sigma_end)
+    return dataclasses.replace(config, data=data, model=model, train=train)
 
 
 def result_options(config: Config) -> dict[str, Any]:

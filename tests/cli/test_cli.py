@@ -91,10 +91,26 @@ def test_default_folder_is_under_runs(small, capsys, monkeypatch) -> None:
 
 
 def test_multirun_writes_a_folder_each(small, capsys, monkeypatch) -> None:
-    code, _, error = run(capsys, monkeypatch, "train", *small, "-m", "seed=0,1", "out=many")
+    lines = [
+        "-m", "seed=0,1", "train.lr_weight=0.1,1e-09", "train.epochs=1", "out=many",
+        "train.test=false",
+    ]  # fmt: skip
+    code, printed, error = run(capsys, monkeypatch, "train", *small, *lines)
     assert code == 0, error
+    heads = [line for line in printed.splitlines() if re.match(r"run \d, seed", line)]
+    assert heads == [
+        "run 0, seed 0: train.lr_weight=0.1", "run 1, seed 0: train.lr_weight=1e-09",
+        "run 2, seed 1: train.lr_weight=0.1", "run 3, seed 1: train.lr_weight=1e-09",
+    ]  # fmt: skip
+    results = [json.loads(Path(f"many/{n}/result.json").read_text("utf-8")) for n in range(4)]
+    for value, pair in (("0.1", (0, 2)), ("1e-09", (1, 3))):
+        mean = 100 * sum(results[n]["valid"]["accuracy"] for n in pair) / 2
+        row = rf"\| train.lr_weight={value} \| \d+ \| 2 \| {mean:.1f} ± .* % \[.*\] \| 0.0 \|"
+        assert re.search(row, printed)
+    assert "all (n = 12)" in printed
+    assert "\nValidation accuracy of the deployed networks" in printed
     seeds = [
-        yaml.safe_load(Path(f"many/{n}/config.yaml").read_text("utf-8"))["seed"] for n in (0, 1)
+        yaml.safe_load(Path(f"many/{n}/config.yaml").read_text("utf-8"))["seed"] for n in (0, 2)
     ]
     assert seeds == [0, 1]
     assert sorted(p.name for p in Path().iterdir()) == ["cache", "many", "test.h5", "train.h5"]
@@ -455,7 +471,7 @@ def test_the_demos_order_holds_over_five_seeds(tmp_path, monkeypatch, capsys) ->
 def test_the_readme_is_whole_and_its_options_exist() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     assert not re.search(r"@[A-Z_]+@", text)
-    commands = ("train", "evaluate", "encode", "benchmark", "analyse")
+    commands = ("train", "evaluate", "encode", "benchmark", "analyse", "runs")
     known = {name for command in commands for name in option_names(command)} | {*groups("train")}
     used = set(re.findall(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=", text))
     assert used - known <= {"query", "install", "taps", "extra_steps", "in", "signal", "launcher"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -318,8 +319,10 @@ def test_a_failed_run_of_several_stops_no_other(launcher, small, capsys, monkeyp
     options = ["train.epochs=1", "seed=0,1,2", "out=many", f"hydra/launcher={launcher}"]
     if launcher == "joblib":
         options.append("hydra.launcher.n_jobs=1")
-    code, _, error = run(capsys, monkeypatch, "train", "-m", *small, *options)
+    code, printed, error = run(capsys, monkeypatch, "train", "-m", *small, *options)
     assert code == 1
+    assert re.search(r"\| run \| \d+ \| 2 \| .* ± .* \|", printed)  # the seeds that ended
+    assert "\nTest accuracy of the deployed networks" in printed
     assert "snn-delays: run 1 failed: out=many/1 is not an empty folder" in error
     assert error.endswith("1 of 3 runs failed: 1 (seed=1)\n")
     assert [Path(f"many/{n}/result.json").is_file() for n in range(3)] == [True, False, True]
