@@ -105,10 +105,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(options: argparse.Namespace) -> Report:
     """Check the numbers of every type, then time it beside the synaptic one."""
-    given = {name: getattr(options, name) for name in ("hidden", "taps", "steps", "batch")}
-    usual = {"hidden": 256, "taps": 25, "steps": 112, "batch": 128}
-    sizes = {name: given[name] or size for name, size in usual.items()}
-    layer = Layer(**sizes, backend=options.backend, seed=options.seed)
+    layer = Layer(
+        options.hidden or 256,
+        options.taps or 25,
+        options.steps or 112,
+        options.batch or 128,
+        options.backend,
+        options.seed,
+    )
     network = SHD.as_asked(options)
     rows = [_row("layer", kind, layer, layer_step, _layer_error, options) for kind in TYPES]
     rows += [_row("SHD step", kind, network, our_step, _step_error, options) for kind in TYPES]
