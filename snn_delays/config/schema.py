@@ -436,8 +436,8 @@ class TrainConfig:
     )
     delay_gradient: str = option(
         "smooth",
-        "smooth: learned delays act through taps of width sigma and have their gradient;"
-        " straight_through: they act through one tap, as deployed, and only their gradient is that",
+        "how learned delays act in training; smooth: through taps of width sigma; straight_through:"
+        " through one tap, as deployed, but their gradient is that of taps of width sigma",
         choices=("smooth", "straight_through"),
         synonyms=dict.fromkeys(("ste", "rounded", "round"), "straight_through"),
     )
@@ -448,6 +448,7 @@ class TrainConfig:
         at_least=0,
         at_most=1,
     )
+
     test: bool = option(
         True, "evaluate the test set at the end; false: do not read it, as in a search"
     )

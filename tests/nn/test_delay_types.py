@@ -11,6 +11,7 @@ from spikingjelly.activation_based import monitor, neuron
 from snn_delays.config import Config, validate
 from snn_delays.errors import UserError
 from snn_delays.nn import DelayedLinear, Network, build_network, count_parameters
+from snn_delays.runtime import numba_jit
 from tests.nn.test_fused import configure, spikes, train_once
 
 TYPES = ("axonal", "dendritic")
@@ -56,6 +57,13 @@ def test_it_is_the_synaptic_network_with_equal_delays(kind, count, T, B, model) 
     for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         expected = other.grad.sum_to_size(mine.shape)
         torch.testing.assert_close(mine.grad, expected, rtol=1e-9, atol=1e-9, msg=name)
+    if numba_jit.available():  # the fused blocks sum the gradients of shared delays, too
+        fused = copy.deepcopy(ours)
+        fused.zero_grad()
+        fused.set_backend("numba")
+        torch.testing.assert_close(train_once(fused, x[0]), scores[0], rtol=1e-10, atol=1e-10)
+        for mine, other in zip(fused.parameters(), ours.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-9, atol=1e-9)
     with torch.no_grad():
         y = [n.eval()(each) for n, each in zip((ours, theirs), x, strict=True)]
         torch.testing.assert_close(*y, rtol=1e-10, atol=1e-10)
@@ -163,6 +171,8 @@ def test_straight_through_training_sees_the_deployed_network(kind) -> None:
         linear.delay_gradient = "straight_through"
     deployed = copy.deepcopy(ours)
     deployed.freeze_delays()
+    if kind == "synaptic" and numba_jit.available():
+        ours.set_backend("numba")  # with fused blocks
     scores = train_once(ours, x), train_once(deployed, x)
     torch.testing.assert_close(*scores, rtol=1e-10, atol=1e-10)
     for linear, other in zip(ours.delayed_layers(), deployed.delayed_layers(), strict=True):

@@ -54,16 +54,15 @@ def _copy(x_W, out_W):
 
 @inner
 def _load(x_TBN, b, first_n, first_t, out):
-    """Rows <- the steps from ``first_t`` on; zeros where there is no such step or channel."""
+    """Rows <- the steps from ``first_t`` on; zeros where there is no such step."""
     T, _, N = x_TBN.shape
     last_n = min(first_n + WIDTH, N)
     for k in range(out.size // WIDTH):
         t, row = first_t + k, out[k * WIDTH : (k + 1) * WIDTH]
-        inside = 0 <= t < T
-        if not inside or last_n - first_n < WIDTH:
-            row[:] = 0
-        if inside:
+        if 0 <= t < T:
             _copy(x_TBN[t, b, first_n:last_n], row)
+        else:
+            row[:] = 0
 
 
 @kernel
