@@ -38,7 +38,8 @@ from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.runtime.distributed import process_info
 
 SIGNALLED = 128  # plus the signal's number: exit code after a signal
-HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
+HELP_END = """--config-dir FOLDER adds your own experiments, in FOLDER/experiment, and other groups.
+--cfg job shows the configuration, -m runs over comma-separated values, and
 --hydra-help lists Hydra's own flags."""
 
 

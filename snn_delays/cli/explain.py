@@ -8,7 +8,7 @@ from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_delays.cli.groups import groups, option_names
-from snn_delays.config.options import WRITTEN, nearest, shown
+from snn_delays.config.options import WRITTEN, listed, nearest, not_one_of, shown
 from snn_delays.errors import message_of
 
 SEVERAL = "gives several values; add -m to run with each of them"
@@ -80,6 +80,8 @@ def _reworded(text: str) -> str | None:
 
 
 def _no_option(key: str, command: str) -> str:
+    if key.partition(".")[0] == "experiment" or "@experiment" in key:
+        return "The experiment's file must begin with the line `# @package _global_`."
     return f"There is no option {key}.{nearest(key, [*option_names(command), *groups(command)])}"
 
 
@@ -88,7 +90,7 @@ def _no_such_value(path: str, command: str) -> str:
     for group, values in groups(command).items():
         if path.startswith(f"{group}/"):
             value = path.removeprefix(f"{group}/")
-            return f"{group}={value} is not one of {', '.join(values)}.{nearest(value, values)}"
+            return not_one_of(f"{group}={value}", value, values)
     return f"There is no configuration {path}."
 
 
@@ -101,10 +103,10 @@ def unforeseen(error: Exception, overrides: list[str], command: str) -> str:
         command: a key of ``SCHEMAS``.
     """
     given = " ".join(map(shown, overrides)) or "Hydra"
-    group = overrides[0].partition("=")[0].lstrip("+") if overrides else ""
-    if group in groups(command):
-        names = ", ".join(groups(command)[group])
-        choice = f"leave it out, or choose one of {names}"
+    group, _, value = overrides[0].lstrip("+").partition("=") if overrides else ("", "", "")
+    choices = groups(command).get(group)
+    if choices and value not in choices:
+        choice = f"leave it out, or choose one of {listed(choices)}"
         return f"The options cannot be read: {given} names no file; {choice}."
     reason = message_of(error).partition("full_key")[0].rstrip() or type(error).__name__
     return f"The options cannot be read: {given}: {reason.rstrip('.')}."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ LARGEST = 1e38  # of real numbers; float32 ends at 3.4e38
 
 WRITTEN = {"source": "in"}  # field name -> option name, which is a keyword of Python
 PLAIN = (type(None), bool, int, float, str, list, dict)  # the types of values in YAML
+MOST_LISTED = 10  # choices in a message
+# a user's class or function: its module, its name, and the start of the module's SHA-256
+OWN_PART = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)(?:@([0-9a-f]{12}))?")
 
 
 def option(
@@ -34,6 +38,7 @@ def option(
     at_most: float | None = None,
     below: float | None = None,
     path: bool = False,
+    own: str = "",
     synonyms: dict[str, str] | None = None,
 ) -> Any:
     """A dataclass field with its help text and bounds; a list default is copied per instance.
@@ -47,10 +52,13 @@ def option(
         at_most: upper bound.
         below: upper bound, itself excluded.
         path: whether the text is a path, in which ``~`` is the home folder.
+        own: the interface of a user's class or function, which may be named in place of a choice.
         synonyms: common words for one of ``choices``, for a hint in the error message.
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    metadata = {"help": help, "choices": choices, "bounds": bounds, "path": path}
+    if own:
+        help = f"{help}; module:name: {own}"
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "path": path, "own": own}
     metadata["synonyms"] = synonyms or {}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -100,6 +108,32 @@ def nearest(name: str, valid: list[str]) -> str:
     """`` Did you mean 'x'?`` for the closest valid name, or nothing."""
     close = close_match(name, valid)
     return f" Did you mean {close!r}?" if close else ""
+
+
+def is_own(value: object) -> bool:
+    """Whether a value names a class or function of the user's, as ``module:name``."""
+    return isinstance(value, str) and ":" in value
+
+
+def not_one_of(given: str, value: str, choices: list[str]) -> str:
+    """The sentence that refuses a value: the closest choice, or the choices, at most ten of them.
+
+    Args:
+        given: the option and its value, as in "data=shdd".
+        value: the value alone.
+        choices: the allowed values.
+    """
+    hint = nearest(value, choices)
+    if hint and len(choices) > MOST_LISTED:
+        return f"There is no {given}.{hint} --help lists all {len(choices)}."
+    return f"{given} is not one of {listed(choices)}.{hint}"
+
+
+def listed(names: list[str]) -> str:
+    """Names between commas, at most ten of them."""
+    more = len(names) - MOST_LISTED
+    rest = f" and {more} more, which --help lists" if more > 0 else ""
+    return ", ".join(names[:MOST_LISTED]) + rest
 
 
 def close_match(name: str, valid: list[str], cutoff: float = 0.5) -> str | None:
@@ -188,10 +222,16 @@ def check_options(group: type, **values: Any) -> None:
 
 def _check_value(name: str, value: Any, metadata: Any) -> None:
     choices = list(metadata["choices"])
-    if choices and value not in choices:
+    if metadata["own"] and is_own(value):
+        _check_own(name, value)
+    elif choices and value not in choices:
         meant = metadata["synonyms"].get(value)
-        hint = f" Did you mean {meant!r}?" if meant else nearest(str(value), choices)
-        raise UserError(f"{name}={value} is not one of {', '.join(choices)}.{hint}")
+        if meant:
+            raise UserError(
+                f"{name}={value} is not one of {', '.join(choices)}. Did you mean {meant!r}?"
+            )
+        own = " Write your own as module:name." if metadata["own"] else ""
+        raise UserError(not_one_of(f"{name}={value}", str(value), choices) + own)
     if value == "":
         raise UserError(f"{name}= is empty; give a value, or null.")
     for part in value if isinstance(value, list) else [value]:
@@ -202,6 +242,14 @@ def _check_value(name: str, value: Any, metadata: Any) -> None:
             raise UserError(f"{name} holds a zero byte, which no name and no path has.")
         if isinstance(part, int | float) and not isinstance(part, bool):
             _check_bounds("" if within else f"{name}=", part, within, metadata["bounds"])
+
+
+def _check_own(name: str, value: str) -> None:
+    if not OWN_PART.fullmatch(value) or value.partition(":")[0].endswith(".py"):
+        raise UserError(
+            f"{name}={shown(value)} cannot be read: write module:name, such as mine:Adaptive for"
+            " Adaptive in mine.py."
+        )
 
 
 def _check_bounds(prefix: str, number: float, within: str, bounds: dict[str, float | None]) -> None:
