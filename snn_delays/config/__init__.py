@@ -18,6 +18,7 @@ from snn_delays.config.schema import (
     config_hash,
     result_options,
     shapes_result,
+    sigma_offset,
 )
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     "config_hash",
     "result_options",
     "shapes_result",
+    "sigma_offset",
     "validate",
 ]
