@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snn_delays.config.options import not_one_of
+from snn_delays.config.options import nearest, not_one_of
 from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 
@@ -83,10 +83,8 @@ def _suite_file(name: str, folders: Iterable[Path]) -> Path:
         return Path(name)
     paths = {stem: folder / f"{stem}.yaml" for folder in folders for stem in suites(folder)}
     if name not in paths:
-        raise UserError(
-            f"{not_one_of(f'suite={name}', name, sorted(paths))} A suite of your own is"
-            " suite=<path>.yaml."
-        )
+        refusal = not_one_of(f"suite={name}", sorted(paths), nearest(name, list(paths)))
+        raise UserError(f"{refusal} A suite of your own is suite=<path>.yaml.")
     return paths[name]
 
 

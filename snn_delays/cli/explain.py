@@ -7,8 +7,16 @@ import re
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_delays.cli.groups import groups, option_names
-from snn_delays.config.options import WRITTEN, listed, nearest, not_one_of, shown
+from snn_delays.cli.groups import SCHEMAS, groups, meant_options, option_names
+from snn_delays.config.options import (
+    WRITTEN,
+    did_you_mean,
+    listed,
+    nearest_choice,
+    not_one_of,
+    options,
+    shown,
+)
 from snn_delays.errors import message_of
 
 SEVERAL = "gives several values; add -m to run with each of them"
@@ -82,7 +90,7 @@ def _reworded(text: str) -> str | None:
 def _no_option(key: str, command: str) -> str:
     if key.partition(".")[0] == "experiment" or "@experiment" in key:
         return "The experiment's file must begin with the line `# @package _global_`."
-    return f"There is no option {key}.{nearest(key, [*option_names(command), *groups(command)])}"
+    return f"There is no option {key}.{did_you_mean(meant_options(command, key.lower()))}"
 
 
 def _no_such_value(path: str, command: str) -> str:
@@ -90,7 +98,9 @@ def _no_such_value(path: str, command: str) -> str:
     for group, values in groups(command).items():
         if path.startswith(f"{group}/"):
             value = path.removeprefix(f"{group}/")
-            return not_one_of(f"{group}={value}", value, values)
+            named = [f for name, _, f in options(SCHEMAS[command]()) if name == f"{group}.name"]
+            hint = nearest_choice(value, values, *(f.metadata["synonyms"] for f in named))
+            return not_one_of(f"{group}={value}", values, hint)
     return f"There is no configuration {path}."
 
 

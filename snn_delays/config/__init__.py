@@ -1,8 +1,15 @@
 """Options of training (schema) and of the other commands, rules between them, and checks."""
 
-from snn_delays.config.commands import AnalyseConfig, BenchmarkConfig, EncodeConfig, EvaluateConfig
+from snn_delays.config.commands import (
+    AnalyseConfig,
+    BenchmarkConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    RunsConfig,
+)
 from snn_delays.config.rules import validate
 from snn_delays.config.schema import (
+    DERIVED,
     LONGEST_S,
     MEL_BANDS,
     PATHS,
@@ -19,9 +26,11 @@ from snn_delays.config.schema import (
     result_options,
     shapes_result,
     sigma_offset,
+    with_derived,
 )
 
 __all__ = [
+    "DERIVED",
     "LONGEST_S",
     "MEL_BANDS",
     "PATHS",
@@ -35,6 +44,7 @@ __all__ = [
     "EncodeConfig",
     "EvaluateConfig",
     "ModelConfig",
+    "RunsConfig",
     "SyntheticConfig",
     "TrackingConfig",
     "TrainConfig",
@@ -43,4 +53,5 @@ __all__ = [
     "shapes_result",
     "sigma_offset",
     "validate",
+    "with_derived",
 ]
