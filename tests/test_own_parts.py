@@ -88,7 +88,7 @@ def test_a_module_is_found_in_folders_of_the_path_before_the_current_one(here, m
     assert mine().file() == here / "mine.py"
     assert mine().load().__name__ == "Adaptive"
     (here / "first").mkdir()
-    (here / "first/mine.py").write_text("class Adaptive: pass")
+    (here / "first/mine.py").write_text("class Adaptive: pass", "utf-8")
     monkeypatch.syspath_prepend(here / "first")
     assert mine().file() == here / "first/mine.py"
     with pytest.raises(UserError, match="this process has imported another mine"):
@@ -97,8 +97,8 @@ def test_a_module_is_found_in_folders_of_the_path_before_the_current_one(here, m
 
 def test_a_module_of_a_package_is_found_without_running_any_code(here) -> None:
     (here / "pack").mkdir()
-    (here / "pack/__init__.py").write_text("raise SystemExit")
-    (here / "pack/mine.py").write_text("raise SystemExit")
+    (here / "pack/__init__.py").write_text("raise SystemExit", "utf-8")
+    (here / "pack/mine.py").write_text("raise SystemExit", "utf-8")
     part = OwnPart("model.neuron", "pack.mine:Adaptive")
     assert part.file() == here / "pack/mine.py"
     assert pinned_value(part.value) == f"{part.value}@{digits('pack/mine.py')}"
@@ -120,7 +120,7 @@ def pinned_value(value: str) -> str:
 def test_a_pinned_part_is_refused_before_changed_code_runs(here) -> None:
     value = pinned_value("mine:Adaptive")
     assert pinned_value(value) == value
-    Path("mine.py").write_text("raise SystemExit")
+    Path("mine.py").write_text("raise SystemExit", "utf-8")
     with pytest.raises(UserError, match=r"mine.py has changed: its SHA-256 begins with"):
         pinned_value(value)
     with pytest.raises(UserError, match=r"mine.py has changed: its SHA-256 begins with"):
@@ -129,7 +129,7 @@ def test_a_pinned_part_is_refused_before_changed_code_runs(here) -> None:
 
 def test_code_that_changed_after_its_import_is_refused(here) -> None:
     mine().load()
-    Path("mine.py").write_text(MINE + "\n")
+    Path("mine.py").write_text(MINE + "\n", "utf-8")
     with pytest.raises(UserError, match="this process has imported another mine than"):
         mine().load()
 
@@ -143,10 +143,10 @@ def test_code_that_changed_after_its_import_is_refused(here) -> None:
     ],
 )
 def test_a_module_that_cannot_be_imported_names_the_line(text, words, here) -> None:
-    Path("mine.py").write_text(text)
+    Path("mine.py").write_text(text, "utf-8")
     with pytest.raises(UserError, match=words):
         mine().load()
-    Path("mine.py").write_text(MINE)
+    Path("mine.py").write_text(MINE, "utf-8")
     assert mine().load()
 
 
@@ -180,7 +180,8 @@ def test_own_parts_train_and_are_recorded(words, capsys, monkeypatch) -> None:
 
 def test_a_changed_or_missing_module_is_refused(words, capsys, monkeypatch, tmp_path) -> None:
     Path("suite.yaml").write_text(
-        "{title: x, seeds: 1, members: {a: {label: a, options: ['model.neuron=mine:Adaptive']}}}"
+        "{title: x, seeds: 1, members: {a: {label: a, options: ['model.neuron=mine:Adaptive']}}}",
+        "utf-8",
     )
     given = ["data=mine:letters", "model.neuron=mine:Adaptive"]
     commands = [
@@ -192,7 +193,7 @@ def test_a_changed_or_missing_module_is_refused(words, capsys, monkeypatch, tmp_
     for command in commands[:2]:
         code, _, error = run(capsys, monkeypatch, *command)
         assert code == 0, error
-    Path("mine.py").write_text(MINE + "# a comment\n")
+    Path("mine.py").write_text(MINE + "# a comment\n", "utf-8")
     for command in commands:
         code, printed, error = run(capsys, monkeypatch, *command)
         assert (code, printed, error.count("\n")) == (2, "", 1), error
@@ -285,7 +286,7 @@ def test_a_data_set_that_does_not_fit_is_refused(name, words, small_config, here
 
 def test_an_own_data_set_may_leave_the_test_to_the_options(small_config, here, spike_files) -> None:
     random_spikes(here / "all.h5", 60, 0)
-    Path("mine.py").write_text("def all(config, fresh): return {'train': 'all.h5'}\n")
+    Path("mine.py").write_text("def all(config, fresh): return {'train': 'all.h5'}\n", "utf-8")
     config = small_config(epochs=1)
     config.data.train_file = config.data.test_file = None
     config.data.name, config.data.test_speakers = "mine:all", ["0"]

@@ -88,7 +88,7 @@ def test_a_multirun_reads_a_folder_of_ones_own(folder, capsys, monkeypatch) -> N
 
 @pytest.mark.parametrize("text", ["defaults: [override /data: own]", "model: {taps: 5}"])
 def test_an_experiment_without_its_first_line_says_so(text, folder, capsys, monkeypatch) -> None:
-    (folder / "experiment/bare.yaml").write_text(f"{text}\n")
+    (folder / "experiment/bare.yaml").write_text(f"{text}\n", "utf-8")
     code, _, error = run(capsys, monkeypatch, "train", *WAYS[0], "experiment=bare")
     assert code == 2
     assert "file must begin with the line `# @package _global_`." in error
@@ -112,7 +112,7 @@ def test_a_wrong_word_is_one_sentence(name, folder, capsys, monkeypatch) -> None
 
 
 def test_a_file_that_hydra_would_hide_is_refused(folder, capsys, monkeypatch) -> None:
-    (folder / "data/shd.yaml").write_text("name: shd\n")
+    (folder / "data/shd.yaml").write_text("name: shd\n", "utf-8")
     code, _, error = run(capsys, monkeypatch, "train", *WAYS[0], "data=shd")
     assert code == 2
     assert "data/shd.yaml would not be read, since a configuration of this name is part of" in error
