@@ -19,9 +19,13 @@ from snn_delays.config import Config, own_parts, validate
 from snn_delays.config.own_parts import OwnPart, pinned
 from snn_delays.errors import UserError
 from snn_delays.nn import build_network
+from snn_delays.runtime.cuda_graph import CapturedStep
+from snn_delays.training import loop
 from snn_delays.training.batched import train_batched
 from snn_delays.training.checkpoint import load_run
+from snn_delays.training.optim import build_optimizers
 from snn_delays.training.run import train
+from snn_delays.training.step import build_step
 from tests.cli.test_cli import run
 from tests.conftest import random_spikes
 
@@ -257,6 +261,26 @@ def test_activity_of_own_neurons_has_spikes_and_no_membrane() -> None:
     assert found.spikes[0].shape == found.membranes[0].shape
     assert found.membranes[0].isnan().all()
     assert found.readout.isfinite().all()
+
+
+def test_steps_with_own_parts_are_not_captured(small_config, here, monkeypatch) -> None:
+    seen, real = [], loop.build_step
+
+    def spy(*arguments, **more):
+        seen.append(more["capture"])
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(loop, "build_step", spy)
+    for name, loss in (("plain", "cross_entropy"), ("mine", "mine:smooth")):
+        config = small_config(loss=loss, epochs=1)
+        train(dataclasses.replace(config, out=name))
+    assert seen == [True, False]
+    network = build_network(config, 3)
+    step = build_step(
+        network, build_optimizers(network, config.train), "float32", torch.device("cuda"),
+        capture=False,
+    )  # fmt: skip
+    assert not isinstance(step, CapturedStep)
 
 
 def test_batched_seeds_take_an_own_kernel(small_config, here) -> None:
