@@ -26,6 +26,7 @@ from snn_delays.training.checkpoint import load_run
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.run import train
 from snn_delays.training.step import build_step
+from tests import own
 from tests.cli.test_cli import run
 from tests.conftest import random_spikes
 
@@ -95,6 +96,12 @@ def test_a_module_is_found_in_folders_of_the_path_before_the_current_one(here, m
     (here / "first/mine.py").write_text("class Adaptive: pass", "utf-8")
     monkeypatch.syspath_prepend(here / "first")
     assert mine().file() == here / "first/mine.py"
+    with pytest.raises(UserError, match="this process has imported another mine"):
+        mine().load()
+
+
+def test_a_module_of_this_name_that_others_imported_is_refused(here, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "mine", own)
     with pytest.raises(UserError, match="this process has imported another mine"):
         mine().load()
 
