@@ -325,6 +325,12 @@ class TrainConfig:
         " its authors, test the best epoch on the test set",
         choices=("validation", "refit", "last", "paper"),
     )
+    init: str | None = option(
+        None,
+        "folder of a finished run, or a checkpoint, whose weights, delays and BatchNorm statistics"
+        " training starts from; null: they are drawn",
+        path=True,
+    )
     epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
     batch_size: int = option(
         256, "samples per training step, over all ranks", at_least=1, at_most=MOST
