@@ -409,8 +409,9 @@ class Config:
     )
     resume: str = option(
         "never",
-        "auto: resume the run in out, if there is one; its options must be the same",
-        choices=("never", "auto"),
+        "auto: resume the run in out, if there is one; its options must be the same; last: resume"
+        " the newest unfinished run with these options in runs/",
+        choices=("never", "auto", "last"),
     )
     seed: int = option(
         0, "seed of initial values, order of the data and dropout", at_least=0, at_most=LARGEST_SEED

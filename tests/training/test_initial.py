@@ -191,5 +191,7 @@ def test_a_lost_start_is_named(tuned) -> None:
     config = tuned(**STILL)
     train(config)
     checkpoint_path(Path(config.out), "init").unlink()
-    with pytest.raises(UserError, match="init.pt does not hold the values .*: it is missing"):
+    with pytest.raises(
+        UserError, match="does not hold the values that the run started from: it is"
+    ):
         open_run(config.out)
