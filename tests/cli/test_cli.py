@@ -263,6 +263,45 @@ def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
     assert "run=\n" in printed
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_help_wraps_to_the_terminal_and_breaks_no_name(width, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in ([], ["data"], ["demo"], ["train"], ["benchmark"], ["data", "encode"]):
+        _, printed, _ = run(capsys, monkeypatch, *command, "--help")
+        lines = printed.splitlines()
+        assert max(map(len, lines)) <= width
+        if command == ["train"]:
+            assert max(map(len, lines)) > width - 10
+            assert all(any(ln.startswith(f"  {o}=") for ln in lines) for o in option_names("train"))
+            words = printed.replace("|", " ").split()
+            assert all(name in words for name in experiments()[1:])
+
+
+def test_continued_lines_of_help_begin_below_their_text(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    _, printed, _ = run(capsys, monkeypatch, "--help")
+    assert (
+        "\n  data       prepare, verify and describe data sets; encode\n             a" in printed
+    )
+    _, printed, _ = run(capsys, monkeypatch, "train", "--help")
+    assert "\n  experiment=demo/fixed| demo/learned| demo/none|\n      fsdd/constant|" in printed
+    assert "\n      folder to write; null:\n      runs/<name>/" in printed
+
+
+def test_help_of_a_command_may_be_asked_for_first(capsys, monkeypatch) -> None:
+    _, printed, _ = run(capsys, monkeypatch, "data", "--help")
+    for word in ("--help", "-h", "help"):
+        assert run(capsys, monkeypatch, word, "data") == (0, printed, "")
+
+
+def test_options_in_front_of_the_command(capsys, monkeypatch) -> None:
+    for word in ("--epochs", "epochs=3"):
+        code, _, error = run(capsys, monkeypatch, word)
+        assert code == 2
+        assert f"There is no command {word!r}; choose from train," in error
+        assert error.endswith("as in `snn-delays train train.epochs=3`.\n")
+
+
 def test_unknown_commands_are_named(capsys, monkeypatch) -> None:
     code, _, error = run(capsys, monkeypatch, "trian")
     assert code == 2
@@ -297,6 +336,40 @@ def test_completion_knows_commands_and_options(line, expected, capsys, monkeypat
     monkeypatch.setenv("COMP_LINE", line)
     _, printed, _ = run(capsys, monkeypatch, "-sc", "query=bash")
     assert expected in printed.split()
+
+
+@pytest.fixture
+def some_folders(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder in ("runs/mine", "runs/other", "runs/.hidden", "runs/of two", "home/data"):
+        Path(folder).mkdir(parents=True)
+    Path("runs/table.md").touch()
+    Path("runs/words.h5").touch()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("evaluate run=", "run= run=home/ run=runs/"),
+        ("evaluate run=ru", "run=runs/"),
+        ("evaluate run=runs/", "run=runs/mine/ run=runs/other/"),
+        ("analyse run=./runs/m", "run=./runs/mine/"),
+        ("analyse run=~/", "run=~/data/"),
+        ("analyse runs=[runs/mine,runs/o", "runs=[runs/mine,runs/other/"),
+        ("evaluate run=runs/.", "run=runs/.hidden/"),
+        ("evaluate run=nowhere/", ""),
+        ("evaluate run=~nobody-here/", ""),
+        ("evaluate run=runs/table.md/", ""),
+        ("evaluate file=runs/w", "file=runs/words.h5"),
+        ("data encode in=ru", "in=runs/"),
+        ("train model.delays=ru", ""),
+    ],
+)
+def test_paths_complete(words, expected, some_folders, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COMP_LINE", f"snn-delays {words}")
+    _, printed, _ = run(capsys, monkeypatch, "-sc", "query=bash")
+    assert printed.split() == expected.split()
 
 
 def test_completion_installs_for_the_command(capsys, monkeypatch) -> None:
@@ -344,7 +417,7 @@ def test_demo_compares_and_draws(capsys, monkeypatch, tmp_path) -> None:
     for arguments, words in (
         (["out=here"], "is not an empty folder"),
         (["model.delays=fixed"], "but not model.delays=fixed"),
-        (["-m"], "but not -m"),
+        (["-m"], "-m has no use with this command"),
     ):
         code, printed, error = run(capsys, monkeypatch, "demo", *arguments)
         assert (code, len(error.splitlines())) == (2, 1)

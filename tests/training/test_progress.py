@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import struct
+import termios
 
 import pytest
 
@@ -76,6 +80,42 @@ def test_the_bar_counts_every_batch_and_times_those_after_the_first(clock, monke
     train(clock, bar, 1, 60.0, 3)
     assert "3/10 batches, 00:07 left" in str(bar._bar)
     bar.close()
+
+
+def on_screen(written: str, columns: int) -> list[str]:
+    """The rows of a terminal of this width after ``written``."""
+    rows, column = [""], 0
+    for letter in written:
+        if letter == "\r":
+            column = 0
+        elif letter == "\n" or column == columns:
+            rows, column = [*rows, ""], 0
+        if letter not in "\r\n":
+            rows[-1] = f"{rows[-1][:column]:{column}}{letter}{rows[-1][column + 1 :]}"
+            column += 1
+    return [row.rstrip() for row in rows]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 120])
+def test_the_bar_leaves_nothing_on_the_screen(columns, clock, monkeypatch) -> None:
+    reader, writer = os.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    with open(writer, "w", encoding="utf-8") as terminal, open(reader, "rb", 0) as screen:
+        monkeypatch.setattr("sys.stderr", terminal)
+        monkeypatch.setattr("sys.stdout", terminal)
+        bar = Progress(2, 3, "train")
+        train(clock, bar, 1, 60.0, 3)
+        train(clock, bar, 2, 1.0, 3)
+        terminal.flush()
+        written = screen.read(4096).decode()
+        assert on_screen(written, columns)[-1].startswith("train 2/2 |")
+        bar.close()
+        print("done", file=terminal, flush=True)
+        written += screen.read(4096).decode()
+    line = "train   1/2  loss 1.0000  accuracy  50.0%  9 samples/s"
+    rows = [text[n : n + columns].rstrip() for text in (line, line.replace("1/2", "2/2"))
+            for n in range(0, len(text), columns)]  # fmt: skip
+    assert on_screen(written, columns) == [*rows, "done", ""]
 
 
 def test_the_bar_leaves_out_the_first_evaluation(clock, monkeypatch) -> None:
