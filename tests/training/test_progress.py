@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import select
 import struct
 import termios
 
@@ -96,6 +97,14 @@ def on_screen(written: str, columns: int) -> list[str]:
     return [row.rstrip() for row in rows]
 
 
+def everything(screen: io.RawIOBase) -> str:
+    """What was written to a terminal, which hands it over in parts."""
+    parts = []
+    while select.select([screen], [], [], 0.2)[0]:
+        parts.append(screen.read(4096))
+    return b"".join(parts).decode()
+
+
 @pytest.mark.parametrize("columns", [40, 60, 120])
 def test_the_bar_leaves_nothing_on_the_screen(columns, clock, monkeypatch) -> None:
     reader, writer = os.openpty()
@@ -107,11 +116,11 @@ def test_the_bar_leaves_nothing_on_the_screen(columns, clock, monkeypatch) -> No
         train(clock, bar, 1, 60.0, 3)
         train(clock, bar, 2, 1.0, 3)
         terminal.flush()
-        written = screen.read(4096).decode()
+        written = everything(screen)
         assert on_screen(written, columns)[-1].startswith("train 2/2 |")
         bar.close()
         print("done", file=terminal, flush=True)
-        written += screen.read(4096).decode()
+        written += everything(screen)
     line = "train   1/2  loss 1.0000  accuracy  50.0%  9 samples/s"
     rows = [text[n : n + columns].rstrip() for text in (line, line.replace("1/2", "2/2"))
             for n in range(0, len(text), columns)]  # fmt: skip
