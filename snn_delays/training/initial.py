@@ -155,7 +155,7 @@ def _check_same(mine: Config, theirs: Config, path: Path) -> None:
 
 def _recordings_seen(data: Data, path: Path, saved: dict[str, Any]) -> Iterator[str]:
     """Sentences on held-out recordings that the other run was trained on, if it says which."""
-    folder = path if path.is_dir() else path.parents[1]
+    folder = path if path.is_dir() else path.absolute().parent.parent
     try:
         noted = read_split(folder, saved.get("split"))
     except UserError:  # a checkpoint alone

@@ -203,7 +203,7 @@ class Run:
         """
         if self._found is not None:
             return {**self._found, "out": str(self.out)}
-        config, data, position = self.config, self.data, self.position
+        config, data, position, start = self.config, self.data, self.position, self._initial
         tested: dict[str, Any] = {}
         if config.train.test:
             tested = _test_result(config, self._phase, data, _test(self.out, data, self.device))
@@ -218,7 +218,7 @@ class Run:
             "parameters": self._parameters,
             "trained_on": len(self._phase.train),
             **_provenance(config, data, self.device),
-            **_describe_initial(self._initial),
+            **({"init": {**start.origin, "remarks": start.remarks}} if start else {}),
             "sessions": position.sessions,
             "seconds": round(self.folder.seconds, 1),
         }
@@ -429,10 +429,6 @@ def _selected(phase: Phase, metrics: list[dict[str, Any]], epoch: int) -> dict[s
         score = Score(round(line["valid_accuracy"] * len(phase.select)), len(phase.select))
         chosen["valid"] = {**score.as_dict(), "loss": line["valid_loss"]}
     return chosen
-
-
-def _describe_initial(initial: Initial | None) -> dict[str, Any]:
-    return {} if initial is None else {"init": {**initial.origin, "remarks": initial.remarks}}
 
 
 def _provenance(config: Config, data: Data, device: torch.device) -> dict[str, Any]:

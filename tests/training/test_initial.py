@@ -110,8 +110,10 @@ def test_batched_seeds_start_from_the_same_network(source, tuned) -> None:
         assert_equal(of(load_run(config.out).network), of(load_run(source).network))
 
 
-def test_a_checkpoint_and_another_precision(source, tuned) -> None:
-    config = tuned(init=str(checkpoint_path(Path(source), "last")))
+def test_a_checkpoint_alone_and_another_precision(source, tuned, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(checkpoint_path(Path(source), "last"), "alone.pt")
+    config = tuned(init="alone.pt")
     config.precision = "float64"
     initial = read_initial(config, load_data(config), Path("none"))
     assert initial.model["readout.linear.weight"].dtype == torch.float64
