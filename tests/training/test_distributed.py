@@ -112,6 +112,14 @@ CASES = {
     "own_lengths": {"protocol": "paper", "model": {"dropout": 0.2}},
     "refit": {"protocol": "refit"},
     "axonal": {"model": {"delay_type": "axonal"}, "round_epochs": 0.5},
+    "own_parts": {
+        "loss": "tests.own:short_delays",
+        "model": {
+            "neuron": "tests.own:Adaptive",
+            "readout": "tests.own:Attention",
+            "delay_kernel": "tests.own:laplace",
+        },
+    },
 }
 
 
