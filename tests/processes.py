@@ -95,7 +95,9 @@ class Command:
         """Exit code, when the process has ended."""
         self._process.join(seconds)
         code = self._process.exitcode
-        assert code is not None, f"still running: {self.said()}"
+        if code is None:
+            self.kill()
+            raise AssertionError(f"still running: {self.said()}")
         return code
 
     def send_signal(self, number: int) -> None:
