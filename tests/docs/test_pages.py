@@ -25,9 +25,11 @@ PAGES = [
 BLOCK = re.compile(
     r"(?:<!-- needs (?P<needs>.*?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
 )
+FEW = [f"data.synthetic.{part}_samples=100" for part in ("train", "valid", "test")]
 SMALL = {  # behind the options of a page
-    "train": ["train.epochs=1", "model.hidden=[6]", "device=cpu"],
-    "benchmark": ["train.epochs=1", "device=cpu"],
+    "train": ["train.epochs=1", "model.hidden=[6]", "device=cpu", *FEW],
+    "benchmark": ["jobs=1", "train.epochs=1", "device=cpu", *FEW],
+    "analyse": ["repeats=1"],
 }
 PASSES = re.compile(r"(epochs = |range\()\d+")  # numbers that a test sets to 1 in Python code
 

@@ -304,6 +304,7 @@ def test_torchrun_trains(command, tmp_path) -> None:
     assert len(metrics(out)) == 2
 
 
+@pytest.mark.slow
 def test_sigterm_to_torchrun_saves(command, tmp_path) -> None:
     out = tmp_path / "run"
     process = torchrun([*command, "train.epochs=10000", f"out={out}"])
