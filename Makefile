@@ -1,4 +1,4 @@
-# make demo: see what learned delays are worth.  make test: the tests.  make test-all: slow ones, too.
+# make demo: see what learned delays are worth.  make test: all tests but the slow ones.
 PYTHON ?= python3
 BIN = .venv/bin
 INSTALL = $(BIN)/pip install -q --no-compile --disable-pip-version-check

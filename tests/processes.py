@@ -113,9 +113,7 @@ def run(
     """In the process: run the code as ``python -c`` does."""
     if group:
         os.setpgid(0, 0)
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # in a background job it is ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     become(environment)
     for number, name in ((1, "printed"), (2, "errors")):
         os.dup2(os.open(said / name, os.O_WRONLY | os.O_APPEND), number)
