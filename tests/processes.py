@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
@@ -99,6 +100,14 @@ class Command:
             self.kill()
             raise AssertionError(f"still running: {self.said()}")
         return code
+
+    def wait_for(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is reached, which the process must live to see."""
+        end = time.monotonic() + PATIENCE
+        while not reached():
+            assert self.poll() is None, self.said()
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.02)
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)

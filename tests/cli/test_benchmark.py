@@ -9,8 +9,7 @@ import platform
 import re
 import shlex
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +214,6 @@ class Paused(Command):
         super().__init__(options, Path("said").absolute(), code=PAUSED, group=True)
         self._folder = folder
         self.wait_for(lambda: len([*folder.glob("paused-*")]) == 2)
-
-    def wait_for(self, reached: Callable[[], bool]) -> None:
-        while not reached():
-            assert self.poll() is None, self.said()
-            time.sleep(0.02)
 
     def go(self) -> None:
         (self._folder / "go").touch()

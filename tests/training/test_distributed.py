@@ -412,11 +412,9 @@ def test_the_wait_for_others_is_said_and_ends(monkeypatch, capsys) -> None:
 
 def test_a_wait_for_others_heeds_signals(tmp_path) -> None:
     process = Command(["train", "device=cpu"], tmp_path, **places(2)[0])
-    while "waits at" not in process.errors:
-        time.sleep(0.05)
-        assert process.poll() is None
+    process.wait_for(lambda: "waits at" in process.errors)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
 
 
 def test_a_taken_port_is_said(monkeypatch) -> None:

@@ -408,7 +408,7 @@ def test_a_command_killed_twenty_times_goes_on(command, tmp_path) -> None:
 def test_the_command_stops_on_sigterm_with_a_code_of_its_own(command, tmp_path) -> None:
     out = tmp_path / "stopped"
     process = Command([*command, "train.epochs=10000", f"out={out}"], tmp_path)
-    wait_for_epochs(process, out, 1)
+    process.wait_for(lambda: epochs(out) > 0)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM, process.said()
     assert "SIGTERM: stopping at the next batch" in process.errors
@@ -431,9 +431,7 @@ def test_two_runs_cannot_write_one_folder(reference, tmp_path) -> None:
     lock = Path(config.out, run_folder.LOCK_FILE)
     holder = Command([lock], tmp_path, code=HOLDS)
     try:
-        while holder.printed != "held\n":
-            assert holder.poll() is None, holder.said()
-            time.sleep(0.01)
+        holder.wait_for(lambda: holder.printed == "held\n")
         words = rf"Another run \(process {holder.pid}\) is writing to {config.out}"
         with pytest.raises(UserError, match=words):
             train(config)
