@@ -87,7 +87,7 @@ class BenchmarkConfig:
 class RunsConfig:
     """Options of ``snn-delays runs``, where ``source`` is written ``in``."""
 
-    source: str = option("runs", "folder of the runs, which may lie deeper in it", path=True)
+    source: str = option("runs", "folder of the runs, which may lie deeper in it", path="folder")
     sort: str = option(
         "time",
         "order of the runs; time: the newest last; accuracy: the best last; name: by folder",

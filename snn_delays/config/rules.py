@@ -25,6 +25,11 @@ def validate(config: Any) -> None:
 def _check_rules(config: Config) -> None:
     if config.resume == "auto" and config.out is None:
         raise UserError("resume=auto needs out=<folder of the run>.")
+    if config.resume == "last" and config.out is not None:
+        raise UserError(
+            "resume=last finds the folder of the run itself; leave out=... away, or give"
+            " resume=auto."
+        )
     model, train, data = config.model, config.train, config.data
     if train.protocol == "paper" and not train.test:
         raise UserError(

@@ -372,6 +372,12 @@ class TrainConfig:
             "retrain": "refit",
         },
     )
+    init: str | None = option(
+        None,
+        "folder of a finished run, or a checkpoint, whose weights, delays and BatchNorm statistics"
+        " training starts from; null: they are drawn",
+        path=True,
+    )
     epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
     batch_size: int = option(
         256, "samples per training step, over all ranks", at_least=1, at_most=MOST
@@ -470,8 +476,9 @@ class Config:
     )
     resume: str = option(
         "never",
-        "auto: resume the run in out, if there is one; its options must be the same",
-        choices=("never", "auto"),
+        "auto: resume the run in out, if there is one; its options must be the same; last: resume"
+        " the newest unfinished run with these options in runs/",
+        choices=("never", "auto", "last"),
         synonyms={
             **dict.fromkeys(("no", "off", "false"), "never"),
             **dict.fromkeys(("yes", "on", "true", "always"), "auto"),

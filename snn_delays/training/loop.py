@@ -102,7 +102,7 @@ class RunFolder:
 
 
 class Training:
-    """A network drawn with ``config.seed``, and everything that trains it.
+    """A network, drawn with ``config.seed`` unless it is given, and everything that trains it.
 
     Args:
         config: options.
@@ -112,6 +112,7 @@ class Training:
         folder: folder of the run.
         saved: content of a checkpoint of the same phase to resume from; None: a new training.
         position: the progress of the training, kept up to date.
+        initial: parameters to start from, as ``state_dict`` has them; None: those drawn.
     """
 
     def __init__(
@@ -123,10 +124,13 @@ class Training:
         folder: RunFolder,
         saved: dict[str, Any] | None,
         position: Position,
+        initial: dict[str, Tensor] | None = None,
     ) -> None:
         self.config, self.phase, self.classes, self.folder = config, phase, classes, folder
         self.position = position
         self.network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
+        if initial is not None:
+            self.network.load_state_dict(initial)
         if position.backends:
             self.network.set_backends(position.backends)
         self._drawn = drawn_delays(self.network)

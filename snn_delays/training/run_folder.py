@@ -41,11 +41,14 @@ from snn_delays.training.run_files import (
     RESULT_FILE,
     SPLIT_FILE,
     checkpoint_path,
+    find_runs,
     is_run,
+    summarise_run,
 )
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.tracking import NoTracker, open_tracker
 
+RUNS = "runs"  # the folder of runs whose folder is not given
 MOST_SHOWN = 3  # differing options in a message
 _RESULT_KINDS = {
     "selection": str, "epoch": int, "parameters": int, "seconds": int | float, "loss": float,
@@ -58,11 +61,14 @@ def run_folder(config: Config) -> Path:
     """The folder to write: ``out``, or one named by name, time and seed.
 
     Raises:
-        UserError: the folder exists and holds something else than a run to resume.
+        UserError: the folder exists and holds something else than a run to resume, or there is none
+            to resume.
     """
+    if config.resume == "last":
+        return _last_unfinished(config)
     if config.out is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        wanted = Path("runs", config.name, f"{now}-s{config.seed}")
+        wanted = Path(RUNS, config.name, f"{now}-s{config.seed}")
         names = (f"{wanted.name}-{n}" for n in itertools.count(2))
         paths = itertools.chain([wanted], map(wanted.with_name, names))
         return next(path for path in paths if not path.exists())
@@ -71,13 +77,32 @@ def run_folder(config: Config) -> Path:
     return out
 
 
+def _last_unfinished(config: Config) -> Path:
+    """The newest run in ``RUNS`` that has these options, no result, and no process."""
+    found = []
+    for folder in find_runs(Path(RUNS)):
+        with contextlib.suppress(UserError):  # a damaged run is none to resume
+            found.append(summarise_run(folder))
+    open_runs = [run for run in found if run.state in ("stopped", "failed")]
+    for run in sorted(open_runs, key=lambda run: run.modified, reverse=True):
+        with contextlib.suppress(UserError):
+            if not other_options(config, run.folder):
+                return run.folder
+    raise UserError(
+        f"resume=last finds no unfinished run with these options in {RUNS}/, where"
+        " `snn-delays runs` lists all."
+    )
+
+
 def _check_free(config: Config, out: Path) -> None:
     if config.resume == "auto" and is_run(out):
         differing = other_options(config, out)
         if differing:
+            start = f" and start from this run by train.init={out}"
+            longer = "train.epochs=" in differing and (out / RESULT_FILE).is_file()
             raise UserError(
                 f"out={config.out} holds a run with other options: {differing}; give the run's own"
-                " options, or choose another out."
+                f" options, or choose another out{start if longer else ''}."
             )
     elif out.exists() and (not out.is_dir() or _content(out)):
         hint = ", or resume the run in it (resume=auto)" if is_run(out) else ""
@@ -114,7 +139,8 @@ def resolved(config: Config, out: Path, device: str) -> Config:
     """The options with "auto" and null replaced by their values, for config.yaml."""
     derived = with_derived(config)
     data = replace(derived.data, cache=str(cache_folder(config.data)))
-    return replace(derived, out=str(out), device=device, data=data)
+    resume = "auto" if config.resume == "last" else config.resume
+    return replace(derived, out=str(out), device=device, data=data, resume=resume)
 
 
 def read_result(out: Path) -> dict[str, Any] | None:

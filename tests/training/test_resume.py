@@ -229,6 +229,48 @@ def test_other_data_is_refused(reference, spike_files, monkeypatch) -> None:
         train(config)
 
 
+def test_the_newest_unfinished_run_of_these_options_is_resumed(
+    reference, monkeypatch, tmp_path, capsys
+) -> None:
+    whole = reference()
+    train(whole)
+    monkeypatch.chdir(tmp_path)
+    config, other = reference(), reference()
+    config.out = other.out = None
+    other.seed = 1
+    for minute, each in enumerate((config, config, other)):
+        train_for(3, each, monkeypatch)
+        for path in Path("runs").rglob("*"):
+            if path.is_file() and path.stat().st_mtime > 1e6:
+                os.utime(path, (minute, minute))
+    Path("runs/damaged/checkpoints").mkdir(parents=True)
+    Path("runs/damaged/checkpoints/last.pt").touch()
+    config.resume = "last"
+    newest = sorted(Path("runs/run").glob("*-s0*"), key=lambda p: p.stat().st_mtime)[-1]
+    assert train(config)["out"] == str(newest)
+    assert f"resuming after 0 epochs and 3 batches, writing {newest}/" in capsys.readouterr().out
+    assert_same_run(whole.out, newest)
+    assert train(config)["out"] != str(newest)  # the one before it
+    with pytest.raises(UserError, match="finds no unfinished run with these options in runs/"):
+        train(config)
+    config.out = "somewhere"
+    with pytest.raises(UserError, match="resume=last finds the folder of the run itself"):
+        train(config)
+
+
+def test_a_finished_run_is_trained_on_by_another(small_config) -> None:
+    config = small_config(epochs=1)
+    train(config)
+    config.resume, config.train.epochs = "auto", 2
+    with pytest.raises(UserError, match="and start from this run by train") as e:
+        train(config)
+    assert "train.epochs=2 (1 there)" in str(e.value)
+    Path(config.out, "result.json").unlink()
+    with pytest.raises(UserError) as e:
+        train(config)
+    assert str(e.value).endswith("or choose another out.")
+
+
 def test_resume_without_a_run_starts_one(reference) -> None:
     config = reference()
     config.resume = "auto"
