@@ -11,11 +11,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from snn_delays.config.datasets import DATASETS
+from snn_delays.config.datasets import DATASETS, kind_of
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
 # DCLS stores SIG; its width s = |SIG| + an offset of the kernel is called sigma in this package.
 SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
+OWN_OFFSET = SIGMA_OFFSETS["gauss"]  # of a user's own kernel
 SIG_END = 0.23  # the paper's final SIG
 BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
 # Words that other programs use for the values of several options, for hints in messages.
@@ -107,6 +108,8 @@ class DataConfig:
         "synthetic",
         "data set",
         choices=tuple(DATASETS),
+        own="a function of (config) that returns the file of SHD's format, or the Source, of each"
+        ' split: {"train": path, "test": path}, perhaps with "valid"',
         synonyms={
             **dict.fromkeys(("heidelberg", "spiking_heidelberg_digits"), "shd"),
             **dict.fromkeys(("speech_commands", "speechcommands", "google"), "gsc"),
@@ -242,7 +245,7 @@ class DataConfig:
     @property
     def audio(self) -> bool:
         """Whether the recordings are audio, with real-valued frames instead of spike counts."""
-        return DATASETS[self.name].audio
+        return kind_of(self.name).audio
 
     @property
     def channels(self) -> int:
@@ -277,6 +280,8 @@ class ModelConfig:
         "gauss",
         "shape of the taps around a learned delay in training: gauss, or triangle (DCLS's max)",
         choices=tuple(SIGMA_OFFSETS),
+        own="a function of a tensor u, the distance of a tap from the delay in widths, that returns"
+        " the tap's size before all are divided by their sum; offset as gauss",
         synonyms={"normal": "gauss", "max": "triangle", "linear": "triangle"},
     )
     delay_init: str = option(
@@ -297,7 +302,11 @@ class ModelConfig:
     bias: bool = option(False, "use a bias in every linear map")
     batch_norm: bool = option(True, "use BatchNorm over time and batch before the hidden neurons")
     neuron: str = option(
-        "lif", "plif: a LIF neuron that learns one tau per layer", choices=("lif", "plif")
+        "lif",
+        "plif: a LIF neuron that learns one tau per layer",
+        choices=("lif", "plif"),
+        own="a torch module from input [T, B, N] to spikes [T, B, N], made with those of neurons,"
+        " tau (steps), v_threshold, surrogate_alpha, surrogate_function and step_ms that it takes",
     )
     tau_ms: float = option(
         10.05,
@@ -324,6 +333,8 @@ class ModelConfig:
         "class scores; sum: of softmax(membrane) over time; mean, max, last: of the membrane;"
         " spike_count: number of output spikes",
         choices=("sum", "mean", "max", "last", "spike_count"),
+        own="a function, or a torch module made with classes if it takes that, from membranes"
+        " [T, B, K] to scores [B, K]",
         synonyms={
             **dict.fromkeys(("softmax", "softmax_sum"), "sum"),
             **dict.fromkeys(("average", "avg"), "mean"),
@@ -381,6 +392,14 @@ class TrainConfig:
     epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
     batch_size: int = option(
         256, "samples per training step, over all ranks", at_least=1, at_most=MOST
+    )
+    loss: str = option(
+        "cross_entropy",
+        "what training minimises",
+        choices=("cross_entropy",),
+        own="a function of (scores [B, K], target), or of (scores, target, network), that returns"
+        " the mean over the samples; target: classes [B], with data.augment.cutmix probabilities"
+        " [B, K]",
     )
     lr_weight: float = option(
         5e-3, "peak learning rate of weights and BatchNorm", above=0, at_most=LARGEST
@@ -525,7 +544,7 @@ class Config:
     def sigma_end(self) -> float:
         """Final width of a delay's taps in steps."""
         given = self.train.sigma_end
-        return SIG_END + SIGMA_OFFSETS[self.model.delay_kernel] if given is None else given
+        return SIG_END + sigma_offset(self.model.delay_kernel) if given is None else given
 
     @property
     def filter_tau(self) -> float | None:
@@ -549,6 +568,11 @@ class Config:
             "last": "last epoch, not selected",
             "paper": "test-selected",
         }[self.train.protocol]
+
+
+def sigma_offset(delay_kernel: str) -> float:
+    """The offset in steps between DCLS's SIG and the width of this kernel."""
+    return SIGMA_OFFSETS.get(delay_kernel, OWN_OFFSET)
 
 
 # Options of the data that are paths.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.config import ModelConfig
-from snn_delays.config.options import check_options
+from snn_delays.config.options import check_options, is_own
+from snn_delays.nn.own_parts import own_shape
 from snn_delays.ops.maps import Problem, check_backend, delayed_linear
 from snn_delays.ops.spectral.spectrum import Spectrum, delayed_linear_of
 from snn_delays.ops.taps import SHAPES, Synapses
@@ -38,8 +39,8 @@ class DelayedLinear(nn.Module):
             "dense" (the c-th copy at delay c: with C = D, an ordinary temporal convolution).
         delay_init: "uniform" over [0, D - 1], or "uniform_clamped": over [0, D], cut at D - 1,
             which is the authors' draw.
-        delay_kernel: shape of the taps around a learned delay in training mode, "gauss" or
-            "triangle".
+        delay_kernel: shape of the taps around a learned delay in training mode, "gauss",
+            "triangle", or ``module:name`` of the user's own.
         extra_steps: steps added behind the sequence.
         bias: add a bias, drawn as torch's convolutions draw it.
         density: share of synapses that exist, by a fixed Bernoulli mask (one per synapse).
@@ -84,6 +85,8 @@ class DelayedLinear(nn.Module):
             density=density,
         )
         check_backend(backend)
+        if is_own(delay_kernel):
+            own_shape(delay_kernel)  # which refuses one that does not fit
         if delays == "dense" and kernel_count > taps:
             raise ValueError(
                 f"delays=dense has a copy at each of the {taps} taps: kernel_count={kernel_count}"
@@ -131,7 +134,9 @@ class DelayedLinear(nn.Module):
         weight, delay = self._acting()
         if self.deployed:
             return Synapses(weight, delay, self.taps)
-        return Synapses(weight, delay, self.taps, SHAPES[self.delay_kernel], self.width)
+        kernel = self.delay_kernel
+        shape = own_shape(kernel) if is_own(kernel) else SHAPES[kernel]
+        return Synapses(weight, delay, self.taps, shape, self.width)
 
     def _acting(self) -> tuple[Tensor, Tensor]:
         weight, delay = self.weight, self.delay

@@ -14,10 +14,12 @@ from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from snn_delays.config import Config, ModelConfig
+from snn_delays.config.options import is_own
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.state import detach, reset, stateful
@@ -187,13 +189,8 @@ def build_network(config: Config, classes: int) -> Network:
         _build_block(config, inputs, outputs) for inputs, outputs in itertools.pairwise(sizes)
     ]
     counts_spikes = model.readout == "spike_count"
-    node = build_neuron(
-        model.neuron,
-        tau=config.tau,
-        v_threshold=model.readout_threshold if counts_spikes else math.inf,
-        surrogate_alpha=model.surrogate_alpha,
-        store_membrane=not counts_spikes,
-    )
+    threshold = model.readout_threshold if counts_spikes else math.inf
+    node = _build_neuron(config, classes, threshold, store_membrane=not counts_spikes)
     linear = _build_linear(model, config.backend, sizes[-1], classes)
     return Network(blocks, Readout(linear, node, model.readout))
 
@@ -219,13 +216,7 @@ def _build_block(config: Config, inputs: int, outputs: int) -> Block:
     model = config.model
     linear = _build_linear(model, config.backend, inputs, outputs)
     norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
-    neuron = build_neuron(
-        model.neuron,
-        tau=config.tau,
-        v_threshold=model.v_threshold,
-        surrogate_alpha=model.surrogate_alpha,
-        store_membrane=False,
-    )
+    neuron = _build_neuron(config, outputs, model.v_threshold)
     dropout = Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
     filter: nn.Module = nn.Identity()
     if config.filter_tau is not None:
@@ -233,6 +224,33 @@ def _build_block(config: Config, inputs: int, outputs: int) -> Block:
             tau=config.filter_tau, learnable=model.filter_learnable, step_mode="m"
         )
     return Block(linear, norm, neuron, dropout, filter)
+
+
+def _build_neuron(
+    config: Config, neurons: int, v_threshold: float, *, store_membrane: bool = False
+) -> Any:
+    """Neurons; where the membrane is stored, those of a readout that never fire.
+
+    A user's own neurons fire. The readout's membrane is then that of LIF neurons.
+    """
+    model = config.model
+    own = is_own(model.neuron)
+    if own and not store_membrane:
+        return own_neuron(
+            model.neuron,
+            neurons=neurons,
+            tau=config.tau,
+            v_threshold=v_threshold,
+            surrogate_alpha=model.surrogate_alpha,
+            step_ms=config.data.step_ms,
+        )
+    return build_neuron(
+        "lif" if own else model.neuron,
+        tau=config.tau,
+        v_threshold=v_threshold,
+        surrogate_alpha=model.surrogate_alpha,
+        store_membrane=store_membrane,
+    )
 
 
 def _build_linear(model: ModelConfig, backend: str, inputs: int, outputs: int) -> DelayedLinear:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config
+from snn_delays.config.own_parts import own_parts
 from snn_delays.data.gpu_loader import AnyLoader, GpuLoader, choose_loader
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import sort_names
@@ -26,6 +27,7 @@ from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
+from snn_delays.nn.loss import build_loss
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
 from snn_delays.training.checkpoint import Meta, Position, load_parameters, save_checkpoint
@@ -135,7 +137,11 @@ class Training:
             self.network.set_backends(position.backends)
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
-        self.step = build_step(self.network, self.optimizers, config.precision, device)
+        self.loss = build_loss(config, self.network, len(classes))
+        self.step = build_step(
+            self.network, self.optimizers, config.precision, device, self.loss,
+            capture=not own_parts(config),
+        )  # fmt: skip
         self.steps = padded_steps(config, phase.train)
         training = build_loader(config, phase.train, self.steps, device, training=True)
         self.loader = choose_loader(training, position.data_on_gpu.get(phase.title))
@@ -226,7 +232,7 @@ class Training:
             metrics["delays"] = delay_trace(self.network, self._drawn)
         score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best
         if self.selector:
-            evaluation = evaluate(self.network, self.selector)
+            evaluation = evaluate(self.network, self.selector, self.loss)
             score = _selection_score(self.config, evaluation)
             metrics[f"{phase.select_name}_accuracy"] = score[0]
             metrics[f"{phase.select_name}_loss"] = evaluation.loss

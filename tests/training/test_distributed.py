@@ -112,6 +112,14 @@ CASES = {
     },
     "own_lengths": {"protocol": "paper", "model": {"dropout": 0.2}},
     "refit": {"protocol": "refit"},
+    "own_parts": {
+        "loss": "tests.own:short_delays",
+        "model": {
+            "neuron": "tests.own:Adaptive",
+            "readout": "tests.own:Attention",
+            "delay_kernel": "tests.own:laplace",
+        },
+    },
 }
 
 
