@@ -207,7 +207,7 @@ def test_encode_then_train(words, tmp_path, capsys, monkeypatch) -> None:
     assert "n = 2" in printed
     code, printed, error = run(
         capsys, monkeypatch, "train", "experiment=own/words_spikes", "data.train_file=train.h5",
-        "data.units=80", "data.split=random", "data.valid_share=0.5", "model.hidden=[4]",
+        "data.valid_file=test.h5", "data.test_file=test.h5", "data.units=80", "model.hidden=[4]",
         "train.epochs=1", "data.cache=cache", "out=own", "device=cpu",
     )  # fmt: skip
     assert code == 0, error
