@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from snn_delays.cli import DATA_ACTIONS
 from snn_delays.cli.app import report_errors, run_command
 from snn_delays.cli.compose import compose
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import Config, EncodeConfig
 from snn_delays.config.options import nearest
 from snn_delays.errors import UserError
@@ -28,7 +29,7 @@ USAGE = """usage: snn-delays data prepare [option=value ...]
   info     samples, classes, speakers, spikes, channels and frames of each split; oddities
   encode   spoken words (<word>/*.wav) to spikes in SHD's file format, by a cochlea model
 
-prepare, verify and info take the options of `snn-delays train`, such as data=shd data.root=~/data;
+prepare, verify and info take the options of `snn-delays train`, such as data=shd data.root=~/data.
 `snn-delays data encode --help` lists the options of encode."""
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     """Entry point."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        report_errors(lambda: print(USAGE))
+        report_errors(lambda: print(wrapped(USAGE)))
         return
     prints = arguments[0] in ("verify", "info")
     report_errors(lambda: _run(arguments[0], arguments[1:]), prints=prints)
@@ -59,7 +60,7 @@ def _run(action: str, arguments: list[str]) -> None:
             f"{nearest(action, names)}"
         )
     if {"-h", "--help"} & set(arguments):
-        print(USAGE)
+        print(wrapped(USAGE))
         return
     actions[action](compose("train", arguments))
 
