@@ -18,7 +18,7 @@ from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
 OWN_OFFSET = SIGMA_OFFSETS["gauss"]  # of a user's own kernel
 SIG_END = 0.23  # the paper's final SIG
-BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
+BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event", "depthwise")
 # Words that other programs use for the values of several options, for hints in messages.
 DEVICE_WORDS = dict.fromkeys(("gpu", "gpu0", "gpu:0", "cuda:0", "nvidia", "0"), "cuda")
 STEADY = dict.fromkeys(("none", "no", "off", "false", "flat", "fixed"), "constant")
@@ -270,6 +270,17 @@ class ModelConfig:
             **dict.fromkeys(("conv", "convolution", "temporal"), "dense"),
         },
     )
+    delay_type: str = option(
+        "synaptic",
+        "whose the delays are; synaptic: each synapse's; axonal: one for every input of a layer;"
+        " dendritic: one for every neuron of a layer",
+        choices=("synaptic", "axonal", "dendritic"),
+        synonyms={
+            **dict.fromkeys(("synapse", "synapses", "full"), "synaptic"),
+            **dict.fromkeys(("axon", "axons", "input", "inputs"), "axonal"),
+            **dict.fromkeys(("dendrite", "dendrites", "neuron", "output"), "dendritic"),
+        },
+    )
     taps: int = option(
         25, "number D of delay taps, odd; delays lie in 0 to D-1 steps", at_least=1, at_most=MOST
     )
@@ -447,6 +458,20 @@ class TrainConfig:
         "number of epochs until sigma_end; null: epochs//4; 0: sigma stays at sigma_start",
         at_least=0,
         at_most=MOST,
+    )
+    delay_gradient: str = option(
+        "smooth",
+        "how learned delays act in training; smooth: through taps of width sigma; straight_through:"
+        " through one tap, as deployed, but their gradient is that of taps of width sigma",
+        choices=("smooth", "straight_through"),
+        synonyms=dict.fromkeys(("ste", "rounded", "round"), "straight_through"),
+    )
+    round_epochs: float = option(
+        0.0,
+        "share of the epochs, the last ones, in which learned delays are rounded and frozen while"
+        " weights and BatchNorm train on",
+        at_least=0,
+        at_most=1,
     )
 
     test: bool = option(
