@@ -112,6 +112,12 @@ def test_equal_parameters_are_equal(data, kind) -> None:
     assert abs(counts[1] / counts[0] - 1) < 0.002
 
 
+@pytest.mark.parametrize("experiment", ["own/words", "own/words_spikes"])
+def test_own_words_count_as_their_headers_say(experiment) -> None:
+    network = draw_network(compose("train", [f"experiment={experiment}"]), 6)
+    assert f"# Parameters: {count_parameters(network):,} with six words\n" in header(experiment)
+
+
 @pytest.mark.parametrize("kind", ["constant", "fixed", "none"])
 def test_fsdd_networks_have_equal_parameters(kind) -> None:
     config = compose("train", [f"experiment=fsdd/{kind}"])

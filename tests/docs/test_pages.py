@@ -30,6 +30,7 @@ FEW = [f"data.synthetic.{split}_samples=64" for split in ("train", "valid", "tes
 SMALL = {  # behind the options of a page
     "train": ["train.epochs=1", "model.hidden=[6]", "device=cpu", *FEW],
     "benchmark": ["train.epochs=1", "device=cpu", "jobs=1", *FEW],
+    "analyse": ["repeats=1"],
 }
 PASSES = re.compile(r"(epochs = |range\()\d+")  # numbers that a test sets to 1 in Python code
 
