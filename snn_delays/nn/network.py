@@ -1,4 +1,4 @@
-"""The paper's network: blocks of delayed linear -> BatchNorm -> LIF -> dropout, and a readout."""
+"""The network: blocks of delayed linear -> BatchNorm -> neuron -> dropout, and a readout."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import layer
+from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
-from snn_delays.config import Config, ModelConfig
+from snn_delays.config import Config
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
-from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.neurons import WEIGHT_DRAWS, LearnedNode, build_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.state import detach, reset, stateful
@@ -166,8 +166,9 @@ class Network(nn.Module):
 
     def constrain(self) -> None:
         """Bring every layer's parameters into their bounds, as its next training pass would."""
-        for linear in self.delayed_layers():
-            linear.constrain()
+        for module in self.modules():
+            if isinstance(module, DelayedLinear | LearnedNode):
+                module.constrain()
 
 
 def _normalises(network: nn.Module) -> bool:
@@ -187,14 +188,9 @@ def build_network(config: Config, classes: int) -> Network:
         _build_block(config, inputs, outputs) for inputs, outputs in itertools.pairwise(sizes)
     ]
     counts_spikes = model.readout == "spike_count"
-    node = build_neuron(
-        model.neuron,
-        tau=config.tau,
-        v_threshold=model.readout_threshold if counts_spikes else math.inf,
-        surrogate_alpha=model.surrogate_alpha,
-        store_membrane=not counts_spikes,
-    )
-    linear = _build_linear(model, config.backend, sizes[-1], classes)
+    threshold = model.readout_threshold if counts_spikes else math.inf
+    node = _build_node(config, classes, threshold, store_membrane=not counts_spikes)
+    linear = _build_linear(config, sizes[-1], classes)
     return Network(blocks, Readout(linear, node, model.readout))
 
 
@@ -217,26 +213,40 @@ def draw_network(config: Config, classes: int) -> Network:
 
 def _build_block(config: Config, inputs: int, outputs: int) -> Block:
     model = config.model
-    linear = _build_linear(model, config.backend, inputs, outputs)
+    linear = _build_linear(config, inputs, outputs)
     norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
-    neuron = build_neuron(
-        model.neuron,
-        tau=config.tau,
-        v_threshold=model.v_threshold,
-        surrogate_alpha=model.surrogate_alpha,
-        store_membrane=False,
-    )
+    node = _build_node(config, outputs, model.v_threshold, store_membrane=False)
     dropout = Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
     filter: nn.Module = nn.Identity()
     if config.filter_tau is not None:
         filter = layer.SynapseFilter(
             tau=config.filter_tau, learnable=model.filter_learnable, step_mode="m"
         )
-    return Block(linear, norm, neuron, dropout, filter)
+    return Block(linear, norm, node, dropout, filter)
 
 
-def _build_linear(model: ModelConfig, backend: str, inputs: int, outputs: int) -> DelayedLinear:
-    return DelayedLinear(
+def _build_node(
+    config: Config, size: int, v_threshold: float, *, store_membrane: bool
+) -> neuron.BaseNode:
+    model = config.model
+    return build_neuron(
+        model.neuron,
+        tau=config.tau,
+        v_threshold=v_threshold,
+        surrogate_alpha=model.surrogate_alpha,
+        store_membrane=store_membrane,
+        size=size,
+        step_ms=config.data.step_ms,
+        reset=model.reset,
+        detach_reset=model.detach_reset,
+        surrogate=model.surrogate,
+        tau_scope=model.tau_scope,
+    )
+
+
+def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
+    model = config.model
+    linear = DelayedLinear(
         inputs,
         outputs,
         taps=model.layer_taps,
@@ -247,8 +257,12 @@ def _build_linear(model: ModelConfig, backend: str, inputs: int, outputs: int) -
         extra_steps=model.layer_extra_steps,
         bias=model.bias,
         density=model.density,
-        backend=backend,
+        backend=config.backend,
     )
+    if draw := WEIGHT_DRAWS.get(model.neuron):
+        draw(linear.weight)
+        linear.constrain()
+    return linear
 
 
 def count_parameters(network: nn.Module) -> int:
