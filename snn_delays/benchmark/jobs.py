@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -27,9 +27,8 @@ from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.files import replace_file
 from snn_delays.output import guarded, printable
 from snn_delays.training.batched import train_batched
-from snn_delays.training.loop import METRICS_FILE
 from snn_delays.training.run import train
-from snn_delays.training.run_folder import RESULT_FILE
+from snn_delays.training.run_files import FAILED_SUFFIX, RESULT_FILE, epochs_done
 from snn_delays.training.signals import request_stop
 
 IN_USE_RETRIES = 60  # seconds to wait until another process releases a run's folder
@@ -81,7 +80,7 @@ class Job:
     @property
     def failed(self) -> Path:
         """A file with the reason why the run failed; exists only if it did."""
-        return self.out.with_suffix(".failed")
+        return self.out.with_suffix(FAILED_SUFFIX)
 
     @property
     def running(self) -> Path:
@@ -123,11 +122,7 @@ class Job:
         """Number of epochs trained so far, at most ``train.epochs`` (a refit trains more)."""
         if self.is_done():
             return self.config.train.epochs
-        try:
-            lines = (self.out / METRICS_FILE).read_bytes().count(b"\n")
-        except OSError:
-            return 0
-        return min(lines, self.config.train.epochs)
+        return min(epochs_done(self.out), self.config.train.epochs)
 
 
 @dataclass(frozen=True)
@@ -182,12 +177,14 @@ class Host:
         process: its process id.
         threads: CPU threads of each run.
         stop: a file that tells all runs to save and stop; contains the signal's number.
+        folder: its working folder, in which workers find the user's own modules.
     """
 
     node: str
     process: int
     threads: int
     stop: Path
+    folder: str = field(default_factory=os.getcwd)
 
     def request_stop(self, number: int) -> None:
         """Tell every run to save and stop because of this signal; only the first call counts."""
@@ -224,6 +221,8 @@ def run_task(task: Task, host: Host) -> None:
         os._exit(128 + signal.SIGTERM)
     if host.stop_signal() is not None:
         return
+    if host.folder not in sys.path:
+        sys.path.append(host.folder)
     with contextlib.suppress(OSError):
         task.running.parent.mkdir(parents=True, exist_ok=True)
         task.running.touch()

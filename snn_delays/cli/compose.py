@@ -23,12 +23,13 @@ from snn_delays.config import (
     AnalyseConfig,
     BenchmarkConfig,
     Config,
-    DataConfig,
     EncodeConfig,
     EvaluateConfig,
+    RunsConfig,
     validate,
 )
-from snn_delays.config.options import WRITTEN, nearest
+from snn_delays.config.options import WRITTEN, nearest, options
+from snn_delays.config.own_parts import pinned
 from snn_delays.errors import UserError
 
 
@@ -40,6 +41,7 @@ def register() -> None:
     store.store("schema_encode", EncodeConfig)
     store.store("schema_benchmark", BenchmarkConfig)
     store.store("schema_analyse", AnalyseConfig)
+    store.store("schema_runs", RunsConfig)
     OmegaConf.register_new_resolver("or", _path_or, replace=True)
 
 
@@ -83,6 +85,14 @@ def composed(name: str, overrides: list[str], *, with_hydra: bool = False) -> Di
             raise UserError(unforeseen(error, _culprit(name, overrides), command)) from error
 
 
+def values_of(name: str, overrides: list[str]) -> dict[str, Any]:
+    """The value of each option of a command after ``overrides``; "" where one must be given."""
+    made = composed(name, overrides)
+    missing = OmegaConf.missing_keys(made)
+    names = [option for option, _, _ in options(SCHEMAS[name]())]
+    return {key: "" if key in missing else OmegaConf.select(made, key) for key in names}
+
+
 def _culprit(name: str, overrides: list[str]) -> list[str]:
     """The first override with which Hydra fails."""
     for count, override in enumerate(overrides):
@@ -106,7 +116,9 @@ def check_launcher(overrides: list[str]) -> None:
 
 
 def checked(name: str, config: DictConfig) -> Schema:
-    """The validated configuration of a command as its dataclass, with absolute paths of the data.
+    """The validated configuration of a command as its dataclass.
+
+    Paths of its inputs are absolute, and a user's own parts pinned.
 
     Raises:
         UserError: an option is missing or invalid, or ``config`` is another command's.
@@ -122,8 +134,8 @@ def checked(name: str, config: DictConfig) -> Schema:
     validate(made)
     _expand_home(made)
     if isinstance(made, Config):
-        _make_absolute(made.data)
-    return made
+        _make_absolute(made)
+    return pinned(made)
 
 
 def _refuse_missing(config: DictConfig) -> None:
@@ -144,12 +156,12 @@ def _refuse_additions(config: DictConfig, prefix: str = "") -> None:
             _refuse_additions(value, f"{prefix}{key}.")
 
 
-def _make_absolute(data: DataConfig) -> None:
-    """Make the data's paths absolute, so that the run can be loaded from any folder."""
-    for name in PATHS:
-        path = getattr(data, name)
+def _make_absolute(config: Config) -> None:
+    """Make the paths that a run reads absolute, so that it can be loaded from any folder."""
+    for group, name in (*((config.data, path) for path in PATHS), (config.train, "init")):
+        path = getattr(group, name)
         if path is not None:
-            setattr(data, name, str(Path(path).absolute()))
+            setattr(group, name, str(Path(path).absolute()))
 
 
 def _expand_home(config: Any) -> None:

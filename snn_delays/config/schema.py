@@ -11,16 +11,21 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from snn_delays.config.datasets import DATASETS
+from snn_delays.config.datasets import DATASETS, kind_of
 from snn_delays.config.neurons import NEURONS, SURROGATES
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
 # DCLS stores SIG; its width s = |SIG| + an offset of the kernel is called sigma in this package.
 SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
+OWN_OFFSET = SIGMA_OFFSETS["gauss"]  # of a user's own kernel
 SIG_END = 0.23  # the paper's final SIG
-BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
+BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event", "depthwise")
+# Words that other programs use for the values of several options, for hints in messages.
+DEVICE_WORDS = dict.fromkeys(("gpu", "gpu0", "gpu:0", "cuda:0", "nvidia", "0"), "cuda")
+STEADY = dict.fromkeys(("none", "no", "off", "false", "flat", "fixed"), "constant")
 MEL_BANDS = 140  # of the log-mel frames of audio.
 LONGEST_S = 60  # longest recording of audio in seconds; words are shorter, and memory is bounded
+AUDIO_CHANNELS = ("left", "right", "mean", *"01234567")  # of a recording with several
 
 
 @dataclass
@@ -104,12 +109,22 @@ class DataConfig:
         "synthetic",
         "data set",
         choices=tuple(DATASETS),
+        own="a function of (config) that returns the file of SHD's format, or the Source, of each"
+        ' split: {"train": path, "test": path}, perhaps with "valid"',
+        synonyms={
+            **dict.fromkeys(("heidelberg", "spiking_heidelberg_digits"), "shd"),
+            **dict.fromkeys(("speech_commands", "speechcommands", "google"), "gsc"),
+            **dict.fromkeys(("wav", "audio", "folder", "own"), "audio_folder"),
+            **dict.fromkeys(("hdf5", "h5", "file"), "spikes"),
+        },
     )
     root: str = option(
-        "datasets", "folder of the published data sets (SHD/, SSC/, GSC/)", path=True
+        "datasets", "folder of the published data sets (SHD/, SSC/, GSC/)", path="folder"
     )
     cache: str | None = option(
-        None, "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays", path=True
+        None,
+        "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays",
+        path="folder",
     )
     train_file: str | None = option(
         None,
@@ -142,6 +157,12 @@ class DataConfig:
         "regular expression with one group, which matches the speaker in <word>/<name>.wav;"
         " null: speakers are unknown (data=audio_folder)",
     )
+    channel: str | None = option(
+        None,
+        "channel to read of recordings with several: left, right, the mean of all, or its number"
+        " from 0; null: such recordings are refused (data=audio_folder)",
+        choices=AUDIO_CHANNELS,
+    )
     seconds: float = option(
         1.0,
         "length to which recordings are cut or padded with silence, s (audio only)",
@@ -154,6 +175,12 @@ class DataConfig:
         "unit of the spike times in the files; auto: s, but recordings longer than 100 s are"
         " refused (data=spikes)",
         choices=("auto", "s", "ms", "us", "ns"),
+        synonyms={
+            **dict.fromkeys(("second", "seconds", "sec"), "s"),
+            **dict.fromkeys(("millisecond", "milliseconds", "msec"), "ms"),
+            **dict.fromkeys(("microsecond", "microseconds", "usec", "µs", "μs"), "us"),
+            **dict.fromkeys(("nanosecond", "nanoseconds", "nsec"), "ns"),
+        },
     )
     units: int = option(700, "number of spike channels in the files", at_least=1, at_most=MOST)
     units_per_channel: int = option(
@@ -163,6 +190,7 @@ class DataConfig:
         "auto",
         "precision of the frame index; auto: float16 for train.protocol=paper, else float64",
         choices=("auto", "float64", "float16"),
+        synonyms={"fp16": "float16", "half": "float16", "fp64": "float64", "double": "float64"},
     )
     split: str = option(
         "auto",
@@ -170,6 +198,7 @@ class DataConfig:
         " validation file if it exists, else speakers if known, else random; speakers: all samples"
         " of some speakers; random: a share of every class; fold: the speaker number data.fold",
         choices=("auto", "speakers", "random", "fold"),
+        synonyms={"kfold": "fold", "k-fold": "fold", "stratified": "random", "official": "auto"},
     )
     fold: int = option(
         0,
@@ -217,7 +246,7 @@ class DataConfig:
     @property
     def audio(self) -> bool:
         """Whether the recordings are audio, with real-valued frames instead of spike counts."""
-        return DATASETS[self.name].audio
+        return kind_of(self.name).audio
 
     @property
     def channels(self) -> int:
@@ -235,6 +264,23 @@ class ModelConfig:
         "learned: trained; fixed: drawn at random, rounded and not trained; none: linear maps"
         " without delays; dense: a weight at every delay, an ordinary temporal convolution",
         choices=("learned", "fixed", "none", "dense"),
+        synonyms={
+            **dict.fromkeys(("trained", "trainable", "train", "true", "yes", "on"), "learned"),
+            **dict.fromkeys(("random", "frozen", "constant"), "fixed"),
+            **dict.fromkeys(("no", "off", "false", "without", "zero"), "none"),
+            **dict.fromkeys(("conv", "convolution", "temporal"), "dense"),
+        },
+    )
+    delay_type: str = option(
+        "synaptic",
+        "whose the delays are; synaptic: each synapse's; axonal: one for every input of a layer;"
+        " dendritic: one for every neuron of a layer",
+        choices=("synaptic", "axonal", "dendritic"),
+        synonyms={
+            **dict.fromkeys(("synapse", "synapses", "full"), "synaptic"),
+            **dict.fromkeys(("axon", "axons", "input", "inputs"), "axonal"),
+            **dict.fromkeys(("dendrite", "dendrites", "neuron", "output"), "dendritic"),
+        },
     )
     taps: int = option(
         25, "number D of delay taps, odd; delays lie in 0 to D-1 steps", at_least=1, at_most=MOST
@@ -246,6 +292,9 @@ class ModelConfig:
         "gauss",
         "shape of the taps around a learned delay in training: gauss, or triangle (DCLS's max)",
         choices=tuple(SIGMA_OFFSETS),
+        own="a function of a tensor u, the distance of a tap from the delay in widths, that returns"
+        " the tap's size before all are divided by their sum; offset as gauss",
+        synonyms={"normal": "gauss", "max": "triangle", "linear": "triangle"},
     )
     delay_init: str = option(
         "uniform",
@@ -269,6 +318,8 @@ class ModelConfig:
         "plif: a LIF neuron that learns tau; adlif, cadlif, silif, se_adlif: adaptive neurons that"
         " learn time constants and adaptation of their own; each presets the four options below",
         choices=tuple(NEURONS),
+        own="a torch module from input [T, B, N] to spikes [T, B, N], made with those of neurons,"
+        " tau (steps), v_threshold, surrogate_alpha, surrogate_function and step_ms that it takes",
     )
     reset: str = option(
         "auto",
@@ -320,6 +371,15 @@ class ModelConfig:
         "class scores; sum: of softmax(membrane) over time; mean, max, last: of the membrane;"
         " spike_count: number of output spikes",
         choices=("sum", "mean", "max", "last", "spike_count"),
+        own="a function, or a torch module made with classes if it takes that, from membranes"
+        " [T, B, K] to scores [B, K]",
+        synonyms={
+            **dict.fromkeys(("softmax", "softmax_sum"), "sum"),
+            **dict.fromkeys(("average", "avg"), "mean"),
+            **dict.fromkeys(("peak",), "max"),
+            **dict.fromkeys(("final", "last_step"), "last"),
+            **dict.fromkeys(("spikes", "count", "rate", "firing_rate"), "spike_count"),
+        },
     )
     readout_threshold: float = option(
         2.0, "firing threshold of readout=spike_count", above=0, at_most=LARGEST
@@ -353,10 +413,31 @@ class TrainConfig:
         " data for as many epochs; last: train on all training data, test the last epoch; paper: as"
         " its authors, test the best epoch on the test set",
         choices=("validation", "refit", "last", "paper"),
+        synonyms={
+            "test": "paper",
+            "best": "validation",
+            "final": "last",
+            "none": "last",
+            "retrain": "refit",
+        },
+    )
+    init: str | None = option(
+        None,
+        "folder of a finished run, or a checkpoint, whose weights, delays and BatchNorm statistics"
+        " training starts from; null: they are drawn",
+        path=True,
     )
     epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
     batch_size: int = option(
         256, "samples per training step, over all ranks", at_least=1, at_most=MOST
+    )
+    loss: str = option(
+        "cross_entropy",
+        "what training minimises",
+        choices=("cross_entropy",),
+        own="a function of (scores [B, K], target), or of (scores, target, network), that returns"
+        " the mean over the samples; target: classes [B], with data.augment.cutmix probabilities"
+        " [B, K]",
     )
     lr_weight: float = option(
         5e-3, "peak learning rate of weights and BatchNorm", above=0, at_most=LARGEST
@@ -371,15 +452,22 @@ class TrainConfig:
         at_most=LARGEST,
     )
     weight_schedule: str = option(
-        "one_cycle", "schedule of lr_weight over epochs", choices=("one_cycle", "constant")
+        "one_cycle",
+        "schedule of lr_weight over epochs",
+        choices=("one_cycle", "constant"),
+        synonyms=STEADY,
     )
     delay_schedule: str = option(
-        "cosine", "schedule of lr_delay over epochs", choices=("cosine", "constant")
+        "cosine",
+        "schedule of lr_delay over epochs",
+        choices=("cosine", "constant"),
+        synonyms=STEADY,
     )
     sigma_schedule: str = option(
         "exponential",
         "width of the taps; exponential: from sigma_start to sigma_end; constant: sigma_end",
         choices=("exponential", "constant"),
+        synonyms=STEADY,
     )
     sigma_start: float | None = option(
         None,
@@ -401,6 +489,20 @@ class TrainConfig:
         at_least=0,
         at_most=MOST,
     )
+    delay_gradient: str = option(
+        "smooth",
+        "how learned delays act in training; smooth: through taps of width sigma; straight_through:"
+        " through one tap, as deployed, but their gradient is that of taps of width sigma",
+        choices=("smooth", "straight_through"),
+        synonyms=dict.fromkeys(("ste", "rounded", "round"), "straight_through"),
+    )
+    round_epochs: float = option(
+        0.0,
+        "share of the epochs, the last ones, in which learned delays are rounded and frozen while"
+        " weights and BatchNorm train on",
+        at_least=0,
+        at_most=1,
+    )
 
     test: bool = option(
         True, "evaluate the test set at the end; false: do not read it, as in a search"
@@ -412,6 +514,10 @@ class TrainConfig:
         "stop",
         "if a loss or gradient is infinite or NaN; stop: end the run; skip: skip the batch",
         choices=("stop", "skip"),
+        synonyms={
+            **dict.fromkeys(("raise", "error", "fail", "abort"), "stop"),
+            **dict.fromkeys(("ignore", "continue", "drop"), "skip"),
+        },
     )
     deterministic: bool = option(False, "refuse torch's nondeterministic algorithms (GPU; slower)")
 
@@ -420,7 +526,16 @@ class TrainConfig:
 class TrackingConfig:
     """Options of the tracker, which gets the metrics in addition to metrics.jsonl."""
 
-    name: str = option("none", "tracker", choices=("none", "wandb", "tensorboard"))
+    name: str = option(
+        "none",
+        "tracker",
+        choices=("none", "wandb", "tensorboard"),
+        synonyms={
+            **dict.fromkeys(("no", "off", "false"), "none"),
+            **dict.fromkeys(("tb", "tensorboardx"), "tensorboard"),
+            **dict.fromkeys(("w&b", "wb", "weights_and_biases"), "wandb"),
+        },
+    )
     project: str = option("snn_delays", "wandb project")
     entity: str | None = option(None, "wandb team or user; null: the account's own")
 
@@ -431,12 +546,17 @@ class Config:
 
     name: str = option("run", "name of the run, used in the default of out")
     out: str | None = option(
-        None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>", path=True
+        None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>", path="folder"
     )
     resume: str = option(
         "never",
-        "auto: resume the run in out, if there is one; its options must be the same",
-        choices=("never", "auto"),
+        "auto: resume the run in out, if there is one; its options must be the same; last: resume"
+        " the newest unfinished run with these options in runs/",
+        choices=("never", "auto", "last"),
+        synonyms={
+            **dict.fromkeys(("no", "off", "false"), "never"),
+            **dict.fromkeys(("yes", "on", "true", "always"), "auto"),
+        },
     )
     seed: int = option(
         0, "seed of initial values, order of the data and dropout", at_least=0, at_most=LARGEST_SEED
@@ -445,7 +565,7 @@ class Config:
         "auto",
         "auto: the GPU, if there is one",
         choices=("auto", "cpu", "cuda"),
-        synonyms={"gpu": "cuda"},
+        synonyms=DEVICE_WORDS,
     )
     backend: str = option(
         "auto",
@@ -459,8 +579,11 @@ class Config:
         "number format; tf32: float32 with matrix products on a GPU's tensor cores; mixed: float32"
         " with training's matrix products in bfloat16",
         choices=("float32", "float64", "tf32", "mixed"),
-        synonyms=dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "amp"), "mixed")
-        | {"fp32": "float32", "fp64": "float64", "double": "float64"},
+        synonyms={
+            **dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "amp", "16"), "mixed"),
+            **dict.fromkeys(("fp32", "single", "full", "32"), "float32"),
+            **dict.fromkeys(("fp64", "double", "64"), "float64"),
+        },
     )
     data: DataConfig = option(DataConfig, "data")
     model: ModelConfig = option(ModelConfig, "model")
@@ -476,7 +599,7 @@ class Config:
     def sigma_end(self) -> float:
         """Final width of a delay's taps in steps."""
         given = self.train.sigma_end
-        return SIG_END + SIGMA_OFFSETS[self.model.delay_kernel] if given is None else given
+        return SIG_END + sigma_offset(self.model.delay_kernel) if given is None else given
 
     @property
     def filter_tau(self) -> float | None:
@@ -502,6 +625,11 @@ class Config:
         }[self.train.protocol]
 
 
+def sigma_offset(delay_kernel: str) -> float:
+    """The offset in steps between DCLS's SIG and the width of this kernel."""
+    return SIGMA_OFFSETS.get(delay_kernel, OWN_OFFSET)
+
+
 # Options of the data that are paths.
 PATHS = tuple(f.name for f in dataclasses.fields(DataConfig) if f.metadata["path"])
 # Options that affect a run's files and speed, but not its result.
@@ -509,6 +637,18 @@ _NOT_SHAPING = (
     "name", "out", "resume", "device", "backend", "tracking", "train.checkpoint_minutes",
     *(f"data.{path}" for path in PATHS),
 )  # fmt: skip
+
+
+# Options that shape the result; "auto" or null stands for a value that follows from other options.
+DERIVED = ("data.frame_arithmetic", "model.extra_steps", "train.sigma_end")
+
+
+def with_derived(config: Config) -> Config:
+    """The configuration with the values of the options ``DERIVED``."""
+    data = dataclasses.replace(config.data, frame_arithmetic=config.frame_arithmetic)
+    model = dataclasses.replace(config.model, extra_steps=config.model.layer_extra_steps)
+    train = dataclasses.replace(config.train, sigma_end=config.sigma_end)
+    return dataclasses.replace(config, data=data, model=model, train=train)
 
 
 def result_options(config: Config) -> dict[str, Any]:

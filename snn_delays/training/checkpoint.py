@@ -21,12 +21,12 @@ from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.nn import DelayedLinear, Network, build_network, weight_shapes
 from snn_delays.runtime.device import pick_dtype
+from snn_delays.training.run_files import CONFIG_FILE, checkpoint_path
 
 log = logging.getLogger(__name__)
 
 FORMAT = 4
 MOST_SIGMA = 1e9  # steps
-CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,6 @@ class LoadedRun:
     split: str | None
 
 
-def checkpoint_path(folder: Path, which: str) -> Path:
-    """Path of the checkpoint "last", "previous" or "best" in a run's folder."""
-    return folder / "checkpoints" / f"{which}.pt"
-
-
 # ---- writing -----------------------------------------------------------------------------------
 
 
@@ -164,6 +159,11 @@ def save_checkpoint(
     torch.save({**content, "digest": _digest(content)}, buffer)
     keep = checkpoint_path(folder, "previous") if which == "last" else None
     replace_file(checkpoint_path(folder, which), buffer.getvalue(), keep)
+
+
+def parameters_digest(parameters: dict[str, Tensor]) -> str:
+    """SHA-256 of a network's parameters, with their names and types."""
+    return _digest(parameters)
 
 
 def _digest(content: Any) -> str:
@@ -276,19 +276,24 @@ def load_parameters(network: Network, parameters: dict[str, Any], folder: Path) 
     Raises:
         UserError: they are another network's, or have invalid values.
     """
+    reason = why_unfit(network, parameters)
+    if reason:
+        raise _unfit(folder, reason)
+
+
+def why_unfit(network: Network, parameters: dict[str, Any]) -> str | None:
+    """Load a checkpoint's parameters into a network; the reason why they do not fit, or None."""
     reason = _why_unusable(network, parameters)
     try:
         network.load_state_dict(parameters)
     except RuntimeError as error:
         reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
-    if reason:
-        raise _unfit(folder, reason)
+    return reason and shown(reason.rstrip("."), 300)
 
 
 def _unfit(folder: Path, reason: str) -> UserError:
     return UserError(
-        f"The checkpoint in {folder} does not fit the network of {folder / CONFIG_FILE}:"
-        f" {shown(reason.rstrip('.'), 300)}."
+        f"The checkpoint in {folder} does not fit the network of {folder / CONFIG_FILE}: {reason}."
     )
 
 
@@ -374,7 +379,11 @@ def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
     Raises:
         UserError: the file is damaged, is no checkpoint, or is of a later version.
     """
-    path = checkpoint_path(folder, which)
+    return read_checkpoint_file(checkpoint_path(folder, which))
+
+
+def read_checkpoint_file(path: Path) -> dict[str, Any] | None:
+    """See ``read_checkpoint``."""
     if not path.is_file():
         return None
     try:

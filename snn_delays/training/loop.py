@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config
+from snn_delays.config.own_parts import own_parts
 from snn_delays.data.gpu_loader import AnyLoader, GpuLoader, choose_loader
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import sort_names
@@ -26,6 +27,7 @@ from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
+from snn_delays.nn.loss import build_loss
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
 from snn_delays.training.checkpoint import Meta, Position, load_parameters, save_checkpoint
@@ -33,20 +35,15 @@ from snn_delays.training.delay_metrics import delay_trace, drawn_delays
 from snn_delays.training.distributed import agree_on_stop, is_first, reported_once
 from snn_delays.training.epoch_metrics import EpochMeter, Sums
 from snn_delays.training.error_messages import writing
-from snn_delays.training.health import (
-    NONFINITE_FILE,
-    NonFinite,
-    describe_activity,
-    layer_activity,
-)
+from snn_delays.training.health import NonFinite, describe_activity, layer_activity
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.progress import Progress
-from snn_delays.training.schedules import sigma_at
+from snn_delays.training.run_files import METRICS_FILE, NONFINITE_FILE
+from snn_delays.training.schedules import is_rounded, sigma_at
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.step import PendingStep, StepResult, build_step
 from snn_delays.training.tracking import NoTracker, Tracker
 
-METRICS_FILE = "metrics.jsonl"
 ACTIVITY_SAMPLES = 64  # samples on which the layers' activity is measured
 
 
@@ -107,7 +104,7 @@ class RunFolder:
 
 
 class Training:
-    """A network drawn with ``config.seed``, and everything that trains it.
+    """A network, drawn with ``config.seed`` unless it is given, and everything that trains it.
 
     Args:
         config: options.
@@ -117,6 +114,7 @@ class Training:
         folder: folder of the run.
         saved: content of a checkpoint of the same phase to resume from; None: a new training.
         position: the progress of the training, kept up to date.
+        initial: parameters to start from, as ``state_dict`` has them; None: those drawn.
     """
 
     def __init__(
@@ -128,15 +126,19 @@ class Training:
         folder: RunFolder,
         saved: dict[str, Any] | None,
         position: Position,
+        initial: dict[str, Tensor] | None = None,
     ) -> None:
         self.config, self.phase, self.classes, self.folder = config, phase, classes, folder
         self.position = position
         self.network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
+        if initial is not None:
+            self.network.load_state_dict(initial)
         if position.backends:
             self.network.set_backends(position.backends)
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
-        self.step = build_step(self.network, self.optimizers, config.precision, device)
+        self.loss = build_loss(config, self.network, len(classes))
+        self.step = self._build_step()
         self.steps = padded_steps(config, phase.train)
         training = build_loader(config, phase.train, self.steps, device, training=True)
         self.loader = choose_loader(training, position.data_on_gpu.get(phase.title))
@@ -188,11 +190,21 @@ class Training:
         place = self.position.epoch, self._epoch.number
         return PendingStep(self.network, self.optimizers, batch, place)
 
+    def _build_step(self) -> Callable[[Batch], StepResult]:
+        config, device = self.config, next(self.network.parameters()).device
+        return build_step(
+            self.network, self.optimizers, config.precision, device, self.loss,
+            capture=not own_parts(config),
+        )  # fmt: skip
+
     def _begin_epoch(self) -> None:
         """Set up the next epoch, or the rest of the epoch in which the training was stopped."""
         position = self.position
         self.sigma = sigma_at(position.epoch, self.config)
         self.network.set_sigma(self.sigma)
+        if is_rounded(position.epoch, self.config) and not self.network.frozen:
+            self.network.freeze_delays()
+            self.step = self._build_step()  # a CUDA graph would go on as before
         self._rates = self.optimizers.learning_rates()
         self._epoch = Epoch(
             self.network,
@@ -218,6 +230,8 @@ class Training:
         metrics: dict[str, Any] = {"phase": phase.title, "epoch": position.epoch + 1}
         metrics |= {"sigma": self.sigma, "selection": self.config.selection}
         metrics |= {f"lr_{name}": lr for name, lr in self._rates.items()}
+        if self.config.train.round_epochs:
+            metrics["delays_rounded"] = self.network.frozen
         with self._explaining_nonfinite():
             metrics |= self._epoch.metrics()
         self._epoch = None
@@ -227,7 +241,7 @@ class Training:
             metrics["delays"] = delay_trace(self.network, self._drawn)
         score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best
         if self.selector:
-            evaluation = evaluate(self.network, self.selector)
+            evaluation = evaluate(self.network, self.selector, self.loss)
             score = _selection_score(self.config, evaluation)
             metrics[f"{phase.select_name}_accuracy"] = score[0]
             metrics[f"{phase.select_name}_loss"] = evaluation.loss

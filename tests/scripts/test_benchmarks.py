@@ -12,6 +12,7 @@ import torch
 from scripts.benchmarks import (
     agreement,
     common,
+    delay_types,
     epoch,
     gpu,
     inference,
@@ -30,6 +31,7 @@ COMMANDS = {
     "scaling": (scaling, [*TINY, "--batch", "4", "--factor", "taps", "--values", "5,9"]),
     "neurons": (neurons, [*TINY, "--batch", "4", "--neuron", "adlif"]),
     "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
+    "delay_types": (delay_types, [*TINY, "--batch", "4"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
 }
 
