@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT, kind_of
-from snn_delays.config.options import check_types, check_values
-from snn_delays.config.schema import Config, DataConfig, sigma_offset
+from snn_delays.config.neurons import NEURONS, STEEP, NeuronKind
+from snn_delays.config.options import check_types, check_values, is_own
+from snn_delays.config.schema import Config, DataConfig, ModelConfig, sigma_offset
 from snn_delays.errors import UserError
 
 
@@ -56,7 +57,8 @@ def _check_rules(config: Config) -> None:
                 f"train.{key}={value} has no use with model.delays={model.delays}: no delay is"
                 " learned."
             )
-    if not 1 < config.tau < float("inf"):
+    kind = _check_neuron(model)
+    if not (kind.adaptive or 1 < config.tau < float("inf")):
         raise UserError(
             f"model.tau_ms={model.tau_ms:g} must be longer than one time step"
             f" (data.step_ms={data.step_ms:g})."
@@ -81,6 +83,27 @@ def _check_rules(config: Config) -> None:
     if model.filter_learnable and model.filter_tau_ms is None:
         raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
     _check_data_rules(data)
+
+
+def _check_neuron(model: ModelConfig) -> NeuronKind:
+    """Refuse options that the neuron does not use; returns the facts about it."""
+    kind = NEURONS.get(model.neuron, NeuronKind())
+    if model.tau_scope != "auto" and kind.tau_scope is None:
+        raise UserError(
+            f"model.tau_scope={model.tau_scope} has no use with model.neuron={model.neuron}, which"
+            " learns no time constant by this option."
+        )
+    for key in ("reset", "detach_reset", "surrogate"):
+        value = getattr(model, key)
+        if is_own(model.neuron) and value not in ("auto", None):
+            raise UserError(f"model.{key}={value} has no use with model.neuron={model.neuron}.")
+    surrogate = kind.chosen(surrogate=model.surrogate).surrogate
+    if model.surrogate_alpha != ModelConfig.surrogate_alpha and surrogate not in STEEP:
+        raise UserError(
+            f"model.surrogate_alpha={model.surrogate_alpha:g} has no use with the surrogate"
+            f" {surrogate}, which has one steepness."
+        )
+    return kind
 
 
 def _check_data_rules(data: DataConfig) -> None:

@@ -1,4 +1,4 @@
-"""The paper's network: blocks of delayed linear -> BatchNorm -> LIF -> dropout, and a readout."""
+"""The network: blocks of delayed linear -> BatchNorm -> neuron -> dropout, and a readout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from snn_delays.config.options import is_own
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
-from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.neurons import WEIGHT_DRAWS, LearnedNode, build_neuron
 from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
@@ -178,8 +178,9 @@ class Network(nn.Module):
 
     def constrain(self) -> None:
         """Bring every layer's parameters into their bounds, as its next training pass would."""
-        for linear in self.delayed_layers():
-            linear.constrain()
+        for module in self.modules():
+            if isinstance(module, DelayedLinear | LearnedNode):
+                module.constrain()
 
 
 def _normalises(network: nn.Module) -> bool:
@@ -226,14 +227,14 @@ def _build_block(config: Config, inputs: int, outputs: int) -> Block:
     model = config.model
     linear = _build_linear(config, inputs, outputs)
     norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
-    neuron = _build_neuron(config, outputs, model.v_threshold)
+    node = _build_neuron(config, outputs, model.v_threshold)
     dropout = Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
     filter: nn.Module = nn.Identity()
     if config.filter_tau is not None:
         filter = layer.SynapseFilter(
             tau=config.filter_tau, learnable=model.filter_learnable, step_mode="m"
         )
-    return Block(linear, norm, neuron, dropout, filter)
+    return Block(linear, norm, node, dropout, filter)
 
 
 def _build_neuron(
@@ -260,12 +261,18 @@ def _build_neuron(
         v_threshold=v_threshold,
         surrogate_alpha=model.surrogate_alpha,
         store_membrane=store_membrane,
+        size=neurons,
+        step_ms=config.data.step_ms,
+        reset=model.reset,
+        detach_reset=model.detach_reset,
+        surrogate=model.surrogate,
+        tau_scope=model.tau_scope,
     )
 
 
 def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
     model = config.model
-    return DelayedLinear(
+    linear = DelayedLinear(
         inputs,
         outputs,
         taps=model.layer_taps,
@@ -280,6 +287,10 @@ def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
         density=model.density,
         backend=config.backend,
     )
+    if draw := WEIGHT_DRAWS.get(model.neuron):
+        draw(linear.weight)
+        linear.constrain()
+    return linear
 
 
 def count_parameters(network: nn.Module) -> int:

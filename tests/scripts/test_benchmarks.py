@@ -16,6 +16,7 @@ from scripts.benchmarks import (
     epoch,
     gpu,
     inference,
+    neurons,
     scaling,
     train_step,
     workers,
@@ -28,6 +29,7 @@ TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
 COMMANDS = {
     "train_step": (train_step, [*TINY, "--batch", "4", "--case", "shd", "--sigma", "narrow"]),
     "scaling": (scaling, [*TINY, "--batch", "4", "--factor", "taps", "--values", "5,9"]),
+    "neurons": (neurons, [*TINY, "--batch", "4", "--neuron", "adlif"]),
     "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
     "delay_types": (delay_types, [*TINY, "--batch", "4"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
