@@ -208,12 +208,25 @@ def kernels(neuron: Neuron, number: type, dressed: bool) -> Kernels:
 
     A product fused with a sum, or a product by 1 / tau, would round otherwise and move spikes.
     """
-    suffix = f"_{neuron.name}_{number.__name__}" + "_dressed" * dressed
+    compiled = compiler(__name__, neuron, number, "_dressed" * dressed)
+    names = steps(neuron, number, dressed)
+    return Kernels(compiled(_scan, kernel, **names), compiled(_scan_gradient, kernel, **names))
+
+
+def compiler(module: str, neuron: Neuron, number: type, suffix: str = "") -> Callable[..., Any]:
+    """What compiles a module's functions for a neuron and a precision."""
 
     def compiled(function, compile=inner, **names):
-        copy = specialise(function, __name__, suffix, number, **names)
-        return compile(copy, fastmath=False)
+        named = f"_{neuron.name}_{number.__name__}{suffix}"
+        return compile(specialise(function, module, named, number, **names), fastmath=False)
 
+    return compiled
+
+
+@functools.cache
+def steps(neuron: Neuron, number: type, dressed: bool) -> dict[str, Any]:
+    """The functions that loops over steps call, compiled, under their names."""
+    compiled = compiler(__name__, neuron, number, "_dressed" * dressed)
     names = functions(neuron, compiled)
     names |= {
         "STATES": (number(0),) * neuron.states,
@@ -228,7 +241,7 @@ def kernels(neuron: Neuron, number: type, dressed: bool) -> Kernels:
     names["_mask"] = compiled(_mask if dressed else _undressed)
     for function in (_put, _load, _store, _step, _advance, _step_back):
         names[function.__name__] = compiled(function, **names)
-    return Kernels(compiled(_scan, kernel, **names), compiled(_scan_gradient, kernel, **names))
+    return names
 
 
 def functions(

@@ -1,0 +1,52 @@
+"""The taps of recurrent delays (DelRec, arXiv 2509.24852).
+
+``h_j(d) = max(0, w - |j - (1 + d)|) / w^2`` with j >= 1: a triangle of half-width w around ``1 +
+d``, which is not normalised and loses what lies below the first step. Deployed: one tap of 1 at
+``1 + round(d)``.
+
+Shapes: N neurons, K taps of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snn_delays.ops.taps import triangle
+
+
+@dataclass(frozen=True)
+class DelayLines:
+    """The recurrent delays of a layer, one for each neuron that fires.
+
+    Attributes:
+        delay: [N] in steps, at least 0; 0 is the shortest, a spike that arrives in the next step.
+        width: half-width w of the triangle in steps, at least 1, a scalar or [N]; None: deployed.
+    """
+
+    delay: Tensor
+    width: Tensor | None = None
+
+    def taps(self, j: Tensor) -> Tensor:
+        """``h_j`` for j >= 1 of shape [..., N], differentiable in delay and width."""
+        if self.width is None:
+            return (j == 1 + self.delay.round()).to(self.delay.dtype)
+        return triangle.value((j - 1 - self.delay) / self.width) / self.width
+
+    def table(self, steps: int) -> tuple[Tensor, Tensor]:
+        """The taps that matter to a sequence of so many steps, none left out.
+
+        Returns:
+            j of every neuron's first tap, [N] int64; the values of its taps from there on, [N, K].
+        """
+        centre = 1 + self.delay.detach()
+        if self.width is None:
+            first, count = centre.round(), 1
+        else:
+            width = self.width.detach()
+            first = ((centre - width).floor() + 1).clamp(min=1)
+            count = int(2 * width.max()) + 1
+        j = first + torch.arange(min(count, steps - 1), device=first.device)[:, None]
+        return first.clamp(max=steps).long(), self.taps(j).T.contiguous()
