@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.sync import dropout_mask
 from snn_delays.ops.maps import check_input
 from snn_delays.ops.norm_lif import norm_lif
 from snn_delays.ops.spectral.block import BlockSettings, FusedBlock
@@ -123,12 +124,3 @@ class Block(nn.Module):
             running=norm.running,
         )
         return spikes_TBO
-
-
-def dropout_mask(dropout: Any, like_BO: Tensor) -> Tensor:
-    """Dropout's mask of a batch, [B, O]: 0, or the size of a spike; ones without dropout."""
-    if isinstance(dropout, nn.Identity):
-        return torch.ones_like(like_BO)
-    mask: Tensor = dropout.create_mask(like_BO)
-    dropout.mask = mask
-    return mask
