@@ -21,8 +21,7 @@ from snn_delays.ops.neurons import Cell
 from snn_delays.ops.recurrent import numba, plain
 from snn_delays.ops.recurrent.delay_lines import DelayLines
 from snn_delays.ops.recurrent.numba import Problem
-from snn_delays.ops.scan import why_not
-from snn_delays.ops.scan import _sum
+from snn_delays.ops.scan import _sum, why_not
 
 __all__ = ["DelayLines", "scan"]
 
@@ -39,7 +38,7 @@ def scan(
     """Spikes [T, B, N] and the states after the last step, differentiable in all but the mask.
 
     Args:
-        y: feedforward current, [T, B, N], T B N > 0.
+        y: feedforward current, [T, B, N], T >= 1.
         cell: a neuron that fires.
         lines: the delays.
         weight: R [N, N], from the second to the first.
@@ -47,7 +46,7 @@ def scan(
         states: of the neurons before the first step, [B, N] each.
         parameters: the neuron's own, a scalar or [N] each.
     """
-    if y.device.type != "cpu" or why_not(y) is not None:
+    if y.device.type != "cpu" or y.numel() == 0 or why_not(y) is not None:
         spikes, history = plain.scan(cell, y, lines, weight, mask, states, parameters)
         return spikes, history[-1]
     first, taps = lines.table(len(y))

@@ -25,6 +25,7 @@ from torch.nn.functional import pad
 from snn_delays.ops.neurons import Cell, Neuron
 from snn_delays.ops.scan.numba import _step, _step_back, compiler, steps
 from snn_delays.ops.spectral.gemm_llvm import ROWS, UNROLL, VECTOR, VECTORS, multiply
+from snn_delays.runtime.buffers import empty
 from snn_delays.runtime.numba_jit import inner, kernel, prange
 
 WIDE = 8  # W; the compiled copies find that of their precision, see ``kernels``
@@ -62,30 +63,43 @@ def _multiply(panels, x_Q, offsets, out):
         a, to = a + N * ROWS * size, to + ROWS * WIDE * size
 
 
-def _add_row(value, row_W, out_W):
-    for w in range(WIDE):
-        out_W[w] += value * out_W.dtype.type(row_W[w])
+def _filter(taps_K, rows_KW, out_W):
+    """Add rows, weighted; by four, or the sums would go to memory and back with every tap."""
+    number, K = out_W.dtype.type, rows_KW.shape[0]
+    for k in range(0, K - 3, 4):
+        a, b, c, d = taps_K[k], taps_K[k + 1], taps_K[k + 2], taps_K[k + 3]
+        for w in range(WIDE):
+            out_W[w] += (
+                a * number(rows_KW[k, w])
+                + b * number(rows_KW[k + 1, w])
+                + c * number(rows_KW[k + 2, w])
+                + d * number(rows_KW[k + 3, w])
+            )
+    for k in range(K - K % 4, K):
+        for w in range(WIDE):
+            out_W[w] += taps_K[k] * number(rows_KW[k, w])
 
 
 def _delay(spikes_NTW, taps_NK, first_N, t, out_Q):
     """out <- the sum of the spikes that arrive in step t."""
     N, K = taps_NK.shape
+    out_Q[:] = 0
     for n in range(N):
-        out = out_Q[n * WIDE : (n + 1) * WIDE]
-        out[:] = 0
         latest = t - first_N[n]
-        for k in range(min(K, latest + 1)):
-            _add_row(taps_NK[n, k], spikes_NTW[n, latest - k], out)
+        earliest = max(latest - K + 1, 0)
+        if latest >= earliest:
+            _filter(
+                taps_NK[n, : latest - earliest + 1][::-1], spikes_NTW[n, earliest : latest + 1],
+                out_Q[n * WIDE : (n + 1) * WIDE],
+            )  # fmt: skip
 
 
 def _delay_back(g_NTW, taps_NK, first_N, t, g_Q):
     """Add to the gradient of step t's spikes that of the sums they arrive in."""
     N, K = taps_NK.shape
     for n in range(N):
-        out = g_Q[n * WIDE : (n + 1) * WIDE]
         earliest = t + first_N[n]
-        for k in range(min(K, g_NTW.shape[1] - earliest)):
-            _add_row(taps_NK[n, k], g_NTW[n, earliest + k], out)
+        _filter(taps_NK[n], g_NTW[n, earliest : earliest + K], g_Q[n * WIDE : (n + 1) * WIDE])
 
 
 @inner
@@ -213,7 +227,7 @@ def kernels(neuron: Neuron, number: type) -> Kernels:
     names: dict[str, Any] = {"WIDE": wide, "_step": of_step["_step"]}
     names["_step_back"] = of_step["_step_back"]
     for function in (
-        _gather, _scatter, _put_lanes, _multiply, _add_row, _delay, _delay_back, _arrive, _keep,
+        _gather, _scatter, _put_lanes, _multiply, _filter, _delay, _delay_back, _arrive, _keep,
     ):  # fmt: skip
         names[function.__name__] = compiled(function, **names)
     scan, gradient = (compiled(f, kernel, **names) for f in (_scan, _scan_gradient))
@@ -305,10 +319,10 @@ def gradients(problem: Problem, g_out: Tensor, g_states: Tensor) -> Gradients:
     """All gradients, from those of spikes [T, B, N] and of the states after the last step."""
     arrays, y = problem.arrays(), problem.y
     surrogate = map(problem.number, problem.cell.surrogate)
-    (T, _, N), (R, P, _) = y.shape, arrays[6].shape
+    (T, _, N), R = y.shape, len(arrays[6])
     g_y, g_tiles = torch.empty_like(y), problem.split(g_states).numpy()
     g_own, g_taps = np.empty_like(arrays[6]), y.new_empty(R, *problem.taps.shape)
-    z, g_current = (y.new_empty(N, R, T, problem.kernels.wide) for _ in "12")
+    z, g_current = (empty((N, R, T, problem.kernels.wide), y) for _ in "12")
     problem.kernels.gradient(
         *arrays, *surrogate, _panels(problem.weight.T).numpy(), g_out.numpy(), g_y.numpy(), g_tiles,
         g_own, g_taps.numpy(), z.numpy(), g_current.numpy(),
