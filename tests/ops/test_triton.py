@@ -19,12 +19,13 @@ from snn_delays.nn.neurons import build_neuron
 from snn_delays.ops import scan, taps
 from snn_delays.ops.maps import delayed_linear
 from snn_delays.ops.neurons import LIF, Cell, Neuron
-from snn_delays.ops.neurons.atan import through
 from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
+from snn_delays.ops.surrogates import through
 from snn_delays.ops.sync_batch_norm import PooledNorm
 from snn_delays.runtime import distributed, triton_jit
 from tests.ops.scan.neurons import (
     NEURONS,
+    VARIANTS,
     by_autograd,
     by_loops,
     by_steps,
@@ -149,11 +150,14 @@ def test_silent_and_saturated_lif(device, level) -> None:
     assert torch.equal(last.cpu(), node.v)
 
 
+CELLS = [*map(some_cell, NEURONS), *(some_cell(LIF, *variant) for variant in VARIANTS[1:])]
+
+
 @pytest.mark.parametrize("dressed", [False, True])
-@pytest.mark.parametrize("neuron", NEURONS, ids=lambda neuron: neuron.name)
+@pytest.mark.parametrize("kind", CELLS, ids=lambda cell: "-".join(p.name for p in cell.kind))
 @pytest.mark.parametrize(("T", "B", "N"), [(1, 3, 257), (7, 3, 7)])
-def test_loops_are_the_plain_ones_of_every_neuron(device, neuron, dressed, T, B, N) -> None:
-    kind, (x, states, own, dress, *grads) = some_cell(neuron), draw(neuron, T, B, N)
+def test_loops_are_the_plain_ones_of_every_neuron(device, kind, dressed, T, B, N) -> None:
+    x, states, own, dress, *grads = draw(kind.neuron, T, B, N)
     parts = x, states, own, dress if dressed else (), *grads
     on = [[a.to(device) for a in p] if isinstance(p, list | tuple) else p.to(device) for p in parts]
     ours, expected = by_loops(scan.TRITON, kind, *on), by_autograd(kind, *parts)
@@ -166,11 +170,11 @@ def _charge(x, v, share, gain):
     return v - v * share + x * gain
 
 
-def _reset(u, s, v, share, gain):
+def _reset(u, s, theta, v, share, gain):
     return (where(s > 0.0, 0.0, u),)
 
 
-def _back(g_s, spike, x, u, s, v, share, gain, g_v):
+def _back(g_s, spike, x, u, s, theta, v, share, gain, g_v):
     g = through(g_s, spike) + where(s > 0.0, 0.0, g_v)
     return g * gain, (g * (1.0 - share),), (-(g * v), g * x)
 
@@ -543,7 +547,7 @@ sys.modules["triton"] = None
 import torch
 from snn_delays.ops import norm_lif, taps
 from snn_delays.ops.neurons import LIF, Cell, Neuron
-from snn_delays.ops.neurons.atan import through
+from snn_delays.ops.surrogates import through
 from snn_delays.ops.scan import scan
 from snn_delays.runtime import triton_jit
 assert triton_jit.why_not(torch.ones(1)).startswith("triton is not installed")

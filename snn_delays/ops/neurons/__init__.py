@@ -2,33 +2,35 @@
 
 A neuron's functions are plain arithmetic. The loops of ``ops.scan`` run them on tensors, and copies
 of them that numba compiles for the CPU and Triton for GPUs. So the functions have no annotations,
-and call nothing but ``where``, ``quotient`` and ``through``: a copy finds its compiler's own under
-these names.
+and call nothing but ``where``, ``quotient``, ``through`` (``ops.surrogates``), ``rest`` and
+``rest_back`` (``ops.resets``): a copy finds its compiler's own under these names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from snn_delays.ops.neurons import atan, integrator, lif, plif
+from snn_delays.ops.neurons import integrator, lif, plif
+from snn_delays.ops.resets import HARD, Reset
+from snn_delays.ops.surrogates import ATAN, Surrogate
 
 
 @dataclass(frozen=True)
 class Neuron:
     """A kind of neuron. Own: its states, then its parameters, then its numbers.
 
-    The fire itself is not its own: a neuron fires where ``u >= v_threshold``, and a surrogate
-    stands for the derivative.
+    The fire itself is not its own: a neuron fires where ``u >= theta``, its threshold, a surrogate
+    stands for the derivative, and a reset says what the spike leaves of u.
 
     Attributes:
         name: tells kernels apart.
         charge: (x, *own) -> u, the membrane before the neuron may fire.
-        reset: (u, s, *own) -> the states after the step, s being the spike, 0 or 1.
-        back: (g_s, spike, x, u, s, *own, *g_states) -> the gradients of x, of the states and of the
-            parameters, the last two as tuples, from those of the spike and of the states after
-            the step. ``through(g_s, spike)`` is the gradient of u by way of the spike.
+        reset: (u, s, theta, *own) -> the states after the step, s being the spike, 0 or 1.
+        back: (g_s, spike, x, u, s, theta, *own, *g_states) -> the gradients of x, of the states and
+            of the parameters, the last two as tuples, from those of the spike and of the states
+            after the step. ``through(g_s, spike)`` is the gradient of u by way of the spike.
         states: how many.
         parameters: how many; tensors, with a number for all neurons or one for each.
         fires: False for one whose output is u instead of s.
@@ -43,6 +45,9 @@ class Neuron:
     fires: bool = True
 
 
+Kind: TypeAlias = tuple[Neuron, Reset, Surrogate]
+
+
 @dataclass(frozen=True)
 class Cell:
     """A neuron and its numbers.
@@ -51,18 +56,27 @@ class Cell:
         neuron: what happens in a step.
         numbers: the neuron's own.
         v_threshold: the neuron fires where its membrane is not below.
-        alpha: of the surrogate ATan, ``alpha / 2 / (1 + (pi / 2 alpha (u - v_threshold))^2)``.
+        alpha: steepness of the surrogate.
+        surrogate: what stands for the derivative of a spike.
+        reset: what a spike leaves of the membrane.
     """
 
     neuron: Neuron
     numbers: tuple[float, ...] = ()
     v_threshold: float = 1.0
     alpha: float = 5.0
+    surrogate: Surrogate = ATAN
+    reset: Reset = HARD
 
     @property
-    def surrogate(self) -> tuple[float, float]:
-        """The surrogate's height and steepness."""
-        return atan.numbers(self.alpha)
+    def slope(self) -> tuple[float, ...]:
+        """The surrogate's numbers."""
+        return self.surrogate.numbers(self.alpha)
+
+    @property
+    def kind(self) -> Kind:
+        """All of it but the numbers: kernels are compiled for a kind."""
+        return self.neuron, self.reset, self.surrogate
 
 
 LIF = Neuron("lif", lif.charge, lif.reset, lif.back)

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""The LIF neuron, its leak set: ``u = v - v / tau + x``; after a spike v is 0.
+"""The LIF neuron, its leak set: ``u = v - v / tau + x``.
 
 Rounded in SpikingJelly's order, so that spikes equal SpikingJelly's bit by bit.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from operator import truediv as quotient
 
-from torch import where
-
-from snn_delays.ops.neurons.atan import through
+from snn_delays.ops.resets import hard as rest
+from snn_delays.ops.resets import hard_back as rest_back
+from snn_delays.ops.surrogates import through
 
 
 def charge(x, v, tau):
@@ -18,14 +18,15 @@ def charge(x, v, tau):
     return v - quotient(v, tau) + x
 
 
-def reset(u, s, v, tau):
-    """The membrane after the step; no gradient passes from the spike."""
-    return (where(s > 0.0, 0.0, u),)
+def reset(u, s, theta, v, tau):
+    """The membrane after the step."""
+    return (rest(u, s, theta),)
 
 
-def back(g_s, spike, x, u, s, v, tau, g_v):
+def back(g_s, spike, x, u, s, theta, v, tau, g_v):
     """The gradients of the input, of v, and of no parameter."""
-    g = through(g_s, spike) + where(s > 0.0, 0.0, g_v)
+    g_s, g_u = rest_back(g_s, g_v, u, s, theta)
+    g = through(g_s, spike) + g_u
     return g, (g * (1.0 - 1.0 / tau),), ()
 
 
@@ -38,7 +39,8 @@ def charge_by_factor(x, v, keep):
     return v * keep + x
 
 
-def back_by_factor(g_s, spike, x, u, s, v, keep, g_v):
+def back_by_factor(g_s, spike, x, u, s, theta, v, keep, g_v):
     """``back`` of ``charge_by_factor``."""
-    g = through(g_s, spike) + where(s > 0.0, 0.0, g_v)
+    g_s, g_u = rest_back(g_s, g_v, u, s, theta)
+    g = through(g_s, spike) + g_u
     return g, (keep * g,), ()

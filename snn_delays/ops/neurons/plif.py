@@ -6,9 +6,8 @@ Rounded in SpikingJelly's order. Its reset is LIF's.
 
 from __future__ import annotations
 
-from torch import where
-
-from snn_delays.ops.neurons.atan import through
+from snn_delays.ops.resets import hard_back as rest_back
+from snn_delays.ops.surrogates import through
 
 
 def charge(x, v, share):
@@ -16,7 +15,8 @@ def charge(x, v, share):
     return v - v * share + x
 
 
-def back(g_s, spike, x, u, s, v, share, g_v):
+def back(g_s, spike, x, u, s, theta, v, share, g_v):
     """The gradients of the input, of v and of the share."""
-    g = through(g_s, spike) + where(s > 0.0, 0.0, g_v)
+    g_s, g_u = rest_back(g_s, g_v, u, s, theta)
+    g = through(g_s, spike) + g_u
     return g, (g * (1.0 - share),), (-(g * v),)

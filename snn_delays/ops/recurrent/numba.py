@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from snn_delays.ops.neurons import Cell, Neuron
+from snn_delays.ops.neurons import Cell, Kind
 from snn_delays.ops.scan.numba import _step, _step_back, compiler, steps
 from snn_delays.ops.spectral.gemm_llvm import ROWS, UNROLL, VECTOR, VECTORS, multiply
 from snn_delays.runtime.buffers import empty
@@ -157,7 +157,7 @@ def _scan(
 
 def _scan_gradient(
     jobs, y_TBN, panels, taps_NK, first_N, mask_RQ, state_RSQ, own_RPQ, numbers, v_threshold,
-    height, steepness, turned, g_out_TBN, g_y_TBN, g_state_RSQ, g_own_RPQ, g_taps_RNK, z_NRTW,
+    slope, turned, g_out_TBN, g_y_TBN, g_state_RSQ, g_own_RPQ, g_taps_RNK, z_NRTW,
     g_current_NRTW,
 ):  # fmt: skip
     T, B, N = y_TBN.shape
@@ -187,7 +187,7 @@ def _scan_gradient(
                 _gather(g_out_TBN[t, b], g_s)
                 _delay_back(g_z, taps_NK, first_N, t, g_s)
                 _step_back(
-                    x[t], dress, states[t], own_RPQ[r], numbers, v_threshold, height, steepness,
+                    x[t], dress, states[t], own_RPQ[r], numbers, v_threshold, slope,
                     g_s, g_x, g_state_RSQ[r], g_own_RPQ[r], dress,
                 )  # fmt: skip
                 _scatter(g_x, g_y_TBN[t, b])
@@ -201,13 +201,13 @@ def _scan_gradient(
 
 @dataclass(frozen=True)
 class Kernels:
-    """The loops for one neuron and precision.
+    """The loops for one kind of cell and precision.
 
     Attributes:
         scan: (y [T, B, N], panels of R, taps [N, K], j of each neuron's first tap [N], mask
             [R, Q], states [R, S, Q], parameters [R, P, Q], the neuron's numbers, v_threshold, out
             [T, B, N]). The states turn from before the first step to after the last.
-        gradient: (the same up to v_threshold, the surrogate's height and steepness, panels of R
+        gradient: (the same up to v_threshold, the surrogate's numbers, panels of R
             transposed, g_out [T, B, N], g_y [T, B, N], g_states [R, S, Q], from after the last step
             to before the first; g_parameters [R, P, Q], g_taps [R, N, K], the delayed spikes and
             the gradient of what R makes of them, [N, R, T, W]).
@@ -220,10 +220,10 @@ class Kernels:
 
 
 @functools.cache
-def kernels(neuron: Neuron, number: type) -> Kernels:
-    """The loops compiled for a neuron, for np.float32 or np.float64."""
-    compiled, wide = compiler(__name__, neuron, number), VECTORS * VECTOR // number().itemsize
-    of_step = steps(neuron, number, dressed=False)
+def kernels(kind: Kind, number: type) -> Kernels:
+    """The loops compiled for a kind of cell, for np.float32 or np.float64."""
+    compiled, wide = compiler(__name__, kind, number), VECTORS * VECTOR // number().itemsize
+    of_step = steps(kind, number, dressed=False)
     names: dict[str, Any] = {"WIDE": wide, "_step": of_step["_step"]}
     names["_step_back"] = of_step["_step_back"]
     for function in (
@@ -261,7 +261,7 @@ class Problem:
     @property
     def kernels(self) -> Kernels:
         """The loops."""
-        return kernels(self.cell.neuron, self.number)
+        return kernels(self.cell.kind, self.number)
 
     @property
     def number(self) -> Any:
@@ -318,13 +318,13 @@ class Gradients:
 def gradients(problem: Problem, g_out: Tensor, g_states: Tensor) -> Gradients:
     """All gradients, from those of spikes [T, B, N] and of the states after the last step."""
     arrays, y = problem.arrays(), problem.y
-    surrogate = map(problem.number, problem.cell.surrogate)
+    slope = tuple(map(problem.number, problem.cell.slope))
     (T, _, N), R = y.shape, len(arrays[6])
     g_y, g_tiles = torch.empty_like(y), problem.split(g_states).numpy()
     g_own, g_taps = np.empty_like(arrays[6]), y.new_empty(R, *problem.taps.shape)
     z, g_current = (empty((N, R, T, problem.kernels.wide), y) for _ in "12")
     problem.kernels.gradient(
-        *arrays, *surrogate, _panels(problem.weight.T).numpy(), g_out.numpy(), g_y.numpy(), g_tiles,
+        *arrays, slope, _panels(problem.weight.T).numpy(), g_out.numpy(), g_y.numpy(), g_tiles,
         g_own, g_taps.numpy(), z.numpy(), g_current.numpy(),
     )  # fmt: skip
     g_weight = g_current.flatten(1) @ z.flatten(1).T

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snn_delays.ops.neurons import LIF, Cell, Neuron, atan
-from snn_delays.ops.primitives import quotient, where
+from snn_delays.ops import surrogates
+from snn_delays.ops.neurons import LIF, Cell, Kind
+from snn_delays.ops.primitives import absolute, exp_float32, exp_float64, quotient, where
 from snn_delays.runtime.numba_jit import inner, kernel, prange, set_item
 from snn_delays.runtime.specialise import specialise
 
@@ -89,18 +90,18 @@ def _step(x_W, dress_4W, state_SW, own_PW, numbers, v_threshold, out_W):
         u = charge(_drive(x_W[q], dress_4W, q), *own)
         s = _fire(u, v_threshold)
         out_W[q] = _mask(s, dress_4W, q)
-        _put(state_SW, q, reset(u, s, *own))
+        _put(state_SW, q, reset(u, s, v_threshold, *own))
 
 
 def _advance(x_W, dress_4W, state_SW, own_PW, numbers, v_threshold, next_SW):
     for q in range(x_W.size):
         own = _take(state_SW, q, STATES) + _take_own(own_PW, q, PARAMETERS) + numbers
         u = charge(_drive(x_W[q], dress_4W, q), *own)
-        _put(next_SW, q, reset(u, _fire(u, v_threshold), *own))
+        _put(next_SW, q, reset(u, _fire(u, v_threshold), v_threshold, *own))
 
 
 def _step_back(
-    x_W, dress_4W, state_SW, own_PW, numbers, v_threshold, height, steepness, g_out_W, g_x_W,
+    x_W, dress_4W, state_SW, own_PW, numbers, v_threshold, slope, g_out_W, g_x_W,
     g_state_SW, g_own_PW, g_dress_2W,
 ):  # fmt: skip
     """One step back; g_state turns from after to before it."""
@@ -109,10 +110,10 @@ def _step_back(
         x = _drive(x_W[q], dress_4W, q)
         u = charge(x, *own)
         s = _fire(u, v_threshold)
-        spike = (u - v_threshold, height, steepness)
+        spike = (u - v_threshold,) + slope  # noqa: RUF005 - numba knows no starred tuples here
         later = _take(g_state_SW, q, STATES)
         g_s = _mask(g_out_W[q], dress_4W, q)
-        g_x, g_states, g_own = back(g_s, spike, x, u, s, *(own + later))
+        g_x, g_states, g_own = back(g_s, spike, x, u, s, v_threshold, *(own + later))
         g_x_W[q] = g_x
         _put(g_state_SW, q, g_states)
         _add_own(g_own_PW, q, g_own)
@@ -151,7 +152,7 @@ def _scan(jobs, x_TN, dress_4N, state_SN, own_PN, numbers, v_threshold, out_TN):
 
 
 def _scan_gradient(
-    jobs, x_TN, dress_4N, state_SN, own_PN, numbers, v_threshold, height, steepness, g_out_TN,
+    jobs, x_TN, dress_4N, state_SN, own_PN, numbers, v_threshold, slope, g_out_TN,
     g_x_TN, g_state_SN, g_own_PN, g_dress_2N,
 ):  # fmt: skip
     T, N = x_TN.shape
@@ -174,7 +175,7 @@ def _scan_gradient(
             for before in range(T):
                 t = T - 1 - before
                 _step_back(
-                    x_TN[t, n], dress, states[t], own, numbers, v_threshold, height, steepness,
+                    x_TN[t, n], dress, states[t], own, numbers, v_threshold, slope,
                     g_out_TN[t, n], g_x_TN[t, n], g_state, g_own, g_dress,
                 )  # fmt: skip
             _store(g_state, n, g_state_SN)
@@ -193,7 +194,7 @@ class Kernels:
             the neuron's numbers, v_threshold, out [T, N]). The states turn from before the first
             step to after the last.
         gradient: (x, dress, states before the first step, parameters, numbers, v_threshold, the
-            surrogate's height and steepness, g_out [T, N], g_x [T, N], g_states [S, N], from after
+            surrogate's numbers, g_out [T, N], g_x [T, N], g_states [S, N], from after
             the last step to before the first; g_parameters [P, N], g_dress [2, N]). g_x is that of
             the dressed input, g_dress its sums over time alone and times ``x - mean``.
     """
@@ -203,31 +204,31 @@ class Kernels:
 
 
 @functools.cache
-def kernels(neuron: Neuron, number: type, dressed: bool) -> Kernels:
-    """The loops compiled for a neuron, for np.float32 or np.float64.
+def kernels(kind: Kind, number: type, dressed: bool) -> Kernels:
+    """The loops compiled for a kind of cell, for np.float32 or np.float64.
 
     A product fused with a sum, or a product by 1 / tau, would round otherwise and move spikes.
     """
-    compiled = compiler(__name__, neuron, number, "_dressed" * dressed)
-    names = steps(neuron, number, dressed)
+    compiled = compiler(__name__, kind, number, "_dressed" * dressed)
+    names = steps(kind, number, dressed)
     return Kernels(compiled(_scan, kernel, **names), compiled(_scan_gradient, kernel, **names))
 
 
-def compiler(module: str, neuron: Neuron, number: type, suffix: str = "") -> Callable[..., Any]:
-    """What compiles a module's functions for a neuron and a precision."""
+def compiler(module: str, kind: Kind, number: type, suffix: str = "") -> Callable[..., Any]:
+    """What compiles a module's functions for a kind of cell and a precision."""
+    suffix = f"_{names_of(kind)}_{number.__name__}{suffix}"
 
     def compiled(function, compile=inner, **names):
-        named = f"_{neuron.name}_{number.__name__}{suffix}"
-        return compile(specialise(function, module, named, number, **names), fastmath=False)
+        return compile(specialise(function, module, suffix, number, **names), fastmath=False)
 
     return compiled
 
 
 @functools.cache
-def steps(neuron: Neuron, number: type, dressed: bool) -> dict[str, Any]:
+def steps(kind: Kind, number: type, dressed: bool) -> dict[str, Any]:
     """The functions that loops over steps call, compiled, under their names."""
-    compiled = compiler(__name__, neuron, number, "_dressed" * dressed)
-    names = functions(neuron, compiled)
+    compiled, neuron = compiler(__name__, kind, number, "_dressed" * dressed), kind[0]
+    names = functions(kind, compiled, number)
     names |= {
         "STATES": (number(0),) * neuron.states,
         "PARAMETERS": (number(0),) * neuron.parameters,
@@ -244,13 +245,24 @@ def steps(neuron: Neuron, number: type, dressed: bool) -> dict[str, Any]:
     return names
 
 
+def names_of(kind: Kind) -> str:
+    """What tells the kernels of a kind apart from others'."""
+    return "_".join(part.name for part in kind)
+
+
 def functions(
-    neuron: Neuron, compiled: Callable[..., Any], through: Callable[..., Any] = atan.through
+    kind: Kind,
+    compiled: Callable[..., Any],
+    number: type,
+    through: Callable[..., Any] = surrogates.through,
 ) -> dict[str, Any]:
     """The neuron's functions, compiled, under their names."""
-    names = {"where": where, "quotient": quotient}
-    names["through"] = compiled(through, back=compiled(atan.back))
-    return {name: compiled(getattr(neuron, name), **names) for name in ("charge", "reset", "back")}
+    neuron, reset, surrogate = kind
+    exp = exp_float32 if number is np.float32 else exp_float64
+    names = {"where": where, "quotient": quotient, "exp": exp, "abs": absolute}
+    names["through"] = compiled(through, back=compiled(surrogate.back, **names))
+    names |= {f: compiled(getattr(reset, f), where=where) for f in ("rest", "rest_back")}
+    return {f: compiled(getattr(neuron, f), **names) for f in ("charge", "reset", "back")}
 
 
 def scan(
@@ -275,14 +287,14 @@ def gradient(
     )
     g_own, g_dress = (g_x.new_empty(n, *lanes) for n in (len(own), 2 * bool(dress)))
     arrays = _rows(x), _dress(dress, x), _rows(states), _own(own, x), *_numbers(cell, x)
-    surrogate = map(_number(x), cell.surrogate)
+    slope = tuple(map(_number(x), cell.slope))
     grads = map(_rows, (g_out, g_x, g_states, g_own, g_dress))
-    _kernels(cell, x, dress).gradient(*arrays, *surrogate, *grads)
+    _kernels(cell, x, dress).gradient(*arrays, slope, *grads)
     return g_own, g_dress
 
 
 def _kernels(cell: Cell, x: Tensor, dress: Sequence[Tensor]) -> Kernels:
-    return kernels(cell.neuron, _number(x), bool(dress))
+    return kernels(cell.kind, _number(x), bool(dress))
 
 
 def _number(x: Tensor) -> Any:

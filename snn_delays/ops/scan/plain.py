@@ -5,12 +5,13 @@ Shapes: T time; the other dimensions are lanes, and those of a parameter are the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from snn_delays.ops.neurons import Cell, atan
+from snn_delays.ops.neurons import Cell
+from snn_delays.runtime.specialise import specialise
 
 
 def scan(
@@ -30,18 +31,24 @@ def scan(
         dress: affine map [3, C] and mask, or nothing; see ``ops.scan.Loops``.
     """
     neuron, own, out = cell.neuron, (*parameters, *cell.numbers), []
+    reset = specialise(neuron.reset, __name__, rest=_rest(cell))
     if dress:
         mean, scale, shift = dress[0]
         x = (x - mean) * scale + shift
     for current in x:
         u = neuron.charge(current, *states, *own)
         s = _fire(u, cell) if neuron.fires else u
-        states = neuron.reset(u, s, *states, *own)
+        states = reset(u, s, cell.v_threshold, *states, *own)
         out.append(s)
     stacked = torch.stack(out)
     return stacked * dress[1] if dress else stacked, tuple(states)
 
 
 def _fire(u: Tensor, cell: Cell) -> Tensor:
-    soft = atan.soft(u - cell.v_threshold, *cell.surrogate)
+    soft = cell.surrogate.soft(u - cell.v_threshold, *cell.slope)
     return (u >= cell.v_threshold).to(u.dtype) + (soft - soft.detach())
+
+
+def _rest(cell: Cell) -> Callable[[Tensor, Tensor, float], Tensor]:
+    rest = cell.reset.rest
+    return (lambda u, s, theta: rest(u, s.detach(), theta)) if cell.reset.detached else rest

@@ -8,7 +8,7 @@ memory busy, by 700 ns of latency and 3.35 TB/s, each of its processors must hav
 and four programs of 128 lanes in float32 have 14 KB. That is reckoned, not measured.
 
 Shapes: T time, N lanes: all neurons of all samples; C channels, the last dimension of the lanes;
-S states, P parameters, M the numbers of each; K constants.
+S states, P parameters, M the numbers of each; K constants; L of the surrogate.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_delays.ops.neurons import LIF, Cell, Neuron, atan
-from snn_delays.ops.primitives_triton import quotient, where
+from snn_delays.ops import surrogates
+from snn_delays.ops.neurons import LIF, Cell, Kind
+from snn_delays.ops.primitives_triton import absolute, exp, quotient, where
 from snn_delays.runtime import triton_jit
 from snn_delays.runtime.specialise import specialise
 from snn_delays.runtime.triton_jit import jit, tl
@@ -102,7 +103,7 @@ def _scan(
             x = (x - mean) * scale + shift
         u = charge(x, *states, *own)
         s = _fire(u, V_THRESHOLD)
-        states = reset(u, s, *states, *own)
+        states = reset(u, s, V_THRESHOLD, *states, *own)
         if DRESSED:
             s = s * mask
         tl.store(out_TN + at, s.to(out_TN.dtype.element_ty), inside)
@@ -114,7 +115,7 @@ def _scan_gradient(
     x_TN, affine_3C, mask_N, state_SN, own_PM, g_out_TN, before_STN, g_x_TN, g_state_SN, g_own_PN,
     g_dress_2N, T, N, C, M,
     S: tl.constexpr, P: tl.constexpr, K: tl.constexpr, NUMBERS: tl.constexpr,
-    V_THRESHOLD: tl.constexpr, SURROGATE: tl.constexpr,
+    V_THRESHOLD: tl.constexpr, L: tl.constexpr, SLOPE: tl.constexpr,
     DRESSED: tl.constexpr, AT_REST: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -134,12 +135,12 @@ def _scan_gradient(
         if DRESSED:
             x = (x - mean) * scale + shift
         u = charge(x, *states, *own)
-        states = reset(u, _fire(u, V_THRESHOLD), *states, *own)
+        states = reset(u, _fire(u, V_THRESHOLD), V_THRESHOLD, *states, *own)
         at += N
     tl.debug_barrier()
     at = n.to(tl.int64) + end  # anew: the first loop's has its own layout
     g_states = _zeros(zero, S) if AT_REST else _take(g_state_SN, n, N, inside, S)
-    surrogate = _constants_of(SURROGATE, dtype, 2)
+    slope = _constants_of(SLOPE, dtype, L)
     g_own = _zeros(zero, P)
     total, moment = zero, zero
     for _ in tl.range(0, T, num_stages=8):
@@ -152,9 +153,9 @@ def _scan_gradient(
             x = above * scale + shift
             g_s = g_s * mask
         u = charge(x, *states, *own)
-        spike = (u - V_THRESHOLD,) + surrogate  # noqa: RUF005 - Triton knows no starred tuples
+        spike = (u - V_THRESHOLD,) + slope  # noqa: RUF005 - Triton knows no starred tuples
         s = _fire(u, V_THRESHOLD)
-        g_x, g_states, of_own = back(g_s, spike, x, u, s, *states, *own, *g_states)
+        g_x, g_states, of_own = back(g_s, spike, x, u, s, V_THRESHOLD, *states, *own, *g_states)
         tl.store(g_x_TN + at, g_x, inside)
         g_own = _sum(g_own, of_own, P)
         if DRESSED:
@@ -168,14 +169,16 @@ def _scan_gradient(
 
 
 @functools.cache
-def kernels(neuron: Neuron) -> tuple[Any, Any]:
-    """The two kernels above, for a neuron."""
+def kernels(kind: Kind) -> tuple[Any, Any]:
+    """The two kernels above, for a kind of cell."""
+    neuron, reset, surrogate = kind
 
     def compiled(function, **names):
-        return jit(specialise(function, __name__, **names))
+        return jit(specialise(function, __name__, tl=tl, **names))
 
-    names = {"tl": tl, "where": where, "quotient": quotient}
-    names["through"] = compiled(atan.through, back=compiled(atan.back, tl=tl), tl=tl)
+    names = {"where": where, "quotient": quotient, "exp": exp, "abs": absolute}
+    names["through"] = compiled(surrogates.through, back=compiled(surrogate.back, **names))
+    names |= {f: compiled(getattr(reset, f), where=where) for f in ("rest", "rest_back")}
     names = {f: compiled(getattr(neuron, f), **names) for f in ("charge", "reset", "back")}
     names["_fire"] = _fire if neuron.fires else _no_fire
     return compiled(_scan, **names), compiled(_scan_gradient, **names)
@@ -188,9 +191,7 @@ def scan(
     """See ``ops.scan.Loops``."""
     tensors = x, *_pair(dress), states, _stacked(own), out
     constants = _constants(cell, dress, at_rest)
-    triton_jit.launch(
-        kernels(cell.neuron)[0], out[0].numel(), *tensors, *_sizes(x, own), **constants
-    )
+    triton_jit.launch(kernels(cell.kind)[0], out[0].numel(), *tensors, *_sizes(x, own), **constants)
 
 
 def gradient(
@@ -203,8 +204,8 @@ def gradient(
     before = g_x if neuron.states == 1 else g_x.new_empty(neuron.states, *g_x.shape)
     tensors = x, *_pair(dress), states, _stacked(own), g_out, before, g_x, g_states, g_own, g_dress
     constants = _constants(cell, dress, states is None)
-    constants["SURROGATE"] = tuple(map(float, cell.surrogate))
-    triton_jit.launch(kernels(neuron)[1], g_x[0].numel(), *tensors, *_sizes(x, own), **constants)
+    constants |= {"L": len(cell.slope), "SLOPE": tuple(map(float, cell.slope))}
+    triton_jit.launch(kernels(cell.kind)[1], g_x[0].numel(), *tensors, *_sizes(x, own), **constants)
     return g_own, g_dress
 
 

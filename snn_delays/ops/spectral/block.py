@@ -15,7 +15,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import batch_norm
-from snn_delays.ops.neurons import atan
 from snn_delays.ops.spectral import block_numba
 from snn_delays.ops.spectral.layer import (
     Plan,
@@ -27,6 +26,7 @@ from snn_delays.ops.spectral.layer import (
     parameter_gradients,
     take_kernel,
 )
+from snn_delays.ops.surrogates import ATAN
 from snn_delays.ops.taps import Synapses
 from snn_delays.runtime.buffers import empty
 from snn_delays.runtime.distributed import all_reduce, pooled, whole_batch
@@ -182,7 +182,7 @@ def _spikes_gradient(
         *norm.arrays("scale shift mean rstd", y),
         mask.numpy(),
         *_numbers(y, 1 - 1 / settings.tau, settings.v_threshold),
-        *_numbers(y, *atan.numbers(settings.alpha)),
+        *_numbers(y, *ATAN.numbers(settings.alpha)),
         g.numpy(),
         sums.numpy(),
     )

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snn_delays.ops.neurons import BLOCK_LIF, atan
+from snn_delays.ops.neurons import BLOCK_LIF, Cell
 from snn_delays.ops.scan.numba import functions
 from snn_delays.ops.spectral.fft_tiles import clear, lanes, new_tile, read_spectrum, write_spectrum
+from snn_delays.ops.surrogates import ATAN
 from snn_delays.runtime.numba_jit import inner, kernel, prange
 from snn_delays.runtime.specialise import specialise
 
 charge, reset, back = BLOCK_LIF.charge, BLOCK_LIF.reset, BLOCK_LIF.back  # see ``kernels``
-surrogate = atan.back
+surrogate = ATAN.back
 
 
 @inner
@@ -71,7 +72,7 @@ def _fire(y_BTC, scale_C, shift_C, mask_BC, keep, v_threshold, b, first, last, p
             u = charge(scale[q] * y[q] + shift[q], before, keep)
             fired = 1.0 if u >= v_threshold else 0.0
             s[q] = mask[q] * fired
-            (v[q],) = reset(u, fired, before, keep)
+            (v[q],) = reset(u, fired, v_threshold, before, keep)
 
 
 def _norm_lif(
@@ -119,7 +120,7 @@ def _slopes(
             fired = 1.0 if u >= v_threshold else 0.0
             size = surrogate(mask[q], u - v_threshold, height, steepness)
             slope[q] = -size if fired > 0.0 else size
-            (v[q],) = reset(u, fired, before, keep)
+            (v[q],) = reset(u, fired, v_threshold, before, keep)
 
 
 def _through(g, slope):
@@ -132,7 +133,7 @@ def _step_back(g_s, slope, keep, g_v):
         fired = 1.0 if slope[q] < 0.0 else 0.0
         unknown = 0.0  # input and membranes
         g_s[q], (g_v[q],), _ = back(
-            g_s[q], slope[q], unknown, unknown, fired, unknown, keep, g_v[q]
+            g_s[q], slope[q], unknown, unknown, fired, unknown, unknown, keep, g_v[q]
         )
 
 
@@ -232,7 +233,7 @@ def kernels(number: type) -> Kernels:
     def compiled(function, compile=inner, **names):
         return compile(specialise(function, __name__, f"_{number.__name__}", number, **names))
 
-    names = functions(BLOCK_LIF, compiled, _through)
+    names = functions(Cell(BLOCK_LIF).kind, compiled, number, _through)
     names["surrogate"] = compiled(surrogate)
     for function in (_fire, _slopes, _step_back, _back):
         names[function.__name__] = compiled(function, **names)

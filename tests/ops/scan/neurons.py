@@ -9,9 +9,15 @@ from spikingjelly.activation_based import neuron, surrogate
 
 from snn_delays.ops import neurons
 from snn_delays.ops.neurons import LI, LIF, PLI, PLIF, Cell, Neuron
+from snn_delays.ops.resets import HARD, RESETS
 from snn_delays.ops.scan import plain, scan
+from snn_delays.ops.surrogates import ATAN, SURROGATES
 
 NEURONS = [value for value in vars(neurons).values() if isinstance(value, Neuron)]
+VARIANTS = [  # resets and surrogates: each once at least
+    *((reset, ATAN) for reset in RESETS.values()),
+    *((RESETS["soft", False], surrogate) for surrogate in SURROGATES.values()),
+]
 
 
 def current(T, B, N, dtype=torch.float64, seed=0):
@@ -75,10 +81,11 @@ def gradients(x, v, *, compute=scan, tau=None, share=None):
     return [*torch.autograd.grad(fired, leaves), *torch.autograd.grad(held, leaves)]
 
 
-def some_cell(kind):
-    """A neuron with some numbers."""
+def some_cell(kind, reset=HARD, surrogate=ATAN):
+    """A neuron with some numbers; its threshold is none that float32 holds."""
     own = len(inspect.signature(kind.charge).parameters) - 1
-    return Cell(kind, (1.5,) * (own - kind.states - kind.parameters))
+    numbers = (1.5,) * (own - kind.states - kind.parameters)
+    return Cell(kind, numbers, 0.9, surrogate=surrogate, reset=reset)
 
 
 def draw(kind, T, B, N, dtype=torch.float64):

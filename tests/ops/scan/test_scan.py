@@ -13,6 +13,7 @@ from snn_delays.ops.neurons import BLOCK_LIF, LIF
 from snn_delays.runtime import numba_jit
 from tests.ops.scan.neurons import (
     NEURONS,
+    VARIANTS,
     by_autograd,
     by_loops,
     by_steps,
@@ -80,13 +81,17 @@ def test_gradients_equal_autograds_through_the_recurrence(T, B, N, tau, share) -
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
+CELLS = [*((some_cell(neuron), False) for neuron in SCANNED), (some_cell(LIF), True)]
+CELLS += [(some_cell(LIF, *variant), False) for variant in VARIANTS[1:]]
+
+
 @needs_numba
 @pytest.mark.parametrize(
-    ("neuron", "dressed"), [*((neuron, False) for neuron in SCANNED), (LIF, True)]
+    ("kind", "dressed"), CELLS, ids=lambda part: "-".join(p.name for p in getattr(part, "kind", ()))
 )
 @pytest.mark.parametrize(("T", "B", "N"), [(1, 3, 7), (2, 1, 257), (63, 3, 257)])
-def test_loops_are_the_plain_ones_of_every_neuron(neuron, dressed, T, B, N) -> None:
-    kind, (x, states, own, dress, *grads) = some_cell(neuron), draw(neuron, T, B, N)
+def test_loops_are_the_plain_ones_of_every_neuron(kind, dressed, T, B, N) -> None:
+    x, states, own, dress, *grads = draw(kind.neuron, T, B, N)
     parts = x, states, own, dress if dressed else (), *grads
     ours, expected = by_loops(scan.NUMBA, kind, *parts), by_autograd(kind, *parts)
     for a, b in zip(ours, expected, strict=True):

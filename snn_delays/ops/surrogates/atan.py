@@ -25,13 +25,3 @@ def back(g, u, height, steepness):
 def numbers(alpha):
     """Height and steepness."""
     return alpha / 2, math.pi / 2 * alpha
-
-
-def through(g, spike):
-    """The gradient of the membrane, from that of the spike; loops put in their own.
-
-    Args:
-        g: the gradient of the spike.
-        spike: what the loop knows of the spike; here the arguments of ``back``.
-    """
-    return back(g, *spike)
