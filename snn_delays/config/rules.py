@@ -61,6 +61,13 @@ def _check_rules(config: Config) -> None:
             f"train.sigma_start={train.sigma_start:g} must not be below"
             f" train.sigma_end={config.sigma_end:g}."
         )
+    if model.recurrent == "none" and model.recurrent_dropout:
+        raise UserError(
+            f"model.recurrent_dropout={model.recurrent_dropout:g} has no use with"
+            " model.recurrent=none."
+        )
+    if model.recurrent != "learned" and model.recurrent_width_scope == "neuron":
+        raise UserError("model.recurrent_width_scope=neuron needs model.recurrent=learned.")
     if model.filter_learnable and model.filter_tau_ms is None:
         raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
     _check_data_rules(data)

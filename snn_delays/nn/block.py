@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.recurrence import Recurrence
 from snn_delays.nn.sync import dropout_mask
 from snn_delays.ops.maps import check_input
 from snn_delays.ops.norm_lif import norm_lif
@@ -49,9 +50,9 @@ class How:
 
 
 class Block(nn.Module):
-    """Delayed linear -> BatchNorm -> LIF -> dropout -> (filter).
+    """Delayed linear -> BatchNorm -> LIF, recurrent or not -> dropout -> (filter).
 
-    Shape: [T, B, I] -> [T + extra_steps, B, O].
+    The recurrent current is added to that of the norm. Shape: [T, B, I] -> [T + extra_steps, B, O].
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Block(nn.Module):
         neuron: nn.Module,
         dropout: nn.Module,
         filter: nn.Module,
+        recurrence: Recurrence | None = None,
     ) -> None:
         super().__init__()
         self.linear = linear
@@ -68,6 +70,7 @@ class Block(nn.Module):
         self.neuron = neuron
         self.dropout = dropout
         self.filter = filter
+        self.recurrence = recurrence
 
     def forward(self, x: Tensor | Spectrum, how: How | None = None) -> Any:
         """[T, B, I] -> [T + extra_steps, B, O].
@@ -81,7 +84,13 @@ class Block(nn.Module):
         y = self.linear(x)
         if how is not None and how.path == "scan":
             return self.filter(self._by_scan(y))
-        return self.filter(self.dropout(self.neuron(self.norm(y))))
+        x = self.norm(y)
+        fired = (
+            self.neuron(x)
+            if self.recurrence is None
+            else self.neuron(x, recurrence=self.recurrence)
+        )
+        return self.filter(self.dropout(fired))
 
     def _by_spectra(self, x: Tensor | Spectrum, how: How) -> Tensor | Spectrum:
         norm: Any = self.norm

@@ -20,6 +20,7 @@ from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
+from snn_delays.nn.recurrence import Recurrence
 from snn_delays.nn.state import detach, reset, stateful
 from snn_delays.nn.sync import BatchNorm1d, Dropout
 from snn_delays.ops.maps import BACKENDS, check_backend
@@ -119,10 +120,19 @@ class Network(nn.Module):
         """The delayed linear layers from input to output, the readout's last."""
         return (module for module in self.modules() if isinstance(module, DelayedLinear))
 
+    def recurrences(self) -> Iterator[Recurrence]:
+        """The recurrent connections of the layers that have them, from input to output."""
+        return (module for module in self.modules() if isinstance(module, Recurrence))
+
     def set_sigma(self, sigma: float) -> None:
-        """Set the width of the Gaussian taps, in steps, in every layer."""
+        """Set the width of the feedforward delays' taps, in steps, in every layer."""
         for linear in self.delayed_layers():
             linear.sigma = sigma
+
+    def set_recurrent_sigma(self, sigma: float) -> None:
+        """Set the width of the recurrent delays' taps, in steps, in every layer that has them."""
+        for recurrence in self.recurrences():
+            recurrence.sigma = sigma
 
     def set_backend(self, backend: str) -> None:
         """Set the implementation of the delayed linear map in every layer: speed, nothing else.
@@ -168,6 +178,8 @@ class Network(nn.Module):
         """Bring every layer's parameters into their bounds, as its next training pass would."""
         for linear in self.delayed_layers():
             linear.constrain()
+        for recurrence in self.recurrences():
+            recurrence.constrain()
 
 
 def _normalises(network: nn.Module) -> bool:
@@ -184,12 +196,13 @@ def build_network(config: Config, classes: int) -> Network:
     model = config.model
     sizes = [config.data.channels, *model.hidden]
     blocks = [
-        _build_block(config, inputs, outputs) for inputs, outputs in itertools.pairwise(sizes)
+        _build_block(config, inputs, outputs, last=number == len(model.hidden))
+        for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), 1)
     ]
-    counts_spikes = model.readout == "spike_count"
+    counts_spikes, sums = model.readout == "spike_count", model.readout == "linear_sum"
     node = build_neuron(
-        model.neuron,
-        tau=config.tau,
+        "lif" if sums else model.neuron,
+        tau=math.inf if sums else config.tau,
         v_threshold=model.readout_threshold if counts_spikes else math.inf,
         surrogate_alpha=model.surrogate_alpha,
         store_membrane=not counts_spikes,
@@ -215,7 +228,7 @@ def draw_network(config: Config, classes: int) -> Network:
     return build_network(config, classes)
 
 
-def _build_block(config: Config, inputs: int, outputs: int) -> Block:
+def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Block:
     model = config.model
     linear = _build_linear(model, config.backend, inputs, outputs)
     norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
@@ -232,7 +245,21 @@ def _build_block(config: Config, inputs: int, outputs: int) -> Block:
         filter = layer.SynapseFilter(
             tau=config.filter_tau, learnable=model.filter_learnable, step_mode="m"
         )
-    return Block(linear, norm, neuron, dropout, filter)
+    recurrent = model.recurrent != "none" and (last or model.recurrent_layers == "all")
+    recurrence = _build_recurrence(model, outputs) if recurrent else None
+    return Block(linear, norm, neuron, dropout, filter, recurrence)
+
+
+def _build_recurrence(model: ModelConfig, neurons: int) -> Recurrence:
+    return Recurrence(
+        neurons,
+        delays=model.recurrent,
+        delay_init=model.recurrent_delay_init,
+        delay_low=model.recurrent_delay_low,
+        delay_spread=model.recurrent_delay_spread,
+        width_scope=model.recurrent_width_scope,
+        dropout=model.recurrent_dropout,
+    )
 
 
 def _build_linear(model: ModelConfig, backend: str, inputs: int, outputs: int) -> DelayedLinear:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snn_delays.config import ModelConfig
 from snn_delays.config.options import check_options
+from snn_delays.nn.recurrence import Recurrence
 from snn_delays.nn.stock import is_stock
 from snn_delays.ops.neurons import LI, LIF, PLI, PLIF, Cell, Neuron
 from snn_delays.ops.scan import scan, why_not
@@ -78,8 +79,22 @@ class _CompiledScan(neuron.BaseNode):
         if own == {"single_step_functional_forward"}:
             cls.multi_step_functional_forward = base.MemoryModule.multi_step_functional_forward
 
-    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Spikes of a sequence, [T, B, N] -> [T, B, N]; the state goes on from where it was."""
+    def multi_step_forward(
+        self, x_seq: Tensor, *args: Any, recurrence: Recurrence | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Spikes of a sequence, [T, B, N] -> [T, B, N]; the state goes on from where it was.
+
+        Args:
+            x_seq: feedforward current.
+            args: what SpikingJelly's node takes.
+            recurrence: connections of the neurons with each other.
+            kwargs: what SpikingJelly's node takes.
+
+        Raises:
+            ValueError: connections of neurons that ``build_neuron`` does not build.
+        """
+        if recurrence is not None:
+            return self._fire_recurrently(x_seq, recurrence)
         if args or kwargs or not (self._serves(x_seq) and self.is_plain()):
             return super().multi_step_forward(x_seq, *args, **kwargs)
         (v,) = self.materialize_states((x_seq,), (self.v,), "m")
@@ -90,8 +105,27 @@ class _CompiledScan(neuron.BaseNode):
         self.v_seq = out
         return torch.zeros_like(x_seq)
 
+    def _fire_recurrently(self, x_seq: Tensor, recurrence: Recurrence) -> Tensor:
+        if not self._is_built():
+            raise ValueError(
+                f"{type(self).__name__} cannot be recurrent as it is set: neurons with recurrent"
+                " connections must be as build_neuron builds them."
+            )
+        (v,) = self.materialize_states((x_seq,), (self.v,), "m")
+        cell, parameters = self._cell()
+        if not self.store_v_seq:
+            out, (self.v,) = recurrence(x_seq, cell, (v,), parameters)
+            return out
+        out, states = recurrence.history(x_seq, cell, (v,), parameters)
+        self.v_seq = torch.stack([v for (v,) in states])
+        self.v = self.v_seq[-1]
+        return out
+
     def is_plain(self) -> bool:
         """Whether nothing was set or overridden that the scan does not do."""
+        return self._is_built() and (not self.store_v_seq or self.v_threshold == math.inf)
+
+    def _is_built(self) -> bool:
         return (
             is_stock(self, LIFNode, ParametricLIFNode)
             and is_stock(self.surrogate_function, surrogate.ATan)
@@ -100,7 +134,6 @@ class _CompiledScan(neuron.BaseNode):
             and self.detach_reset
             and self.surrogate_function.spiking
             and self._neuron_precision is None
-            and (not self.store_v_seq or self.v_threshold == math.inf)
         )
 
     def _serves(self, x_seq: Tensor) -> bool:
@@ -114,7 +147,7 @@ class _CompiledScan(neuron.BaseNode):
 
     def _make_cell(self, kinds: tuple[Neuron, Neuron], *numbers: float) -> Cell:
         """A cell of the first kind, or of the second if it only integrates."""
-        kind = kinds[self.store_v_seq]
+        kind = kinds[self.store_v_seq and self.v_threshold == math.inf]
         return Cell(kind, numbers, self.v_threshold, self.surrogate_function.alpha)
 
 

@@ -41,7 +41,7 @@ from snn_delays.training.health import (
 )
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.progress import Progress
-from snn_delays.training.schedules import sigma_at
+from snn_delays.training.schedules import recurrent_sigma_at, sigma_at
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.step import PendingStep, StepResult, build_step
 from snn_delays.training.tracking import NoTracker, Tracker
@@ -193,6 +193,7 @@ class Training:
         position = self.position
         self.sigma = sigma_at(position.epoch, self.config)
         self.network.set_sigma(self.sigma)
+        self.network.set_recurrent_sigma(recurrent_sigma_at(position.epoch, self.config))
         self._rates = self.optimizers.learning_rates()
         self._epoch = Epoch(
             self.network,
@@ -217,6 +218,8 @@ class Training:
         position, phase = self.position, self.phase
         metrics: dict[str, Any] = {"phase": phase.title, "epoch": position.epoch + 1}
         metrics |= {"sigma": self.sigma, "selection": self.config.selection}
+        if any(self.network.recurrences()):
+            metrics["recurrent_sigma"] = recurrent_sigma_at(position.epoch, self.config)
         metrics |= {f"lr_{name}": lr for name, lr in self._rates.items()}
         with self._explaining_nonfinite():
             metrics |= self._epoch.metrics()

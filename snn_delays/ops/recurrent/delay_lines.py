@@ -41,12 +41,12 @@ class DelayLines:
         Returns:
             j of every neuron's first tap, [N] int64; the values of its taps from there on, [N, K].
         """
-        centre = 1 + self.delay.detach()
+        delay = self.delay.detach()
         if self.width is None:
-            first, count = centre.round(), 1
+            first, count = 1 + delay.round(), 1
         else:
             width = self.width.detach()
-            first = ((centre - width).floor() + 1).clamp(min=1)
+            first = ((1 + delay - width).floor() + 1).clamp(min=1)
             count = int(2 * width.max()) + 1
         j = first + torch.arange(min(count, steps - 1), device=first.device)[:, None]
         return first.clamp(max=steps).long(), self.taps(j).T.contiguous()
