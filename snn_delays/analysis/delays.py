@@ -109,7 +109,8 @@ def distribution_data(subject: TrainedRun) -> pd.DataFrame:
         drawn = (layer["drawn_ms"] / step).round().to_numpy().astype(int)
         weight, taps = layer["weight"].to_numpy(), trained.taps
         fewer = min((weight > 0).sum(), (weight < 0).sum())
-        chance = _spread(_drawn_share(taps, subject.config.model.delay_init), len(layer))
+        drawn_delays = int(trained.delay_exists.sum())  # synapses may share them
+        chance = _spread(_drawn_share(taps, subject.config.model.delay_init), drawn_delays)
         sign = _spread(_percent(steps, taps) / 100, fewer)
         rows.append(
             pd.DataFrame(
@@ -212,7 +213,7 @@ def drift(subject: TrainedRun) -> ReportFigure:
         image = left.imshow(
             share.to_numpy(), origin="lower", aspect="auto", extent=extent, cmap=DENSITY
         )
-        figure.colorbar(image, ax=left, label="synapses (%)")
+        figure.colorbar(image, ax=left, label="delays (%)")
         left.set_ylabel("delay (ms)")
         lines = rows.drop_duplicates("epoch")
         right.plot(lines["epoch"], lines["moved_ms"], color=AFTER, label="distance (ms)")
@@ -232,9 +233,9 @@ def drift(subject: TrainedRun) -> ReportFigure:
     return ReportFigure(
         "drift",
         "How the delays moved over training",
-        "Left, share of a layer's synapses at each delay, epoch by epoch. Right, mean distance"
-        " from where the delays were drawn, and shares of them that are held at either end of"
-        " their range.",
+        "Left, how a layer's delays are distributed, epoch by epoch. Right, their mean distance"
+        " from where they were drawn, and the shares of them that are held at either end of their"
+        " range.",
         data,
         figure,
     )

@@ -39,6 +39,18 @@ def _check_rules(config: Config) -> None:
             f"model.kernel_count={model.kernel_count} has no use with model.delays=dense, whose"
             " every synapse has a weight at every delay."
         )
+    if model.delays == "dense" and model.delay_type != "synaptic":
+        raise UserError(
+            f"model.delay_type={model.delay_type} has no use with model.delays=dense, whose every"
+            " synapse has a weight at every delay."
+        )
+    for key, plain in (("delay_gradient", "smooth"), ("round_epochs", 0.0)):
+        value = getattr(train, key)
+        if value != plain and "learned" not in (model.delays, model.recurrent):
+            raise UserError(
+                f"train.{key}={value} has no use with model.delays={model.delays}: no delay is"
+                " learned."
+            )
     if not 1 < config.tau < float("inf"):
         raise UserError(
             f"model.tau_ms={model.tau_ms:g} must be longer than one time step"

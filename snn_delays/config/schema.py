@@ -17,7 +17,7 @@ from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 # DCLS stores SIG; its width s = |SIG| + an offset of the kernel is called sigma in this package.
 SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
 SIG_END = 0.23  # the paper's final SIG
-BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
+BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event", "depthwise")
 MEL_BANDS = 140  # of the log-mel frames of audio.
 LONGEST_S = 60  # longest recording of audio in seconds; words are shorter, and memory is bounded
 
@@ -235,6 +235,12 @@ class ModelConfig:
         " without delays; dense: a weight at every delay, an ordinary temporal convolution",
         choices=("learned", "fixed", "none", "dense"),
     )
+    delay_type: str = option(
+        "synaptic",
+        "whose the delays are; synaptic: each synapse's; axonal: one for every input of a layer;"
+        " dendritic: one for every neuron of a layer",
+        choices=("synaptic", "axonal", "dendritic"),
+    )
     taps: int = option(
         25, "number D of delay taps, odd; delays lie in 0 to D-1 steps", at_least=1, at_most=MOST
     )
@@ -399,6 +405,19 @@ class TrainConfig:
         "number of epochs until sigma_end; null: epochs//4; 0: sigma stays at sigma_start",
         at_least=0,
         at_most=MOST,
+    )
+    delay_gradient: str = option(
+        "smooth",
+        "smooth: learned delays act through taps of width sigma and have their gradient;"
+        " straight_through: they act through one tap, as deployed, and only their gradient is that",
+        choices=("smooth", "straight_through"),
+    )
+    round_epochs: float = option(
+        0.0,
+        "share of the epochs, the last ones, in which learned delays are rounded and frozen while"
+        " weights and BatchNorm train on",
+        at_least=0,
+        at_most=1,
     )
     recurrent_sigma_start: float = option(
         10.0, "initial width of recurrent delays' taps, steps", above=0, at_most=MOST

@@ -13,7 +13,7 @@ import torch
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
-from snn_delays.config import Config, ModelConfig
+from snn_delays.config import Config
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
@@ -134,6 +134,18 @@ class Network(nn.Module):
         for recurrence in self.recurrences():
             recurrence.sigma = sigma
 
+    @property
+    def frozen(self) -> bool:
+        """Whether learned delays are rounded and stay where they are."""
+        return any(part.frozen for part in (*self.delayed_layers(), *self.recurrences()))
+
+    def freeze_delays(self) -> None:
+        """Round learned delays and keep them, in every layer, while all else may train on."""
+        for linear in self.delayed_layers():
+            linear.freeze_delays()
+        for recurrence in self.recurrences():
+            recurrence.freeze_delays()
+
     def set_backend(self, backend: str) -> None:
         """Set the implementation of the delayed linear map in every layer: speed, nothing else.
 
@@ -207,7 +219,7 @@ def build_network(config: Config, classes: int) -> Network:
         surrogate_alpha=model.surrogate_alpha,
         store_membrane=not counts_spikes,
     )
-    linear = _build_linear(model, config.backend, sizes[-1], classes)
+    linear = _build_linear(config, sizes[-1], classes)
     return Network(blocks, Readout(linear, node, model.readout))
 
 
@@ -230,7 +242,7 @@ def draw_network(config: Config, classes: int) -> Network:
 
 def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Block:
     model = config.model
-    linear = _build_linear(model, config.backend, inputs, outputs)
+    linear = _build_linear(config, inputs, outputs)
     norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
     neuron = build_neuron(
         model.neuron,
@@ -246,35 +258,40 @@ def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Bl
             tau=config.filter_tau, learnable=model.filter_learnable, step_mode="m"
         )
     recurrent = model.recurrent != "none" and (last or model.recurrent_layers == "all")
-    recurrence = _build_recurrence(model, outputs) if recurrent else None
+    recurrence = _build_recurrence(config, outputs) if recurrent else None
     return Block(linear, norm, neuron, dropout, filter, recurrence)
 
 
-def _build_recurrence(model: ModelConfig, neurons: int) -> Recurrence:
+def _build_recurrence(config: Config, neurons: int) -> Recurrence:
+    model = config.model
     return Recurrence(
         neurons,
         delays=model.recurrent,
         delay_init=model.recurrent_delay_init,
         delay_low=model.recurrent_delay_low,
         delay_spread=model.recurrent_delay_spread,
+        delay_gradient=config.train.delay_gradient,
         width_scope=model.recurrent_width_scope,
         dropout=model.recurrent_dropout,
     )
 
 
-def _build_linear(model: ModelConfig, backend: str, inputs: int, outputs: int) -> DelayedLinear:
+def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
+    model = config.model
     return DelayedLinear(
         inputs,
         outputs,
         taps=model.layer_taps,
         kernel_count=model.layer_kernel_count,
         delays=model.delays,
+        delay_type=model.delay_type,
         delay_init=model.delay_init,
         delay_kernel=model.delay_kernel,
+        delay_gradient=config.train.delay_gradient,
         extra_steps=model.layer_extra_steps,
         bias=model.bias,
         density=model.density,
-        backend=backend,
+        backend=config.backend,
     )
 
 
@@ -284,5 +301,7 @@ def count_parameters(network: nn.Module) -> int:
     for module in network.modules():
         if isinstance(module, DelayedLinear) and module.mask is not None:
             missing = int((~module.mask).sum()) * module.weight.shape[2]
-            removed += missing * (2 if module.delays == "learned" else 1)
+            removed += missing
+            if module.delays == "learned":
+                removed += int((~module.delay_exists).sum())
     return sum(p.numel() for p in network.parameters() if p.requires_grad) - removed

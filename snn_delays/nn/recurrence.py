@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snn_delays.config import ModelConfig
+from snn_delays.config import ModelConfig, TrainConfig
 from snn_delays.config.options import check_options
 from snn_delays.nn.sigma import HasSigma
 from snn_delays.nn.sync import Dropout, dropout_mask
@@ -35,6 +35,8 @@ class Recurrence(HasSigma):
         delay_init: "half_normal" or "uniform".
         delay_low: least delay that is drawn, in steps.
         delay_spread: standard deviation of the half normal, or length of the uniform's interval.
+        delay_gradient: "smooth", or "straight_through": in training mode learned delays, too, act
+            through one step, and only their gradient is that of the triangle.
         width_scope: "layer", or "neuron": half-widths ``1 + 2 sigma sigmoid(p)`` with learned p,
             drawn as 0.
         dropout: share of the recurrent current's neurons silenced in training, one mask per sample
@@ -58,6 +60,7 @@ class Recurrence(HasSigma):
         delay_init: str = "half_normal",
         delay_low: float = 0.0,
         delay_spread: float = 12.0,
+        delay_gradient: str = "smooth",
         width_scope: str = "layer",
         dropout: float = 0.0,
     ) -> None:
@@ -71,7 +74,10 @@ class Recurrence(HasSigma):
             recurrent_width_scope=width_scope,
             recurrent_dropout=dropout,
         )
+        check_options(TrainConfig, delay_gradient=delay_gradient)
         self.delays = delays
+        self.delay_gradient = delay_gradient
+        self.frozen = False
         self.sigma = 10.0
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(neurons, neurons)))
         delay = _draw_delay(neurons, delays, delay_init, delay_low, delay_spread)
@@ -86,11 +92,24 @@ class Recurrence(HasSigma):
     @property
     def deployed(self) -> bool:
         """Whether each delay acts through one step in this mode."""
-        return not self.training or self.delays != "learned"
+        return not self.training or self.frozen or self.delays != "learned"
+
+    @property
+    def delay_exists(self) -> Tensor:
+        """Which delays a connection has: all, [N]."""
+        return torch.ones_like(self.delay, dtype=torch.bool)
 
     def constrain(self) -> None:
         """Clamp delays to 0 and more, as a pass in training mode does first of all."""
         self.delay.data.clamp_(min=0)
+
+    @torch.no_grad()
+    def freeze_delays(self) -> None:
+        """Round learned delays and let them act as deployed ones from now on, without gradient."""
+        if self.delays == "learned":
+            self.constrain()
+            self.delay.round_()
+            self.frozen = True
 
     def lines(self) -> DelayLines:
         """The delays that act in this mode, within their bounds."""
@@ -103,7 +122,7 @@ class Recurrence(HasSigma):
         if self.deployed:
             return DelayLines(delay)
         spread = self.width if self.p is None else 2 * self.width * self.p.sigmoid()
-        return DelayLines(delay, 1 + spread)
+        return DelayLines(delay, 1 + spread, self.delay_gradient == "straight_through")
 
     def forward(
         self, y: Tensor, cell: Cell, states: Sequence[Tensor], parameters: Sequence[Tensor] = ()

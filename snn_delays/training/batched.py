@@ -246,7 +246,8 @@ class _BatchedSteps:
 
     def __init__(self, precision: str, device: torch.device) -> None:
         self._precision, self._device = precision, device
-        self._built: tuple[list[Network], Step | None] = [], None
+        # networks, each with whether its delays are frozen, and their step
+        self._built: tuple[list[tuple[Network, bool]], Step | None] = [], None
 
     def close(self) -> None:
         """Release the networks, which the frames of a run's exception may still reach."""
@@ -257,7 +258,7 @@ class _BatchedSteps:
         pending = [run.pending for run in runs if run.pending is not None]
         if len(pending) == 1:
             return [None]
-        networks = [step.network for step in pending]
+        networks = [(step.network, step.network.frozen) for step in pending]
         if self._built[0] != networks:
             self._built = networks, self._build(pending)
         batches = [step.batch for step in pending]

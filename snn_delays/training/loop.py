@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from snn_delays.training.health import (
 )
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.progress import Progress
-from snn_delays.training.schedules import recurrent_sigma_at, sigma_at
+from snn_delays.training.schedules import is_rounded, recurrent_sigma_at, sigma_at
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.step import PendingStep, StepResult, build_step
 from snn_delays.training.tracking import NoTracker, Tracker
@@ -136,7 +136,7 @@ class Training:
             self.network.set_backends(position.backends)
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
-        self.step = build_step(self.network, self.optimizers, config.precision, device)
+        self.step = self._build_step()
         self.steps = padded_steps(config, phase.train)
         training = build_loader(config, phase.train, self.steps, device, training=True)
         self.loader = choose_loader(training, position.data_on_gpu.get(phase.title))
@@ -188,12 +188,19 @@ class Training:
         place = self.position.epoch, self._epoch.number
         return PendingStep(self.network, self.optimizers, batch, place)
 
+    def _build_step(self) -> Callable[[Batch], StepResult]:
+        precision, device = self.config.precision, next(self.network.parameters()).device
+        return build_step(self.network, self.optimizers, precision, device)
+
     def _begin_epoch(self) -> None:
         """Set up the next epoch, or the rest of the epoch in which the training was stopped."""
         position = self.position
         self.sigma = sigma_at(position.epoch, self.config)
         self.network.set_sigma(self.sigma)
         self.network.set_recurrent_sigma(recurrent_sigma_at(position.epoch, self.config))
+        if is_rounded(position.epoch, self.config) and not self.network.frozen:
+            self.network.freeze_delays()
+            self.step = self._build_step()  # a CUDA graph would go on as before
         self._rates = self.optimizers.learning_rates()
         self._epoch = Epoch(
             self.network,
@@ -221,6 +228,8 @@ class Training:
         if any(self.network.recurrences()):
             metrics["recurrent_sigma"] = recurrent_sigma_at(position.epoch, self.config)
         metrics |= {f"lr_{name}": lr for name, lr in self._rates.items()}
+        if self.config.train.round_epochs:
+            metrics["delays_rounded"] = self.network.frozen
         with self._explaining_nonfinite():
             metrics |= self._epoch.metrics()
         self._epoch = None

@@ -1,8 +1,14 @@
-"""The schedules of sigma, the width of a delay's taps."""
+"""The schedules of sigma, the width of a delay's taps, and of the rounding of delays."""
 
 from __future__ import annotations
 
 from snn_delays.config import SIGMA_OFFSETS, Config
+
+
+def is_rounded(epoch: int, config: Config) -> bool:
+    """Whether delays are rounded and frozen in an epoch, counted from 0: in the last ones alone."""
+    train = config.train
+    return epoch >= train.epochs - round(train.round_epochs * train.epochs)
 
 
 def sigma_at(epoch: int, config: Config) -> float:

@@ -24,16 +24,21 @@ class DelayLines:
     Attributes:
         delay: [N] in steps, at least 0; 0 is the shortest, a spike that arrives in the next step.
         width: half-width w of the triangle in steps, at least 1, a scalar or [N]; None: deployed.
+        straight_through: whether learned delays act as deployed ones, while their gradient stays
+            that of the triangle.
     """
 
     delay: Tensor
     width: Tensor | None = None
+    straight_through: bool = False
 
     def taps(self, j: Tensor) -> Tensor:
         """``h_j`` for j >= 1 of shape [..., N], differentiable in delay and width."""
+        deployed = (j == 1 + self.delay.detach().round()).to(self.delay.dtype)
         if self.width is None:
-            return (j == 1 + self.delay.round()).to(self.delay.dtype)
-        return triangle.value((j - 1 - self.delay) / self.width) / self.width
+            return deployed
+        smooth = triangle.value((j - 1 - self.delay) / self.width) / self.width
+        return deployed + (smooth - smooth.detach()) if self.straight_through else smooth
 
     def table(self, steps: int) -> tuple[Tensor, Tensor]:
         """The taps that matter to a sequence of so many steps, none left out.

@@ -54,6 +54,8 @@ def delay_taps(synapses: Synapses, reach: int) -> Tensor:
 
 def weighted_taps(synapses: Synapses, reach: int) -> Tensor:
     """The first R = ``reach`` taps of ``Synapses.kernel``, [R, O, I], where ``serves`` holds."""
+    if synapses.straight_through:
+        return weighted_taps(synapses.rounded(), reach)
     weight_OIC, delay_OIC = _tensors(synapses)
     shape, width, taps = synapses.shape, synapses.width, synapses.taps
     if shape is not None and triton_jit.serves(weight_OIC):
@@ -72,6 +74,9 @@ def weighted_taps(synapses: Synapses, reach: int) -> Tensor:
 
 def gradients(synapses: Synapses, g_taps_ROI: Tensor) -> tuple[Tensor, Tensor | None]:
     """Of weight and delay, from that of ``weighted_taps``; deployed delays have none."""
+    if synapses.straight_through:
+        g_weight, _ = gradients(synapses.rounded(), g_taps_ROI)
+        return g_weight, gradients(replace(synapses, straight_through=False), g_taps_ROI)[1]
     weight_OIC, delay_OIC = _tensors(synapses)
     shape, width, taps = synapses.shape, synapses.width, synapses.taps
     if shape is not None and triton_jit.serves(weight_OIC):
