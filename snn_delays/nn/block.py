@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.neurons import may_be_recurrent
 from snn_delays.nn.recurrence import Recurrence
 from snn_delays.nn.sync import dropout_mask
 from snn_delays.ops.maps import check_input
@@ -84,13 +85,17 @@ class Block(nn.Module):
         y = self.linear(x)
         if how is not None and how.path == "scan":
             return self.filter(self._by_scan(y))
-        x = self.norm(y)
-        fired = (
-            self.neuron(x)
-            if self.recurrence is None
-            else self.neuron(x, recurrence=self.recurrence)
-        )
-        return self.filter(self.dropout(fired))
+        return self.filter(self.dropout(self._fire(self.norm(y))))
+
+    def _fire(self, x: Tensor) -> Any:
+        if self.recurrence is None:
+            return self.neuron(x)
+        if not may_be_recurrent(self.neuron):
+            raise ValueError(
+                f"The neurons of a recurrent block must be as build_neuron builds them; these"
+                f" ({type(self.neuron).__name__}) are others, or were changed."
+            )
+        return self.neuron(x, recurrence=self.recurrence)
 
     def _by_spectra(self, x: Tensor | Spectrum, how: How) -> Tensor | Spectrum:
         norm: Any = self.norm

@@ -87,11 +87,8 @@ class _CompiledScan(neuron.BaseNode):
         Args:
             x_seq: feedforward current.
             args: what SpikingJelly's node takes.
-            recurrence: connections of the neurons with each other.
+            recurrence: connections of the neurons with each other, which ``may_be_recurrent``.
             kwargs: what SpikingJelly's node takes.
-
-        Raises:
-            ValueError: connections of neurons that ``build_neuron`` does not build.
         """
         if recurrence is not None:
             return self._fire_recurrently(x_seq, recurrence)
@@ -106,11 +103,6 @@ class _CompiledScan(neuron.BaseNode):
         return torch.zeros_like(x_seq)
 
     def _fire_recurrently(self, x_seq: Tensor, recurrence: Recurrence) -> Tensor:
-        if not self._is_built():
-            raise ValueError(
-                f"{type(self).__name__} cannot be recurrent as it is set: neurons with recurrent"
-                " connections must be as build_neuron builds them."
-            )
         (v,) = self.materialize_states((x_seq,), (self.v,), "m")
         cell, parameters = self._cell()
         if not self.store_v_seq:
@@ -149,6 +141,11 @@ class _CompiledScan(neuron.BaseNode):
         """A cell of the first kind, or of the second if it only integrates."""
         kind = kinds[self.store_v_seq and self.v_threshold == math.inf]
         return Cell(kind, numbers, self.v_threshold, self.surrogate_function.alpha)
+
+
+def may_be_recurrent(node: Any) -> bool:
+    """Whether neurons take recurrent connections; other nodes would not say that they do not."""
+    return isinstance(node, _CompiledScan) and node._is_built()
 
 
 class LIFNode(_CompiledScan, neuron.LIFNode):
