@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from scripts.benchmarks import (
     epoch,
     gpu,
     inference,
+    recurrent,
     scaling,
     train_step,
     workers,
@@ -28,6 +30,7 @@ COMMANDS = {
     "train_step": (train_step, [*TINY, "--batch", "4", "--case", "shd", "--sigma", "narrow"]),
     "scaling": (scaling, [*TINY, "--batch", "4", "--factor", "taps", "--values", "5,9"]),
     "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
+    "recurrent": (recurrent, ["--hidden", "16", *TINY[2:4], *TINY[6:], "--batch", "4"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
 }
 
@@ -280,6 +283,15 @@ def die() -> None:
 
 def give_die():
     return die
+
+
+def test_a_recurrent_layer_that_computes_something_else_gets_no_speed(monkeypatch, capsys) -> None:
+    step = recurrent.published_step
+    monkeypatch.setattr(recurrent, "published_step", lambda p: step(replace(p, sigma=p.sigma + 1)))
+    assert recurrent.main([*COMMANDS["recurrent"][1]]) == 1
+    told = capsys.readouterr()
+    assert "spikes differ" in told.err
+    assert not told.out
 
 
 def test_a_worker_tells_why_it_failed() -> None:

@@ -111,6 +111,7 @@ CASES = {
     },
     "own_lengths": {"protocol": "paper", "model": {"dropout": 0.2}},
     "refit": {"protocol": "refit"},
+    "recurrent": {"model": {"recurrent": "learned", "recurrent_dropout": 0.3}},
 }
 
 
