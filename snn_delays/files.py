@@ -107,6 +107,19 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock; asking leaves the lock's file as it is."""
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path, timeout=0, fallback_to_soft=False, preserve_lock_file=True):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # the file cannot be written, so this user's processes cannot hold it
+        return False
+
+
 def _write_process(lock: int) -> None:
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())

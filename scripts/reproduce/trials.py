@@ -13,7 +13,7 @@ from typing import Any
 
 from snn_delays.config.options import options
 from snn_delays.training.checkpoint import read_config
-from snn_delays.training.run_folder import RESULT_FILE
+from snn_delays.training.run_files import RESULT_FILE
 
 NOT_SHOWN = ("out", "name")
 

@@ -27,9 +27,8 @@ from snn_delays.errors import Interrupted, InUse, UserError
 from snn_delays.files import replace_file
 from snn_delays.output import guarded, printable
 from snn_delays.training.batched import train_batched
-from snn_delays.training.loop import METRICS_FILE
 from snn_delays.training.run import train
-from snn_delays.training.run_folder import RESULT_FILE
+from snn_delays.training.run_files import FAILED_SUFFIX, RESULT_FILE, epochs_done
 from snn_delays.training.signals import request_stop
 
 IN_USE_RETRIES = 60  # seconds to wait until another process releases a run's folder
@@ -81,7 +80,7 @@ class Job:
     @property
     def failed(self) -> Path:
         """A file with the reason why the run failed; exists only if it did."""
-        return self.out.with_suffix(".failed")
+        return self.out.with_suffix(FAILED_SUFFIX)
 
     @property
     def running(self) -> Path:
@@ -123,11 +122,7 @@ class Job:
         """Number of epochs trained so far, at most ``train.epochs`` (a refit trains more)."""
         if self.is_done():
             return self.config.train.epochs
-        try:
-            lines = (self.out / METRICS_FILE).read_bytes().count(b"\n")
-        except OSError:
-            return 0
-        return min(lines, self.config.train.epochs)
+        return min(epochs_done(self.out), self.config.train.epochs)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from snn_delays.documents import read_json_lines
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.training.checkpoint import read_config
-from snn_delays.training.loop import METRICS_FILE
-from snn_delays.training.run_folder import RESULT_FILE, read_metrics, read_result
+from snn_delays.training.run_files import METRICS_FILE, RESULT_FILE
+from snn_delays.training.run_folder import read_metrics, read_result
 
 RESULTS_FILE = "results.jsonl"
 TABLE_FILE = "table.md"
@@ -85,7 +85,11 @@ def reproducible_values(line: Line) -> Line:
 
 
 def table(
-    suite: Suite, lines: list[Line], failures: dict[str, str], given: Sequence[str] = ()
+    suite: Suite,
+    lines: list[Line],
+    failures: dict[str, str],
+    given: Sequence[str] = (),
+    split: str = "test",
 ) -> str:
     """The table in Markdown: a row per member, the paired comparisons, and the provenance.
 
@@ -94,6 +98,7 @@ def table(
         lines: lines of the finished runs.
         failures: the reasons of failed runs, by the run's title.
         given: options from the command line that affect the results.
+        split: "test" or "validation", the recordings of the accuracies.
     """
     rows = {key: [ln for ln in lines if ln["member"] == key] for key in suite.members}
     present = {key: found for key, found in rows.items() if found}
@@ -101,7 +106,10 @@ def table(
     if present:
         groups = _groups(lines)
         published = not given and any(m.published for m in suite.members.values())
-        sections += ["\n".join(_rows(suite, present, groups, published)), _legend(lines, groups)]
+        sections += [
+            "\n".join(_rows(suite, present, groups, published)),
+            _legend(lines, groups, split),
+        ]
         if len({line["data_hash"] for line in lines}) == 1:
             sections += [_pairs(suite, present, group) for group in groups]
         else:
@@ -178,14 +186,15 @@ def _percent(summary: Summary) -> str:
     return f"{summary.mean:.1f} ± {summary.std:.1f} % {interval}"
 
 
-def _legend(lines: list[Line], groups: list[str]) -> str:
+def _legend(lines: list[Line], groups: list[str], split: str) -> str:
     chosen = _several(line["selection"] for line in lines)
     others = sorted({g for line in lines for g in line["per_speaker_group"]} - set(groups))
     left = f" Not shown, since their recordings differ between rows: {', '.join(others)}."
     return (
-        "Test accuracy of the deployed networks (rounded delays): mean ± standard deviation over"
-        " seeds [95 % interval of the mean, Student's t, cut at 0 and 100 %]. The interval is over"
-        f" seeds, on the same recordings. Epochs: {chosen}.{left if others else ''}"
+        f"{split.capitalize()} accuracy of the deployed networks (rounded delays): mean ± standard"
+        " deviation over seeds [95 % interval of the mean, Student's t, cut at 0 and 100 %]. The"
+        " interval is over seeds, on the same recordings."
+        f" Epochs: {chosen}.{left if others else ''}"
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from importlib import metadata
 
 from snn_delays.cli.groups import complete
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.config.options import nearest
 from snn_delays.output import guarded, own_descriptors
 
@@ -16,6 +17,7 @@ COMMANDS = {
     "evaluate": "accuracy of a run's deployed network",
     "analyse": "report on what the delays of a run learned, or compare runs",
     "benchmark": "train the networks of a suite with several seeds, and compare them",
+    "runs": "list runs: seed, accuracy or state, changed options",
     "data": "prepare, verify and describe data sets; encode audio as spikes",
     "demo": "train with learned, fixed and no delays on data made here, and compare",
 }
@@ -34,24 +36,27 @@ def main() -> None:
 
 
 def _main(arguments: list[str]) -> None:
-    if arguments[:1] in (["-sc"], ["--shell-completion"]):
+    command, *rest = arguments or ["--help"]
+    if command in ("-sc", "--shell-completion"):
         _complete(arguments)
-        return
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage())
-        return
-    if "--version" in arguments:
+    elif command in ("-h", "--help", "help"):
+        named = [word for word in rest if word in COMMANDS]
+        _run(named[0], ["--help"]) if named else print(_usage())
+    elif "--version" in arguments:
         print(metadata.version("snn_delays"))
-        return
-    command = arguments[0]
-    if command not in COMMANDS:
-        hint = nearest(command, list(COMMANDS))
-        print(
-            f"There is no command {command!r}; choose from {', '.join(COMMANDS)}.{hint}",
-            file=sys.stderr,
-        )
+    elif command in COMMANDS:
+        _run(command, rest)
+    else:
+        print(_no_command(command), file=sys.stderr)
         sys.exit(2)
-    _run(command, arguments[1:])
+
+
+def _no_command(word: str) -> str:
+    """A sentence about a first word that is no command."""
+    sentence = f"There is no command {word!r}; choose from {', '.join(COMMANDS)}."
+    if word.startswith("-") or "=" in word:
+        return f"{sentence} Options follow the command, as in `snn-delays train train.epochs=3`."
+    return f"{sentence}{nearest(word, list(COMMANDS))}"
 
 
 def _run(command: str, arguments: list[str]) -> None:
@@ -61,7 +66,7 @@ def _run(command: str, arguments: list[str]) -> None:
 
 def _usage() -> str:
     commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
-    return USAGE.format(commands=commands, rest=REST)
+    return wrapped(USAGE.format(commands=commands, rest=REST))
 
 
 def _complete(arguments: list[str]) -> None:

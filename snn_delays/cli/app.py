@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
 import sys
-import textwrap
 import threading
 import traceback
 from collections.abc import Callable
@@ -18,7 +16,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_delays.cli.compose import (
@@ -29,17 +27,16 @@ from snn_delays.cli.compose import (
     register,
 )
 from snn_delays.cli.explain import explain, unforeseen
-from snn_delays.cli.groups import SCHEMAS, config_folder, groups
+from snn_delays.cli.groups import config_folder
+from snn_delays.cli.help import command_help
 from snn_delays.cli.overrides import HELP, read
-from snn_delays.cli.sweep import Failed, checked_sweeps, is_search
-from snn_delays.config.options import WRITTEN, options
+from snn_delays.cli.sweep import Failed, announce, checked_sweeps, is_search, summarised_search
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
 from snn_delays.runtime.distributed import process_info
 
 SIGNALLED = 128  # plus the signal's number: exit code after a signal
-HELP_END = """--cfg job shows the configuration, -m runs over comma-separated values, and
---hydra-help lists Hydra's own flags."""
 
 
 def run_command(
@@ -64,7 +61,7 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
     flags, overrides = read(name, sys.argv[1:])
     if HELP in flags:
         with needed_output():
-            print(_help(name, overrides))
+            print(wrapped(command_help(name, overrides)))
         return
     started = False
 
@@ -78,14 +75,18 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
         nonlocal started
         started = True
         made = report_errors(lambda: ready(config), once=True)
-        many = number_in_multirun() is not None
-        return report_errors(lambda: _one_of_many(made, task) if many else task(made))
+        if number_in_multirun() is None:
+            return report_errors(lambda: task(made))
+        ended = report_errors(lambda: _one_of_many(made, task, overrides))
+        if is_search() and ended == Failed():  # the sweeper decides whether the search goes on
+            raise OtherRankFailed("printed above")
+        return ended
 
     register()
     sys.argv[1:] = [*flags, *overrides]
     folder = str(config_folder())
     try:
-        with checked_sweeps(name):
+        with checked_sweeps(name), summarised_search():
             hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name)) from error
@@ -99,8 +100,10 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
         raise UserError(unforeseen(error, [o for o in overrides if "hydra" in o], name)) from error
 
 
-def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
+def _one_of_many(config: Any, task: Callable[[Any], Any], overrides: list[str]) -> Any:
     """Run one job of a multirun: a failure is printed, and the other jobs continue."""
+    if _is_first():
+        announce(config, overrides)
     try:
         return task(config)
     except Interrupted:
@@ -110,8 +113,6 @@ def _one_of_many(config: Any, task: Callable[[Any], Any]) -> Any:
             traceback.print_exception(error)
         if not isinstance(error, OtherRankFailed):
             _say(f"snn-delays: run {number_in_multirun()} failed: {error}", once=False)
-        if is_search():
-            raise OtherRankFailed("printed above") from error
         return Failed()
 
 
@@ -198,49 +199,3 @@ def refuse_torchrun(command: str) -> None:
             raise UserError(f"torchrun starts `snn-delays train`, not {command}.")
 
     report_errors(check, once=True)
-
-
-# ---- help --------------------------------------------------------------------------------------
-
-
-def _help(name: str, overrides: list[str]) -> str:
-    text = f"{help_text(name, overrides)}\n\n{HELP_END}"
-    if groups(name):
-        text += "\nGroups change the values above: try"
-        text += f" `snn-delays {name} experiment=paper/shd --help`."
-    return text
-
-
-def help_text(name: str, overrides: list[str]) -> str:
-    """A command's groups and options, with their values after ``overrides``."""
-    made = composed(name, overrides)
-    command = "data encode" if name == "encode" else name
-    lines = [f"usage: snn-delays {command} [option=value ...]", ""]
-    if groups(name):
-        lines += ["groups (choose one value of each):"]
-        lines += [_group_line(group, values) for group, values in groups(name).items()]
-        lines += [""]
-    lines += ["options (with their values as given here):"]
-    required = OmegaConf.missing_keys(made)
-    for key, _, field in options(SCHEMAS[name]()):
-        value = "" if key in required else OmegaConf.select(made, key)
-        lines += _option_lines(WRITTEN.get(key, key), value, field)
-    return "\n".join(lines)
-
-
-def _group_line(group: str, values: list[str]) -> str:
-    """The values of a group, on several lines if there are many."""
-    text = f"{group}={'| '.join(values)}"
-    line = textwrap.fill(
-        text, 98, initial_indent="  ", subsequent_indent=6 * " ", break_on_hyphens=False
-    )
-    return line if "\n" in line else line.replace("| ", "|")
-
-
-def _option_lines(key: str, value: Any, field: dataclasses.Field[Any]) -> list[str]:
-    shown = "null" if value is None else str(value)
-    lines = [f"  {key}={shown}", f"      {field.metadata['help']}"]
-    choices = field.metadata["choices"]
-    if choices:
-        lines.append(f"      one of {', '.join(choices)}")
-    return lines

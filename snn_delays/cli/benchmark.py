@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
-from snn_delays.cli.app import SIGNALLED, help_text, refuse_torchrun, report_errors
+from snn_delays.cli.app import SIGNALLED, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names
+from snn_delays.cli.help import help_text
 from snn_delays.cli.overrides import refuse_words
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import BenchmarkConfig, Config, shapes_result
 from snn_delays.config.options import options
 from snn_delays.errors import InUse, UserError
@@ -26,10 +28,12 @@ from snn_delays.output import printable
 if TYPE_CHECKING:
     from snn_delays.benchmark.jobs import Host, Job, Task
 
-EXPLAINED = """Options of `snn-delays train` apply to all runs, after the suite's own options.
-hydra/launcher=... chooses where runs are computed: joblib (the default) on this machine,
-submitit_slurm on a cluster (pip install snn-delays[slurm]).
-The same command resumes stopped runs and skips finished ones."""
+EXPLAINED = (
+    "Options of `snn-delays train` apply to all runs, after the suite's own options."
+    " hydra/launcher=... chooses where runs are computed: joblib (the default) on this machine,"
+    " submitit_slurm on a cluster (pip install snn-delays[slurm]). The same command resumes stopped"
+    " runs and skips finished ones."
+)
 INSTEAD = "leave it out, or write a suite of your own in configs/suites"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
 
@@ -37,7 +41,7 @@ LOCK_FILE, STOP_FILE = ".lock", ".stop"
 def main() -> None:
     """Entry point."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(_help()))
+        report_errors(lambda: print(wrapped(_help())))
         return
     refuse_torchrun("benchmark")
     report_errors(lambda: benchmark(sys.argv[1:]))
@@ -120,7 +124,8 @@ def _check_batched(members: dict[str, Config]) -> None:
 
 def _check_there(jobs: list[Job]) -> None:
     """Refuse options that differ from those of existing runs, before any run is started."""
-    from snn_delays.training.run_folder import is_run, other_options
+    from snn_delays.training.run_files import is_run
+    from snn_delays.training.run_folder import other_options
 
     for job in jobs:
         try:

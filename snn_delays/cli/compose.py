@@ -26,9 +26,10 @@ from snn_delays.config import (
     DataConfig,
     EncodeConfig,
     EvaluateConfig,
+    RunsConfig,
     validate,
 )
-from snn_delays.config.options import WRITTEN, nearest
+from snn_delays.config.options import WRITTEN, nearest, options
 from snn_delays.errors import UserError
 
 
@@ -40,6 +41,7 @@ def register() -> None:
     store.store("schema_encode", EncodeConfig)
     store.store("schema_benchmark", BenchmarkConfig)
     store.store("schema_analyse", AnalyseConfig)
+    store.store("schema_runs", RunsConfig)
     OmegaConf.register_new_resolver("or", _path_or, replace=True)
 
 
@@ -81,6 +83,14 @@ def composed(name: str, overrides: list[str], *, with_hydra: bool = False) -> Di
             raise UserError(explain(error, command)) from error
         except Exception as error:
             raise UserError(unforeseen(error, _culprit(name, overrides), command)) from error
+
+
+def values_of(name: str, overrides: list[str]) -> dict[str, Any]:
+    """The value of each option of a command after ``overrides``; "" where one must be given."""
+    made = composed(name, overrides)
+    missing = OmegaConf.missing_keys(made)
+    names = [option for option, _, _ in options(SCHEMAS[name]())]
+    return {key: "" if key in missing else OmegaConf.select(made, key) for key in names}
 
 
 def _culprit(name: str, overrides: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from snn_delays.cli import DATA_ACTIONS
 from snn_delays.cli.app import report_errors, run_command
 from snn_delays.cli.compose import compose
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import Config, EncodeConfig
 from snn_delays.config.options import nearest
 from snn_delays.errors import UserError
@@ -28,7 +29,7 @@ USAGE = """usage: snn-delays data prepare [option=value ...]
   info     samples, classes, speakers, spikes, channels and frames of each split; oddities
   encode   spoken words (<word>/*.wav) to spikes in SHD's file format, by a cochlea model
 
-prepare, verify and info take the options of `snn-delays train`, such as data=shd data.root=~/data;
+prepare, verify and info take the options of `snn-delays train`, such as data=shd data.root=~/data.
 `snn-delays data encode --help` lists the options of encode."""
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     """Entry point."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        report_errors(lambda: print(USAGE))
+        report_errors(lambda: print(wrapped(USAGE)))
         return
     prints = arguments[0] in ("verify", "info")
     report_errors(lambda: _run(arguments[0], arguments[1:]), prints=prints)
@@ -59,7 +60,7 @@ def _run(action: str, arguments: list[str]) -> None:
             f"{nearest(action, names)}"
         )
     if {"-h", "--help"} & set(arguments):
-        print(USAGE)
+        print(wrapped(USAGE))
         return
     actions[action](compose("train", arguments))
 
@@ -151,9 +152,15 @@ def _encode(options: EncodeConfig) -> None:
         words = words.where(words.listed(Path(options.only).expanduser()))
     if not words.files:
         raise UserError(f"{options.only} names no recording.")
+    for remark in words.remarks:
+        print(remark, flush=True)
     started = time.perf_counter()
     seconds = encode_words(
-        words, Path(options.out).expanduser(), channels=options.channels, seed=options.seed
+        words,
+        Path(options.out).expanduser(),
+        channel=options.channel,
+        channels=options.channels,
+        seed=options.seed,
     )
     took = time.perf_counter() - started
     print(

@@ -11,6 +11,7 @@ from typing import Any
 from snn_delays.benchmark.suite import named
 from snn_delays.cli.app import refuse_torchrun, report_errors
 from snn_delays.cli.compose import compose
+from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import Config
 from snn_delays.errors import UserError
 
@@ -29,7 +30,7 @@ Options are those of `snn-delays train` and apply to all three networks."""
 def main() -> None:
     """Entry point; options of ``snn-delays train`` apply to all three networks."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(USAGE))
+        report_errors(lambda: print(wrapped(USAGE)))
         return
     refuse_torchrun("demo")
     report_errors(lambda: demo(sys.argv[1:]))
@@ -45,7 +46,7 @@ def demo(overrides: list[str]) -> dict[str, dict[str, Any]]:
         The result of each variant: "learned", "fixed" and "none".
     """
     for override in overrides:
-        if "=" not in override or named(override) in ("model.delays", "experiment"):
+        if named(override) in ("model.delays", "experiment"):
             raise UserError(f"The demo takes options of `snn-delays train`, but not {override}.")
     configs = {v: compose("train", [f"experiment=demo/{v}", *overrides]) for v in VARIANTS}
     out = Path(configs["learned"].out or f"runs/demo/{datetime.datetime.now():%Y%m%d-%H%M%S}")

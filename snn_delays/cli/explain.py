@@ -7,8 +7,8 @@ import re
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_delays.cli.groups import groups, option_names
-from snn_delays.config.options import WRITTEN, nearest, shown
+from snn_delays.cli.groups import SCHEMAS, groups, meant_options, option_names
+from snn_delays.config.options import WRITTEN, did_you_mean, nearest_choice, options, shown
 from snn_delays.errors import message_of
 
 SEVERAL = "gives several values; add -m to run with each of them"
@@ -80,7 +80,7 @@ def _reworded(text: str) -> str | None:
 
 
 def _no_option(key: str, command: str) -> str:
-    return f"There is no option {key}.{nearest(key, [*option_names(command), *groups(command)])}"
+    return f"There is no option {key}.{did_you_mean(meant_options(command, key.lower()))}"
 
 
 def _no_such_value(path: str, command: str) -> str:
@@ -88,7 +88,9 @@ def _no_such_value(path: str, command: str) -> str:
     for group, values in groups(command).items():
         if path.startswith(f"{group}/"):
             value = path.removeprefix(f"{group}/")
-            return f"{group}={value} is not one of {', '.join(values)}.{nearest(value, values)}"
+            named = [f for name, _, f in options(SCHEMAS[command]()) if name == f"{group}.name"]
+            hint = nearest_choice(value, values, *(f.metadata["synonyms"] for f in named))
+            return f"{group}={value} is not one of {', '.join(values)}.{hint}"
     return f"There is no configuration {path}."
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from snn_delays.benchmark.suite import suites
-from snn_delays.config import AnalyseConfig, BenchmarkConfig, Config, EncodeConfig, EvaluateConfig
-from snn_delays.config.options import WRITTEN, options
+from snn_delays.config import (
+    AnalyseConfig,
+    BenchmarkConfig,
+    Config,
+    EncodeConfig,
+    EvaluateConfig,
+    RunsConfig,
+)
+from snn_delays.config.options import MOST_MEANT, WRITTEN, close_matches, options
 
-Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig
+Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig | RunsConfig
 SCHEMAS: dict[str, type[Schema]] = {
     "train": Config,
     "demo": Config,
@@ -16,6 +24,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "encode": EncodeConfig,
     "benchmark": BenchmarkConfig,
     "analyse": AnalyseConfig,
+    "runs": RunsConfig,
 }
 SUITES = "suites"  # a folder of configs/ for `snn-delays benchmark`; not a group
 
@@ -44,6 +53,20 @@ def option_names(command: str) -> list[str]:
     return [name for name, _, _ in options(SCHEMAS[command]())]
 
 
+def meant_options(command: str, word: str) -> list[str]:
+    """Options and groups of a command that ``word`` may mean, by their names, else by their help.
+
+    Args:
+        command: a key of ``SCHEMAS``.
+        word: a name in small letters with _.
+    """
+    schemas = [SCHEMAS[command], *([Config] if command == "benchmark" else [])]
+    known = {WRITTEN.get(name, name): f for kind in schemas for name, _, f in options(kind())}
+    phrase = word.replace("_", " ")
+    explained = [name for name, f in known.items() if phrase in f.metadata["help"]]
+    return close_matches(word, [*known, *groups(command)]) or explained[:MOST_MEANT]
+
+
 def complete(command: str, word: str) -> list[str]:
     """Completions of ``word``: groups, options and their values.
 
@@ -58,4 +81,28 @@ def complete(command: str, word: str) -> list[str]:
         name = WRITTEN.get(field_name, field_name)
         choices = field.metadata["choices"]
         found += [f"{name}={choice}" for choice in choices] if choices else [f"{name}="]
+        kind = field.metadata["path"]
+        if kind and word.startswith(f"{name}="):
+            found += _complete_path(word, with_files=kind != "folder")
     return [name for name in found if name.startswith(word)]
+
+
+def _complete_path(word: str, with_files: bool) -> list[str]:
+    """Completions of the last path in ``option=path`` or ``option=[path,path``; folders end in /.
+
+    Left out are names with spaces, which separate completions, and hidden ones unless asked for.
+    """
+    begun = re.split(r"[=[,]", word)[-1]
+    parent = begun[: begun.rfind("/") + 1]
+    hidden = begun[len(parent) :].startswith(".")
+    try:
+        entries = sorted(Path(parent).expanduser().iterdir())
+    except (OSError, RuntimeError):  # no such folder, or no such user
+        return []
+    names = [
+        f"{entry.name}{'/' * entry.is_dir()}"
+        for entry in entries
+        if (with_files or entry.is_dir()) and hidden == entry.name.startswith(".")
+    ]
+    before = word.removesuffix(begun)
+    return [f"{before}{parent}{name}" for name in names if len(name.split()) == 1]

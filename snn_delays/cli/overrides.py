@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from snn_delays.cli.groups import SCHEMAS, groups, option_names
+from snn_delays.cli.groups import SCHEMAS, meant_options, option_names
 from snn_delays.config import BenchmarkConfig, Config
-from snn_delays.config.options import WRITTEN, close_match, options, shown
+from snn_delays.config.options import WRITTEN, close_matches, did_you_mean, options, shown
 from snn_delays.errors import UserError
 
 HELP = "--help"
@@ -38,6 +38,7 @@ SHORT = {
     "-sc": "--shell-completion",
     "-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name",
 }  # fmt: skip
+UNKNOWN = "<value>"
 SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
 QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
 # an entry of a list: quoted, or up to a comma that is not within brackets
@@ -94,18 +95,36 @@ def _no_flag(command: str, word: str, following: Sequence[str]) -> str:
     flag, equals, value = shown(word).partition("=")
     if flag in FLAGS or flag in SHORT:
         return f"{flag} has no use with this command."
-    if not equals:
-        value = next((v for v in following[:1] if not v.startswith("-") and "=" not in v), "...")
-    name = flag.lstrip("-").replace("-", "_")
-    names = [*_fields(command), *(group for group in groups(command) if group == name)]
-    option = close_match(name, names)
-    close = close_match(flag, [*FLAGS, "--version"], cutoff=0.7)
-    if option and option.endswith(name):
-        return f"There is no flag {flag}. Write {WRITTEN.get(option, option)}={value}."
-    if close or option:
-        meant = close or f"{WRITTEN.get(str(option), option)}={value}"
-        return f"There is no flag {flag}. Did you mean {meant!r}?"
+    value = value if equals else _value_behind(following)
+    if not flag.strip("-"):
+        return f"{flag} is no option; write option=value. --help lists the options."
+    name = flag.lstrip("-").replace("-", "_").lower()
+    meant = [f"{option}={value}" for option in meant_options(command, name)]
+    if value == UNKNOWN:
+        meant = _choice_named(command, name) or meant
+    if len(meant) == 1 and meant[0].partition("=")[0].endswith(name):
+        return f"There is no flag {flag}. Write {meant[0]}."
+    flags = close_matches(flag, [*FLAGS, "--version"], cutoff=0.7)
+    close = [*flags, *meant] if value != UNKNOWN else flags or meant
+    if close:
+        return f"There is no flag {flag}.{did_you_mean(close)}"
     return f"There is no flag {flag}; write option=value. --help lists the options."
+
+
+def _value_behind(following: Sequence[str]) -> str:
+    """The value in the word behind a flag or a name, or ``UNKNOWN`` if there is none."""
+    values = [word for word in following[:1] if not word.startswith("-") and "=" not in word]
+    return (values or [UNKNOWN])[0]
+
+
+def _choice_named(command: str, name: str) -> list[str]:
+    """``option=choice`` for the one option that has a choice called ``name``, as in --gpu."""
+    found = []
+    for option, field in _fields(command).items():
+        words = {choice: choice for choice in field.metadata["choices"]}
+        words |= field.metadata["synonyms"]
+        found += [f"{option}={words[name]}"] if name in words else []
+    return found if len(found) == 1 else []
 
 
 def as_hydra(command: str, overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
@@ -140,7 +159,8 @@ def refuse_words(command: str, words: Sequence[str]) -> None:
                 " so)."
             )
         if not key.strip("+") or not (equals or key.startswith("~")):
-            raise UserError(f"{shown(word)} cannot be read. Write {_first(command, shown(word))}.")
+            written = _written(command, shown(word), words[number + 1 :])
+            raise UserError(f"{shown(word)} cannot be read. Write {written}.")
 
 
 def _as_hydra(fields: dict[str, Any], override: str, sweep: bool) -> str:
@@ -156,12 +176,14 @@ def _as_hydra(fields: dict[str, Any], override: str, sweep: bool) -> str:
     return f"{plus}{name}={','.join(map(text, values))}"
 
 
-def _first(command: str, value: str) -> str:
-    """The right form of a lone value: a value of the command's first option, its input."""
-    if SCHEMAS[command] in (Config, BenchmarkConfig):
-        return "option=value"
-    first = option_names(command)[0]
-    return f"{WRITTEN.get(first, first)}={value}"
+def _written(command: str, word: str, following: Sequence[str]) -> str:
+    """The right form of a lone word: an option's name, or a value of the first option, an input."""
+    if SCHEMAS[command] not in (Config, BenchmarkConfig):
+        first = option_names(command)[0]
+        return f"{WRITTEN.get(first, first)}={word}"
+    named = meant_options(command, word.lower())
+    is_name = len(named) == 1 and word.lower() in named[0].split(".")
+    return f"{named[0]}={_value_behind(following)}" if is_name else "option=value"
 
 
 def _fields(command: str) -> dict[str, dataclasses.Field[Any]]:
@@ -187,3 +209,11 @@ def quoted(text: str) -> str:
     """Text quoted for Hydra's grammar, in which commas, brackets and = are special."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
+
+
+def unquoted(override: str) -> str:
+    """An override ``name=value`` of Hydra's grammar, with its text as a person writes it."""
+    name, equals, value = override.partition("=")
+    if QUOTED.fullmatch(value):
+        value = re.sub(r"\\(\\|'|\")", r"\1", value[1:-1])
+    return f"{name}{equals}{value}"

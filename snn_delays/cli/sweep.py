@@ -1,10 +1,13 @@
-"""Multiruns: all jobs are checked before the first one starts, and a failure stops no other."""
+"""Multiruns: all jobs are checked before the first one starts, and a failure stops no other.
+
+Each job prints in which options it differs from the others; the end is a table or the best trial.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +16,17 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from snn_delays.benchmark.suite import named
 from snn_delays.cli.compose import checked, number_in_multirun
 from snn_delays.cli.explain import explain
+from snn_delays.cli.overrides import unquoted
+from snn_delays.cli.sweep_summary import best_trial, runs_table
+from snn_delays.config import Config
 from snn_delays.errors import UserError
 
 
@@ -29,7 +37,7 @@ class Failed:
 
 @contextlib.contextmanager
 def checked_sweeps(command: str) -> Iterator[None]:
-    """A context in which Hydra's basic sweeper checks all runs first, and lists failed runs.
+    """A context in which Hydra's basic sweeper checks all runs first, and lists their results.
 
     The sweeper's class is patched, since Hydra only instantiates sweepers of its package
     ``hydra_plugins``.
@@ -40,10 +48,12 @@ def checked_sweeps(command: str) -> Iterator[None]:
 
     def sweep(sweeper: Any, arguments: list[str]) -> None:
         runs = _runs(sweeper, arguments)
-        names = _names(runs)
+        own = _own_options(runs)
+        names = [f"{n} ({' '.join(o)})" if o else str(n) for n, o in enumerate(own)]
         for overrides, name in zip(runs, names, strict=True):
             _check(sweeper, command, overrides, name)
         returns = [job.return_value for batch in run_all(sweeper, arguments) for job in batch]
+        _print_table(own, returns)
         failed = [name for name, value in zip(names, returns, strict=True) if value == Failed()]
         if failed:
             print(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}", file=sys.stderr)
@@ -64,11 +74,18 @@ def _runs(sweeper: BasicSweeper, arguments: list[str]) -> list[list[str]]:
     return [run for batch in sweeper.split_arguments(given, None) for run in batch]
 
 
-def _names(runs: list[list[str]]) -> list[str]:
-    """A name of each run: its number, and the options in which it differs from the others."""
+def _own_options(runs: list[list[str]]) -> list[list[str]]:
+    """Of each run, the options in which it differs from another."""
     apart = [len(set(values)) > 1 for values in zip(*runs, strict=True)]
-    own = [[o for o, differs in zip(run, apart, strict=True) if differs] for run in runs]
-    return [f"{n} ({' '.join(options)})" if options else str(n) for n, options in enumerate(own)]
+    return [[o for o, differs in zip(run, apart, strict=True) if differs] for run in runs]
+
+
+def _print_table(own: list[list[str]], returns: list[Any]) -> None:
+    """Print the results of a multirun of trainings, of which two or more ended."""
+    ended = [n for n, result in enumerate(returns) if isinstance(result, dict)]
+    if len(ended) > 1:
+        text = runs_table([own[n] for n in ended], [returns[n] for n in ended])
+        print(f"\n{text}" if text else "", end="", flush=True)
 
 
 def _check(sweeper: BasicSweeper, command: str, overrides: list[str], name: str) -> None:
@@ -89,8 +106,75 @@ def _check(sweeper: BasicSweeper, command: str, overrides: list[str], name: str)
         raise UserError(f"No run was started. Run {name}: {why}") from error
 
 
+@contextlib.contextmanager
+def summarised_search() -> Iterator[None]:
+    """A context that prints the best trial of a search, also of one that ends early.
+
+    Hydra's launchers are patched, since a sweeper keeps what they return to itself.
+    """
+    jobs: list[JobReturn] = []
+    make: Any = Plugins.instantiate_launcher
+    with contextlib.ExitStack() as patched:
+
+        def instantiate(plugins: Plugins, **arguments: Any) -> Any:
+            launcher = make(plugins, **arguments)
+            if _searches(arguments["config"]):
+                patched.enter_context(_recorded(type(launcher), jobs))
+            return launcher
+
+        patched.callback(setattr, Plugins, "instantiate_launcher", make)
+        Plugins.instantiate_launcher = instantiate  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            if jobs:
+                print(f"\n{best_trial([_trial(job) for job in jobs])}", flush=True)
+
+
+@contextlib.contextmanager
+def _recorded(kind: Any, jobs: list[JobReturn]) -> Iterator[None]:
+    """A context in which launchers of a class add what their jobs return to ``jobs``."""
+    launch = kind.launch
+
+    def recording(*arguments: Any, **more: Any) -> Any:
+        returns = launch(*arguments, **more)
+        jobs.extend(returns)
+        return returns
+
+    kind.launch = recording
+    try:
+        yield
+    finally:
+        kind.launch = launch
+
+
+def _trial(job: JobReturn) -> tuple[Sequence[str], float | None]:
+    """A trial's overrides, and its accuracy unless it failed."""
+    done = job.status == JobStatus.COMPLETED
+    return job.overrides or (), float(job.return_value) if done else None
+
+
+def announce(config: Any, given: list[str]) -> None:
+    """Print the number, the seed and the own options of this job of a multirun.
+
+    Args:
+        config: the job's configuration.
+        given: overrides of the command line, in Hydra's grammar.
+    """
+    parsed = OverridesParser.create().parse_overrides(given)
+    common = {override.key_or_group for override in parsed if not override.is_sweep_override()}
+    own = [unquoted(o) for o in HydraConfig.get().overrides.task if named(o) not in common]
+    seed = f", seed {config.seed}" if isinstance(config, Config) else ""
+    rest = " ".join(option for option in own if named(option) != "seed" or not seed)
+    print(f"\nrun {number_in_multirun()}{seed}{f': {rest}' if rest else ''}", flush=True)
+
+
 def is_search() -> bool:
     """Whether this job belongs to a search, whose sweeper (such as optuna) uses the results."""
     if number_in_multirun() is None:
         return False
-    return not str(HydraConfig.get().sweeper._target_).endswith("BasicSweeper")
+    return _searches(HydraConfig.instance().cfg)
+
+
+def _searches(config: Any) -> bool:
+    return not str(config.hydra.sweeper._target_).endswith("BasicSweeper")

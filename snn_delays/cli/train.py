@@ -17,8 +17,13 @@ def main() -> None:
     run_command("train", _train, _check_search)
 
 
-def _train(config: Config) -> float | None:
-    """Train; returns the validation accuracy of the chosen epoch, which a search maximises."""
+def _train(config: Config) -> float | dict[str, Any]:
+    """Train.
+
+    Returns:
+        The content of result.json, and the folder as "out"; in a search the validation accuracy of
+        the chosen epoch, which the search maximises.
+    """
     from snn_delays.training.run import train  # late, since importing torch takes seconds
 
     result = train(config)
@@ -27,7 +32,7 @@ def _train(config: Config) -> float | None:
 
         write_learning_curve(Path(result["out"]))
         print(describe(result))
-    return float(result["valid"]["accuracy"]) if "valid" in result else None
+    return float(result["valid"]["accuracy"]) if is_search() else result
 
 
 def _check_search(config: Config) -> None:

@@ -1,8 +1,15 @@
 """Options of training (schema) and of the other commands, rules between them, and checks."""
 
-from snn_delays.config.commands import AnalyseConfig, BenchmarkConfig, EncodeConfig, EvaluateConfig
+from snn_delays.config.commands import (
+    AnalyseConfig,
+    BenchmarkConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    RunsConfig,
+)
 from snn_delays.config.rules import validate
 from snn_delays.config.schema import (
+    DERIVED,
     LONGEST_S,
     MEL_BANDS,
     PATHS,
@@ -18,9 +25,11 @@ from snn_delays.config.schema import (
     config_hash,
     result_options,
     shapes_result,
+    with_derived,
 )
 
 __all__ = [
+    "DERIVED",
     "LONGEST_S",
     "MEL_BANDS",
     "PATHS",
@@ -34,6 +43,7 @@ __all__ = [
     "EncodeConfig",
     "EvaluateConfig",
     "ModelConfig",
+    "RunsConfig",
     "SyntheticConfig",
     "TrackingConfig",
     "TrainConfig",
@@ -41,4 +51,5 @@ __all__ = [
     "result_options",
     "shapes_result",
     "validate",
+    "with_derived",
 ]

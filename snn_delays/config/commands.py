@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snn_delays.config.options import LARGEST_SEED, MOST, option
-from snn_delays.config.schema import BACKENDS
+from snn_delays.config.schema import AUDIO_CHANNELS, BACKENDS, DEVICE_WORDS
 
 
 @dataclass
 class EvaluateConfig:
     """Options of ``snn-delays evaluate``."""
 
-    run: str = option("???", "folder of the run (required)", path=True)
+    run: str = option("???", "folder of the run (required)", path="folder")
     checkpoint: str = option(
         "best",
         "best: the epoch that the protocol chose; last: the last one",
         choices=("best", "last"),
+        synonyms={"chosen": "best", "final": "last", "latest": "last"},
     )
-    split: str = option("test", "data to evaluate on", choices=("test", "valid"))
+    split: str = option(
+        "test", "data to evaluate on", choices=("test", "valid"), synonyms={"dev": "valid"}
+    )
     file: str | None = option(
         None,
         "HDF5 file (audio: folder of <word>/*.wav) to evaluate on instead of the run's data",
@@ -31,7 +34,7 @@ class EvaluateConfig:
         "auto",
         "auto: the GPU, if there is one",
         choices=("auto", "cpu", "cuda"),
-        synonyms={"gpu": "cuda"},
+        synonyms=DEVICE_WORDS,
     )
     backend: str = option(
         "auto", "computation of the delayed linear map; affects speed alone", choices=BACKENDS
@@ -42,10 +45,12 @@ class EvaluateConfig:
 class AnalyseConfig:
     """Options of ``snn-delays analyse``."""
 
-    run: str | None = option(None, "folder of the run to report on", path=True)
-    runs: list[str] | None = option(None, "folders of runs to compare, instead of run", path=True)
+    run: str | None = option(None, "folder of the run to report on", path="folder")
+    runs: list[str] | None = option(
+        None, "folders of runs to compare, instead of run", path="folder"
+    )
     out: str | None = option(
-        None, "folder to write; null: <run>/analysis, or analysis for runs", path=True
+        None, "folder to write; null: <run>/analysis, or analysis for runs", path="folder"
     )
     sample: int = option(
         0, "number of the recording whose spikes are drawn, from 0", at_least=0, at_most=MOST
@@ -61,7 +66,7 @@ class BenchmarkConfig:
     seeds: int | None = option(
         None, "number of seeds, from 0; null: the suite's number", at_least=1, at_most=MOST
     )
-    out: str | None = option(None, "folder to write; null: runs/benchmark/<suite>", path=True)
+    out: str | None = option(None, "folder to write; null: runs/benchmark/<suite>", path="folder")
     jobs: int | None = option(
         None,
         "number of runs at a time; null: number of GPUs, or of cores over threads",
@@ -79,10 +84,23 @@ class BenchmarkConfig:
 
 
 @dataclass
+class RunsConfig:
+    """Options of ``snn-delays runs``, where ``source`` is written ``in``."""
+
+    source: str = option("runs", "folder of the runs, which may lie deeper in it", path=True)
+    sort: str = option(
+        "time",
+        "order of the runs; time: the newest last; accuracy: the best last; name: by folder",
+        choices=("time", "accuracy", "name"),
+    )
+    format: str = option("table", "form of the list", choices=("table", "json", "csv"))
+
+
+@dataclass
 class EncodeConfig:
     """Options of ``snn-delays data encode``, where ``source`` is written ``in``."""
 
-    source: str = option("???", "folder of <word>/*.wav (required)", path=True)
+    source: str = option("???", "folder of <word>/*.wav (required)", path="folder")
     out: str = option("???", "HDF5 file of SHD's format to write (required)", path=True)
     only: str | None = option(
         None,
@@ -93,6 +111,12 @@ class EncodeConfig:
         None,
         "regular expression with one group, which matches the speaker in <word>/<name>.wav;"
         " null: speakers are unknown",
+    )
+    channel: str | None = option(
+        None,
+        "channel to read of recordings with several: left, right, the mean of all, or its number"
+        " from 0; null: such recordings are refused",
+        choices=AUDIO_CHANNELS,
     )
     channels: int = option(700, "number of cochlea channels", at_least=2, at_most=65536)
     seed: int = option(0, "seed of the fibres' random spikes", at_least=0, at_most=LARGEST_SEED)

@@ -30,7 +30,7 @@ DATASETS = {
     "ssc": DataKind(takes=FILES, validation="official validation split"),
     "gsc": DataKind(takes=("folder",), audio=True, validation="official validation split"),
     "audio_folder": DataKind(
-        takes=("folder", "test_list", "valid_list", "speaker_pattern", *HELD_OUT),
+        takes=("folder", "test_list", "valid_list", "speaker_pattern", "channel", *HELD_OUT),
         needs={"folder": "folder of <word>/*.wav"},
         audio=True,
     ),

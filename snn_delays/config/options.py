@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -20,6 +20,7 @@ MOST = 1_000_000  # of counts: epochs, samples, steps, channels, neurons
 LARGEST_SEED = 2**63 - 1  # the limit of torch's generators
 LARGEST = 1e38  # of real numbers; float32 ends at 3.4e38
 
+MOST_MEANT = 4  # names in "Did you mean ...?"
 WRITTEN = {"source": "in"}  # field name -> option name, which is a keyword of Python
 PLAIN = (type(None), bool, int, float, str, list, dict)  # the types of values in YAML
 
@@ -33,7 +34,7 @@ def option(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
-    path: bool = False,
+    path: bool | str = False,
     synonyms: dict[str, str] | None = None,
 ) -> Any:
     """A dataclass field with its help text and bounds; a list default is copied per instance.
@@ -46,11 +47,12 @@ def option(
         above: lower bound, itself excluded.
         at_most: upper bound.
         below: upper bound, itself excluded.
-        path: whether the text is a path, in which ``~`` is the home folder.
-        synonyms: common words for one of ``choices``, for a hint in the error message.
+        path: whether the text is a path, in which ``~`` is the home folder; "folder": a folder's.
+        synonyms: common words, in small letters, for one of ``choices``, for a hint in the error
+            message.
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    metadata = {"help": help, "choices": choices, "bounds": bounds, "path": path}
+    metadata: dict[str, Any] = {"help": help, "choices": choices, "bounds": bounds, "path": path}
     metadata["synonyms"] = synonyms or {}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -96,26 +98,47 @@ def shown(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def nearest(name: str, valid: list[str]) -> str:
-    """`` Did you mean 'x'?`` for the closest valid name, or nothing."""
-    close = close_match(name, valid)
-    return f" Did you mean {close!r}?" if close else ""
+def did_you_mean(names: Sequence[str]) -> str:
+    """`` Did you mean 'x' or 'y'?``, or nothing without names."""
+    *rest, last = map(repr, names or [""])
+    return f" Did you mean {', '.join(rest)}{' or ' * bool(rest)}{last}?" if names else ""
 
 
-def close_match(name: str, valid: list[str], cutoff: float = 0.5) -> str | None:
-    """The closest valid name; ``name`` may be only the last part of a dotted name.
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """`` Did you mean 'x'?`` for the valid names that ``close_matches`` finds, or nothing."""
+    return did_you_mean(close_matches(name, valid))
+
+
+def nearest_choice(
+    value: str, choices: Sequence[str], synonyms: Mapping[str, str] | None = None
+) -> str:
+    """`` Did you mean 'x'?`` for the choice of an option that ``value`` may mean, or nothing."""
+    synonym = (synonyms or {}).get(value.lower())
+    return did_you_mean([synonym]) if synonym else nearest(value, choices)
+
+
+def close_matches(name: str, valid: Sequence[str], cutoff: float = 0.5) -> list[str]:
+    """The valid names that ``name`` may mean, without regard to case; at most ``MOST_MEANT``.
+
+    The first of these that there is: the name whose last part ``name`` is, and the shortest of
+    several; names whose last part begins so; the one name that is spelled most alike.
 
     Args:
         name: the name that the user wrote.
         valid: the valid names, such as "train.epochs".
         cutoff: smallest accepted similarity, from 0 to 1.
     """
-    tails = {full.rpartition(".")[2]: full for full in sorted(valid, key=len, reverse=True)}
-    if name in tails:  # the shortest name that ends so
-        return tails[name]
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=cutoff)
-    close = close or difflib.get_close_matches(name, list(tails), n=1, cutoff=max(cutoff, 0.6))
-    return tails.get(close[0], close[0]) if close else None
+    name = name.lower()
+    whole = {full.lower(): full for full in valid}
+    ends = {full.rpartition(".")[2]: full for full in sorted(whole, key=len, reverse=True)}
+    if name in whole or name in ends:
+        return [whole[name if name in whole else ends[name]]]
+    if begun := [full for end, full in ends.items() if name and end.startswith(name)]:
+        first = sorted(begun, key=lambda full: (full.count("."), list(whole).index(full)))
+        return [whole[full] for full in first[:MOST_MEANT]]
+    close = difflib.get_close_matches(name, whole, n=1, cutoff=cutoff)
+    close = close or difflib.get_close_matches(name, ends, n=1, cutoff=max(cutoff, 0.6))
+    return [whole[ends.get(end, end)] for end in close]
 
 
 def check_types(config: Any, prefix: str = "") -> None:
@@ -187,10 +210,9 @@ def check_options(group: type, **values: Any) -> None:
 
 
 def _check_value(name: str, value: Any, metadata: Any) -> None:
-    choices = list(metadata["choices"])
-    if choices and value not in choices:
-        meant = metadata["synonyms"].get(value)
-        hint = f" Did you mean {meant!r}?" if meant else nearest(str(value), choices)
+    choices = metadata["choices"]
+    if choices and value is not None and value not in choices:
+        hint = nearest_choice(str(value), choices, metadata["synonyms"])
         raise UserError(f"{name}={value} is not one of {', '.join(choices)}.{hint}")
     if value == "":
         raise UserError(f"{name}= is empty; give a value, or null.")

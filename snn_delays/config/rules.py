@@ -112,7 +112,7 @@ def _check_files(data: DataConfig) -> None:
     for key, needed in kind.needs.items():
         if getattr(data, key) is None:
             raise UserError(f"data={data.name} needs data.{key}=<{needed}>.")
-    for key in ("folder", "test_list", "valid_list", "speaker_pattern", *HELD_OUT):
+    for key in ("folder", "test_list", "valid_list", "speaker_pattern", "channel", *HELD_OUT):
         useless = key not in kind.takes or (key in HELD_OUT and data.test_file is not None)
         if getattr(data, key) is not None and useless:
             beside = " and a test file" if data.test_file else ""

@@ -18,8 +18,12 @@ from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
 SIG_END = 0.23  # the paper's final SIG
 BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event", "depthwise")
+# Words that other programs use for the values of several options, for hints in messages.
+DEVICE_WORDS = dict.fromkeys(("gpu", "gpu0", "gpu:0", "cuda:0", "nvidia", "0"), "cuda")
+STEADY = dict.fromkeys(("none", "no", "off", "false", "flat", "fixed"), "constant")
 MEL_BANDS = 140  # of the log-mel frames of audio.
 LONGEST_S = 60  # longest recording of audio in seconds; words are shorter, and memory is bounded
+AUDIO_CHANNELS = ("left", "right", "mean", *"01234567")  # of a recording with several
 
 
 @dataclass
@@ -103,12 +107,20 @@ class DataConfig:
         "synthetic",
         "data set",
         choices=tuple(DATASETS),
+        synonyms={
+            **dict.fromkeys(("heidelberg", "spiking_heidelberg_digits"), "shd"),
+            **dict.fromkeys(("speech_commands", "speechcommands", "google"), "gsc"),
+            **dict.fromkeys(("wav", "audio", "folder", "own"), "audio_folder"),
+            **dict.fromkeys(("hdf5", "h5", "file"), "spikes"),
+        },
     )
     root: str = option(
-        "datasets", "folder of the published data sets (SHD/, SSC/, GSC/)", path=True
+        "datasets", "folder of the published data sets (SHD/, SSC/, GSC/)", path="folder"
     )
     cache: str | None = option(
-        None, "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays", path=True
+        None,
+        "folder of prepared frames and synthetic files; null: ~/.cache/snn_delays",
+        path="folder",
     )
     train_file: str | None = option(
         None,
@@ -141,6 +153,12 @@ class DataConfig:
         "regular expression with one group, which matches the speaker in <word>/<name>.wav;"
         " null: speakers are unknown (data=audio_folder)",
     )
+    channel: str | None = option(
+        None,
+        "channel to read of recordings with several: left, right, the mean of all, or its number"
+        " from 0; null: such recordings are refused (data=audio_folder)",
+        choices=AUDIO_CHANNELS,
+    )
     seconds: float = option(
         1.0,
         "length to which recordings are cut or padded with silence, s (audio only)",
@@ -153,6 +171,12 @@ class DataConfig:
         "unit of the spike times in the files; auto: s, but recordings longer than 100 s are"
         " refused (data=spikes)",
         choices=("auto", "s", "ms", "us", "ns"),
+        synonyms={
+            **dict.fromkeys(("second", "seconds", "sec"), "s"),
+            **dict.fromkeys(("millisecond", "milliseconds", "msec"), "ms"),
+            **dict.fromkeys(("microsecond", "microseconds", "usec", "µs", "μs"), "us"),
+            **dict.fromkeys(("nanosecond", "nanoseconds", "nsec"), "ns"),
+        },
     )
     units: int = option(700, "number of spike channels in the files", at_least=1, at_most=MOST)
     units_per_channel: int = option(
@@ -162,6 +186,7 @@ class DataConfig:
         "auto",
         "precision of the frame index; auto: float16 for train.protocol=paper, else float64",
         choices=("auto", "float64", "float16"),
+        synonyms={"fp16": "float16", "half": "float16", "fp64": "float64", "double": "float64"},
     )
     split: str = option(
         "auto",
@@ -169,6 +194,7 @@ class DataConfig:
         " validation file if it exists, else speakers if known, else random; speakers: all samples"
         " of some speakers; random: a share of every class; fold: the speaker number data.fold",
         choices=("auto", "speakers", "random", "fold"),
+        synonyms={"kfold": "fold", "k-fold": "fold", "stratified": "random", "official": "auto"},
     )
     fold: int = option(
         0,
@@ -234,6 +260,12 @@ class ModelConfig:
         "learned: trained; fixed: drawn at random, rounded and not trained; none: linear maps"
         " without delays; dense: a weight at every delay, an ordinary temporal convolution",
         choices=("learned", "fixed", "none", "dense"),
+        synonyms={
+            **dict.fromkeys(("trained", "trainable", "train", "true", "yes", "on"), "learned"),
+            **dict.fromkeys(("random", "frozen", "constant"), "fixed"),
+            **dict.fromkeys(("no", "off", "false", "without", "zero"), "none"),
+            **dict.fromkeys(("conv", "convolution", "temporal"), "dense"),
+        },
     )
     delay_type: str = option(
         "synaptic",
@@ -251,6 +283,7 @@ class ModelConfig:
         "gauss",
         "shape of the taps around a learned delay in training: gauss, or triangle (DCLS's max)",
         choices=tuple(SIGMA_OFFSETS),
+        synonyms={"normal": "gauss", "max": "triangle", "linear": "triangle"},
     )
     delay_init: str = option(
         "uniform",
@@ -328,6 +361,13 @@ class ModelConfig:
         "class scores; sum: of softmax(membrane) over time; mean, max, last: of the membrane;"
         " spike_count: number of output spikes; linear_sum: sum of the linear map over time",
         choices=("sum", "mean", "max", "last", "spike_count", "linear_sum"),
+        synonyms={
+            **dict.fromkeys(("softmax", "softmax_sum"), "sum"),
+            **dict.fromkeys(("average", "avg"), "mean"),
+            **dict.fromkeys(("peak",), "max"),
+            **dict.fromkeys(("final", "last_step"), "last"),
+            **dict.fromkeys(("spikes", "count", "rate", "firing_rate"), "spike_count"),
+        },
     )
     readout_threshold: float = option(
         2.0, "firing threshold of readout=spike_count", above=0, at_most=LARGEST
@@ -361,6 +401,13 @@ class TrainConfig:
         " data for as many epochs; last: train on all training data, test the last epoch; paper: as"
         " its authors, test the best epoch on the test set",
         choices=("validation", "refit", "last", "paper"),
+        synonyms={
+            "test": "paper",
+            "best": "validation",
+            "final": "last",
+            "none": "last",
+            "retrain": "refit",
+        },
     )
     epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
     batch_size: int = option(
@@ -376,15 +423,22 @@ class TrainConfig:
         1e-5, "coupled L2 on weights and learned time constants", at_least=0, at_most=LARGEST
     )
     weight_schedule: str = option(
-        "one_cycle", "schedule of lr_weight over epochs", choices=("one_cycle", "constant")
+        "one_cycle",
+        "schedule of lr_weight over epochs",
+        choices=("one_cycle", "constant"),
+        synonyms=STEADY,
     )
     delay_schedule: str = option(
-        "cosine", "schedule of lr_delay over epochs", choices=("cosine", "one_cycle", "constant")
+        "cosine",
+        "schedule of lr_delay over epochs",
+        choices=("cosine", "one_cycle", "constant"),
+        synonyms=STEADY,
     )
     sigma_schedule: str = option(
         "exponential",
         "width of the taps; exponential: from sigma_start to sigma_end; constant: sigma_end",
         choices=("exponential", "constant"),
+        synonyms=STEADY,
     )
     sigma_start: float | None = option(
         None,
@@ -439,6 +493,10 @@ class TrainConfig:
         "stop",
         "if a loss or gradient is infinite or NaN; stop: end the run; skip: skip the batch",
         choices=("stop", "skip"),
+        synonyms={
+            **dict.fromkeys(("raise", "error", "fail", "abort"), "stop"),
+            **dict.fromkeys(("ignore", "continue", "drop"), "skip"),
+        },
     )
     deterministic: bool = option(False, "refuse torch's nondeterministic algorithms (GPU; slower)")
 
@@ -447,7 +505,16 @@ class TrainConfig:
 class TrackingConfig:
     """Options of the tracker, which gets the metrics in addition to metrics.jsonl."""
 
-    name: str = option("none", "tracker", choices=("none", "wandb", "tensorboard"))
+    name: str = option(
+        "none",
+        "tracker",
+        choices=("none", "wandb", "tensorboard"),
+        synonyms={
+            **dict.fromkeys(("no", "off", "false"), "none"),
+            **dict.fromkeys(("tb", "tensorboardx"), "tensorboard"),
+            **dict.fromkeys(("w&b", "wb", "weights_and_biases"), "wandb"),
+        },
+    )
     project: str = option("snn_delays", "wandb project")
     entity: str | None = option(None, "wandb team or user; null: the account's own")
 
@@ -458,12 +525,16 @@ class Config:
 
     name: str = option("run", "name of the run, used in the default of out")
     out: str | None = option(
-        None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>", path=True
+        None, "folder to write; null: runs/<name>/<date>-<time>-s<seed>", path="folder"
     )
     resume: str = option(
         "never",
         "auto: resume the run in out, if there is one; its options must be the same",
         choices=("never", "auto"),
+        synonyms={
+            **dict.fromkeys(("no", "off", "false"), "never"),
+            **dict.fromkeys(("yes", "on", "true", "always"), "auto"),
+        },
     )
     seed: int = option(
         0, "seed of initial values, order of the data and dropout", at_least=0, at_most=LARGEST_SEED
@@ -472,7 +543,7 @@ class Config:
         "auto",
         "auto: the GPU, if there is one",
         choices=("auto", "cpu", "cuda"),
-        synonyms={"gpu": "cuda"},
+        synonyms=DEVICE_WORDS,
     )
     backend: str = option(
         "auto",
@@ -486,8 +557,11 @@ class Config:
         "number format; tf32: float32 with matrix products on a GPU's tensor cores; mixed: float32"
         " with training's matrix products in bfloat16",
         choices=("float32", "float64", "tf32", "mixed"),
-        synonyms=dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "amp"), "mixed")
-        | {"fp32": "float32", "fp64": "float64", "double": "float64"},
+        synonyms={
+            **dict.fromkeys(("bf16", "bfloat16", "fp16", "float16", "half", "amp", "16"), "mixed"),
+            **dict.fromkeys(("fp32", "single", "full", "32"), "float32"),
+            **dict.fromkeys(("fp64", "double", "64"), "float64"),
+        },
     )
     data: DataConfig = option(DataConfig, "data")
     model: ModelConfig = option(ModelConfig, "model")
@@ -536,6 +610,18 @@ _NOT_SHAPING = (
     "name", "out", "resume", "device", "backend", "tracking", "train.checkpoint_minutes",
     *(f"data.{path}" for path in PATHS),
 )  # fmt: skip
+
+
+# Options that shape the result; "auto" or null stands for a value that follows from other options.
+DERIVED = ("data.frame_arithmetic", "model.extra_steps", "train.sigma_end")
+
+
+def with_derived(config: Config) -> Config:
+    """The configuration with the values of the options ``DERIVED``."""
+    data = dataclasses.replace(config.data, frame_arithmetic=config.frame_arithmetic)
+    model = dataclasses.replace(config.model, extra_steps=config.model.layer_extra_steps)
+    train = dataclasses.replace(config.train, sigma_end=config.sigma_end)
+    return dataclasses.replace(config, data=data, model=model, train=train)
 
 
 def result_options(config: Config) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from snn_delays.errors import UserError
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus")  # of supported files
 
 _FULL_SCALE = 32768  # int16 of 1.0
+_MOST_CHANNELS = 8  # a file with more would take too much memory
 _RATES = (4_000, 192_000)  # Hz; a file with another rate is damaged or a mistake
 LARGEST = LONGEST_S * _RATES[1] * 8 + (1 << 24)  # bytes of a file: float64 samples and tags
 _AGAIN = "; fetch it again or remove it"
@@ -28,8 +29,8 @@ _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _MP3_FRAME = 2048  # bytes, more than the first one has
 
 
-def read_waveform(path: Path) -> NDArray[np.int16]:
-    """The samples of an audio file of one channel, at 16 kHz.
+def read_waveform(path: Path, channel: str | None = None) -> NDArray[np.int16]:
+    """The samples of one channel of an audio file, at 16 kHz.
 
     Samples of a 16-bit file at 16 kHz are returned unchanged: divided by 32768, they equal the
     floats of soundfile and torchaudio. Samples of other files are scaled to [-1, 1] and clipped,
@@ -39,16 +40,18 @@ def read_waveform(path: Path) -> NDArray[np.int16]:
     Args:
         path: the file; wav (PCM of 8 to 32 bits, float in [-1, 1], or another encoding that
             libsndfile decodes), FLAC, MP3, Ogg Vorbis or Opus.
+        channel: of a file with several channels: "left", "right", "mean" of all, or a number from
+            0; None refuses such a file. A file of one channel is read whatever is given.
 
     Returns:
         [N], as long as the file; N is rounded up by resampling.
 
     Raises:
         UserError: the file is missing, truncated, of another kind, empty, or longer than 60 s; it
-            has several channels, a rate outside 4 to 192 kHz, samples that are not finite, or
-            samples of another scale.
+            has more than 8 channels or not the chosen one, a rate outside 4 to 192 kHz, samples
+            that are not finite, or samples of another scale.
     """
-    samples, rate = read_audio(path)
+    samples, rate = read_audio(path, channel)
     if rate != RATE:
         from scipy.signal import resample_poly  # imported late: slow, and seldom needed
 
@@ -62,14 +65,18 @@ def read_waveform(path: Path) -> NDArray[np.int16]:
     return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
 
 
-def read_audio(path: Path) -> tuple[NDArray[np.float64], int]:
-    """The samples of an audio file of one channel, [N] in [-1, 1], and its rate in Hz.
+def read_audio(path: Path, channel: str | None = None) -> tuple[NDArray[np.float64], int]:
+    """The samples of one channel of an audio file, [N] in [-1, 1], and its rate in Hz.
+
+    Args:
+        path: the file.
+        channel: as in ``read_waveform``.
 
     Raises:
         UserError: as ``read_waveform``, except for samples too small for 16 bits.
     """
     _check_whole(path)
-    return _decode(path)
+    return _decode(path, channel)
 
 
 def _check_whole(path: Path) -> None:
@@ -167,7 +174,7 @@ def _wrong_mp3(file: BinaryIO, head: bytes) -> str | None:
     return "has no Xing header, which says how long an MP3 file is: convert it to wav or FLAC"
 
 
-def _decode(path: Path) -> tuple[NDArray[np.float64], int]:
+def _decode(path: Path, channel: str | None) -> tuple[NDArray[np.float64], int]:
     """Samples in [-1, 1] and their rate in Hz."""
     try:
         import soundfile
@@ -177,15 +184,17 @@ def _decode(path: Path) -> tuple[NDArray[np.float64], int]:
         ) from error
     try:
         with soundfile.SoundFile(str(path)) as file:
-            _check_format(path, file.channels, file.samplerate, file.frames)
+            _check_format(path, file.samplerate, file.frames)
+            number = _channel_number(path, channel, file.channels)
             frames, rate = file.frames, file.samplerate
-            samples = file.read(frames, dtype="float64")
+            every = file.read(frames, dtype="float64", always_2d=True)
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: named *.raw
         reason = str(getattr(error, "error_string", error)).strip(" .").replace(". ", ": ")
         raise UserError(
             f"{path} is damaged or of an unknown kind ({reason}); fetch it again or convert it to"
             " 16-bit PCM."
         ) from error
+    samples = every.mean(axis=1) if number is None else every[:, number]
     _check_samples(path, samples, frames)
     return np.clip(samples, -1, 1), rate
 
@@ -206,9 +215,26 @@ def _check_samples(path: Path, samples: NDArray[np.float64], frames: int) -> Non
         )
 
 
-def _check_format(path: Path, channels: int, rate: int, frames: int) -> None:
-    if channels != 1:
-        raise UserError(f"{path} has {channels} channels; mix them down to one.")
+def _channel_number(path: Path, channel: str | None, channels: int) -> int | None:
+    """The number of the channel to read, from 0; None: the mean of all."""
+    if channels == 1:
+        return 0
+    if channels > _MOST_CHANNELS:
+        raise UserError(f"{path} has {channels} channels, more than {_MOST_CHANNELS}: mix it down.")
+    if channel is None:
+        raise UserError(
+            f"{path} has {channels} channels: choose one by data.channel=left, right, mean or its"
+            " number from 0 (in data encode: channel=)."
+        )
+    if channel == "mean":
+        return None
+    number = int({"left": "0", "right": "1"}.get(channel, channel))
+    if number >= channels:
+        raise UserError(f"{path} has {channels} channels, from 0: there is no channel {channel}.")
+    return number
+
+
+def _check_format(path: Path, rate: int, frames: int) -> None:
     if not _RATES[0] <= rate <= _RATES[1]:
         raise UserError(
             f"{path} says that it has {rate} samples per second, outside {_RATES[0]} to"

@@ -27,7 +27,9 @@ ALONE_S = 20.0  # seconds of audio that one process encodes before others have s
 Spikes = tuple[NDArray[np.floating], NDArray[np.integer]]
 
 
-def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int = 0) -> float:
+def encode_words(
+    words: WordList, out: Path, *, channel: str | None = None, channels: int = 700, seed: int = 0
+) -> float:
     """Encode recordings and write them with their words and speakers.
 
     A recording's spikes depend on its content, its name and ``seed`` alone, not on the number of
@@ -37,6 +39,7 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
     Args:
         words: recordings.
         out: file to write.
+        channel: of recordings with several channels (``audio.read_waveform``).
         channels: number of cochlea channels.
         seed: of the fibres' random spikes.
 
@@ -49,7 +52,7 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
     """
     if out.exists():
         raise UserError(f"out={out} is there already; choose another name or remove it.")
-    seconds = _listen(words)
+    seconds = _listen(words, channel)
     kind = np.float16 if max(seconds) <= FLOAT16_SECONDS else np.float32
     names = None if words.speakers is None else sort_names(np.unique(words.speakers))
     number = {} if names is None else {name: k for k, name in enumerate(names)}
@@ -58,7 +61,7 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".encoding-") as scratch:
             temporary = Path(scratch) / out.name
-            spikes = _spikes(words, sum(seconds), channels, seed)
+            spikes = _spikes(words, sum(seconds), channel, channels, seed)
             write_spikes(temporary, spikes, words.labels, words.classes, speaker, names, times=kind)
             os.replace(temporary, out)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
@@ -66,12 +69,12 @@ def encode_words(words: WordList, out: Path, *, channels: int = 700, seed: int =
     return sum(seconds)
 
 
-def _listen(words: WordList) -> list[float]:
+def _listen(words: WordList, channel: str | None) -> list[float]:
     """Seconds of each recording; all are checked here, so that errors are found before the work."""
     seconds, wrong = [], []
     for name in progress(words.files, "reading", len(words.files), "files"):
         try:
-            audio, rate = read_audio(words.folder / name)
+            audio, rate = read_audio(words.folder / name, channel)
             check_audio(audio, rate)
             seconds.append(len(audio) / rate)
         except UserError as error:
@@ -86,31 +89,36 @@ def _listen(words: WordList) -> list[float]:
     return seconds
 
 
-def _spikes(words: WordList, seconds: float, channels: int, seed: int) -> Iterator[Spikes]:
+def _spikes(
+    words: WordList, seconds: float, channel: str | None, channels: int, seed: int
+) -> Iterator[Spikes]:
     """Spikes of each recording, in order; every core encodes recordings of its own."""
     processes = joblib.cpu_count() if seconds > ALONE_S else 1
     threads = 1 if processes > 1 else None
     call = joblib.delayed(_encode_file)
     calls = (
-        call(words.folder / file, f"{seed}/{name}", channels, threads)
+        call(words.folder / file, channel, f"{seed}/{name}", channels, threads)
         for file, name in zip(words.files, words.names, strict=True)
     )
     encoded = joblib.Parallel(processes, return_as="generator")(calls)
     yield from progress(encoded, "encoding", len(words.files), "files")
 
 
-def _encode_file(path: Path, source: str, channels: int, threads: int | None) -> Spikes:
+def _encode_file(
+    path: Path, channel: str | None, source: str, channels: int, threads: int | None
+) -> Spikes:
     """Spikes of one recording.
 
     Args:
         path: of the recording.
+        channel: of a recording with several.
         source: text from which the seed of the recording is made.
         channels: of the cochlea.
         threads: of this process; None: as many as it has.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    audio, rate = read_audio(path)
+    audio, rate = read_audio(path, channel)
     number = int.from_bytes(hashlib.sha256(source.encode()).digest()[:7], "little")
     times, units = encode(audio, rate, channels=channels, seed=number)
     if not len(times):

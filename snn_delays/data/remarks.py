@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from snn_delays.config import DataConfig
 from snn_delays.data.loaders import Samples
+from snn_delays.data.sources import WordSource
 
 MOST_RANGES = 6  # in a sentence
 CALLED = {"train": "training", "valid": "validation", "test": "test"}
 
 
 def remarks(splits: dict[str, Samples], data: DataConfig) -> list[str]:
-    """Remarks about channels without spikes, recordings of one frame, and recordings in two splits.
+    """Remarks about files left out, silent channels, recordings of one frame or in two splits.
 
     Args:
         splits: samples of "train" and, if they exist, of "valid" and "test".
@@ -28,12 +29,18 @@ def remarks(splits: dict[str, Samples], data: DataConfig) -> list[str]:
         for sentence in _shared(one, splits[one], other, splits[other])
     ]
     if data.audio:
-        return shared
+        return [*_left_out(splits.values()), *shared]
     return [
         *_silent_channels(splits.values(), data),
         *_single_frames(splits.values(), data),
         *shared,
     ]
+
+
+def _left_out(splits: Iterable[Samples]) -> list[str]:
+    stores = (store for samples in splits for store in samples.stores)
+    lists = (store.recordings.words for store in stores if isinstance(store.recordings, WordSource))
+    return [*dict.fromkeys(remark for words in lists for remark in words.remarks)]
 
 
 def _silent_channels(splits: Iterable[Samples], data: DataConfig) -> list[str]:

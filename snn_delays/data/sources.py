@@ -218,6 +218,7 @@ class WordSource:
             "samples": self._samples,
             "speakers": self.data.speaker_pattern,
             "classes": self.words.classes,
+            **({} if self.data.channel is None else {"channel": self.data.channel}),
         }
         if self.as_waveforms:
             return {**settings, "waveforms": True}
@@ -237,7 +238,7 @@ class WordSource:
     @contextlib.contextmanager
     def open(self) -> Iterator[Recordings]:
         """The recordings with their frames or waveforms."""
-        dataset = Words(self.words)
+        dataset = Words(self.words, channel=self.data.channel)
         title = f"frames of {self.name}"
         frames = progress(self._frames(dataset), title, len(dataset), "samples")
         yield Recordings(frames, dataset.labels, self.words.speakers, self.words.classes)

@@ -22,12 +22,12 @@ from snn_delays.files import replace_file
 from snn_delays.nn import DelayedLinear, Network, build_network, weight_shapes
 from snn_delays.nn.recurrence import Recurrence
 from snn_delays.runtime.device import pick_dtype
+from snn_delays.training.run_files import CONFIG_FILE, checkpoint_path
 
 log = logging.getLogger(__name__)
 
 FORMAT = 4
 MOST_SIGMA = 1e9  # steps
-CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,6 @@ class LoadedRun:
     network: Network
     meta: Meta
     split: str | None
-
-
-def checkpoint_path(folder: Path, which: str) -> Path:
-    """Path of the checkpoint "last", "previous" or "best" in a run's folder."""
-    return folder / "checkpoints" / f"{which}.pt"
 
 
 # ---- writing -----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from snn_delays.data.loaders import Samples
 from snn_delays.files import replace_file
 from snn_delays.nn import Network
 
-NONFINITE_FILE = "nonfinite.json"
 SATURATED = 0.9  # a neuron is saturated if it fires in a larger share of the steps
 REPORTED = 0.5  # share of dead or saturated neurons from which on a layer is reported
 

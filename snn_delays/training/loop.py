@@ -33,20 +33,15 @@ from snn_delays.training.delay_metrics import delay_trace, drawn_delays
 from snn_delays.training.distributed import agree_on_stop, is_first, reported_once
 from snn_delays.training.epoch_metrics import EpochMeter, Sums
 from snn_delays.training.error_messages import writing
-from snn_delays.training.health import (
-    NONFINITE_FILE,
-    NonFinite,
-    describe_activity,
-    layer_activity,
-)
+from snn_delays.training.health import NonFinite, describe_activity, layer_activity
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.progress import Progress
+from snn_delays.training.run_files import METRICS_FILE, NONFINITE_FILE
 from snn_delays.training.schedules import is_rounded, recurrent_sigma_at, sigma_at
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.step import PendingStep, StepResult, build_step
 from snn_delays.training.tracking import NoTracker, Tracker
 
-METRICS_FILE = "metrics.jsonl"
 ACTIVITY_SAMPLES = 64  # samples on which the layers' activity is measured
 
 

@@ -15,8 +15,8 @@ from snn_delays.training.epoch_metrics import Sums
 class Progress:
     """A bar with loss, accuracy, samples per second and time left, and a line per epoch.
 
-    Without a terminal there is no bar, and the lines include the time left. The time left is
-    estimated from the batches after the first, since the first may compile kernels.
+    Without a terminal there is no bar, and the lines include the time left. The first batch and the
+    first evaluation may compile kernels, so neither counts in the estimate of the time left.
 
     Args:
         epochs: number of epochs.
@@ -26,10 +26,12 @@ class Progress:
     """
 
     def __init__(self, epochs: int, batches: int, title: str, done: int = 0) -> None:
-        self._epochs, self._batches, self._done = epochs, batches, done
+        self._epochs, self._batches = epochs, batches
+        self._done = self._untimed = done
         self._title = title
         self._timed = False
-        self._start = time.perf_counter()
+        self._start = self._trained = time.perf_counter()
+        self._evaluated = False
         self._bar = tqdm(
             total=epochs * batches,
             initial=done,
@@ -51,6 +53,8 @@ class Progress:
             epoch: its number, from 1.
             peek: returns its sums so far; only called if there is a bar.
         """
+        self._trained = time.perf_counter()
+        self._done += 1
         if not self._timed and self._batches > 1:
             self._restart_clock()
             return
@@ -67,10 +71,10 @@ class Progress:
         self._bar.update()
 
     def _restart_clock(self) -> None:
-        """Time the batches from now on."""
+        """Time what follows the batches so far."""
         self._timed = True
         self._start = time.perf_counter()
-        self._done += 1
+        self._untimed = self._done
         bar = self._bar
         bar.initial = bar.n = bar.last_print_n = self._done
         bar.unpause()
@@ -90,13 +94,16 @@ class Progress:
         if metrics.get("skipped_batches"):
             line += f"  {metrics['skipped_batches']} batches skipped"
         line += f"  {remark}" if remark else ""
-        elapsed = time.perf_counter() - self._start
-        batches = epoch * self._batches - self._done
-        left = elapsed / max(batches, 1) * (self._epochs - epoch) * self._batches
-        if self._bar.disable:
+        elapsed = (time.perf_counter() if self._evaluated else self._trained) - self._start
+        timed = self._done - self._untimed
+        if self._bar.disable and timed:
+            left = elapsed / timed * (self._epochs - epoch) * self._batches
             line += f"  {_minutes(left)} left"
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
+        if not self._evaluated:
+            self._evaluated = True
+            self._restart_clock()
 
 
 def _minutes(seconds: float) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from snn_delays.config import Config, result_options
+from snn_delays.config import Config, result_options, with_derived
 from snn_delays.config.options import shown
 from snn_delays.data.dataset import Data
 from snn_delays.data.frame_cache import cache_folder
@@ -25,8 +25,6 @@ from snn_delays.errors import InUse, UserError
 from snn_delays.evaluate import Score
 from snn_delays.files import PARTIAL, Locked, locked, replace_file
 from snn_delays.training.checkpoint import (
-    CONFIG_FILE,
-    checkpoint_path,
     config_of,
     different,
     is_damaged,
@@ -35,13 +33,19 @@ from snn_delays.training.checkpoint import (
 )
 from snn_delays.training.distributed import broadcast_from_first, is_first
 from snn_delays.training.error_messages import writing
-from snn_delays.training.loop import METRICS_FILE, RunFolder
+from snn_delays.training.loop import RunFolder
+from snn_delays.training.run_files import (
+    CONFIG_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    SPLIT_FILE,
+    checkpoint_path,
+    is_run,
+)
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.tracking import NoTracker, open_tracker
 
-LOCK_FILE = ".lock"
-RESULT_FILE = "result.json"
-SPLIT_FILE = "split.json"
 MOST_SHOWN = 3  # differing options in a message
 _RESULT_KINDS = {
     "selection": str, "epoch": int, "parameters": int, "seconds": int | float, "loss": float,
@@ -86,11 +90,6 @@ def _content(out: Path) -> list[str]:
     return [name for name in names if name != LOCK_FILE and not name.endswith(PARTIAL)]
 
 
-def is_run(out: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
-    return any((out / name).is_file() for name in (CONFIG_FILE, "checkpoints/last.pt"))
-
-
 def other_options(config: Config, out: Path) -> str:
     """The options that shape the result and differ from those of the run in ``out``, or "".
 
@@ -113,14 +112,9 @@ def other_options(config: Config, out: Path) -> str:
 
 def resolved(config: Config, out: Path, device: str) -> Config:
     """The options with "auto" and null replaced by their values, for config.yaml."""
-    data = replace(
-        config.data,
-        cache=str(cache_folder(config.data)),
-        frame_arithmetic=config.frame_arithmetic,
-    )
-    model = replace(config.model, extra_steps=config.model.layer_extra_steps)
-    train = replace(config.train, sigma_end=config.sigma_end)
-    return replace(config, out=str(out), device=device, data=data, model=model, train=train)
+    derived = with_derived(config)
+    data = replace(derived.data, cache=str(cache_folder(config.data)))
+    return replace(derived, out=str(out), device=device, data=data)
 
 
 def read_result(out: Path) -> dict[str, Any] | None:

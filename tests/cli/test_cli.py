@@ -91,10 +91,26 @@ def test_default_folder_is_under_runs(small, capsys, monkeypatch) -> None:
 
 
 def test_multirun_writes_a_folder_each(small, capsys, monkeypatch) -> None:
-    code, _, error = run(capsys, monkeypatch, "train", *small, "-m", "seed=0,1", "out=many")
+    lines = [
+        "-m", "seed=0,1", "train.lr_weight=0.1,1e-09", "train.epochs=1", "out=many",
+        "train.test=false",
+    ]  # fmt: skip
+    code, printed, error = run(capsys, monkeypatch, "train", *small, *lines)
     assert code == 0, error
+    heads = [line for line in printed.splitlines() if re.match(r"run \d, seed", line)]
+    assert heads == [
+        "run 0, seed 0: train.lr_weight=0.1", "run 1, seed 0: train.lr_weight=1e-09",
+        "run 2, seed 1: train.lr_weight=0.1", "run 3, seed 1: train.lr_weight=1e-09",
+    ]  # fmt: skip
+    results = [json.loads(Path(f"many/{n}/result.json").read_text("utf-8")) for n in range(4)]
+    for value, pair in (("0.1", (0, 2)), ("1e-09", (1, 3))):
+        mean = 100 * sum(results[n]["valid"]["accuracy"] for n in pair) / 2
+        row = rf"\| train.lr_weight={value} \| \d+ \| 2 \| {mean:.1f} ± .* % \[.*\] \| 0.0 \|"
+        assert re.search(row, printed)
+    assert "all (n = 12)" in printed
+    assert "\nValidation accuracy of the deployed networks" in printed
     seeds = [
-        yaml.safe_load(Path(f"many/{n}/config.yaml").read_text("utf-8"))["seed"] for n in (0, 1)
+        yaml.safe_load(Path(f"many/{n}/config.yaml").read_text("utf-8"))["seed"] for n in (0, 2)
     ]
     assert seeds == [0, 1]
     assert sorted(p.name for p in Path().iterdir()) == ["cache", "many", "test.h5", "train.h5"]
@@ -247,6 +263,45 @@ def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
     assert "run=\n" in printed
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_help_wraps_to_the_terminal_and_breaks_no_name(width, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in ([], ["data"], ["demo"], ["train"], ["benchmark"], ["data", "encode"]):
+        _, printed, _ = run(capsys, monkeypatch, *command, "--help")
+        lines = printed.splitlines()
+        assert max(map(len, lines)) <= width
+        if command == ["train"]:
+            assert max(map(len, lines)) > width - 10
+            assert all(any(ln.startswith(f"  {o}=") for ln in lines) for o in option_names("train"))
+            words = printed.replace("|", " ").split()
+            assert all(name in words for name in experiments()[1:])
+
+
+def test_continued_lines_of_help_begin_below_their_text(capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    _, printed, _ = run(capsys, monkeypatch, "--help")
+    assert (
+        "\n  data       prepare, verify and describe data sets; encode\n             a" in printed
+    )
+    _, printed, _ = run(capsys, monkeypatch, "train", "--help")
+    assert "\n  experiment=demo/fixed| demo/learned| demo/none|\n      fsdd/constant|" in printed
+    assert "\n      folder to write; null:\n      runs/<name>/" in printed
+
+
+def test_help_of_a_command_may_be_asked_for_first(capsys, monkeypatch) -> None:
+    _, printed, _ = run(capsys, monkeypatch, "data", "--help")
+    for word in ("--help", "-h", "help"):
+        assert run(capsys, monkeypatch, word, "data") == (0, printed, "")
+
+
+def test_options_in_front_of_the_command(capsys, monkeypatch) -> None:
+    for word in ("--epochs", "epochs=3"):
+        code, _, error = run(capsys, monkeypatch, word)
+        assert code == 2
+        assert f"There is no command {word!r}; choose from train," in error
+        assert error.endswith("as in `snn-delays train train.epochs=3`.\n")
+
+
 def test_unknown_commands_are_named(capsys, monkeypatch) -> None:
     code, _, error = run(capsys, monkeypatch, "trian")
     assert code == 2
@@ -281,6 +336,40 @@ def test_completion_knows_commands_and_options(line, expected, capsys, monkeypat
     monkeypatch.setenv("COMP_LINE", line)
     _, printed, _ = run(capsys, monkeypatch, "-sc", "query=bash")
     assert expected in printed.split()
+
+
+@pytest.fixture
+def some_folders(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder in ("runs/mine", "runs/other", "runs/.hidden", "runs/of two", "home/data"):
+        Path(folder).mkdir(parents=True)
+    Path("runs/table.md").touch()
+    Path("runs/words.h5").touch()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("evaluate run=", "run= run=home/ run=runs/"),
+        ("evaluate run=ru", "run=runs/"),
+        ("evaluate run=runs/", "run=runs/mine/ run=runs/other/"),
+        ("analyse run=./runs/m", "run=./runs/mine/"),
+        ("analyse run=~/", "run=~/data/"),
+        ("analyse runs=[runs/mine,runs/o", "runs=[runs/mine,runs/other/"),
+        ("evaluate run=runs/.", "run=runs/.hidden/"),
+        ("evaluate run=nowhere/", ""),
+        ("evaluate run=~nobody-here/", ""),
+        ("evaluate run=runs/table.md/", ""),
+        ("evaluate file=runs/w", "file=runs/words.h5"),
+        ("data encode in=ru", "in=runs/"),
+        ("train model.delays=ru", ""),
+    ],
+)
+def test_paths_complete(words, expected, some_folders, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COMP_LINE", f"snn-delays {words}")
+    _, printed, _ = run(capsys, monkeypatch, "-sc", "query=bash")
+    assert printed.split() == expected.split()
 
 
 def test_completion_installs_for_the_command(capsys, monkeypatch) -> None:
@@ -328,7 +417,7 @@ def test_demo_compares_and_draws(capsys, monkeypatch, tmp_path) -> None:
     for arguments, words in (
         (["out=here"], "is not an empty folder"),
         (["model.delays=fixed"], "but not model.delays=fixed"),
-        (["-m"], "but not -m"),
+        (["-m"], "-m has no use with this command"),
     ):
         code, printed, error = run(capsys, monkeypatch, "demo", *arguments)
         assert (code, len(error.splitlines())) == (2, 1)
@@ -382,7 +471,7 @@ def test_the_demos_order_holds_over_five_seeds(tmp_path, monkeypatch, capsys) ->
 def test_the_readme_is_whole_and_its_options_exist() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     assert not re.search(r"@[A-Z_]+@", text)
-    commands = ("train", "evaluate", "encode", "benchmark", "analyse")
+    commands = ("train", "evaluate", "encode", "benchmark", "analyse", "runs")
     known = {name for command in commands for name in option_names(command)} | {*groups("train")}
     used = set(re.findall(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=", text))
     assert used - known <= {"query", "install", "taps", "extra_steps", "in", "signal", "launcher"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
 
 from snn_delays.cli.compose import compose
-from snn_delays.cli.groups import SCHEMAS
-from snn_delays.cli.overrides import FLAGS, SHORT, as_hydra
+from snn_delays.cli.groups import SCHEMAS, groups
+from snn_delays.cli.overrides import FLAGS, SHORT, as_hydra, read
 from snn_delays.config import validate
 from snn_delays.config.options import WRITTEN, options
 from snn_delays.errors import UserError
@@ -194,6 +195,18 @@ WORDS = {
     ("train", "--lr-weight=1"): "Write train.lr_weight=1.",
     ("train", "--data", "shd"): "Write data=shd.",
     ("train", "--epohs", "3"): "Did you mean 'train.epochs=3'?",
+    ("train", "--EPOCHS", "3"): "Write train.epochs=3.",
+    ("train", "--lr", "0.1"): "Did you mean 'train.lr_weight=0.1' or 'train.lr_delay=0.1'?",
+    ("train", "--learning-rate=1"): "Did you mean 'train.lr_weight=1' or 'train.lr_delay=1'?",
+    ("train", "-e", "3"): "'train.epochs=3'",
+    ("train", "-s", "3"): "Did you mean 'seed=3', ",
+    ("train", "--cuda"): "Did you mean 'device=cuda'?",
+    ("train", "--gpu"): "Did you mean 'device=cuda'?",
+    ("train", "--model", "shd"): "Write model=shd.",
+    ("train", "--"): "-- is no option; write option=value.",
+    ("train", "epochs", "3"): "epochs cannot be read. Write train.epochs=3.",
+    ("train", "--help", "train"): "train cannot be read. Write train=<value>.",
+    ("train", "LR=1"): "Did you mean 'train.lr_weight' or 'train.lr_delay'?",
     ("train", "--multi"): "Did you mean '--multirun'?",
     ("train", "--cfg", "jbo"): "--cfg=jbo is not one of job, hydra, all.",
     ("train", "--cfg"): "--cfg needs a value: write --cfg job|hydra|all.",
@@ -205,6 +218,11 @@ WORDS = {
     ("train", "seed=1,2"): "seed=1,2 gives several values; add -m",
     ("train", "epochs=3"): "There is no option epochs. Did you mean 'train.epochs'?",
     ("train", "device=gpu"): "Did you mean 'cuda'?",
+    ("train", "device=CUDA:0"): "Did you mean 'cuda'?",
+    ("train", "train.protocol=val"): "Did you mean 'validation'?",
+    ("train", "model.readout=AVG"): "Did you mean 'mean'?",
+    ("train", "data=SHD"): "Did you mean 'shd'?",
+    ("train", "tracking=tb"): "Did you mean 'tensorboard'?",
     ("train", "precision=bf16"): "Did you mean 'mixed'?",
     ("train", "model.delays=null"): "model.delays=null is not allowed; give a value.",
     ("train", "train.epochs=two"): "train.epochs: 'two' is not a whole number.",
@@ -230,10 +248,34 @@ WORDS = {
         "suite=demo",
         "hydra.launcher.n_jobs=few",
     ): "n_jobs: 'few' is not a whole number.",
+    ("benchmark", "--epochs", "3"): "There is no flag --epochs. Write train.epochs=3.",
     ("demo", "--epochs=3"): "Write train.epochs=3.",
+    ("demo", "--epochs", "3"): "Write train.epochs=3.",
+    ("evaluate", "--runs", "x"): "Did you mean '--run' or 'run=x'?",
+    ("data", "encode", "--in", "x"): "Write in=x.",
     ("demo", "++model.delays=fixed"): "but not ++model.delays=fixed",
     ("demo", "experiment=fsdd/none"): "but not experiment=fsdd/none",
 }
+
+
+def test_a_flag_with_the_name_of_any_option_answers_with_the_option() -> None:
+    for command, kind in SCHEMAS.items():
+        names = [WRITTEN.get(name, name) for name, _, _ in options(kind())]
+        for name in names:
+            last = name.rpartition(".")[2]
+            ends = [other for other in [*names, *groups(command)] if other.split(".")[-1] == last]
+            with pytest.raises(UserError, match=r"^There is no flag -.*\. Write ") as refused:
+                read(command, [f"--{last.replace('_', '-').title()}", "3"])
+            assert str(refused.value).endswith(f" Write {min(ends, key=len)}=3.")
+
+
+def test_synonyms_mean_a_choice_and_are_none() -> None:
+    for kind in KINDS:
+        for name, _, field in options(kind()):
+            choices, synonyms = field.metadata["choices"], field.metadata["synonyms"]
+            assert {*synonyms.values()} <= {*choices}, name
+            assert not {*synonyms} & {*choices}, name
+            assert all(word == word.lower() for word in synonyms), name
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words)[:40])
@@ -277,8 +319,10 @@ def test_a_failed_run_of_several_stops_no_other(launcher, small, capsys, monkeyp
     options = ["train.epochs=1", "seed=0,1,2", "out=many", f"hydra/launcher={launcher}"]
     if launcher == "joblib":
         options.append("hydra.launcher.n_jobs=1")
-    code, _, error = run(capsys, monkeypatch, "train", "-m", *small, *options)
+    code, printed, error = run(capsys, monkeypatch, "train", "-m", *small, *options)
     assert code == 1
+    assert re.search(r"\| run \| \d+ \| 2 \| .* ± .* \|", printed)  # the seeds that ended
+    assert "\nTest accuracy of the deployed networks" in printed
     assert "snn-delays: run 1 failed: out=many/1 is not an empty folder" in error
     assert error.endswith("1 of 3 runs failed: 1 (seed=1)\n")
     assert [Path(f"many/{n}/result.json").is_file() for n in range(3)] == [True, False, True]

@@ -153,6 +153,30 @@ def test_several_channels_are_refused(tmp_path: Path) -> None:
     assert "has 2 channels" in refusal(path)
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_one_of_several_channels_is_read(tmp_path: Path, kind: str) -> None:
+    every = np.stack([EVERY, EVERY // 2, EVERY[::-1]], axis=1)
+    soundfile.write(tmp_path / f"a.{kind}", every, RATE, subtype="PCM_16")
+    expected = {"left": every[:, 0], "right": every[:, 1], "2": every[:, 2]}
+    expected["mean"] = np.rint(every.mean(axis=1)).astype(np.int16)
+    for channel, samples in expected.items():
+        np.testing.assert_array_equal(read_waveform(tmp_path / f"a.{kind}", channel), samples)
+    with pytest.raises(UserError, match=r"has 3 channels, from 0: there is no channel 3\.$"):
+        read_waveform(tmp_path / f"a.{kind}", "3")
+
+
+def test_one_channel_is_read_whatever_is_chosen(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "a.wav", EVERY)
+    for channel in ("right", "mean", "7"):
+        np.testing.assert_array_equal(read_waveform(path, channel), EVERY)
+
+
+def test_more_channels_than_memory_should_hold_are_refused(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "a.wav", EVERY[:90], channels=9)
+    with pytest.raises(UserError, match="has 9 channels, more than 8"):
+        read_audio(path, "left")
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_samples_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     soundfile.write(tmp_path / "a.wav", np.array([0.0, value]), RATE, subtype="FLOAT")

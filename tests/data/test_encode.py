@@ -87,6 +87,25 @@ def test_processes_change_nothing(words, tmp_path, monkeypatch) -> None:
     assert not (tmp_path / "c.h5").exists()
 
 
+def test_a_channel_of_recordings_with_two(words, tmp_path, capsys, monkeypatch) -> None:
+    path = words / "low" / "2-a.wav"
+    wave, rate = soundfile.read(path)
+    soundfile.write(path, np.stack([0 * wave, wave], axis=1), rate)
+    (words / "low" / "notes.txt").touch()
+    encode = ["data", "encode", f"in={words}", "channels=4"]
+    code, _, error = run(capsys, monkeypatch, *encode, f"out={tmp_path}/a.h5")
+    assert (code, len(error.splitlines())) == (2, 1)
+    assert "low/2-a.wav has 2 channels: choose one" in error
+    code, printed, error = run(capsys, monkeypatch, *encode, f"out={tmp_path}/a.h5", "channel=1")
+    assert code == 0, error
+    assert "1 file left out as no audio: low/notes.txt." in printed
+    found = [times for times, _ in SpikeFile(tmp_path / "a.h5", units=4).spikes()]
+    soundfile.write(path, wave, rate)
+    encode_words(list_words(words), tmp_path / "b.h5", channels=4)
+    for one, two in zip(found, SpikeFile(tmp_path / "b.h5", units=4).spikes(), strict=True):
+        np.testing.assert_array_equal(one, two[0])
+
+
 def test_times_of_long_recordings_keep_their_milliseconds(words, tmp_path) -> None:
     t = np.arange(3 * RATE) / RATE
     soundfile.write(words / "low" / "2-a.wav", np.sin(2 * np.pi * 800 * t), RATE)

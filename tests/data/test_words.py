@@ -211,6 +211,30 @@ def test_folders_without_words_are_refused(tmp_path) -> None:
         list_words(tmp_path)
 
 
+def test_files_that_are_no_audio_are_named(words_config, tree) -> None:
+    assert load_data(words_config()).remarks == []
+    (tree / "yes" / "notes.txt").write_text("loud", encoding="utf-8")
+    (tree / "go" / "a\nb").touch()
+    (tree / "go" / ".hidden").touch()
+    said = f"{tree}: 2 files left out as no audio: 'go/a\\nb', yes/notes.txt."
+    assert load_data(words_config()).remarks == [said]
+
+
+def test_a_channel_of_recordings_with_two(words_config, tree) -> None:
+    path = tree / "yes" / "0a1b_nohash_1.wav"
+    wave, rate = soundfile.read(path, dtype="int16")
+    soundfile.write(path, np.stack([wave, wave[::-1]], axis=1), rate)
+    with pytest.raises(UserError, match=r"has 2 channels: choose one by data\.channel=left"):
+        load_data(words_config())
+    frames = []
+    for channel in ("left", "0", "right"):
+        data = load_data(words_config(channel=channel))
+        number = find_sources(words_config())["train"].words.files.index("yes/0a1b_nohash_1.wav")
+        frames.append(data.stores["train"].frames(number))
+    np.testing.assert_array_equal(frames[0], frames[1])
+    assert abs(frames[0] - frames[2]).max() > 1  # dB
+
+
 def test_a_bad_recording_leaves_no_cache(words_config, tree, tmp_path) -> None:
     (tree / "yes" / "0a1b_nohash_1.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match=r"0a1b_nohash_1.wav"):

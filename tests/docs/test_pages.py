@@ -97,7 +97,7 @@ def test_options_exist(page) -> None:
     ]
     known = {
         n
-        for command in ("train", "evaluate", "encode", "benchmark", "analyse")
+        for command in ("train", "evaluate", "encode", "benchmark", "analyse", "runs")
         for n in option_names(command)
     }
     known |= {*groups("train"), "in"}

@@ -175,7 +175,7 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert found == {"median": 3.0, "min": 2.0, "max": 4.0, "n": 3, "values": [2.0, 3.0, 4.0]}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"recurrent"}))
 def test_wrong_numbers_get_no_speed(name, tmp_path, monkeypatch, capsys) -> None:
     right = layers.delayed_linear
 
@@ -290,7 +290,7 @@ def test_a_recurrent_layer_that_computes_something_else_gets_no_speed(monkeypatc
     monkeypatch.setattr(recurrent, "published_step", lambda p: step(replace(p, sigma=p.sigma + 1)))
     assert recurrent.main([*COMMANDS["recurrent"][1]]) == 1
     told = capsys.readouterr()
-    assert "spikes differ" in told.err
+    assert "differ. No speed is reported" in told.err
     assert not told.out
 
 

@@ -20,6 +20,7 @@ from snn_delays.data.audio import LARGEST, SUFFIXES, read_waveform
 from snn_delays.data.checksums import FileList, stamp
 from snn_delays.data.formats.speakers import find_speakers
 from snn_delays.data.names import is_showable
+from snn_delays.data.splits import first_names
 from snn_delays.errors import UserError
 
 TEST_LIST, VALID_LIST = "testing_list.txt", "validation_list.txt"  # of Speech Commands
@@ -42,6 +43,7 @@ class WordList:
         speakers: [N], or None if unknown.
         stamps: [N] size and time stamps of each file (``checksums.stamp``).
         newest: newest time stamp of a file of the folder, in seconds.
+        left_out: ``<word>/<name>`` of the files beside the recordings that are no audio, sorted.
     """
 
     folder: Path
@@ -50,6 +52,16 @@ class WordList:
     speakers: NDArray[np.str_] | None
     stamps: list[str]
     newest: float
+    left_out: list[str]
+
+    @property
+    def remarks(self) -> list[str]:
+        """A sentence that names the files that are left out, or none."""
+        if not self.left_out:
+            return []
+        files = "1 file" if len(self.left_out) == 1 else f"{len(self.left_out)} files"
+        names = [name if is_showable(name) else ascii(name) for name in self.left_out]
+        return [f"{self.folder}: {files} left out as no audio: {first_names(names)}."]
 
     @property
     def names(self) -> list[str]:
@@ -120,9 +132,9 @@ def _lines(path: Path) -> list[str]:
 def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
     """The recordings of a folder of ``<word>/*.wav``, or of the other kinds in ``SUFFIXES``.
 
-    Folders whose name starts with "_" or "." (background noise, silence, unknown words), empty
-    folders and files that are no audio are skipped. No recording is skipped: one that lies in
-    another folder, cannot be read, or occurs twice is an error.
+    Folders whose name starts with "_" or "." (background noise, silence, unknown words) and empty
+    folders are skipped; files of a word that are no audio are left out. No recording is skipped:
+    one that lies in another folder, cannot be read, or occurs twice is an error.
 
     Args:
         folder: the folder.
@@ -137,7 +149,11 @@ def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}: name one that holds <word>/*.wav.")
         _check_text(str(folder))
-        found = [pair for word in _words(folder) for pair in _recordings(folder, word)]
+        found, left_out = [], []
+        for word in _words(folder):
+            recordings, others = _recordings(folder, word)
+            found += recordings
+            left_out += others
     except OSError as error:
         raise _unreadable(error) from error
     if not found:
@@ -150,6 +166,7 @@ def list_words(folder: Path, speaker_pattern: str | None = None) -> WordList:
         speakers=None,
         stamps=list(map(stamp, states)),
         newest=max(state.st_mtime for state in states),
+        left_out=left_out,
     )
     if speaker_pattern is None:
         return words
@@ -175,9 +192,12 @@ def _words(folder: Path) -> list[str]:
     return _distinct(folder, words, _normal)
 
 
-def _recordings(folder: Path, word: str) -> list[tuple[str, os.stat_result]]:
-    """``<word>/<name>`` and file status of a word's recordings, in order of name."""
-    found = {}
+def _recordings(folder: Path, word: str) -> tuple[list[tuple[str, os.stat_result]], list[str]]:
+    """``<word>/<name>`` and file status of a word's recordings; ``<word>/<name>`` of other files.
+
+    Both are in order of name.
+    """
+    found, others = {}, []
     with os.scandir(folder / word) as entries:
         for entry in entries:
             if entry.name[0] == ".":
@@ -187,8 +207,10 @@ def _recordings(folder: Path, word: str) -> list[tuple[str, os.stat_result]]:
                 found[entry.name] = _checked(entry, suffix)
             elif entry.is_dir():
                 _check_depth(folder, Path(entry.path))
+            else:
+                others.append(f"{word}/{entry.name}")
     names = _distinct(folder / word, found, lambda name: _normal(os.path.splitext(name)[0]))
-    return [(f"{word}/{name}", found[name]) for name in names]
+    return [(f"{word}/{name}", found[name]) for name in names], sorted(others)
 
 
 def _checked(entry: os.DirEntry[str], suffix: str) -> os.stat_result:
@@ -259,6 +281,7 @@ class Words(tonic.Dataset):
 
     Args:
         words: the recordings.
+        channel: of recordings with several channels (``audio.read_waveform``).
         transform: applied to the waveform of an item.
         target_transform: applied to its label.
 
@@ -275,12 +298,14 @@ class Words(tonic.Dataset):
         self,
         words: WordList,
         *,
+        channel: str | None = None,
         transform: Callable[..., Any] | None = None,
         target_transform: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(str(words.folder), transform, target_transform)
         self.location_on_system = str(words.folder)
         self.words = words
+        self.channel = channel
         self.classes = words.classes
         self.labels = words.labels
 
@@ -288,7 +313,8 @@ class Words(tonic.Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        waveform: Any = read_waveform(self.words.folder / self.words.files[index])
+        path = self.words.folder / self.words.files[index]
+        waveform: Any = read_waveform(path, self.channel)
         target = self.labels[index]
         if self.transform is not None:
             waveform = self.transform(waveform)
