@@ -318,6 +318,11 @@ class ModelConfig:
         5.0, "steepness of the ATan surrogate gradient", above=0, at_most=LARGEST
     )
     dropout: float = option(0.4, "share of hidden neurons silenced per sample", at_least=0, below=1)
+    dropout_place: str = option(
+        "after",
+        "what dropout silences; after: the neurons' spikes; before: their feedforward current",
+        choices=("after", "before"),
+    )
     filter_tau_ms: float | None = option(
         None,
         "time constant of the hidden layers' synaptic filter, ms; null: no filter",

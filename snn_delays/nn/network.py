@@ -243,7 +243,7 @@ def draw_network(config: Config, classes: int) -> Network:
 def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Block:
     model = config.model
     linear = _build_linear(config, inputs, outputs)
-    norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
+    norm: nn.Module = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
     neuron = build_neuron(
         model.neuron,
         tau=config.tau,
@@ -251,7 +251,11 @@ def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Bl
         surrogate_alpha=model.surrogate_alpha,
         store_membrane=False,
     )
-    dropout = Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
+    dropout: nn.Module = nn.Identity()
+    if model.dropout:
+        dropout = Dropout(model.dropout, step_mode="m")
+    if model.dropout_place == "before":
+        norm, dropout = nn.Sequential(norm, dropout), nn.Identity()
     filter: nn.Module = nn.Identity()
     if config.filter_tau is not None:
         filter = layer.SynapseFilter(

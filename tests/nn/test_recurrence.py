@@ -232,6 +232,22 @@ def test_the_linear_readout_sums_its_input_over_time() -> None:
     torch.testing.assert_close(network(x), heard[0].sum(0), rtol=1e-12, atol=1e-12)
 
 
+def test_dropout_before_the_neurons_silences_their_feedforward_current() -> None:
+    torch.manual_seed(0)
+    network = build_network(small(dropout=0.5, dropout_place="before", batch_norm=False), 4)
+    block = network.blocks[0].train()
+    currents, spiked = [], []
+    block.linear.register_forward_hook(lambda *call: currents.append(call[2]))
+    block.neuron.register_forward_pre_hook(lambda module, inputs: spiked.append(inputs[0]))
+    out = block(spikes(T=20, B=16))
+    (current,), (given,) = currents, spiked
+    whole = torch.isclose(given, 2 * current).all(0)
+    silent = (given == 0).all(0)
+    assert (whole | silent).all()
+    assert silent.float().mean().item() == pytest.approx(0.5, abs=0.15)
+    assert set(out.unique().tolist()) == {0.0, 1.0}  # spikes themselves are left alone
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
