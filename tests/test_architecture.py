@@ -31,7 +31,7 @@ LAYERS = (
     "cli",
 )
 WITHIN = {  # the order of what lies in a layer
-    "config": ("options", "datasets", "schema", "commands", "rules"),
+    "config": ("options", "datasets", "neurons", "schema", "commands", "rules"),
     "ops": ("taps", "surrogates", "resets", "neurons", "scan", "spectral", "recurrent", "maps"),
 }
 ONLY_PLACE = {

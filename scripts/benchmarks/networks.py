@@ -51,6 +51,7 @@ class Problem:
         backend: of our network.
         seed: of parameters and spikes.
         device: "cpu" or "cuda".
+        neuron: of all layers.
     """
 
     hidden: tuple[int, ...]
@@ -65,6 +66,7 @@ class Problem:
     backend: str = "auto"
     seed: int = 0
     device: str = "cpu"
+    neuron: str = "lif"
 
     @property
     def width(self) -> float:
@@ -106,7 +108,7 @@ def configure(problem: Problem) -> Config:
     config.model.taps = problem.taps
     config.model.extra_steps = problem.extra_steps
     config.model.tau_ms = problem.tau * config.data.step_ms
-    config.model.dropout = problem.dropout
+    config.model.dropout, config.model.neuron = problem.dropout, problem.neuron
     validate(config)
     return config
 
@@ -125,6 +127,13 @@ def our_network(problem: Problem, dtype: torch.dtype = torch.float32) -> Network
     torch.manual_seed(problem.seed)
     network = build_network(configure(problem), problem.classes).to(problem.device, dtype)
     network.set_sigma(problem.width)
+    return network
+
+
+def plain_network(problem: Problem, dtype: torch.dtype) -> Network:
+    """Our network module by module, its maps by their definition."""
+    network = our_network(problem, dtype)
+    network.set_backend("reference")
     return network
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT
+from snn_delays.config.neurons import NEURONS, STEEP
 from snn_delays.config.options import check_types, check_values
-from snn_delays.config.schema import SIGMA_OFFSETS, Config, DataConfig
+from snn_delays.config.schema import SIGMA_OFFSETS, Config, DataConfig, ModelConfig
 from snn_delays.errors import UserError
 
 
@@ -51,7 +52,19 @@ def _check_rules(config: Config) -> None:
                 f"train.{key}={value} has no use with model.delays={model.delays}: no delay is"
                 " learned."
             )
-    if not 1 < config.tau < float("inf"):
+    kind = NEURONS[model.neuron]
+    if model.tau_scope != "auto" and kind.tau_scope is None:
+        raise UserError(
+            f"model.tau_scope={model.tau_scope} has no use with model.neuron={model.neuron}, which"
+            " learns no time constant."
+        )
+    surrogate = kind.chosen(surrogate=model.surrogate).surrogate
+    if model.surrogate_alpha != ModelConfig.surrogate_alpha and surrogate not in STEEP:
+        raise UserError(
+            f"model.surrogate_alpha={model.surrogate_alpha:g} has no use with the surrogate"
+            f" {surrogate}, which has one steepness."
+        )
+    if not (kind.adaptive or 1 < config.tau < float("inf")):
         raise UserError(
             f"model.tau_ms={model.tau_ms:g} must be longer than one time step"
             f" (data.step_ms={data.step_ms:g})."

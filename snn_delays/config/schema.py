@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_delays.config.datasets import DATASETS
+from snn_delays.config.neurons import NEURONS, SURROGATES
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
 # DCLS stores SIG; its width s = |SIG| + an offset of the kernel is called sigma in this package.
@@ -252,7 +253,7 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """Layers of delayed linear -> BatchNorm -> LIF -> dropout -> (filter), and a readout."""
+    """Layers of delayed linear -> BatchNorm -> neuron -> dropout -> (filter), and a readout."""
 
     hidden: list[int] = option([256, 256], "neurons of each hidden layer", at_least=1, at_most=MOST)
     delays: str = option(
@@ -303,11 +304,36 @@ class ModelConfig:
     bias: bool = option(False, "use a bias in every linear map")
     batch_norm: bool = option(True, "use BatchNorm over time and batch before the hidden neurons")
     neuron: str = option(
-        "lif", "plif: a LIF neuron that learns one tau per layer", choices=("lif", "plif")
+        "lif",
+        "plif: a LIF neuron that learns tau; adlif, cadlif, silif, se_adlif: adaptive neurons that"
+        " learn time constants and adaptation of their own; each presets the four options below",
+        choices=tuple(NEURONS),
+    )
+    reset: str = option(
+        "auto",
+        "what a spike does to the membrane; hard: sets it to 0; soft: takes the threshold off;"
+        " auto: the neuron's own, hard for lif and plif",
+        choices=("auto", "hard", "soft"),
+    )
+    detach_reset: bool | None = option(
+        None,
+        "pass no gradient through the reset; null: the neuron's own, true for lif and plif",
+    )
+    surrogate: str = option(
+        "auto",
+        "what stands for the derivative of a spike; auto: the neuron's own, atan for lif and plif",
+        choices=("auto", *SURROGATES),
+    )
+    tau_scope: str = option(
+        "auto",
+        "learn a time constant for each layer, or for each neuron; auto: the neuron's own, layer"
+        " for plif",
+        choices=("auto", "layer", "neuron"),
     )
     tau_ms: float = option(
         10.05,
-        "membrane time constant, ms, longer than a step; plif: its initial value",
+        "membrane time constant, ms, longer than a step; plif: its initial value; adaptive neurons"
+        " have their own",
         above=0,
         at_most=LARGEST,
     )
@@ -315,7 +341,10 @@ class ModelConfig:
         1.0, "firing threshold of the hidden neurons", above=0, at_most=LARGEST
     )
     surrogate_alpha: float = option(
-        5.0, "steepness of the ATan surrogate gradient", above=0, at_most=LARGEST
+        5.0,
+        "steepness of the surrogate gradients atan and exponential",
+        above=0,
+        at_most=LARGEST,
     )
     dropout: float = option(0.4, "share of hidden neurons silenced per sample", at_least=0, below=1)
     dropout_place: str = option(
@@ -425,7 +454,10 @@ class TrainConfig:
         0.1, "initial learning rate of delays, steps per update", above=0, at_most=LARGEST
     )
     weight_decay: float = option(
-        1e-5, "coupled L2 on weights and learned time constants", at_least=0, at_most=LARGEST
+        1e-5,
+        "coupled L2 on weights and on the time constants of plif and of filters",
+        at_least=0,
+        at_most=LARGEST,
     )
     weight_schedule: str = option(
         "one_cycle",

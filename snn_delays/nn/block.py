@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.nn.delayed_linear import DelayedLinear
-from snn_delays.nn.neurons import may_be_recurrent
+from snn_delays.nn.neurons import ScannedNode
 from snn_delays.nn.recurrence import Recurrence
 from snn_delays.nn.sync import dropout_mask
 from snn_delays.ops.maps import check_input
-from snn_delays.ops.norm_lif import norm_lif
+from snn_delays.ops.norm_neuron import norm_neuron
 from snn_delays.ops.spectral.block import BlockSettings, FusedBlock
 from snn_delays.ops.spectral.layer import make_plan
 from snn_delays.ops.spectral.spectrum import Spectrum, spikes_in_time
@@ -51,7 +51,7 @@ class How:
 
 
 class Block(nn.Module):
-    """Delayed linear -> BatchNorm -> LIF, recurrent or not -> dropout -> (filter).
+    """Delayed linear -> BatchNorm -> neuron, recurrent or not -> dropout -> (filter).
 
     The recurrent current is added to that of the norm. Shape: [T, B, I] -> [T + extra_steps, B, O].
     """
@@ -90,7 +90,7 @@ class Block(nn.Module):
     def _fire(self, x: Tensor) -> Any:
         if self.recurrence is None:
             return self.neuron(x)
-        if not may_be_recurrent(self.neuron):
+        if not (isinstance(self.neuron, ScannedNode) and self.neuron.is_built()):
             raise ValueError(
                 f"The neurons of a recurrent block must be as build_neuron builds them; these"
                 f" ({type(self.neuron).__name__}) are others, or were changed."
@@ -111,14 +111,14 @@ class Block(nn.Module):
             synapses=synapses,
             plan=x.plan,
             next_plan=make_plan(steps, *(how.onward or (1, 0))),
-            tau=node.tau,
-            v_threshold=node.v_threshold,
-            alpha=node.surrogate_function.alpha,
+            cell=node.cell(),
             eps=norm.eps,
         )
-        values, mean, var, node.v = FusedBlock.apply(
-            x.values, synapses.weight, synapses.delay, norm.weight, norm.bias, mask, settings
+        parameters = synapses.weight, synapses.delay, norm.weight, norm.bias
+        values, mean, var, states = FusedBlock.apply(
+            x.values, *parameters, mask, settings, *node.own()
         )
+        node.take_states(states)
         norm.running.track(mean, var, steps * whole_batch(batch))
         spikes = Spectrum(values, settings.next_plan)
         return spikes if how.onward else spikes_in_time(spikes, mask)
@@ -126,15 +126,15 @@ class Block(nn.Module):
     def _by_scan(self, y_TBO: Tensor) -> Tensor:
         norm: Any = self.norm
         node: Any = self.neuron
-        spikes_TBO, _, _, node.v = norm_lif(
+        spikes_TBO, _, _, states = norm_neuron(
             y_TBO,
             norm.weight,
             norm.bias,
             dropout_mask(self.dropout, torch.empty_like(y_TBO[0])),
+            *node.own(),
             eps=norm.eps,
-            tau=node.tau,
-            v_threshold=node.v_threshold,
-            alpha=node.surrogate_function.alpha,
+            cell=node.cell(),
             running=norm.running,
         )
+        node.take_states(states)
         return spikes_TBO

@@ -1,4 +1,4 @@
-"""The paper's network: blocks of delayed linear -> BatchNorm -> LIF -> dropout, and a readout."""
+"""The network: blocks of delayed linear -> BatchNorm -> neuron -> dropout, and a readout."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import layer
+from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
 from snn_delays.config import Config
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
-from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.neurons import WEIGHT_DRAWS, LearnedNode, build_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.recurrence import Recurrence
@@ -188,10 +188,9 @@ class Network(nn.Module):
 
     def constrain(self) -> None:
         """Bring every layer's parameters into their bounds, as its next training pass would."""
-        for linear in self.delayed_layers():
-            linear.constrain()
-        for recurrence in self.recurrences():
-            recurrence.constrain()
+        for module in self.modules():
+            if isinstance(module, DelayedLinear | LearnedNode | Recurrence):
+                module.constrain()
 
 
 def _normalises(network: nn.Module) -> bool:
@@ -211,14 +210,13 @@ def build_network(config: Config, classes: int) -> Network:
         _build_block(config, inputs, outputs, last=number == len(model.hidden))
         for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), 1)
     ]
-    counts_spikes, sums = model.readout == "spike_count", model.readout == "linear_sum"
-    node = build_neuron(
-        "lif" if sums else model.neuron,
-        tau=math.inf if sums else config.tau,
-        v_threshold=model.readout_threshold if counts_spikes else math.inf,
-        surrogate_alpha=model.surrogate_alpha,
-        store_membrane=not counts_spikes,
-    )
+    counts_spikes = model.readout == "spike_count"
+    threshold = model.readout_threshold if counts_spikes else math.inf
+    node = _build_node(config, classes, threshold, store_membrane=not counts_spikes)
+    if model.readout == "linear_sum":
+        node = build_neuron(
+            "lif", tau=math.inf, v_threshold=math.inf, surrogate_alpha=1.0, store_membrane=True
+        )
     linear = _build_linear(config, sizes[-1], classes)
     return Network(blocks, Readout(linear, node, model.readout))
 
@@ -244,13 +242,7 @@ def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Bl
     model = config.model
     linear = _build_linear(config, inputs, outputs)
     norm: nn.Module = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
-    neuron = build_neuron(
-        model.neuron,
-        tau=config.tau,
-        v_threshold=model.v_threshold,
-        surrogate_alpha=model.surrogate_alpha,
-        store_membrane=False,
-    )
+    node = _build_node(config, outputs, model.v_threshold, store_membrane=False)
     dropout: nn.Module = nn.Identity()
     if model.dropout:
         dropout = Dropout(model.dropout, step_mode="m")
@@ -263,7 +255,7 @@ def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Bl
         )
     recurrent = model.recurrent != "none" and (last or model.recurrent_layers == "all")
     recurrence = _build_recurrence(config, outputs) if recurrent else None
-    return Block(linear, norm, neuron, dropout, filter, recurrence)
+    return Block(linear, norm, node, dropout, filter, recurrence)
 
 
 def _build_recurrence(config: Config, neurons: int) -> Recurrence:
@@ -280,9 +272,28 @@ def _build_recurrence(config: Config, neurons: int) -> Recurrence:
     )
 
 
+def _build_node(
+    config: Config, size: int, v_threshold: float, *, store_membrane: bool
+) -> neuron.BaseNode:
+    model = config.model
+    return build_neuron(
+        model.neuron,
+        tau=config.tau,
+        v_threshold=v_threshold,
+        surrogate_alpha=model.surrogate_alpha,
+        store_membrane=store_membrane,
+        size=size,
+        step_ms=config.data.step_ms,
+        reset=model.reset,
+        detach_reset=model.detach_reset,
+        surrogate=model.surrogate,
+        tau_scope=model.tau_scope,
+    )
+
+
 def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
     model = config.model
-    return DelayedLinear(
+    linear = DelayedLinear(
         inputs,
         outputs,
         taps=model.layer_taps,
@@ -297,6 +308,10 @@ def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
         density=model.density,
         backend=config.backend,
     )
+    if draw := WEIGHT_DRAWS.get(model.neuron):
+        draw(linear.weight)
+        linear.constrain()
+    return linear
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -11,7 +11,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
-from snn_delays.nn.neurons import LIFNode
+from snn_delays.nn.neurons import ScannedNode
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.stock import is_stock
 from snn_delays.nn.sync import BatchNorm1d, Dropout
@@ -168,8 +168,8 @@ def _is_plain_norm(norm: Any) -> bool:
 
 
 def _why_not_neuron(node: Any) -> str | None:
-    if not is_stock(node, LIFNode) or not node.is_plain():
-        return "its neuron is not a LIF with hard reset and ATan surrogate"
+    if not isinstance(node, ScannedNode) or not node.is_plain():
+        return "its neuron is foreign, or its reset or surrogate is"
     if node.step_mode != "m":
         return "its neuron runs step by step"
     return "its neuron stores its membrane" if node.store_v_seq else None

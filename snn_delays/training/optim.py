@@ -12,6 +12,7 @@ from torch.optim import lr_scheduler
 
 from snn_delays.config import TrainConfig
 from snn_delays.nn import DelayedLinear, Network
+from snn_delays.nn.neurons import LearnedNode
 from snn_delays.nn.recurrence import Recurrence
 from snn_delays.training.adam import Adam
 
@@ -70,7 +71,7 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     """Build an Adam for weights, PLIF scalars, BatchNorm and biases, and an Adam for delays.
 
     Weight decay is coupled L2. It applies to weights and to the learned time constants of PLIF
-    neurons and synaptic filters; BatchNorm, biases and delays have none.
+    neurons and synaptic filters; BatchNorm, biases, delays and adaptive neurons have none.
     """
     delays = [p for m in network.modules() for p in _delays(m)]
     plain = [p for m in network.modules() for p in _without_decay(m)]
@@ -99,7 +100,7 @@ def _delays(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _without_decay(module: nn.Module) -> list[nn.Parameter]:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+    if isinstance(module, nn.modules.batchnorm._BatchNorm | LearnedNode):
         return list(module.parameters())
     if isinstance(module, DelayedLinear) and module.bias is not None:
         return [module.bias]

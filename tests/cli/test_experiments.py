@@ -16,6 +16,7 @@ from snn_delays.training.optim import build_optimizers
 from snn_delays.training.schedules import sigma_at
 
 PAPER = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
+ADAPTIVE = ["silif/ssc_10ms", "silif/ssc_4ms", "dcadlif/ssc", "dcadlif/gsc"]
 PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm
     "shd": 214_016,
     "2l_1kc": 705_536,
@@ -45,7 +46,7 @@ def test_every_row_and_ablation_is_there() -> None:
     assert {name.removeprefix("paper/") for name in PAPER} == rows | ablations
 
 
-@pytest.mark.parametrize("experiment", PAPER)
+@pytest.mark.parametrize("experiment", [*PAPER, *ADAPTIVE])
 def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
     text = header(experiment)
     assert f"#   snn-delays train experiment={experiment} data.root=<folder>\n" in text

@@ -16,6 +16,7 @@ from scripts.benchmarks import (
     epoch,
     gpu,
     inference,
+    neurons,
     recurrent,
     scaling,
     train_step,
@@ -29,6 +30,7 @@ TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
 COMMANDS = {
     "train_step": (train_step, [*TINY, "--batch", "4", "--case", "shd", "--sigma", "narrow"]),
     "scaling": (scaling, [*TINY, "--batch", "4", "--factor", "taps", "--values", "5,9"]),
+    "neurons": (neurons, [*TINY, "--batch", "4", "--neuron", "adlif"]),
     "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
     "recurrent": (recurrent, ["--hidden", "16", *TINY[2:4], *TINY[6:], "--batch", "4"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),

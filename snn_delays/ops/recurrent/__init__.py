@@ -21,7 +21,7 @@ from snn_delays.ops.neurons import Cell
 from snn_delays.ops.recurrent import numba, plain
 from snn_delays.ops.recurrent.delay_lines import DelayLines
 from snn_delays.ops.recurrent.numba import Problem
-from snn_delays.ops.scan import _sum, why_not
+from snn_delays.ops.scan import sum_lanes, why_not
 
 __all__ = ["DelayLines", "scan"]
 
@@ -69,7 +69,7 @@ class _Scan(Function):
     def backward(ctx: Any, g_out: Tensor, *g_last: Tensor) -> Any:
         problem = _problem(ctx.cell, *ctx.saved_tensors)
         g = numba.gradients(problem, g_out.contiguous(), torch.stack(g_last))
-        g_own = (_sum(lanes, like) for lanes, like in zip(g.own, problem.own, strict=True))
+        g_own = (sum_lanes(lanes, like) for lanes, like in zip(g.own, problem.own, strict=True))
         return None, g.y, None, g.taps, g.weight, None, *g.states, *g_own
 
 

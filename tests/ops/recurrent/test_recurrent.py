@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scripts.reference.recurrent import scheduled
 from snn_delays.ops import recurrent
-from snn_delays.ops.neurons import LIF, PLIF, Cell
+from snn_delays.ops.neurons import ADAPTIVE, LIF, PLIF, Cell
 from snn_delays.ops.recurrent import DelayLines, plain
 from snn_delays.ops.resets import RESETS
 from snn_delays.ops.scan import plain as plain_scan
@@ -20,13 +20,18 @@ from snn_delays.runtime import numba_jit
 
 needs_numba = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 SOFT = Cell(LIF, (2.0,), alpha=1.0, reset=RESETS["soft", False], surrogate=SURROGATES["triangle"])
-CELLS = {"lif": Cell(LIF, (1.5,)), "plif": Cell(PLIF), "soft and attached": SOFT}
+CELLS = {
+    "lif": Cell(LIF, (1.5,)),
+    "plif": Cell(PLIF),
+    "soft and attached": SOFT,
+    "adaptive": Cell(ADAPTIVE, reset=RESETS["soft", False], surrogate=SURROGATES["boxcar"]),
+}
 SIZES = [(1, 1, 5), (2, 3, 7), (63, 1, 20), (63, 19, 33)]  # a part of a tile, two tiles
 
 
 @dataclass(frozen=True)
 class Case:
-    """A layer: its cell, current y, R, delays, widths (None: deployed), mask, state, parameters."""
+    """A layer: cell, y, R, delays, widths (None: deployed), mask, states [S, B, N], parameters."""
 
     cell: Cell
     y: Tensor
@@ -50,11 +55,20 @@ class Case:
 
         delay = 8 * uniform(N)
         delay[0], delay[1] = 0, T + 20
-        own = (uniform(N),) if cell.neuron.parameters else ()
+        own = tuple(uniform(N) for _ in range(cell.neuron.parameters))
         width = 1 + 2 * sigma * uniform(N) if sigma else None
         mask = (uniform(B, N) > 0.3) / 0.7
         y = 0.3 + 1.5 * normal(T, B, N)
-        return cls(cell, y, normal(N, N) / N**0.5, delay, width, mask.double(), normal(B, N), own)
+        return cls(
+            cell,
+            y,
+            normal(N, N) / N**0.5,
+            delay,
+            width,
+            mask.double(),
+            normal(cell.neuron.states, B, N),
+            own,
+        )
 
 
 def fire(case: Case, compute=recurrent.scan) -> list[Tensor]:
@@ -63,7 +77,8 @@ def fire(case: Case, compute=recurrent.scan) -> list[Tensor]:
     leaves = [None if a is None else a.clone().requires_grad_() for a in parts]
     y, weight, delay, width, state, *own = leaves
     lines = DelayLines(delay, width)
-    spikes, (last,) = compute(y, case.cell, lines, weight, case.mask, (state,), own)
+    spikes, states = compute(y, case.cell, lines, weight, case.mask, state.unbind(), own)
+    last = torch.stack(tuple(states))
     g = torch.Generator().manual_seed(1)
     pull = torch.randn(spikes.shape, generator=g, dtype=torch.float64)
     sum_ = (spikes * pull).sum() + (last * pull[0]).sum()
@@ -137,7 +152,7 @@ def test_a_register_and_a_schedule_are_the_sum(T, B, N, sigma, compute) -> None:
 def test_the_compiled_loop_is_the_register(T, B, N, sigma, kind) -> None:
     case = Case.draw(T, B, N, sigma=sigma, cell=CELLS[kind])
     expected = fire(case, by_register)
-    assert T < 10 or 0.1 < expected[0].mean() < 0.5
+    assert T < 10 or 0.05 < expected[0].mean() < 0.5
     assert_equal(fire(case), expected)
 
 
@@ -167,10 +182,10 @@ def test_delays_beyond_the_sequence_are_no_recurrence() -> None:
     case = Case.draw(12, 3, 7, sigma=0)
     case = replace(case, delay=torch.full((7,), 12.0).double())
     spikes, last, g_y, g_weight, *_ = fire(case)
-    state, y = case.state.clone().requires_grad_(), case.y.clone().requires_grad_()
+    state, y = case.state[0].clone().requires_grad_(), case.y.clone().requires_grad_()
     alone, (v,) = plain_scan.scan(case.cell, y, (state,))
     assert torch.equal(spikes, alone)
-    assert torch.equal(last, v)
+    assert torch.equal(last, v[None])
     assert not g_weight.any()
     assert g_y.any()
 
@@ -210,7 +225,7 @@ def test_a_triangular_weight_is_a_stack_of_delayed_layers() -> None:
     spikes, arriving = [], torch.zeros(40, 3, 4).double()
     for number, group in enumerate(groups):
         y = case.y[..., group] + case.mask[:, group] * arriving
-        out, _ = plain_scan.scan(case.cell, y, (case.state[:, group],))
+        out, _ = plain_scan.scan(case.cell, y, (case.state[0][:, group],))
         spikes.append(out)
         if number < 2:
             shifted = torch.zeros_like(out)
