@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,21 +21,24 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from twine.commands.check import check
 
+from scripts.index_readme import rewritten
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """The source distribution, and a wheel that is built from what is in it."""
+    """The source distribution, the folder of its files, and a wheel that is built from them."""
     folder = tmp_path_factory.mktemp("dist")
     with contextlib.chdir(ROOT):
         source = folder / build.build_sdist(str(folder))
     with tarfile.open(source) as archive:
         archive.extractall(folder / "source", filter="data")
-    with contextlib.chdir(folder / "source" / source.name.removesuffix(".tar.gz")):
+    unpacked = folder / "source" / source.name.removesuffix(".tar.gz")
+    with contextlib.chdir(unpacked):
         wheel = folder / build.build_wheel(str(folder))
-    return {"sdist": source, "wheel": wheel}
+    return {"sdist": source, "wheel": wheel, "source": unpacked}
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +63,47 @@ def run(site: Path, folder: Path, *command: str) -> str:
 
 
 def test_the_package_index_takes_the_files(files, capsys) -> None:
-    failed = check([str(path) for path in files.values()], strict=True)
+    failed = check([str(files[kind]) for kind in ("sdist", "wheel")], strict=True)
     assert not failed, capsys.readouterr().out
+
+
+def readme(wheel: Path) -> str:
+    """The text that the package index shows."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        return archive.read(name).decode().partition("\n\n")[2]
+
+
+def test_the_index_shows_no_dead_link(files) -> None:
+    shown = readme(files["wheel"])
+    links = re.findall(r"\]\(([^)]*)\)", shown)
+    assert links
+    assert all(link.startswith("https://") for link in links)
+    assert shown.strip() == rewritten((ROOT / "README.md").read_text("utf-8"), None).strip()
+
+
+def test_with_an_address_the_index_links_to_the_files_of_the_release(files, tmp_path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(files["source"], source, ignore=shutil.ignore_patterns("PKG-INFO"))
+    with (source / "pyproject.toml").open("a", encoding="utf-8") as settings:
+        settings.write('\n[project.urls]\nRepository = "https://github.com/nobody/nothing"\n')
+    with contextlib.chdir(source):
+        wheel = tmp_path / build.build_wheel(str(tmp_path))
+    assert not check([str(wheel)], strict=True)
+    here = f"https://github.com/nobody/nothing/blob/v{PROJECT['version']}/"
+    linked = re.findall(rf"\]\({re.escape(here)}([^)#]*)", readme(wheel))
+    assert {"README.md", "docs/glossary.md"} <= {*linked}
+    assert all((ROOT / path).is_file() for path in linked)
+    assert not re.search(r"\]\((?!https://)", readme(wheel))
+
+
+def test_pictures_become_their_description_or_lead_to_the_raw_file() -> None:
+    text = "![a `b` (c)](docs/x.png) [d](#e) [f](https://g.org/h)"
+    assert rewritten(text, None) == "a `b` (c) d [f](https://g.org/h)"
+    assert rewritten(text, "https://i/{kind}/v1") == (
+        "![a `b` (c)](https://i/raw/v1/docs/x.png) [d](https://i/blob/v1/README.md#e)"
+        " [f](https://g.org/h)"
+    )
 
 
 def test_the_source_distribution_carries_what_the_tests_need(files) -> None:

@@ -52,6 +52,7 @@ class Problem:
         seed: of parameters and spikes.
         device: "cpu" or "cuda".
         neuron: of all layers.
+        delay_type: whose the delays are.
     """
 
     hidden: tuple[int, ...]
@@ -67,6 +68,7 @@ class Problem:
     seed: int = 0
     device: str = "cpu"
     neuron: str = "lif"
+    delay_type: str = "synaptic"
 
     @property
     def width(self) -> float:
@@ -109,6 +111,7 @@ def configure(problem: Problem) -> Config:
     config.model.extra_steps = problem.extra_steps
     config.model.tau_ms = problem.tau * config.data.step_ms
     config.model.dropout, config.model.neuron = problem.dropout, problem.neuron
+    config.model.delay_type = problem.delay_type
     validate(config)
     return config
 

@@ -273,6 +273,11 @@ class ModelConfig:
         "whose the delays are; synaptic: each synapse's; axonal: one for every input of a layer;"
         " dendritic: one for every neuron of a layer",
         choices=("synaptic", "axonal", "dendritic"),
+        synonyms={
+            **dict.fromkeys(("synapse", "synapses", "full"), "synaptic"),
+            **dict.fromkeys(("axon", "axons", "input", "inputs"), "axonal"),
+            **dict.fromkeys(("dendrite", "dendrites", "neuron", "output"), "dendritic"),
+        },
     )
     taps: int = option(
         25, "number D of delay taps, odd; delays lie in 0 to D-1 steps", at_least=1, at_most=MOST
@@ -499,9 +504,10 @@ class TrainConfig:
     )
     delay_gradient: str = option(
         "smooth",
-        "smooth: learned delays act through taps of width sigma and have their gradient;"
-        " straight_through: they act through one tap, as deployed, and only their gradient is that",
+        "how learned delays act in training; smooth: through taps of width sigma; straight_through:"
+        " through one tap, as deployed, but their gradient is that of taps of width sigma",
         choices=("smooth", "straight_through"),
+        synonyms=dict.fromkeys(("ste", "rounded", "round"), "straight_through"),
     )
     round_epochs: float = option(
         0.0,

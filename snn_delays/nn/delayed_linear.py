@@ -41,8 +41,8 @@ class DelayedLinear(HasSigma):
             which is the authors' draw.
         delay_kernel: shape of the taps around a learned delay in training mode, "gauss" or
             "triangle".
-        delay_gradient: "smooth", or "straight_through": in training mode learned delays, too, act
-            through the nearest tap, and their gradient alone is that of taps of width ``sigma``.
+        delay_gradient: "smooth", or "straight_through": learned delays act through the nearest tap
+            in training mode, too, but their gradient is that of taps of width ``sigma``.
         extra_steps: steps added behind the sequence.
         bias: add a bias, drawn as torch's convolutions draw it.
         density: share of synapses that exist, by a fixed Bernoulli mask (one per synapse).

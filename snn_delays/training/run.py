@@ -156,7 +156,7 @@ class Run:
         _note_session(position, config, self.device, batched, backends, plan)
         print(
             f"{config.name}: {self._parameters:,} parameters, delays"
-            f" {config.model.delays}; {_describe_backend(config, network, plan)}"
+            f" {_describe_delays(config)}; {_describe_backend(config, network, plan)}"
             f"{_describe_batching(batched)}\n"
             f"{_describe_data(config, data)}\n"
             f"{_describe_position(position)} {self.out}/",
@@ -362,6 +362,11 @@ def _describe_backend(config: Config, network: Network, plan: Sequence[How]) -> 
     what += f"; {torch.get_num_threads()} threads" if on_cpu else ""
     slower = numba_jit.why_not() if on_cpu else triton_jit.why_not(like)
     return what + (f"; slower: {slower}" if slower else "")
+
+
+def _describe_delays(config: Config) -> str:
+    kind = config.model.delay_type
+    return config.model.delays + (f", {kind}" if kind != "synaptic" else "")
 
 
 def _describe_batching(batched: int) -> str:

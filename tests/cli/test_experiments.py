@@ -1,4 +1,4 @@
-"""The paper's experiments: the parameters that they say, and a step of training each."""
+"""The published experiments: the parameters that they say, and a step of training each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from snn_delays.training.optim import build_optimizers
 from snn_delays.training.schedules import sigma_at
 
 PAPER = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
-ADAPTIVE = ["silif/ssc_10ms", "silif/ssc_4ms", "dcadlif/ssc", "dcadlif/gsc"]
+LATER = [
+    *("axonal/ssc", "axonal/gsc", "dendritic/ssc"),
+    *("silif/ssc_10ms", "silif/ssc_4ms", "dcadlif/ssc", "dcadlif/gsc"),
+    *("delrec/ssc", "delrec/ssc_ff", "delrec/shd"),
+]
 PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm
     "shd": 214_016,
     "2l_1kc": 705_536,
@@ -32,7 +36,7 @@ def header(experiment: str) -> str:
 
 
 def classes(experiment: str) -> int:
-    return 20 if experiment.startswith("paper/shd") else 35
+    return 20 if "/shd" in experiment else 35
 
 
 def test_every_row_and_ablation_is_there() -> None:
@@ -46,7 +50,7 @@ def test_every_row_and_ablation_is_there() -> None:
     assert {name.removeprefix("paper/") for name in PAPER} == rows | ablations
 
 
-@pytest.mark.parametrize("experiment", [*PAPER, *ADAPTIVE])
+@pytest.mark.parametrize("experiment", [*PAPER, *LATER])
 def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
     text = header(experiment)
     assert f"#   snn-delays train experiment={experiment} data.root=<folder>\n" in text
@@ -73,7 +77,7 @@ def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("experiment", PAPER)
+@pytest.mark.parametrize("experiment", [*PAPER, *LATER])
 def test_a_gpu_computes_what_the_cpu_does(experiment) -> None:
     config = compose("train", [f"experiment={experiment}", "model.dropout=0"])
     network = draw_network(config, classes(experiment)).double().train()

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -143,3 +144,43 @@ print(os.waitpid(child, 0)[1])
 """
     result = run(code)
     assert result.stdout == "0\n", result.stderr
+
+
+def fill(jobs, filled):
+    for job in numba_jit.prange(jobs):
+        filled[job] = job + 1
+
+
+@needs_numba
+def test_only_kernels_and_bodies_of_their_loops_become_machine_code(monkeypatch) -> None:
+    from numba.core.codegen import JITCodeLibrary
+
+    compiled, compile_ = [], JITCodeLibrary._finalize_specific
+    monkeypatch.setattr(
+        JITCodeLibrary, "_finalize_specific", lambda lib: (compiled.append(lib.name), compile_(lib))
+    )
+    monkeypatch.setattr(numba_jit.kernel_cache, "keep", lambda *arguments: None)
+    filled = np.zeros(3)
+    numba_jit.kernel(fill).parallel(3, filled)
+    assert filled.tolist() == [1, 2, 3]
+    assert compiled[-1] == "fill"
+    assert any(name.startswith(numba_jit.LOOP_BODY) for name in compiled)
+    assert not any(name.startswith(numba_jit.LOOP_WRAPPERS) for name in compiled)
+
+
+@needs_numba
+def test_numbas_own_parallel_functions_work_beside_kernels() -> None:
+    import numba
+
+    numba_jit._prepare()
+    kinds = {"nopython": True, "target": "parallel"}
+    double = numba.guvectorize(["(float32[:], float32[:])"], "(n)->(n)", **kinds)(_double)
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    assert np.array_equal(double(x), 2 * x)
+    halve = numba.vectorize(["float32(float32)"], **kinds)(lambda value: value / np.float32(2))
+    assert np.array_equal(halve(x), x / 2)
+
+
+def _double(x, y):
+    for n in range(len(x)):
+        y[n] = 2 * x[n]

@@ -13,6 +13,7 @@ import torch
 from scripts.benchmarks import (
     agreement,
     common,
+    delay_types,
     epoch,
     gpu,
     inference,
@@ -33,6 +34,7 @@ COMMANDS = {
     "neurons": (neurons, [*TINY, "--batch", "4", "--neuron", "adlif"]),
     "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
     "recurrent": (recurrent, ["--hidden", "16", *TINY[2:4], *TINY[6:], "--batch", "4"]),
+    "delay_types": (delay_types, [*TINY, "--batch", "4"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
 }
 

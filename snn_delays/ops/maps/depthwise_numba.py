@@ -21,9 +21,9 @@ GROUPS = 8  # groups of samples, each with sums of its own, so that no sum depen
 
 
 @inner
-def _add_products(g, x, y):
+def _add_products(width, g, x, y):
     """``y[a] += sum_b g[b] x[3 + a - b]``, rows of 4, 7 and 4."""
-    for q in range(WIDTH):
+    for q in range(width):
         a, b, c, d = g[q], g[W1 + q], g[W2 + q], g[W3 + q]
         x0, x1, x2, x3 = x[q], x[W1 + q], x[W2 + q], x[W3 + q]
         x4, x5, x6 = x[W4 + q], x[W5 + q], x[W6 + q]
@@ -34,9 +34,9 @@ def _add_products(g, x, y):
 
 
 @inner
-def _add_correlations(g, x, y):
+def _add_correlations(width, g, x, y):
     """``y[a] += sum_b g[b] x[3 + b - a]``."""
-    for q in range(WIDTH):
+    for q in range(width):
         a, b, c, d = g[q], g[W1 + q], g[W2 + q], g[W3 + q]
         x0, x1, x2, x3 = x[q], x[W1 + q], x[W2 + q], x[W3 + q]
         x4, x5, x6 = x[W4 + q], x[W5 + q], x[W6 + q]
@@ -54,16 +54,15 @@ def _copy(x_W, out_W):
 
 @inner
 def _load(x_TBN, b, first_n, first_t, out):
-    """Rows <- the steps from ``first_t`` on; zeros where there is no such step or channel."""
+    """Rows <- the steps from ``first_t`` on; zeros where there is no such step."""
     T, _, N = x_TBN.shape
     last_n = min(first_n + WIDTH, N)
     for k in range(out.size // WIDTH):
         t, row = first_t + k, out[k * WIDTH : (k + 1) * WIDTH]
-        inside = 0 <= t < T
-        if not inside or last_n - first_n < WIDTH:
-            row[:] = 0
-        if inside:
+        if 0 <= t < T:
             _copy(x_TBN[t, b, first_n:last_n], row)
+        else:
+            row[:] = 0
 
 
 @kernel
@@ -83,7 +82,7 @@ def convolve(jobs, x_TBN, taps_RBN, lead, out_TBN):
             for t in range(0, T, 4):
                 y[:] = 0
                 for j in range(0, R, 4):
-                    _add_products(taps[j * WIDTH :], x[(t + R - 4 - j) * WIDTH :], y)
+                    _add_products(width, taps[j * WIDTH :], x[(t + R - 4 - j) * WIDTH :], y)
                 for a in range(min(4, T - t)):
                     row = y[a * WIDTH : (a + 1) * WIDTH]
                     _copy(row[:width], out_TBN[t + a, b, first : first + width])
@@ -108,7 +107,7 @@ def correlate(jobs, x_TBN, g_TBN, out_RGN):
                 for t in range(0, T, 4):
                     for j in range(0, R, 4):
                         at = (t + R - 4 - j) * WIDTH
-                        _add_correlations(g[t * WIDTH :], x[at:], out[j * WIDTH :])
+                        _add_correlations(width, g[t * WIDTH :], x[at:], out[j * WIDTH :])
             for j in range(R):
                 row = out[j * WIDTH : (j + 1) * WIDTH]
                 _copy(row[:width], out_RGN[j, group, first : first + width])
