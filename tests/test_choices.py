@@ -22,6 +22,7 @@ from snn_delays.config.datasets import DATASETS
 from snn_delays.config.neurons import NEURONS
 from snn_delays.data import datasets, frames
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.loss import LOSSES
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import SCORES
 from snn_delays.ops.maps import BACKENDS
@@ -68,6 +69,10 @@ def test_readouts() -> None:
 def test_schedules_of_learning_rates() -> None:
     named = choices(TrainConfig, "weight_schedule") | choices(TrainConfig, "delay_schedule")
     assert named == SCHEDULES.keys()
+
+
+def test_losses() -> None:
+    assert choices(TrainConfig, "loss") == LOSSES.keys()
 
 
 def test_trackers() -> None:

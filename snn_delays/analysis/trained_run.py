@@ -15,6 +15,7 @@ from snn_delays.nn import DelayedLinear, Network, draw_network
 from snn_delays.nn.recurrence import Recurrence
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.training.checkpoint import load_run
+from snn_delays.training.initial import load_initial
 from snn_delays.training.run_folder import read_metrics, read_result, read_split
 
 
@@ -96,6 +97,8 @@ def open_run(folder: str | Path) -> TrainedRun:
     run = load_run(folder)
     classes, result = run.meta.classes, read_result(folder)
     drawn = draw_network(run.config, len(classes)).to(pick_dtype(run.config.precision))
+    if run.config.train.init is not None:
+        load_initial(drawn, folder)
     return TrainedRun(
         str(folder),
         run.config,

@@ -151,8 +151,8 @@ def _reported(action: Callable[[], Any], once: bool, output: AbstractContextMana
         _fail(str(error), once)
     except Interrupted as stop:
         name = signal.Signals(stop.signal).name
-        line = f"Stopped by {name} {stop}; all is saved in {stop.folder}: resume by resume=auto."
-        _say(line, once=True)
+        saved = f"all is saved in {stop.folder}: resume by resume=auto out={stop.folder}"
+        _say(f"Stopped by {name} {stop}; {saved}.", once=True)
         sys.exit(SIGNALLED + stop.signal)
     except KeyboardInterrupt:
         print("\nInterrupted; files written before are kept.", file=sys.stderr)

@@ -23,13 +23,13 @@ from snn_delays.config import (
     AnalyseConfig,
     BenchmarkConfig,
     Config,
-    DataConfig,
     EncodeConfig,
     EvaluateConfig,
     RunsConfig,
     validate,
 )
 from snn_delays.config.options import WRITTEN, nearest, options
+from snn_delays.config.own_parts import pinned
 from snn_delays.errors import UserError
 
 
@@ -116,7 +116,9 @@ def check_launcher(overrides: list[str]) -> None:
 
 
 def checked(name: str, config: DictConfig) -> Schema:
-    """The validated configuration of a command as its dataclass, with absolute paths of the data.
+    """The validated configuration of a command as its dataclass.
+
+    Paths of its inputs are absolute, and a user's own parts pinned.
 
     Raises:
         UserError: an option is missing or invalid, or ``config`` is another command's.
@@ -132,8 +134,8 @@ def checked(name: str, config: DictConfig) -> Schema:
     validate(made)
     _expand_home(made)
     if isinstance(made, Config):
-        _make_absolute(made.data)
-    return made
+        _make_absolute(made)
+    return pinned(made)
 
 
 def _refuse_missing(config: DictConfig) -> None:
@@ -154,12 +156,12 @@ def _refuse_additions(config: DictConfig, prefix: str = "") -> None:
             _refuse_additions(value, f"{prefix}{key}.")
 
 
-def _make_absolute(data: DataConfig) -> None:
-    """Make the data's paths absolute, so that the run can be loaded from any folder."""
-    for name in PATHS:
-        path = getattr(data, name)
+def _make_absolute(config: Config) -> None:
+    """Make the paths that a run reads absolute, so that it can be loaded from any folder."""
+    for group, name in (*((config.data, path) for path in PATHS), (config.train, "init")):
+        path = getattr(group, name)
         if path is not None:
-            setattr(data, name, str(Path(path).absolute()))
+            setattr(group, name, str(Path(path).absolute()))
 
 
 def _expand_home(config: Any) -> None:

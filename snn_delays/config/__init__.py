@@ -25,6 +25,7 @@ from snn_delays.config.schema import (
     config_hash,
     result_options,
     shapes_result,
+    sigma_offset,
     with_derived,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "config_hash",
     "result_options",
     "shapes_result",
+    "sigma_offset",
     "validate",
     "with_derived",
 ]

@@ -62,7 +62,11 @@ class AnalyseConfig:
 class BenchmarkConfig:
     """Options of ``snn-delays benchmark`` itself, without those of its runs."""
 
-    suite: str = option("???", "networks to compare, a file in configs/suites (required)")
+    suite: str = option(
+        "???",
+        "networks to compare: a file in configs/suites, or <path>.yaml (required)",
+        path=True,
+    )
     seeds: int | None = option(
         None, "number of seeds, from 0; null: the suite's number", at_least=1, at_most=MOST
     )
@@ -87,7 +91,7 @@ class BenchmarkConfig:
 class RunsConfig:
     """Options of ``snn-delays runs``, where ``source`` is written ``in``."""
 
-    source: str = option("runs", "folder of the runs, which may lie deeper in it", path=True)
+    source: str = option("runs", "folder of the runs, which may lie deeper in it", path="folder")
     sort: str = option(
         "time",
         "order of the runs; time: the newest last; accuracy: the best last; name: by folder",

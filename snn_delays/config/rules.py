@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT
-from snn_delays.config.neurons import NEURONS, STEEP
-from snn_delays.config.options import check_types, check_values
-from snn_delays.config.schema import SIGMA_OFFSETS, Config, DataConfig, ModelConfig
+from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT, kind_of
+from snn_delays.config.neurons import NEURONS, STEEP, NeuronKind
+from snn_delays.config.options import check_types, check_values, is_own
+from snn_delays.config.schema import Config, DataConfig, ModelConfig, sigma_offset
 from snn_delays.errors import UserError
 
 
@@ -26,6 +26,11 @@ def validate(config: Any) -> None:
 def _check_rules(config: Config) -> None:
     if config.resume == "auto" and config.out is None:
         raise UserError("resume=auto needs out=<folder of the run>.")
+    if config.resume == "last" and config.out is not None:
+        raise UserError(
+            "resume=last finds the folder of the run itself; leave out=... away, or give"
+            " resume=auto."
+        )
     model, train, data = config.model, config.train, config.data
     if train.protocol == "paper" and not train.test:
         raise UserError(
@@ -52,18 +57,7 @@ def _check_rules(config: Config) -> None:
                 f"train.{key}={value} has no use with model.delays={model.delays}: no delay is"
                 " learned."
             )
-    kind = NEURONS[model.neuron]
-    if model.tau_scope != "auto" and kind.tau_scope is None:
-        raise UserError(
-            f"model.tau_scope={model.tau_scope} has no use with model.neuron={model.neuron}, which"
-            " learns no time constant."
-        )
-    surrogate = kind.chosen(surrogate=model.surrogate).surrogate
-    if model.surrogate_alpha != ModelConfig.surrogate_alpha and surrogate not in STEEP:
-        raise UserError(
-            f"model.surrogate_alpha={model.surrogate_alpha:g} has no use with the surrogate"
-            f" {surrogate}, which has one steepness."
-        )
+    kind = _check_neuron(model)
     if not (kind.adaptive or 1 < config.tau < float("inf")):
         raise UserError(
             f"model.tau_ms={model.tau_ms:g} must be longer than one time step"
@@ -75,7 +69,7 @@ def _check_rules(config: Config) -> None:
             f" (data.step_ms={data.step_ms:g})."
         )
     for key in ("sigma_start", "sigma_end"):
-        width, offset = getattr(train, key), SIGMA_OFFSETS[model.delay_kernel]
+        width, offset = getattr(train, key), sigma_offset(model.delay_kernel)
         if width is not None and width <= offset:
             raise UserError(
                 f"train.{key}={width:g} must be above {offset:g} with"
@@ -85,6 +79,11 @@ def _check_rules(config: Config) -> None:
         raise UserError(
             f"train.sigma_start={train.sigma_start:g} must not be below"
             f" train.sigma_end={config.sigma_end:g}."
+        )
+    if model.recurrent != "none" and is_own(model.neuron):
+        raise UserError(
+            f"model.recurrent={model.recurrent} needs one of this package's neurons:"
+            f" {', '.join(NEURONS)}."
         )
     if model.recurrent == "none" and model.recurrent_dropout:
         raise UserError(
@@ -98,8 +97,29 @@ def _check_rules(config: Config) -> None:
     _check_data_rules(data)
 
 
+def _check_neuron(model: ModelConfig) -> NeuronKind:
+    """Refuse options that the neuron does not use; returns the facts about it."""
+    kind = NEURONS.get(model.neuron, NeuronKind())
+    if model.tau_scope != "auto" and kind.tau_scope is None:
+        raise UserError(
+            f"model.tau_scope={model.tau_scope} has no use with model.neuron={model.neuron}, which"
+            " learns no time constant by this option."
+        )
+    for key in ("reset", "detach_reset", "surrogate"):
+        value = getattr(model, key)
+        if is_own(model.neuron) and value not in ("auto", None):
+            raise UserError(f"model.{key}={value} has no use with model.neuron={model.neuron}.")
+    surrogate = kind.chosen(surrogate=model.surrogate).surrogate
+    if model.surrogate_alpha != ModelConfig.surrogate_alpha and surrogate not in STEEP:
+        raise UserError(
+            f"model.surrogate_alpha={model.surrogate_alpha:g} has no use with the surrogate"
+            f" {surrogate}, which has one steepness."
+        )
+    return kind
+
+
 def _check_data_rules(data: DataConfig) -> None:
-    official = data.valid_file is not None or bool(DATASETS[data.name].validation)
+    official = data.valid_file is not None or bool(kind_of(data.name).validation)
     for key in ("valid_speakers", "valid_count"):
         if getattr(data, key) is not None and (official or data.split in ("random", "fold")):
             reason = "a validation split of its own" if official else f"data.split={data.split}"
@@ -116,7 +136,7 @@ def _check_data_rules(data: DataConfig) -> None:
 
 def _check_files(data: DataConfig) -> None:
     """Refuse options that a data set does not use, and require those that it needs."""
-    kind = DATASETS[data.name]
+    kind = kind_of(data.name)
     if any(getattr(data, key) is not None and key not in kind.takes for key in FILES):
         raise UserError(
             f"data={data.name} brings its own files; use data=spikes with data.train_file,"

@@ -11,12 +11,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from snn_delays.config.datasets import DATASETS
+from snn_delays.config.datasets import DATASETS, kind_of
 from snn_delays.config.neurons import NEURONS, SURROGATES
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
 # DCLS stores SIG; its width s = |SIG| + an offset of the kernel is called sigma in this package.
 SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
+OWN_OFFSET = SIGMA_OFFSETS["gauss"]  # of a user's own kernel
 SIG_END = 0.23  # the paper's final SIG
 BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event", "depthwise")
 # Words that other programs use for the values of several options, for hints in messages.
@@ -108,6 +109,8 @@ class DataConfig:
         "synthetic",
         "data set",
         choices=tuple(DATASETS),
+        own="a function of (config) that returns the file of SHD's format, or the Source, of each"
+        ' split: {"train": path, "test": path}, perhaps with "valid"',
         synonyms={
             **dict.fromkeys(("heidelberg", "spiking_heidelberg_digits"), "shd"),
             **dict.fromkeys(("speech_commands", "speechcommands", "google"), "gsc"),
@@ -243,7 +246,7 @@ class DataConfig:
     @property
     def audio(self) -> bool:
         """Whether the recordings are audio, with real-valued frames instead of spike counts."""
-        return DATASETS[self.name].audio
+        return kind_of(self.name).audio
 
     @property
     def channels(self) -> int:
@@ -289,6 +292,8 @@ class ModelConfig:
         "gauss",
         "shape of the taps around a learned delay in training: gauss, or triangle (DCLS's max)",
         choices=tuple(SIGMA_OFFSETS),
+        own="a function of a tensor u, the distance of a tap from the delay in widths, that returns"
+        " the tap's size before all are divided by their sum; offset as gauss",
         synonyms={"normal": "gauss", "max": "triangle", "linear": "triangle"},
     )
     delay_init: str = option(
@@ -313,6 +318,8 @@ class ModelConfig:
         "plif: a LIF neuron that learns tau; adlif, cadlif, silif, se_adlif: adaptive neurons that"
         " learn time constants and adaptation of their own; each presets the four options below",
         choices=tuple(NEURONS),
+        own="a torch module from input [T, B, N] to spikes [T, B, N], made with those of neurons,"
+        " tau (steps), v_threshold, surrogate_alpha, surrogate_function and step_ms that it takes",
     )
     reset: str = option(
         "auto",
@@ -400,6 +407,8 @@ class ModelConfig:
         "class scores; sum: of softmax(membrane) over time; mean, max, last: of the membrane;"
         " spike_count: number of output spikes; linear_sum: sum of the linear map over time",
         choices=("sum", "mean", "max", "last", "spike_count", "linear_sum"),
+        own="a function, or a torch module made with classes if it takes that, from membranes"
+        " [T, B, K] to scores [B, K]",
         synonyms={
             **dict.fromkeys(("softmax", "softmax_sum"), "sum"),
             **dict.fromkeys(("average", "avg"), "mean"),
@@ -448,9 +457,23 @@ class TrainConfig:
             "retrain": "refit",
         },
     )
+    init: str | None = option(
+        None,
+        "folder of a finished run, or a checkpoint, whose weights, delays and BatchNorm statistics"
+        " training starts from; null: they are drawn",
+        path=True,
+    )
     epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
     batch_size: int = option(
         256, "samples per training step, over all ranks", at_least=1, at_most=MOST
+    )
+    loss: str = option(
+        "cross_entropy",
+        "what training minimises",
+        choices=("cross_entropy",),
+        own="a function of (scores [B, K], target), or of (scores, target, network), that returns"
+        " the mean over the samples; target: classes [B], with data.augment.cutmix probabilities"
+        " [B, K]",
     )
     lr_weight: float = option(
         5e-3, "peak learning rate of weights and BatchNorm", above=0, at_most=LARGEST
@@ -572,8 +595,9 @@ class Config:
     )
     resume: str = option(
         "never",
-        "auto: resume the run in out, if there is one; its options must be the same",
-        choices=("never", "auto"),
+        "auto: resume the run in out, if there is one; its options must be the same; last: resume"
+        " the newest unfinished run with these options in runs/",
+        choices=("never", "auto", "last"),
         synonyms={
             **dict.fromkeys(("no", "off", "false"), "never"),
             **dict.fromkeys(("yes", "on", "true", "always"), "auto"),
@@ -620,7 +644,7 @@ class Config:
     def sigma_end(self) -> float:
         """Final width of a delay's taps in steps."""
         given = self.train.sigma_end
-        return SIG_END + SIGMA_OFFSETS[self.model.delay_kernel] if given is None else given
+        return SIG_END + sigma_offset(self.model.delay_kernel) if given is None else given
 
     @property
     def filter_tau(self) -> float | None:
@@ -644,6 +668,11 @@ class Config:
             "last": "last epoch, not selected",
             "paper": "test-selected",
         }[self.train.protocol]
+
+
+def sigma_offset(delay_kernel: str) -> float:
+    """The offset in steps between DCLS's SIG and the width of this kernel."""
+    return SIGMA_OFFSETS.get(delay_kernel, OWN_OFFSET)
 
 
 # Options of the data that are paths.

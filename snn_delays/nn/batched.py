@@ -32,6 +32,8 @@ def why_not_batched(network: Network) -> str | None:
         return f"backend={backend} is not {serves}, which is what serves several at once"
     if not all(isinstance(block.filter, nn.Identity) for block in blocks):
         return "it has a synaptic filter"
+    if network.readout.own_scores is not None:
+        return "its readout is foreign"
     return next((reason for block in blocks if (reason := why_not_one_function(block))), None)
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.config import ModelConfig, TrainConfig
-from snn_delays.config.options import check_options
+from snn_delays.config.options import check_options, is_own
+from snn_delays.nn.own_parts import own_shape
 from snn_delays.nn.sigma import HasSigma
 from snn_delays.ops.maps import Problem, check_backend, delayed_linear
 from snn_delays.ops.spectral.spectrum import Spectrum, delayed_linear_of
@@ -39,8 +40,8 @@ class DelayedLinear(HasSigma):
             or "dendritic", one for every output, which its synapses share.
         delay_init: "uniform" over [0, D - 1], or "uniform_clamped": over [0, D], cut at D - 1,
             which is the authors' draw.
-        delay_kernel: shape of the taps around a learned delay in training mode, "gauss" or
-            "triangle".
+        delay_kernel: shape of the taps around a learned delay in training mode, "gauss",
+            "triangle", or ``module:name`` of the user's own.
         delay_gradient: "smooth", or "straight_through": learned delays act through the nearest tap
             in training mode, too, but their gradient is that of taps of width ``sigma``.
         extra_steps: steps added behind the sequence.
@@ -92,6 +93,8 @@ class DelayedLinear(HasSigma):
         )
         check_options(TrainConfig, delay_gradient=delay_gradient)
         check_backend(backend)
+        if is_own(delay_kernel):
+            own_shape(delay_kernel)  # which refuses one that does not fit
         if delays == "dense" and kernel_count > taps:
             raise ValueError(
                 f"delays=dense has a copy at each of the {taps} taps: kernel_count={kernel_count}"
@@ -147,8 +150,9 @@ class DelayedLinear(HasSigma):
         weight, delay = self._acting()
         if self.deployed:
             return Synapses(weight, delay, self.taps)
+        kernel = self.delay_kernel
+        shape = own_shape(kernel) if is_own(kernel) else SHAPES[kernel]
         straight_through = self.delay_gradient == "straight_through"
-        shape = SHAPES[self.delay_kernel]
         return Synapses(weight, delay, self.taps, shape, self.width, straight_through)
 
     def _acting(self) -> tuple[Tensor, Tensor]:

@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import layer, neuron
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from snn_delays.config import Config
+from snn_delays.config.options import is_own
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import WEIGHT_DRAWS, LearnedNode, build_neuron
+from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.recurrence import Recurrence
@@ -212,7 +214,7 @@ def build_network(config: Config, classes: int) -> Network:
     ]
     counts_spikes = model.readout == "spike_count"
     threshold = model.readout_threshold if counts_spikes else math.inf
-    node = _build_node(config, classes, threshold, store_membrane=not counts_spikes)
+    node = _build_neuron(config, classes, threshold, store_membrane=not counts_spikes)
     if model.readout == "linear_sum":
         node = build_neuron(
             "lif", tau=math.inf, v_threshold=math.inf, surrogate_alpha=1.0, store_membrane=True
@@ -242,7 +244,7 @@ def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Bl
     model = config.model
     linear = _build_linear(config, inputs, outputs)
     norm: nn.Module = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
-    node = _build_node(config, outputs, model.v_threshold, store_membrane=False)
+    node = _build_neuron(config, outputs, model.v_threshold)
     dropout: nn.Module = nn.Identity()
     if model.dropout:
         dropout = Dropout(model.dropout, step_mode="m")
@@ -272,17 +274,31 @@ def _build_recurrence(config: Config, neurons: int) -> Recurrence:
     )
 
 
-def _build_node(
-    config: Config, size: int, v_threshold: float, *, store_membrane: bool
-) -> neuron.BaseNode:
+def _build_neuron(
+    config: Config, neurons: int, v_threshold: float, *, store_membrane: bool = False
+) -> Any:
+    """Neurons; where the membrane is stored, those of a readout that never fire.
+
+    A user's own neurons fire. The readout's membrane is then that of LIF neurons.
+    """
     model = config.model
+    own = is_own(model.neuron)
+    if own and not store_membrane:
+        return own_neuron(
+            model.neuron,
+            neurons=neurons,
+            tau=config.tau,
+            v_threshold=v_threshold,
+            surrogate_alpha=model.surrogate_alpha,
+            step_ms=config.data.step_ms,
+        )
     return build_neuron(
-        model.neuron,
+        "lif" if own else model.neuron,
         tau=config.tau,
         v_threshold=v_threshold,
         surrogate_alpha=model.surrogate_alpha,
         store_membrane=store_membrane,
-        size=size,
+        size=neurons,
         step_ms=config.data.step_ms,
         reset=model.reset,
         detach_reset=model.detach_reset,

@@ -168,8 +168,10 @@ def _is_plain_norm(norm: Any) -> bool:
 
 
 def _why_not_neuron(node: Any) -> str | None:
-    if not isinstance(node, ScannedNode) or not node.is_plain():
-        return "its neuron is foreign, or its reset or surrogate is"
+    if not isinstance(node, ScannedNode):
+        return "its neuron is foreign"
+    if not node.is_plain():
+        return "its neuron, or the reset or surrogate of it, is foreign"
     if node.step_mode != "m":
         return "its neuron runs step by step"
     return "its neuron stores its membrane" if node.store_v_seq else None

@@ -203,7 +203,9 @@ if numba is not None:
 
         Bodies of parallel loops and their wrappers are optimised in the kernel alone, and wrappers
         become machine code only if something asks for their address. That saves a third of the time
-        that a kernel takes to compile.
+        that a kernel takes to compile. Besides, the loader would prefer a wrapper that was compiled
+        earlier to the kernel's copy: the process that compiles a kernel would round differently
+        from processes that load it.
         """
 
         _is_postponed = False

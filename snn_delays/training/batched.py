@@ -41,6 +41,8 @@ def why_not_batched(config: Config) -> str | None:
         return "train.protocol=paper pads every batch to a length of its own"
     if config.tracking.name == "wandb":
         return "tracking=wandb follows one run at a time"
+    if config.train.loss != "cross_entropy":
+        return f"train.loss={config.train.loss} is not cross_entropy"
     return batched.why_not_batched(build_network(config, 2))
 
 

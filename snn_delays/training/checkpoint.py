@@ -162,6 +162,11 @@ def save_checkpoint(
     replace_file(checkpoint_path(folder, which), buffer.getvalue(), keep)
 
 
+def parameters_digest(parameters: dict[str, Tensor]) -> str:
+    """SHA-256 of a network's parameters, with their names and types."""
+    return _digest(parameters)
+
+
 def _digest(content: Any) -> str:
     """SHA-256 of nested plain values and tensors."""
     digest = hashlib.sha256()
@@ -272,19 +277,24 @@ def load_parameters(network: Network, parameters: dict[str, Any], folder: Path) 
     Raises:
         UserError: they are another network's, or have invalid values.
     """
+    reason = why_unfit(network, parameters)
+    if reason:
+        raise _unfit(folder, reason)
+
+
+def why_unfit(network: Network, parameters: dict[str, Any]) -> str | None:
+    """Load a checkpoint's parameters into a network; the reason why they do not fit, or None."""
     reason = _why_unusable(network, parameters)
     try:
         network.load_state_dict(parameters)
     except RuntimeError as error:
         reason = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()
-    if reason:
-        raise _unfit(folder, reason)
+    return reason and shown(reason.rstrip("."), 300)
 
 
 def _unfit(folder: Path, reason: str) -> UserError:
     return UserError(
-        f"The checkpoint in {folder} does not fit the network of {folder / CONFIG_FILE}:"
-        f" {shown(reason.rstrip('.'), 300)}."
+        f"The checkpoint in {folder} does not fit the network of {folder / CONFIG_FILE}: {reason}."
     )
 
 
@@ -372,7 +382,11 @@ def read_checkpoint(folder: Path, which: str) -> dict[str, Any] | None:
     Raises:
         UserError: the file is damaged, is no checkpoint, or is of a later version.
     """
-    path = checkpoint_path(folder, which)
+    return read_checkpoint_file(checkpoint_path(folder, which))
+
+
+def read_checkpoint_file(path: Path) -> dict[str, Any] | None:
+    """See ``read_checkpoint``."""
     if not path.is_file():
         return None
     try:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config
+from snn_delays.config.own_parts import own_parts
 from snn_delays.data.gpu_loader import AnyLoader, GpuLoader, choose_loader
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import sort_names
@@ -26,6 +27,7 @@ from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
+from snn_delays.nn.loss import build_loss
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
 from snn_delays.training.checkpoint import Meta, Position, load_parameters, save_checkpoint
@@ -102,7 +104,7 @@ class RunFolder:
 
 
 class Training:
-    """A network drawn with ``config.seed``, and everything that trains it.
+    """A network, drawn with ``config.seed`` unless it is given, and everything that trains it.
 
     Args:
         config: options.
@@ -112,6 +114,7 @@ class Training:
         folder: folder of the run.
         saved: content of a checkpoint of the same phase to resume from; None: a new training.
         position: the progress of the training, kept up to date.
+        initial: parameters to start from, as ``state_dict`` has them; None: those drawn.
     """
 
     def __init__(
@@ -123,14 +126,18 @@ class Training:
         folder: RunFolder,
         saved: dict[str, Any] | None,
         position: Position,
+        initial: dict[str, Tensor] | None = None,
     ) -> None:
         self.config, self.phase, self.classes, self.folder = config, phase, classes, folder
         self.position = position
         self.network = draw_network(config, len(classes)).to(device, pick_dtype(config.precision))
+        if initial is not None:
+            self.network.load_state_dict(initial)
         if position.backends:
             self.network.set_backends(position.backends)
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
+        self.loss = build_loss(config, self.network, len(classes))
         self.step = self._build_step()
         self.steps = padded_steps(config, phase.train)
         training = build_loader(config, phase.train, self.steps, device, training=True)
@@ -184,8 +191,11 @@ class Training:
         return PendingStep(self.network, self.optimizers, batch, place)
 
     def _build_step(self) -> Callable[[Batch], StepResult]:
-        precision, device = self.config.precision, next(self.network.parameters()).device
-        return build_step(self.network, self.optimizers, precision, device)
+        config, device = self.config, next(self.network.parameters()).device
+        return build_step(
+            self.network, self.optimizers, config.precision, device, self.loss,
+            capture=not own_parts(config),
+        )  # fmt: skip
 
     def _begin_epoch(self) -> None:
         """Set up the next epoch, or the rest of the epoch in which the training was stopped."""
@@ -234,7 +244,7 @@ class Training:
             metrics["delays"] = delay_trace(self.network, self._drawn)
         score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best
         if self.selector:
-            evaluation = evaluate(self.network, self.selector)
+            evaluation = evaluate(self.network, self.selector, self.loss)
             score = _selection_score(self.config, evaluation)
             metrics[f"{phase.select_name}_accuracy"] = score[0]
             metrics[f"{phase.select_name}_loss"] = evaluation.loss

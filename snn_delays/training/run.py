@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config, config_hash, validate
+from snn_delays.config.own_parts import describe as describe_own_parts
+from snn_delays.config.own_parts import pinned
 from snn_delays.data.dataset import Data, load_data
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import Network, count_parameters, draw_network
 from snn_delays.nn.batched import plan_batched
 from snn_delays.nn.block import How
+from snn_delays.nn.loss import build_loss
 from snn_delays.nn.plan import describe
 from snn_delays.ops.maps import BACKENDS
 from snn_delays.output import guarded
@@ -42,8 +45,10 @@ from snn_delays.training.distributed import (
     process_group,
 )
 from snn_delays.training.error_messages import explained, writing
+from snn_delays.training.initial import Initial, read_initial
 from snn_delays.training.loop import Phase, Training, build_loader, speakers_of
 from snn_delays.training.run_folder import opened, read_result, resolved, run_folder, write_result
+from snn_delays.training.schedules import sigma_at
 from snn_delays.training.signals import StopSignal
 
 log = logging.getLogger(__name__)
@@ -88,7 +93,7 @@ def train(config: Config) -> dict[str, Any]:
     device = pick_device(config.device)
     with (
         guarded(),
-        process_group(device, config_hash(config)),
+        process_group(device, config_hash(pinned(config))),
         explained(),
         deterministic(config.train.deterministic),
         tensor_cores(config.precision),
@@ -130,7 +135,9 @@ class Run:
             print(f"{self.out}/ holds a finished run; this is its result.", flush=True)
             return self
         config = self.config = resolved(self.config, self.out, self.device.type)
-        data, network = first_then_others(lambda: _prepare(config, self.device, self._batched))
+        data, network, self._initial = first_then_others(
+            lambda: _prepare(config, self.device, self._batched, self.out)
+        )
         self.data, self._parameters = data, count_parameters(network)
         with contextlib.ExitStack() as stack:
             self.folder, self._saved = stack.enter_context(
@@ -154,11 +161,15 @@ class Run:
             network.set_backends(backends)
         plan = _plan_layers(config, data, network, batched)
         _note_session(position, config, self.device, batched, backends, plan)
+        initial = self._initial
+        if initial is not None and is_first():
+            with writing(self.out):
+                initial.save(config, data.classes, sigma_at(0, config), self.out)
         print(
             f"{config.name}: {self._parameters:,} parameters, delays"
             f" {_describe_delays(config)}; {_describe_backend(config, network, plan)}"
             f"{_describe_batching(batched)}\n"
-            f"{_describe_data(config, data)}\n"
+            f"{_describe_data(config, data, initial)}\n"
             f"{_describe_position(position)} {self.out}/",
             flush=True,
         )
@@ -183,7 +194,7 @@ class Run:
             self._phase = Phase("refit", self.data.everything, None, "", self.position.chosen)
         self._training = Training(
             self.config, self._phase, self.data.classes, self.device, self.folder, self._saved,
-            self.position,
+            self.position, None if self._initial is None else self._initial.model,
         )  # fmt: skip
         return self._training
 
@@ -195,7 +206,7 @@ class Run:
         """
         if self._found is not None:
             return {**self._found, "out": str(self.out)}
-        config, data, position = self.config, self.data, self.position
+        config, data, position, start = self.config, self.data, self.position, self._initial
         tested: dict[str, Any] = {}
         if config.train.test:
             tested = _test_result(config, self._phase, data, _test(self.out, data, self.device))
@@ -210,6 +221,7 @@ class Run:
             "parameters": self._parameters,
             "trained_on": len(self._phase.train),
             **_provenance(config, data, self.device),
+            **({"init": {**start.origin, "remarks": start.remarks}} if start else {}),
             "sessions": position.sessions,
             "seconds": round(self.folder.seconds, 1),
         }
@@ -225,12 +237,16 @@ def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | 
     return out, read_result(out)
 
 
-def _prepare(config: Config, device: torch.device, batched: int) -> tuple[Data, Network]:
-    """The data, and the network with its initial values, after a check that its backend can run."""
+def _prepare(
+    config: Config, device: torch.device, batched: int, out: Path
+) -> tuple[Data, Network, Initial | None]:
+    """The data, a network, and its initial values unless drawn; its backend can run."""
     data = load_data(config)
+    initial = read_initial(config, data, out)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
     _plan_layers(config, data, network, batched)
-    return data, network
+    build_loss(config, network, len(data.classes))  # refuses one that does not fit
+    return data, network, initial
 
 
 def _timed_backends(
@@ -373,13 +389,13 @@ def _describe_batching(batched: int) -> str:
     return f"; trained with {batched - 1} others, by batched matrix products" * (batched > 1)
 
 
-def _describe_data(config: Config, data: Data) -> str:
+def _describe_data(config: Config, data: Data, initial: Initial | None) -> str:
     valid = f", {len(data.valid)} validation ({data.split})" if data.valid else ""
     samples = (
         f"{len(data.train)} training{valid} and {len(data.test)} test samples;"
         f" protocol {config.train.protocol} ({config.selection})"
     )
-    return "\n".join([samples, *data.remarks])
+    return "\n".join([samples, *data.remarks, *(initial.remarks if initial else [])])
 
 
 # ---- the result --------------------------------------------------------------------------------
@@ -388,7 +404,8 @@ def _describe_data(config: Config, data: Data) -> str:
 def _test(out: Path, data: Data, device: torch.device) -> Evaluation:
     run = broadcast_from_first(lambda: load_run(out, "best"))
     loader = build_loader(run.config, data.test, run.meta.steps, device)
-    return evaluate(run.network.to(device), loader)
+    network = run.network.to(device)
+    return evaluate(network, loader, build_loss(run.config, network, len(data.classes)))
 
 
 def _test_result(
@@ -431,6 +448,7 @@ def _provenance(config: Config, data: Data, device: torch.device) -> dict[str, A
         "config_hash": config_hash(config),
         "data_hash": described["hash"],
         "data": described,
+        "own_parts": describe_own_parts(config),
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "machine": provenance.machine(device),

@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from snn_delays.config import Config, result_options, with_derived
-from snn_delays.config.options import shown
+from snn_delays.config.options import is_own, shown
+from snn_delays.config.own_parts import copies, pinned
 from snn_delays.data.dataset import Data
 from snn_delays.data.frame_cache import cache_folder
 from snn_delays.documents import read_json, read_json_lines
@@ -41,11 +42,15 @@ from snn_delays.training.run_files import (
     RESULT_FILE,
     SPLIT_FILE,
     checkpoint_path,
+    find_runs,
     is_run,
+    summarise_run,
 )
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.tracking import NoTracker, open_tracker
 
+MODULES_FOLDER = "modules"  # copies of the user's own modules
+RUNS = "runs"  # the folder of runs whose folder is not given
 MOST_SHOWN = 3  # differing options in a message
 _RESULT_KINDS = {
     "selection": str, "epoch": int, "parameters": int, "seconds": int | float, "loss": float,
@@ -58,11 +63,14 @@ def run_folder(config: Config) -> Path:
     """The folder to write: ``out``, or one named by name, time and seed.
 
     Raises:
-        UserError: the folder exists and holds something else than a run to resume.
+        UserError: the folder exists and holds something else than a run to resume, or there is none
+            to resume.
     """
+    if config.resume == "last":
+        return _last_unfinished(config)
     if config.out is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        wanted = Path("runs", config.name, f"{now}-s{config.seed}")
+        wanted = Path(RUNS, config.name, f"{now}-s{config.seed}")
         names = (f"{wanted.name}-{n}" for n in itertools.count(2))
         paths = itertools.chain([wanted], map(wanted.with_name, names))
         return next(path for path in paths if not path.exists())
@@ -71,13 +79,32 @@ def run_folder(config: Config) -> Path:
     return out
 
 
+def _last_unfinished(config: Config) -> Path:
+    """The newest run in ``RUNS`` that has these options, no result, and no process."""
+    found = []
+    for folder in find_runs(Path(RUNS)):
+        with contextlib.suppress(UserError):  # a damaged run is none to resume
+            found.append(summarise_run(folder))
+    open_runs = [run for run in found if run.state in ("stopped", "failed")]
+    for run in sorted(open_runs, key=lambda run: run.modified, reverse=True):
+        with contextlib.suppress(UserError):
+            if not other_options(config, run.folder):
+                return run.folder
+    raise UserError(
+        f"resume=last finds no unfinished run with these options in {RUNS}/, where"
+        " `snn-delays runs` lists all."
+    )
+
+
 def _check_free(config: Config, out: Path) -> None:
     if config.resume == "auto" and is_run(out):
         differing = other_options(config, out)
         if differing:
+            start = f" and start from this run by train.init={out}"
+            longer = "train.epochs=" in differing and (out / RESULT_FILE).is_file()
             raise UserError(
                 f"out={config.out} holds a run with other options: {differing}; give the run's own"
-                " options, or choose another out."
+                f" options, or choose another out{start if longer else ''}."
             )
     elif out.exists() and (not out.is_dir() or _content(out)):
         hint = ", or resume the run in it (resume=auto)" if is_run(out) else ""
@@ -102,7 +129,7 @@ def other_options(config: Config, out: Path) -> str:
     stored = read_config(out) if saved is None else config_of(saved)
     given = resolved(config, Path(str(config.out)), config.device)
     wrong = [
-        f"{name}={shown(mine)} ({shown(theirs)} there)"
+        f"{name}={shown(mine)} ({shown(theirs)} there{_hint(mine, theirs)})"
         for name, mine, theirs in different(result_options(given), result_options(stored))
         if name not in CHANGEABLE
     ]
@@ -110,11 +137,19 @@ def other_options(config: Config, out: Path) -> str:
     return f"{', '.join(wrong[:MOST_SHOWN])}{more}"
 
 
+def _hint(mine: object, theirs: object) -> str:
+    """What to say of two values where the code of a user's own part is all that differs."""
+    if not is_own(mine) or str(mine).partition("@")[0] != str(theirs).partition("@")[0]:
+        return ""
+    return f": the module has changed; the run's folder holds a copy in {MODULES_FOLDER}"
+
+
 def resolved(config: Config, out: Path, device: str) -> Config:
-    """The options with "auto" and null replaced by their values, for config.yaml."""
+    """The options with "auto" and null replaced by values, own parts pinned, for config.yaml."""
     derived = with_derived(config)
     data = replace(derived.data, cache=str(cache_folder(config.data)))
-    return replace(derived, out=str(out), device=device, data=data)
+    resume = "auto" if config.resume == "last" else config.resume
+    return pinned(replace(derived, out=str(out), device=device, data=data, resume=resume))
 
 
 def read_result(out: Path) -> dict[str, Any] | None:
@@ -271,6 +306,8 @@ def _begin(out: Path, config: Config, split: str) -> None:
     text = yaml.safe_dump(asdict(config), sort_keys=False)
     replace_file(out / CONFIG_FILE, text.encode())
     replace_file(out / SPLIT_FILE, split.encode())
+    for name, content in copies(config).items():
+        replace_file(out / MODULES_FOLDER / name, content)
 
 
 @contextlib.contextmanager

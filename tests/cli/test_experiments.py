@@ -16,11 +16,9 @@ from snn_delays.training.optim import build_optimizers
 from snn_delays.training.schedules import sigma_at
 
 PAPER = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
-LATER = [
-    *("axonal/ssc", "axonal/gsc", "dendritic/ssc"),
-    *("silif/ssc_10ms", "silif/ssc_4ms", "dcadlif/ssc", "dcadlif/gsc"),
-    *("delrec/ssc", "delrec/ssc_ff", "delrec/shd"),
-]
+LATER = ["axonal/ssc", "axonal/gsc", "dendritic/ssc"]
+LATER += ["silif/ssc_10ms", "silif/ssc_4ms", "dcadlif/ssc", "dcadlif/gsc"]
+LATER += ["delrec/ssc", "delrec/ssc_ff", "delrec/shd"]
 PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm
     "shd": 214_016,
     "2l_1kc": 705_536,
@@ -116,6 +114,12 @@ def test_equal_parameters_are_equal(data, kind) -> None:
         for name in (data, f"{data}_{kind}")
     ]
     assert abs(counts[1] / counts[0] - 1) < 0.002
+
+
+@pytest.mark.parametrize("experiment", ["own/words", "own/words_spikes"])
+def test_own_words_count_as_their_headers_say(experiment) -> None:
+    network = draw_network(compose("train", [f"experiment={experiment}"]), 6)
+    assert f"# Parameters: {count_parameters(network):,} with six words\n" in header(experiment)
 
 
 @pytest.mark.parametrize("kind", ["constant", "fixed", "none"])

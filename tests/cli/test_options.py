@@ -94,7 +94,7 @@ def texts(command: str) -> list:
     ]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "analyse", "benchmark", "encode"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "analyse", "benchmark", "encode", "runs"])
 def test_text_is_what_was_written(command, monkeypatch) -> None:
     """Many values in few compositions, each of which takes a fifth of a second."""
     rng = random.Random(7)
@@ -116,7 +116,7 @@ def test_text_is_what_was_written(command, monkeypatch) -> None:
         for name, value in given.items():
             found = made[name]
             if (
-                name.startswith("data.")
+                name.startswith(("data.", "train.init"))
                 and isinstance(value, str)
                 and Path(str(found)).is_absolute()
             ):

@@ -254,6 +254,7 @@ def test_dropout_before_the_neurons_silences_their_feedforward_current() -> None
         ({"recurrent_dropout": 0.2}, "has no use with model.recurrent=none"),
         ({"recurrent_width_scope": "neuron"}, "needs model.recurrent=learned"),
         ({"recurrent": "fixed", "recurrent_width_scope": "neuron"}, "model.recurrent=learned"),
+        ({"recurrent": "learned", "neuron": "mine:Neuron"}, "needs one of this package's neurons"),
         ({"recurrent": "sometimes"}, "is not one of none, undelayed, fixed, learned"),
         ({"recurrent": "learned", "recurrent_delay_spread": -1.0}, "must be at least 0"),
     ],

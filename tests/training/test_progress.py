@@ -96,6 +96,15 @@ def on_screen(written: str, columns: int) -> list[str]:
     return [row.rstrip() for row in rows]
 
 
+def read_all(terminal, screen) -> str:
+    """What was written to the terminal since the last call; it may arrive in pieces."""
+    end, written = b"\x04", b""
+    print(end.decode(), end="", file=terminal, flush=True)
+    while not written.endswith(end):
+        written += screen.read(4096)
+    return written[:-1].decode()
+
+
 @pytest.mark.parametrize("columns", [40, 60, 120])
 def test_the_bar_leaves_nothing_on_the_screen(columns, clock, monkeypatch) -> None:
     reader, writer = os.openpty()
@@ -106,12 +115,11 @@ def test_the_bar_leaves_nothing_on_the_screen(columns, clock, monkeypatch) -> No
         bar = Progress(2, 3, "train")
         train(clock, bar, 1, 60.0, 3)
         train(clock, bar, 2, 1.0, 3)
-        terminal.flush()
-        written = screen.read(4096).decode()
+        written = read_all(terminal, screen)
         assert on_screen(written, columns)[-1].startswith("train 2/2 |")
         bar.close()
-        print("done", file=terminal, flush=True)
-        written += screen.read(4096).decode()
+        print("done", file=terminal)
+        written += read_all(terminal, screen)
     line = "train   1/2  loss 1.0000  accuracy  50.0%  9 samples/s"
     rows = [text[n : n + columns].rstrip() for text in (line, line.replace("1/2", "2/2"))
             for n in range(0, len(text), columns)]  # fmt: skip

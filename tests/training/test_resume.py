@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from snn_delays.training import checkpoint, loop, run_folder
 from snn_delays.training import step as training_step
 from snn_delays.training.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.training.run import train
+from tests.processes import COMMAND, Command
 
 TIMES = ("seconds", "samples_per_second")
 
@@ -245,6 +243,48 @@ def test_other_data_is_refused(reference, spike_files, monkeypatch) -> None:
         train(config)
 
 
+def test_the_newest_unfinished_run_of_these_options_is_resumed(
+    reference, monkeypatch, tmp_path, capsys
+) -> None:
+    whole = reference()
+    train(whole)
+    monkeypatch.chdir(tmp_path)
+    config, other = reference(), reference()
+    config.out = other.out = None
+    other.seed = 1
+    for minute, each in enumerate((config, config, other)):
+        train_for(3, each, monkeypatch)
+        for path in Path("runs").rglob("*"):
+            if path.is_file() and path.stat().st_mtime > 1e6:
+                os.utime(path, (minute, minute))
+    Path("runs/damaged/checkpoints").mkdir(parents=True)
+    Path("runs/damaged/checkpoints/last.pt").touch()
+    config.resume = "last"
+    newest = sorted(Path("runs/run").glob("*-s0*"), key=lambda p: p.stat().st_mtime)[-1]
+    assert train(config)["out"] == str(newest)
+    assert f"resuming after 0 epochs and 3 batches, writing {newest}/" in capsys.readouterr().out
+    assert_same_run(whole.out, newest)
+    assert train(config)["out"] != str(newest)  # the one before it
+    with pytest.raises(UserError, match="finds no unfinished run with these options in runs/"):
+        train(config)
+    config.out = "somewhere"
+    with pytest.raises(UserError, match="resume=last finds the folder of the run itself"):
+        train(config)
+
+
+def test_a_finished_run_is_trained_on_by_another(small_config) -> None:
+    config = small_config(epochs=1)
+    train(config)
+    config.resume, config.train.epochs = "auto", 2
+    with pytest.raises(UserError, match="and start from this run by train") as e:
+        train(config)
+    assert "train.epochs=2 (1 there)" in str(e.value)
+    Path(config.out, "result.json").unlink()
+    with pytest.raises(UserError) as e:
+        train(config)
+    assert str(e.value).endswith("or choose another out.")
+
+
 def test_resume_without_a_run_starts_one(reference) -> None:
     config = reference()
     config.resume = "auto"
@@ -321,9 +361,6 @@ files.open = lambda path, mode: (Halves if mode == "xb" else open)(path, mode)
 os.replace, os.fsync = count(os.replace), count(os.fsync)
 """
 
-WARM = multiprocessing.get_context("forkserver")  # it imports for seconds, once for all processes
-WARM.set_forkserver_preload(["snn_delays.cli.train", "snn_delays.training.run", "torch._dynamo"])
-
 
 @pytest.fixture
 def command(spike_files, tmp_path):
@@ -337,26 +374,14 @@ def command(spike_files, tmp_path):
     ]  # fmt: skip
 
 
-def start(command, out, faults: int | None = None) -> multiprocessing.Process:
-    said = Path(out).with_name("said")
-    code = f"""
-import os, sys
-for output in 1, 2:
-    os.dup2(os.open({str(said)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), output)
-{f"left = {faults}{FAULTS}" if faults else ""}
-sys.argv = {["snn-delays", *command, f"out={out}"]}
-from snn_delays.cli import main
-main()
-"""
-    process = WARM.Process(target=exec, args=(code, {}))
-    process.start()
-    return process
+def start(command, out, faults: int | None = None) -> Command:
+    code = f"left = {faults}{FAULTS}{COMMAND}" if faults else COMMAND
+    return Command([*command, f"out={out}"], Path(out).with_name("said"), code=code)
 
 
 def finish(command, out) -> None:
     process = start(command, out)
-    process.join(300)
-    assert process.exitcode == 0, Path(out).with_name("said").read_text("utf-8")
+    assert process.wait() == 0, process.said()
 
 
 def epochs(out) -> int:
@@ -366,7 +391,7 @@ def epochs(out) -> int:
 
 
 def wait_for_epochs(process, out, count: int) -> None:
-    while process.is_alive() and epochs(out) < count:
+    while process.poll() is None and epochs(out) < count:
         time.sleep(0.01)
 
 
@@ -385,11 +410,10 @@ def kill_and_go_on(command, out, kills: int, tmp_path) -> None:
             process.kill()
         else:  # within the writing of a file
             process = start(command, out, faults=int(rng.integers(8, 200)))
-        process.join(300)
-        if process.exitcode == 0:  # it ended before its kill: another, from the start
+        if process.wait() == 0:  # it ended before its kill: another, from the start
             shutil.rmtree(out)
             continue
-        assert process.exitcode == -signal.SIGKILL
+        assert process.poll() == -signal.SIGKILL
         killed += 1
     assert killed == kills
     finish(command, out)
@@ -439,21 +463,12 @@ def test_a_command_killed_twenty_times_goes_on(command, tmp_path) -> None:
 
 def test_the_command_stops_on_sigterm_with_a_code_of_its_own(command, tmp_path) -> None:
     out = tmp_path / "stopped"
-    more = ["train.epochs=10000", f"out={out}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "snn_delays.cli.train", *command[1:], *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (out / "metrics.jsonl").is_file() or not metrics(out):
-        time.sleep(0.05)
-        assert process.poll() is None, process.communicate()
+    process = Command([*command, "train.epochs=10000", f"out={out}"], tmp_path)
+    process.wait_for(lambda: epochs(out) > 0)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "SIGTERM: stopping at the next batch" in error
-    assert f"all is saved in {out}: resume by resume=auto" in error
+    assert process.wait() == 128 + signal.SIGTERM, process.said()
+    assert "SIGTERM: stopping at the next batch" in process.errors
+    assert f"all is saved in {out}: resume by resume=auto" in process.errors
     assert read_last(out)["position"]["epoch"] >= 1
 
 
@@ -467,19 +482,17 @@ with locked(Path(sys.argv[1]), wait=False):
 """
 
 
-def test_two_runs_cannot_write_one_folder(reference) -> None:
+def test_two_runs_cannot_write_one_folder(reference, tmp_path) -> None:
     config = reference()
     lock = Path(config.out, run_folder.LOCK_FILE)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(lock)], stdout=subprocess.PIPE, text=True
-    )
+    holder = Command([lock], tmp_path, code=HOLDS)
     try:
-        assert holder.stdout.readline() == "held\n"
+        holder.wait_for(lambda: holder.printed == "held\n")
         words = rf"Another run \(process {holder.pid}\) is writing to {config.out}"
         with pytest.raises(UserError, match=words):
             train(config)
         assert [p.name for p in Path(config.out).iterdir()] == [run_folder.LOCK_FILE]
     finally:
         holder.kill()
-        holder.communicate()
+        holder.wait()
     train(config)  # the lock of a dead process holds nothing

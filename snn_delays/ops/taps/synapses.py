@@ -28,12 +28,13 @@ class Shape:
     Attributes:
         name: its name in options.
         value: u -> what a tap at distance u from the delay, in widths, is worth, up to the norm.
-        slope: (u, value) -> the derivative of ``value`` with respect to u.
+        slope: (u, value) -> the derivative of ``value`` with respect to u; None: torch finds it,
+            and nothing is compiled.
     """
 
     name: str
     value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor, Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 SHAPES = {

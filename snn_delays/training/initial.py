@@ -1,0 +1,176 @@
+"""The network that a fine-tuning starts from: another run's (``train.init``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from snn_delays.config import Config
+from snn_delays.config.options import options
+from snn_delays.data.dataset import Data
+from snn_delays.data.splits import first_names
+from snn_delays.errors import UserError
+from snn_delays.nn import Network, draw_network
+from snn_delays.runtime.device import pick_dtype
+from snn_delays.training.checkpoint import (
+    Meta,
+    checkpoint_path,
+    config_of,
+    parameters_digest,
+    read_checkpoint,
+    read_checkpoint_file,
+    save_checkpoint,
+    why_unfit,
+)
+from snn_delays.training.run_files import RESULT_FILE
+from snn_delays.training.run_folder import read_split
+
+INITIAL = "init"  # the checkpoint of a run's own folder that holds its initial values
+SAME = (  # options on which the meaning of weights and delays depends
+    "model.hidden", "model.delays", "model.taps", "model.kernel_count", "model.density",
+    "model.bias", "model.batch_norm", "model.neuron", "data.step_ms",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Initial:
+    """The initial values of a network.
+
+    Attributes:
+        model: parameters, delays and BatchNorm statistics, as ``state_dict`` has them.
+        origin: the run that they come from, for result.json: path, epoch, SHA-256 of its values,
+            and whether its readout is "kept" or "drawn" anew.
+        remarks: sentences on the origin, for the terminal and result.json.
+    """
+
+    model: dict[str, Tensor]
+    origin: dict[str, Any]
+    remarks: list[str]
+
+    def save(self, config: Config, classes: list[str], sigma: float, folder: Path) -> None:
+        """Keep the values in the folder of the new run, which then needs the other run no more."""
+        if not checkpoint_path(folder, INITIAL).is_file():
+            meta = Meta(classes, None, None, None, 0, sigma)
+            save_checkpoint(folder, INITIAL, asdict(config), meta, vars(self))
+
+
+def read_initial(config: Config, data: Data, out: Path) -> Initial | None:
+    """The initial values that ``train.init`` names; None: they are drawn.
+
+    Args:
+        config: options of the new run.
+        data: its data.
+        out: its folder, from which a resumed run takes its initial values again.
+
+    Raises:
+        UserError: there is no finished run or checkpoint, or its network has another shape.
+    """
+    if config.train.init is None:
+        return None
+    kept = read_checkpoint(out, INITIAL)
+    if kept is not None:
+        return Initial(kept["model"], kept["origin"], kept["remarks"])
+    path = Path(config.train.init).expanduser()
+    saved = _read(path)
+    _check_same(config, config_of(saved), path)
+    there, here = saved["meta"]["classes"], data.classes
+    keeps = len(there) == len(here)
+    network = draw_network(config, len(here)).to(pick_dtype(config.precision))
+    drawn = network.state_dict()
+    model = {
+        name: value.to(drawn[name].dtype) if name in drawn else value
+        for name, value in saved["model"].items()
+        if keeps or not name.startswith("readout.")
+    }
+    model |= {} if keeps else {n: v for n, v in drawn.items() if n.startswith("readout.")}
+    reason = why_unfit(network, model)
+    if reason:
+        raise UserError(f"train.init={path} does not fit this run's network: {reason}.")
+    epoch = saved["meta"]["epoch"]
+    origin = {
+        "path": str(path),
+        "epoch": epoch,
+        "sha256": parameters_digest(saved["model"]),
+        "readout": "kept" if keeps else "drawn",
+    }
+    remarks = [f"Training starts from epoch {epoch} of {path}."]
+    if not keeps:
+        remarks.append(
+            f"The readout is drawn anew, for {len(here)} classes instead of {len(there)}."
+        )
+    elif there != here:
+        remarks.append(
+            f"The readout is kept, although its classes were {first_names(there)}, and now are"
+            f" {first_names(here)}."
+        )
+    remarks += _recordings_seen(data, path, saved)
+    return Initial(network.state_dict(), origin, remarks)
+
+
+def load_initial(network: Network, folder: Path) -> None:
+    """Load the values that a fine-tuned run kept as its initial ones.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = checkpoint_path(folder, INITIAL)
+    kept = read_checkpoint(folder, INITIAL)
+    reason = "it is missing" if kept is None else why_unfit(network, kept["model"])
+    if reason:
+        raise UserError(f"{path} does not hold the values that the run started from: {reason}.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The checkpoint of a finished run's folder, or the file itself."""
+    if path.is_dir() and not (path / RESULT_FILE).is_file():
+        raise UserError(
+            f"train.init={path} is not the folder of a finished run; finish the run, or name a file"
+            " in its folder checkpoints."
+        )
+    saved = read_checkpoint_file(checkpoint_path(path, "best") if path.is_dir() else path)
+    if saved is None:
+        raise UserError(f"train.init={path} holds no checkpoint.")
+    return saved
+
+
+def _check_same(mine: Config, theirs: Config, path: Path) -> None:
+    """Refuse a network of another shape, or whose delays count other steps."""
+    here, there = ({n: v for n, v, _ in options(config)} for config in (mine, theirs))
+    for name in SAME:
+        if here[name] != there[name]:
+            raise UserError(
+                f"train.init={path} holds a network with {name}={there[name]}, and this run has"
+                f" {name}={here[name]}; give {name}={str(there[name]).replace(' ', '')}."
+            )
+    if mine.data.channels != theirs.data.channels:
+        raise UserError(
+            f"train.init={path} holds a network of {theirs.data.channels} input channels, and this"
+            f" run's data have {mine.data.channels}."
+        )
+
+
+def _recordings_seen(data: Data, path: Path, saved: dict[str, Any]) -> Iterator[str]:
+    """Sentences on held-out recordings that the other run was trained on, if it says which."""
+    folder = path if path.is_dir() else path.absolute().parent.parent
+    try:
+        noted = read_split(folder, saved.get("split"))
+    except UserError:  # a checkpoint alone
+        return
+    names = ["train", "valid"] if config_of(saved).train.protocol == "refit" else ["train"]
+    trained = [noted[name] for name in names if name in noted]
+    for name, samples in (("validation", data.valid), ("test", data.test)):
+        if samples is not None:
+            numbers = set(samples.rows[:, 1].tolist())
+            same = [t for t in trained if t["sha256"] == samples.stores[0].digest]
+            seen = sum(
+                len(numbers if t["samples"] == "all" else numbers & set(t["samples"])) for t in same
+            )
+            if seen:
+                yield (
+                    f"{seen} of {len(samples)} {name} recordings were training recordings of"
+                    " train.init: accuracy on them says nothing about new recordings."
+                )
