@@ -154,10 +154,13 @@ def test_dropout_is_one_mask_over_time_of_the_recurrent_current() -> None:
     assert (node.v_seq[1] == 0.5).all()
 
 
-@pytest.mark.parametrize("kind", ["undelayed", "fixed", "learned"])
+@pytest.mark.parametrize(
+    ("kind", "neuron"),
+    [("undelayed", "lif"), ("fixed", "lif"), ("learned", "lif"), ("learned", "adlif")],
+)
 @pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
-def test_a_network_computes_what_torch_alone_does(kind, monkeypatch) -> None:
-    network, x = recurrent(kind), spikes(21, 5).double()
+def test_a_network_computes_what_torch_alone_does(kind, neuron, monkeypatch) -> None:
+    network, x = recurrent(kind, neuron=neuron), spikes(21, 5).double()
     numbers = []
     for compiled in (True, False):
         ours = copy.deepcopy(network).train()
