@@ -32,7 +32,7 @@ LAYERS = (
 )
 WITHIN = {  # the order of what lies in a layer
     "config": ("options", "datasets", "neurons", "schema", "commands", "rules"),
-    "ops": ("taps", "surrogates", "resets", "neurons", "scan", "spectral", "maps"),
+    "ops": ("taps", "surrogates", "resets", "neurons", "scan", "spectral", "recurrent", "maps"),
 }
 ONLY_PLACE = {
     "tonic": {

@@ -25,13 +25,13 @@ from snn_delays.data.loaders import Batch
 from snn_delays.nn import draw_network
 from snn_delays.runtime.device import autocast, pick_device, tensor_cores
 from snn_delays.training.optim import build_optimizers
-from snn_delays.training.schedules import sigma_at
+from snn_delays.training.schedules import recurrent_sigma_at, sigma_at
 from snn_delays.training.step import build_step
 
 WARM_UP = 2  # steps; on a GPU the second one is captured as a CUDA graph
 RATE = 0.05  # spikes per channel and step
 TRAINING = {"shd": (8156, 1.40, 20), "ssc": (75466, 1.0, 35), "gsc": (84843, 1.01, 35)}  # n, s, K
-PUBLISHED = ("paper", "axonal", "dendritic", "silif", "dcadlif")  # folders of experiments
+PUBLISHED = ("paper", "axonal", "dendritic", "silif", "dcadlif", "delrec")  # folders of experiments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +67,7 @@ def step_seconds(config: Config, rounds: int) -> float:
     device = pick_device(config.device)
     network = draw_network(config, classes).to(device)
     network.set_sigma(sigma_at(0, config))
+    network.set_recurrent_sigma(recurrent_sigma_at(0, config))
     optimizers = build_optimizers(network, config.train)
     step = build_step(network, optimizers, config.precision, device)
     size = config.train.batch_size

@@ -52,7 +52,7 @@ def _check_rules(config: Config) -> None:
         )
     for key, plain in (("delay_gradient", "smooth"), ("round_epochs", 0.0)):
         value = getattr(train, key)
-        if value != plain and model.delays != "learned":
+        if value != plain and "learned" not in (model.delays, model.recurrent):
             raise UserError(
                 f"train.{key}={value} has no use with model.delays={model.delays}: no delay is"
                 " learned."
@@ -80,6 +80,18 @@ def _check_rules(config: Config) -> None:
             f"train.sigma_start={train.sigma_start:g} must not be below"
             f" train.sigma_end={config.sigma_end:g}."
         )
+    if model.recurrent != "none" and is_own(model.neuron):
+        raise UserError(
+            f"model.recurrent={model.recurrent} needs one of this package's neurons:"
+            f" {', '.join(NEURONS)}."
+        )
+    if model.recurrent == "none" and model.recurrent_dropout:
+        raise UserError(
+            f"model.recurrent_dropout={model.recurrent_dropout:g} has no use with"
+            " model.recurrent=none."
+        )
+    if model.recurrent != "learned" and model.recurrent_width_scope == "neuron":
+        raise UserError("model.recurrent_width_scope=neuron needs model.recurrent=learned.")
     if model.filter_learnable and model.filter_tau_ms is None:
         raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
     _check_data_rules(data)

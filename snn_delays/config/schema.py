@@ -359,6 +359,11 @@ class ModelConfig:
         at_most=LARGEST,
     )
     dropout: float = option(0.4, "share of hidden neurons silenced per sample", at_least=0, below=1)
+    dropout_place: str = option(
+        "after",
+        "what dropout silences; after: the neurons' spikes; before: their feedforward current",
+        choices=("after", "before"),
+    )
     filter_tau_ms: float | None = option(
         None,
         "time constant of the hidden layers' synaptic filter, ms; null: no filter",
@@ -366,11 +371,42 @@ class ModelConfig:
         at_most=LARGEST,
     )
     filter_learnable: bool = option(False, "learn the synaptic filter's time constant")
+    recurrent: str = option(
+        "none",
+        "connections of a layer's neurons with each other, a delay for each neuron's spikes;"
+        " undelayed: a spike arrives in the next step; fixed: delays are drawn at random, rounded"
+        " and not trained; learned: trained",
+        choices=("none", "undelayed", "fixed", "learned"),
+    )
+    recurrent_layers: str = option(
+        "all", "hidden layers that are recurrent: all, or the last alone", choices=("all", "last")
+    )
+    recurrent_dropout: float = option(
+        0.0, "share of neurons without recurrent current per sample", at_least=0, below=1
+    )
+    recurrent_delay_init: str = option(
+        "half_normal",
+        "draw of recurrent delays, from recurrent_delay_low up; half_normal: with"
+        " recurrent_delay_spread as standard deviation; uniform: over an interval of this length",
+        choices=("half_normal", "uniform"),
+    )
+    recurrent_delay_low: float = option(
+        0.0, "smallest recurrent delay that is drawn, steps", at_least=0, at_most=MOST
+    )
+    recurrent_delay_spread: float = option(
+        12.0, "spread of the recurrent delays that are drawn, steps", at_least=0, at_most=MOST
+    )
+    recurrent_width_scope: str = option(
+        "layer",
+        "layer: learned recurrent delays have taps of one width; neuron: each learns a share of"
+        " twice this width",
+        choices=("layer", "neuron"),
+    )
     readout: str = option(
         "sum",
         "class scores; sum: of softmax(membrane) over time; mean, max, last: of the membrane;"
-        " spike_count: number of output spikes",
-        choices=("sum", "mean", "max", "last", "spike_count"),
+        " spike_count: number of output spikes; linear_sum: sum of the linear map over time",
+        choices=("sum", "mean", "max", "last", "spike_count", "linear_sum"),
         own="a function, or a torch module made with classes if it takes that, from membranes"
         " [T, B, K] to scores [B, K]",
         synonyms={
@@ -460,7 +496,7 @@ class TrainConfig:
     delay_schedule: str = option(
         "cosine",
         "schedule of lr_delay over epochs",
-        choices=("cosine", "constant"),
+        choices=("cosine", "one_cycle", "constant"),
         synonyms=STEADY,
     )
     sigma_schedule: str = option(
@@ -501,6 +537,15 @@ class TrainConfig:
         "share of the epochs, the last ones, in which learned delays are rounded and frozen while"
         " weights and BatchNorm train on",
         at_least=0,
+        at_most=1,
+    )
+    recurrent_sigma_start: float = option(
+        10.0, "initial width of recurrent delays' taps, steps", above=0, at_most=MOST
+    )
+    recurrent_sigma_decay: float = option(
+        0.95,
+        "factor of this width after every hundredth of the epochs; 1: it stays",
+        above=0,
         at_most=1,
     )
 

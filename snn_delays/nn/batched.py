@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_delays.nn.block import How, dropout_mask
+from snn_delays.nn.block import How
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.network import Network
 from snn_delays.nn.plan import why_not_one_function
 from snn_delays.nn.readout import SCORES
 from snn_delays.nn.state import reset, stateful
+from snn_delays.nn.sync import dropout_mask
 from snn_delays.ops.maps import depthwise, matmul_batched
 from snn_delays.ops.norm_neuron import norm_neuron
 from snn_delays.ops.scan import scan

@@ -149,6 +149,8 @@ def _is_watched(*modules: nn.Module) -> bool:
 
 def why_not_one_function(block: Any) -> str | None:
     """Why a block's norm, neuron and dropout cannot be one function, or None where they can."""
+    if block.recurrence is not None:
+        return "it is recurrent"
     if not _is_plain_norm(block.norm):
         return (
             "it has no BatchNorm of nn.sync that learns scale and shift and tracks its statistics"

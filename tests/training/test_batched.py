@@ -306,6 +306,7 @@ def test_each_works_in_a_context_of_its_own(seed) -> None:
     [
         ("train", {"protocol": "paper"}, "pads every batch to a length of its own"),
         ("model", {"batch_norm": False}, "it has no BatchNorm"),
+        ("model", {"recurrent": "learned"}, "it is recurrent"),
         ("model", {"filter_tau_ms": 40.0}, "it has a synaptic filter"),
         (None, {"backend": "dense"}, "backend=dense is not matmul"),
         ("model", {"delay_type": "axonal"}, "backend=matmul is not depthwise"),

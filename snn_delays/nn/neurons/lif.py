@@ -15,4 +15,4 @@ class LIFNode(ScannedNode, neuron.LIFNode):
     """SpikingJelly's ``LIFNode``, faster."""
 
     def _step(self) -> tuple[Any, ...]:
-        return LI if self.store_v_seq else LIF, self.tau
+        return LI if self.integrates else LIF, self.tau

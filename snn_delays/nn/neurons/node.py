@@ -10,6 +10,7 @@ import torch
 from spikingjelly.activation_based import base, neuron
 from torch import Tensor
 
+from snn_delays.nn.recurrence import Recurrence
 from snn_delays.nn.stock import is_stock
 from snn_delays.nn.surrogates import is_known, surrogate_of
 from snn_delays.ops.neurons import Cell
@@ -53,8 +54,19 @@ class ScannedNode(neuron.BaseNode):
         if own == {"single_step_functional_forward"}:
             cls.multi_step_functional_forward = base.MemoryModule.multi_step_functional_forward
 
-    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Spikes of a sequence, [T, B, N] -> [T, B, N]; the state goes on from where it was."""
+    def multi_step_forward(
+        self, x_seq: Tensor, *args: Any, recurrence: Recurrence | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Spikes of a sequence, [T, B, N] -> [T, B, N]; the state goes on from where it was.
+
+        Args:
+            x_seq: feedforward current.
+            args: what SpikingJelly's node takes.
+            recurrence: connections of the neurons with each other, which needs ``is_built``.
+            kwargs: what SpikingJelly's node takes.
+        """
+        if recurrence is not None:
+            return self._fire_recurrently(x_seq, recurrence)
         if args or kwargs or not (self._serves(x_seq) and self.is_plain()):
             return super().multi_step_forward(x_seq, *args, **kwargs)
         states = self.materialize_states((x_seq,), tuple(self.memories()), "m")
@@ -65,12 +77,33 @@ class ScannedNode(neuron.BaseNode):
         self.v_seq = out
         return torch.zeros_like(x_seq)
 
+    def _fire_recurrently(self, x_seq: Tensor, recurrence: Recurrence) -> Tensor:
+        states = self.materialize_states((x_seq,), tuple(self.memories()), "m")
+        given = x_seq, self.cell(), states, self.own()
+        if not self.store_v_seq:
+            out, last = recurrence(*given)
+            self.take_states(last)
+            return out
+        out, history = recurrence.history(*given)
+        self.take_states(history[-1])
+        self.v_seq = torch.stack([v for v, *_ in history])
+        return out
+
     def take_states(self, states: Iterable[Tensor]) -> None:
         """Hold states as a pass has left them, [B, N] each."""
         self._memories.update(zip(self._memories, states, strict=True))
 
     def is_plain(self) -> bool:
         """Whether nothing was set or overridden that the scan does not do."""
+        return self.is_built() and (not self.store_v_seq or self.integrates)
+
+    @property
+    def integrates(self) -> bool:
+        """Whether it never fires, and its membrane is its output."""
+        return self.store_v_seq and self.v_threshold == math.inf
+
+    def is_built(self) -> bool:
+        """Whether it is as ``build_neuron`` builds it, but for what it stores."""
         return (
             type(self) in _stock
             and is_stock(self, type(self))
@@ -78,7 +111,6 @@ class ScannedNode(neuron.BaseNode):
             and not getattr(self, "decay_input", False)
             and self.v_reset in (0, None)
             and self._neuron_precision is None
-            and (not self.store_v_seq or self.v_threshold == math.inf)
         )
 
     def _serves(self, x_seq: Tensor) -> bool:

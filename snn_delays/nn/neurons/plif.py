@@ -16,7 +16,7 @@ class ParametricLIFNode(ScannedNode, neuron.ParametricLIFNode):
     """SpikingJelly's ``ParametricLIFNode``, faster."""
 
     def _step(self) -> tuple[Any, ...]:
-        return (PLI if self.store_v_seq else PLIF,)
+        return (PLI if self.integrates else PLIF,)
 
     def own(self) -> tuple[Tensor, ...]:
         """The share of the membrane that leaks in a step."""

@@ -209,19 +209,32 @@ def kernels(kind: Kind, number: Any, dressed: bool) -> Kernels:
 
     A product fused with a sum, or a product by 1 / tau, would round otherwise and move spikes.
     """
-    suffix = f"_{names_of(kind)}_{number.__name__}" + "_dressed" * dressed
+    compiled = compiler(__name__, kind, number, "_dressed" * dressed)
+    names = steps(kind, number, dressed)
+    return Kernels(compiled(_scan, kernel, **names), compiled(_scan_gradient, kernel, **names))
+
+
+def compiler(module: str, kind: Kind, number: type, suffix: str = "") -> Callable[..., Any]:
+    """What compiles a module's functions for a kind of cell and a precision."""
+    suffix = f"_{names_of(kind)}_{number.__name__}{suffix}"
 
     def compiled(function, compile=inner, **names):
-        copy = specialise(function, __name__, suffix, number, **names)
-        return compile(copy, fastmath=False)
+        return compile(specialise(function, module, suffix, number, **names), fastmath=False)
 
+    return compiled
+
+
+@functools.cache
+def steps(kind: Kind, number: type, dressed: bool) -> dict[str, Any]:
+    """The functions that loops over steps call, compiled, under their names."""
+    compiled = compiler(__name__, kind, number, "_dressed" * dressed)
     names = functions(kind, compiled, number)
     names["_add_dress"] = compiled(_add if dressed else _add_nothing)
     names["_drive"] = compiled(_drive if dressed else _undressed)
     names["_mask"] = compiled(_mask if dressed else _undressed)
     for function in (_load, _store, _step, _advance, _step_back):
         names[function.__name__] = compiled(function, **names)
-    return Kernels(compiled(_scan, kernel, **names), compiled(_scan_gradient, kernel, **names))
+    return names
 
 
 def names_of(kind: Kind) -> str:
