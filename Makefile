@@ -1,4 +1,4 @@
-# make demo: see what learned delays are worth.  make test: the whole test suite.
+# make demo: see what learned delays are worth.  make test: all tests but the slow ones.
 PYTHON ?= python3
 BIN = .venv/bin
 INSTALL = $(BIN)/pip install -q --no-compile --disable-pip-version-check
@@ -6,16 +6,19 @@ INSTALL = $(BIN)/pip install -q --no-compile --disable-pip-version-check
 TORCH = torch==2.13.0
 CPU_INDEX = https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow lint docs dist strip hooks clean
+.PHONY: demo test test-all lint docs dist strip hooks clean
 
 demo: .venv/installed
 	$(BIN)/snn-delays demo
 
-test: .venv/dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# A file's tests stay in one process; files start in the order of tests/conftest.py, longest first.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: .venv/dev
-	$(BIN)/python -m pytest -m slow -s
+test: .venv/dev
+	$(PYTEST)
+
+test-all: .venv/dev
+	$(PYTEST) -m "slow or not slow"
 
 lint: .venv/dev
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from snn_delays.data.gpu_loader import AnyLoader
 from snn_delays.data.loaders import Batch
 from snn_delays.data.names import checked_names
+from snn_delays.nn.loss import Loss, cross_entropy
 from snn_delays.runtime.distributed import gather_interleaved, rank, world_size
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
@@ -73,7 +74,7 @@ class Evaluation:
     Attributes:
         predictions: [N] most likely class.
         labels: [N].
-        loss: mean cross-entropy over the samples.
+        loss: mean over the samples; the cross-entropy, unless another loss was given.
         batch_accuracy: accuracy averaged over batches, as in the paper's code.
     """
 
@@ -127,7 +128,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, loader: AnyLoader) -> Evaluation:
+def evaluate(network: nn.Module, loader: AnyLoader, loss: Loss = cross_entropy) -> Evaluation:
     """Run the deployed network (evaluation mode: rounded delays) over a loader.
 
     With several ranks, each evaluates every n-th batch and all exchange their answers: the result
@@ -136,15 +137,17 @@ def evaluate(network: nn.Module, loader: AnyLoader) -> Evaluation:
     Args:
         network: [T, B, I] -> scores [B, K]; on the loader's device, of its dtype.
         loader: batches of the samples, in their order.
+        loss: mean loss of scores [B, K] and classes [B].
     """
     was_training = network.training
     network.eval()
     try:
-        answers = [_answers(network, batch) for batch in loader.epoch(0, rank(), world_size())]
+        mine = loader.epoch(0, rank(), world_size())
+        answers = [_answers(network, batch, loss) for batch in mine]
     finally:
         network.train(was_training)
-    mine = [(p.cpu().numpy(), loader.samples.labels[n], loss.item()) for p, n, loss in answers]
-    predictions, labels, losses = zip(*gather_interleaved(mine), strict=True)
+    plain = [(p.cpu().numpy(), loader.samples.labels[n], total.item()) for p, n, total in answers]
+    predictions, labels, losses = zip(*gather_interleaved(plain), strict=True)
     accuracies = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
     return Evaluation(
         np.concatenate(predictions),
@@ -154,11 +157,12 @@ def evaluate(network: nn.Module, loader: AnyLoader) -> Evaluation:
     )
 
 
-def _answers(network: nn.Module, batch: Batch) -> tuple[Tensor, NDArray[np.int64], Tensor]:
-    """Predictions and sample indices of a batch, [B] each, and its summed cross-entropy.
+def _answers(
+    network: nn.Module, batch: Batch, loss: Loss
+) -> tuple[Tensor, NDArray[np.int64], Tensor]:
+    """Predictions and sample indices of a batch, [B] each, and its summed loss.
 
     The results stay on the device, so that the host waits for a GPU only after the last batch.
     """
     scores = network(batch.x)
-    loss = nn.functional.cross_entropy(scores, batch.y, reduction="sum")
-    return scores.argmax(1), batch.indices, loss
+    return scores.argmax(1), batch.indices, loss(scores, batch.y) * len(batch.y)

@@ -39,6 +39,19 @@ needs_fsdd = pytest.mark.skipif(
 )
 
 
+LONGEST = [  # first, for two workers to end at about the same time
+    "cli/test_benchmark.py", "ops/test_triton.py", "analysis/test_report.py",
+    "training/test_distributed.py", "cli/test_cli.py", "notebooks/test_notebooks.py",
+    "training/test_resume.py", "docs/test_pages.py",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest files first, then as collected."""
+    files = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: files.get(item.path, len(files)))
+
+
 def write_spikes(
     path: Path,
     times: Sequence[Any],

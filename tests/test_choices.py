@@ -21,6 +21,7 @@ from snn_delays.config import (
 from snn_delays.config.datasets import DATASETS
 from snn_delays.data import datasets, frames
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.loss import LOSSES
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import SCORES
 from snn_delays.ops.maps import BACKENDS
@@ -65,6 +66,10 @@ def test_readouts() -> None:
 def test_schedules_of_learning_rates() -> None:
     named = choices(TrainConfig, "weight_schedule") | choices(TrainConfig, "delay_schedule")
     assert named == SCHEDULES.keys()
+
+
+def test_losses() -> None:
+    assert choices(TrainConfig, "loss") == LOSSES.keys()
 
 
 def test_trackers() -> None:

@@ -51,6 +51,7 @@ class Problem:
         backend: of our network.
         seed: of parameters and spikes.
         device: "cpu" or "cuda".
+        delay_type: whose the delays are.
     """
 
     hidden: tuple[int, ...]
@@ -65,6 +66,7 @@ class Problem:
     backend: str = "auto"
     seed: int = 0
     device: str = "cpu"
+    delay_type: str = "synaptic"
 
     @property
     def width(self) -> float:
@@ -107,6 +109,7 @@ def configure(problem: Problem) -> Config:
     config.model.extra_steps = problem.extra_steps
     config.model.tau_ms = problem.tau * config.data.step_ms
     config.model.dropout = problem.dropout
+    config.model.delay_type = problem.delay_type
     validate(config)
     return config
 

@@ -1,4 +1,4 @@
-"""Hours that the paper's experiments take on this machine: time of a step times number of steps.
+"""Hours that the published experiments take on this machine: time of a step times number of steps.
 
     python -m scripts.reproduce.hours [--device cuda] [--rounds 3] [paper/shd ...]
 
@@ -36,13 +36,14 @@ TRAINING = {"shd": (8156, 140, 20), "ssc": (75466, 100, 35), "gsc": (84843, 101,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     quiet_libraries()
-    known = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
+    published = ("paper/", "axonal/", "dendritic/")
+    known = [name for name in groups("train")["experiment"] if name.startswith(published)]
     parser = argparse.ArgumentParser(
         prog="python -m scripts.reproduce.hours",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("experiments", nargs="*", metavar="experiment", help="(all of the paper's)")
+    parser.add_argument("experiments", nargs="*", metavar="experiment", help="(all of them)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--rounds", type=int, default=3, help="steps that are timed (3)")
     options = parser.parse_args(arguments)

@@ -23,7 +23,8 @@ class Activity:
     Attributes:
         input: what came in, [T, B, I].
         spikes: of each hidden layer, [T, B, N].
-        membranes: of each hidden layer after the reset, [T, B, N].
+        membranes: of each hidden layer after the reset, [T, B, N]; NaN where a user's own neurons
+            do not store them, as SpikingJelly's do with ``store_v_seq``.
         readout: membrane of the readout, [T, B, K].
         scores: of the classes, [B, K].
     """
@@ -59,7 +60,10 @@ def record(network: Network, x_TBI: Tensor) -> Activity:
     try:
         with _evaluating(network), _stored_membranes(nodes):
             scores = network(x_TBI)
-            membranes = [node.v_seq for node in nodes]
+            membranes = [
+                node.v_seq if hasattr(node, "store_v_seq") else torch.full_like(out, torch.nan)
+                for node, out in zip(nodes, spikes, strict=True)
+            ]
     finally:
         for hook in hooks:
             hook.remove()
@@ -83,6 +87,7 @@ def _evaluating(network: Network) -> Iterator[None]:
 
 @contextmanager
 def _stored_membranes(nodes: list[Any]) -> Iterator[None]:
+    nodes = [node for node in nodes if hasattr(node, "store_v_seq")]
     stored = [node.store_v_seq for node in nodes]
     try:
         for node in nodes:

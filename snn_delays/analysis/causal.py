@@ -46,15 +46,18 @@ class Intervention:
 
 
 def shuffle(linear: DelayedLinear, generator: torch.Generator) -> None:
-    """Deal the delays of a layer out anew over its synapses: their distribution stays."""
-    exists = linear.exists
+    """Deal the delays of a layer out anew over their owners: their distribution stays.
+
+    The owners are synapses, inputs or neurons (``model.delay_type``).
+    """
+    exists = linear.delay_exists
     delay = linear.delay[exists]
     linear.delay[exists] = delay[torch.randperm(len(delay), generator=generator)]
 
 
 def set_to_mean(linear: DelayedLinear, generator: torch.Generator) -> None:
-    """Give every synapse of a layer its mean delay."""
-    delay = linear.delay[linear.exists]
+    """Give all delays of a layer their mean."""
+    delay = linear.delay[linear.delay_exists]
     if len(delay):
         linear.delay.fill_(float(delay.mean()))
 

@@ -57,10 +57,10 @@ def _delays(linear: DelayedLinear) -> Array:
 
 
 def _shuffled(linear: DelayedLinear, seed: int) -> Array:
-    """Receptive fields with the delays dealt out anew."""
-    steps, exists = deployed_steps(linear), array(linear.exists)
+    """Receptive fields with the delays dealt out anew over their owners."""
+    steps, exists = array(linear.delay).round().astype(int), array(linear.delay_exists)
     steps[exists] = np.random.default_rng(seed).permutation(steps[exists])
-    return receptive_fields(linear, steps)
+    return receptive_fields(linear, np.broadcast_to(steps, linear.weight.shape))
 
 
 def matched_correlation(a: Array, b: Array) -> float:

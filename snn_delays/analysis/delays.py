@@ -27,6 +27,7 @@ from snn_delays.analysis.report_figure import (
 )
 from snn_delays.analysis.tables import Array, receptive_fields, synapses
 from snn_delays.analysis.trained_run import TrainedRun
+from snn_delays.analysis.words import OWNERS
 from snn_delays.errors import UserError
 
 MOST_DOTS = 3000  # per layer; the heaviest synapses
@@ -109,7 +110,8 @@ def distribution_data(subject: TrainedRun) -> pd.DataFrame:
         drawn = (layer["drawn_ms"] / step).round().to_numpy().astype(int)
         weight, taps = layer["weight"].to_numpy(), trained.taps
         fewer = min((weight > 0).sum(), (weight < 0).sum())
-        chance = _spread(_drawn_share(taps, subject.config.model.delay_init), len(layer))
+        drawn_delays = int(trained.delay_exists.sum())  # synapses may share them
+        chance = _spread(_drawn_share(taps, subject.config.model.delay_init), drawn_delays)
         sign = _spread(_percent(steps, taps) / 100, fewer)
         rows.append(
             pd.DataFrame(
@@ -203,6 +205,7 @@ def drift(subject: TrainedRun) -> ReportFigure:
     data = trace_data(subject)
     if data.empty:
         raise UserError(f"{subject.name} has no trace of delays: it learned none.")
+    owners = OWNERS[subject.config.model.delay_type]
     figure, axes, names = _panels(subject, 2)
     for name, (left, right) in zip(names, axes, strict=True):
         rows = data[data["layer"] == name]
@@ -212,7 +215,7 @@ def drift(subject: TrainedRun) -> ReportFigure:
         image = left.imshow(
             share.to_numpy(), origin="lower", aspect="auto", extent=extent, cmap=DENSITY
         )
-        figure.colorbar(image, ax=left, label="synapses (%)")
+        figure.colorbar(image, ax=left, label=f"{owners} (%)")
         left.set_ylabel("delay (ms)")
         lines = rows.drop_duplicates("epoch")
         right.plot(lines["epoch"], lines["moved_ms"], color=AFTER, label="distance (ms)")
@@ -232,7 +235,7 @@ def drift(subject: TrainedRun) -> ReportFigure:
     return ReportFigure(
         "drift",
         "How the delays moved over training",
-        "Left, share of a layer's synapses at each delay, epoch by epoch. Right, mean distance"
+        f"Left, share of a layer's {owners} at each delay, epoch by epoch. Right, mean distance"
         " from where the delays were drawn, and shares of them that are held at either end of"
         " their range.",
         data,

@@ -8,6 +8,7 @@ import pandas as pd
 from snn_delays.analysis.delays import has_delays
 from snn_delays.analysis.tables import synapses
 from snn_delays.analysis.trained_run import TrainedRun
+from snn_delays.analysis.words import OWNERS
 from snn_delays.evaluate import Score
 
 
@@ -39,8 +40,9 @@ def _worth(subject: TrainedRun, tests: pd.DataFrame) -> str:
         return f"The causal tests change no delays, since the network {left}."
     found = tests.set_index(["kind", "layer"])
     intact, all_layers = found.loc[("intact", "all")], found.loc[("shuffled", "all")]
+    owners = OWNERS[subject.config.model.delay_type]
     shuffled = (
-        f"with the delays shuffled among the synapses of their layer, accuracy is"
+        f"with the delays shuffled among the {owners} of their layer, accuracy is"
         f" {all_layers['accuracy']:.1f} % (95 % interval {all_layers['low']:.1f} to"
         f" {all_layers['high']:.1f} %)"
     )

@@ -54,7 +54,8 @@ class LayerOperations:
         synapses: places for one, O x I x C.
         zero_synapses: those of weight 0.
         weights: numbers to store; those that a mask removes are not.
-        delays: the same, where delays are learned or fixed; else they need no storing.
+        delays: numbers to store, where delays are learned or fixed: one for each weight, or for
+            each input or neuron that shares it; else they need no storing.
         footprint_bytes: of all parameters and buffers that a checkpoint holds, as torch has them.
         accumulator_bytes: of a ring buffer of sums yet to arrive: outputs x taps float32.
         history_bytes: of the alternative, the inputs of the last ``taps`` steps: inputs x taps, a
@@ -182,7 +183,7 @@ def _memory(linear: DelayedLinear, x_TBI: Tensor) -> dict[str, int]:
         "synapses": linear.weight.numel(),
         "zero_synapses": int((linear.weight == 0).sum()),
         "weights": weights,
-        "delays": weights if linear.delays in ("learned", "fixed") else 0,
+        "delays": int(linear.delay_exists.sum()) if linear.delays in ("learned", "fixed") else 0,
         "accumulator_bytes": outputs * linear.taps * ACCUMULATOR_BYTES,
         "history_bytes": -(-inputs * linear.taps * bits // 8),  # rounded up
     }

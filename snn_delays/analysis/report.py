@@ -246,8 +246,10 @@ def _provenance(subject: TrainedRun) -> list[Table]:
         return []
     result = subject.result
     names = ("commit", "config_hash", "data_hash", "seed", "seconds")
-    rows = {name: result.get(name, "not known") for name in names}
+    found = {name: result.get(name) for name in names}
+    rows = {name: "not known" if value is None else value for name, value in found.items()}
     rows |= {f"version of {k}": v for k, v in result.get("versions", {}).items()}
     rows |= {f"machine: {k}": v for k, v in result.get("machine", {}).items()}
+    rows |= {k: v["part"] for k, v in result.get("own_parts", {}).items()}
     data = pd.DataFrame({"value": [str(v) for v in rows.values()]}, index=list(rows))
     return [Table("provenance", "Provenance", "As result.json says.", data, words=words.PROVENANCE)]

@@ -35,7 +35,7 @@ def _synapses(
 ) -> pd.DataFrame:
     exists = array(trained.exists)
     output, source, kernel = np.nonzero(exists)
-    delay, before = (array(linear.delay).astype(float) for linear in (trained, drawn))
+    delay, before = (_each_delay(linear).astype(float) for linear in (trained, drawn))
     return pd.DataFrame(
         {
             "layer": name,
@@ -158,8 +158,13 @@ def receptive_fields(linear: DelayedLinear, steps: Array | None = None) -> Array
 
 
 def deployed_steps(linear: DelayedLinear) -> Array:
-    """Delays of the deployed layer, whole steps, [O, I, C]."""
-    return array(linear.delay).round().astype(int)
+    """Delays of the deployed layer, whole steps, one for each synapse, [O, I, C]."""
+    return _each_delay(linear).round().astype(int)
+
+
+def _each_delay(linear: DelayedLinear) -> Array:
+    """The delay of each synapse, shared or not, [O, I, C]."""
+    return array(linear.delay.expand_as(linear.weight))
 
 
 def array(tensor: Any) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+OWNERS = {"synaptic": "synapses", "axonal": "inputs", "dendritic": "neurons"}  # of delays
 SCORES = {
     "accuracy, %": "accuracy (%)",
     "low, %": "from (%)",

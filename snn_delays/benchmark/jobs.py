@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -177,12 +177,14 @@ class Host:
         process: its process id.
         threads: CPU threads of each run.
         stop: a file that tells all runs to save and stop; contains the signal's number.
+        folder: its working folder, in which workers find the user's own modules.
     """
 
     node: str
     process: int
     threads: int
     stop: Path
+    folder: str = field(default_factory=os.getcwd)
 
     def request_stop(self, number: int) -> None:
         """Tell every run to save and stop because of this signal; only the first call counts."""
@@ -219,6 +221,8 @@ def run_task(task: Task, host: Host) -> None:
         os._exit(128 + signal.SIGTERM)
     if host.stop_signal() is not None:
         return
+    if host.folder not in sys.path:
+        sys.path.append(host.folder)
     with contextlib.suppress(OSError):
         task.running.parent.mkdir(parents=True, exist_ok=True)
         task.running.touch()

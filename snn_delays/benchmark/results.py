@@ -255,12 +255,19 @@ def _made(lines: list[Line], given: Sequence[str]) -> str:
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
     other = f" Options that differ from the suite's: {', '.join(given)}." if given else ""
     return (
-        f"Made by commit {_several(str(ln['commit']) for ln in lines)}; data"
+        f"Made by {_several(_code(ln['commit']) for ln in lines)}; data"
         f" {_several(ln['data_hash'] for ln in lines)};"
         f" {_several(ln['machine']['cpu'] for ln in lines)},"
         f" {_several(str(ln['machine']['threads']) for ln in lines)} threads a run,"
         f" {_several(_device(ln) for ln in lines)}; {shown}.{other}"
     )
+
+
+def _code(commit: str | None) -> str:
+    """The code in words: a commit, or a release such as v0.1.0, which has no commit."""
+    if commit is None:
+        return "a version that is not known"
+    return f"release {commit}" if commit.startswith("v") else f"commit {commit}"
 
 
 def _device(line: Line) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snn_delays.config.options import nearest
+from snn_delays.config.options import nearest, not_one_of
 from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 
@@ -28,7 +29,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Suite:
-    """The content of a file in configs/suites.
+    """The content of a file in configs/suites, or of a user's own file.
 
     Attributes:
         name: name of the file.
@@ -52,25 +53,39 @@ def suites(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def load_suite(folder: Path, name: str) -> Suite:
-    """Read ``<folder>/<name>.yaml``.
+def load_suite(folder: Path, name: str, own: Iterable[Path] = ()) -> Suite:
+    """Read a suite.
+
+    Args:
+        folder: the folder of the suites of this package.
+        name: path of a .yaml file, or name of one in a folder.
+        own: folders of the user's suites.
 
     Raises:
         UserError: the file does not exist, or does not describe a suite.
     """
-    names = suites(folder)
-    if name not in names:
-        raise UserError(f"suite={name} is not one of {', '.join(names)}.{nearest(name, names)}")
-    path = folder / f"{name}.yaml"
+    path = _suite_file(name, [folder, *own])
     try:
         values: dict[str, Any] = read_yaml(path)
         members = {str(key): Member(**member) for key, member in values.pop("members").items()}
-        suite = Suite(name, members=members, **values)
+        suite = Suite(path.stem, members=members, **values)
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} does not describe a suite: {error}.") from error
     if suite.baseline not in (None, *members):
         raise UserError(f"{path}: baseline {suite.baseline} is not one of {', '.join(members)}.")
     return suite
+
+
+def _suite_file(name: str, folders: Iterable[Path]) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UserError(f"suite={name}: there is no such file.")
+        return Path(name)
+    paths = {stem: folder / f"{stem}.yaml" for folder in folders for stem in suites(folder)}
+    if name not in paths:
+        refusal = not_one_of(f"suite={name}", sorted(paths), nearest(name, list(paths)))
+        raise UserError(f"{refusal} A suite of your own is suite=<path>.yaml.")
+    return paths[name]
 
 
 def named(option: str) -> str:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
 from snn_delays.cli.app import SIGNALLED, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
-from snn_delays.cli.groups import SUITES, config_folder, option_names
+from snn_delays.cli.groups import SUITES, config_folder, option_names, own_suite_folders
 from snn_delays.cli.help import help_text
-from snn_delays.cli.overrides import refuse_words
+from snn_delays.cli.overrides import HELP, SEARCH_PATH, refuse_words, split_words
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import BenchmarkConfig, Config, shapes_result
 from snn_delays.config.options import options
@@ -29,28 +29,31 @@ if TYPE_CHECKING:
     from snn_delays.benchmark.jobs import Host, Job, Task
 
 EXPLAINED = (
-    "Options of `snn-delays train` apply to all runs, after the suite's own options."
-    " hydra/launcher=... chooses where runs are computed: joblib (the default) on this machine,"
-    " submitit_slurm on a cluster (pip install snn-delays[slurm]). The same command resumes stopped"
-    " runs and skips finished ones."
+    "suite=<path>.yaml is a suite of your own. --config-dir FOLDER adds your own suites"
+    " (FOLDER/suites), experiments (FOLDER/experiment) and other groups. Options of `snn-delays"
+    " train` apply to all runs, after the suite's own options. hydra/launcher=... chooses where"
+    " runs are computed: joblib (the default) on this machine, submitit_slurm on a cluster (pip"
+    " install snn-delays[slurm]). The same command resumes stopped runs and skips finished ones."
 )
-INSTEAD = "leave it out, or write a suite of your own in configs/suites"
+INSTEAD = "leave it out, or write a suite of your own (suite=<path>.yaml)"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
 
 
 def main() -> None:
     """Entry point."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(wrapped(_help())))
+        report_errors(lambda: print(wrapped(_help(sys.argv[1:]))))
         return
     refuse_torchrun("benchmark")
     report_errors(lambda: benchmark(sys.argv[1:]))
 
 
-def _help() -> str:
+def _help(arguments: list[str]) -> str:
+    split_words("benchmark", arguments, allowed=(HELP,))
     lines = [help_text("benchmark", []), "", "suites:"]
-    for name in suites(_folder()):
-        lines.append(f"  {name:14} {load_suite(_folder(), name).title}")
+    own = own_suite_folders()
+    for name in (name for folder in [_folder(), *own] for name in suites(folder)):
+        lines.append(f"  {name:14} {load_suite(_folder(), name, own).title}")
     return "\n".join([*lines, "", EXPLAINED])
 
 
@@ -67,10 +70,11 @@ def benchmark(arguments: list[str]) -> None:
     """
     mine, hydras, theirs = _split_arguments(arguments)
     given: BenchmarkConfig = compose("benchmark", mine)
-    suite = load_suite(_folder(), given.suite)
+    suite = load_suite(_folder(), given.suite, own_suite_folders())
     out = Path(given.out or f"runs/benchmark/{suite.name}").expanduser()
     seeds = given.seeds or suite.seeds
-    configs = _configs(suite, seeds, out, theirs)
+    places = [word for word in hydras if word.startswith(SEARCH_PATH)]
+    configs = _configs(suite, seeds, out, theirs, places)
     check_launcher(hydras)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # before torch loads, here and in workers
     from snn_delays.benchmark.jobs import Host, Job
@@ -192,9 +196,10 @@ def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
 
 def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Split arguments into options of the suite, of Hydra and of the runs."""
-    refuse_words("benchmark", arguments)
+    _, words = split_words("benchmark", arguments, allowed=())
+    refuse_words("benchmark", words)
     mine, hydras, theirs = [], [], []
-    for argument in arguments:
+    for argument in words:
         name = named(argument)
         if name in ("seed", "resume") or (name == "out" and not argument.startswith("out=")):
             raise UserError(f"{name}=... is set by the suite; see seeds and out.")
@@ -207,10 +212,12 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[s
     return mine, hydras, theirs
 
 
-def _configs(suite: Suite, seeds: int, out: Path, theirs: list[str]) -> list[tuple[str, Config]]:
+def _configs(
+    suite: Suite, seeds: int, out: Path, theirs: list[str], places: list[str]
+) -> list[tuple[str, Config]]:
     """The options of every run, ordered by seed, so that all networks have early results."""
-    members = _composed(suite, theirs)
-    _check_rows(suite, members, theirs)
+    members = _composed(suite, theirs, places)
+    _check_rows(suite, members, theirs, places)
     found = []
     for seed in range(seeds):
         for key, config in members.items():
@@ -219,16 +226,17 @@ def _configs(suite: Suite, seeds: int, out: Path, theirs: list[str]) -> list[tup
     return found
 
 
-def _composed(suite: Suite, theirs: list[str]) -> dict[str, Config]:
+def _composed(suite: Suite, theirs: list[str], places: list[str]) -> dict[str, Config]:
+    ends = ["resume=auto", "out=x", *places]
     return {
-        key: compose(
-            "train", [*overrides(suite.options, member.options, theirs), "resume=auto", "out=x"]
-        )
+        key: compose("train", [*overrides(suite.options, member.options, theirs), *ends])
         for key, member in suite.members.items()
     }
 
 
-def _check_rows(suite: Suite, members: dict[str, Config], theirs: list[str]) -> None:
+def _check_rows(
+    suite: Suite, members: dict[str, Config], theirs: list[str], places: list[str]
+) -> None:
     """Refuse options that would change a row's network so that its label becomes wrong."""
     for key, member in suite.members.items():
         for option in theirs:
@@ -237,7 +245,7 @@ def _check_rows(suite: Suite, members: dict[str, Config], theirs: list[str]) -> 
         if not members[key].train.test:
             raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
     beside = [option for option in theirs if not shapes_result(named(option))]
-    plain = members if beside == theirs else _composed(suite, beside)
+    plain = members if beside == theirs else _composed(suite, beside, places)
     rows = {key: _values(config) for key, config in plain.items()}
     for name in next(iter(rows.values())):
         apart = len({str(row[name]) for row in rows.values()}) > 1

@@ -31,6 +31,7 @@ from snn_delays.config import (
     validate,
 )
 from snn_delays.config.options import WRITTEN, nearest, options
+from snn_delays.config.own_parts import pinned
 from snn_delays.errors import UserError
 
 
@@ -119,7 +120,9 @@ def check_launcher(overrides: list[str]) -> None:
 
 
 def checked(name: str, config: DictConfig) -> Schema:
-    """The validated configuration of a command as its dataclass, with absolute paths of its inputs.
+    """The validated configuration of a command as its dataclass.
+
+    Paths of its inputs are absolute, and a user's own parts pinned.
 
     Raises:
         UserError: an option is missing or invalid, or ``config`` is another command's.
@@ -136,7 +139,7 @@ def checked(name: str, config: DictConfig) -> Schema:
     _expand_home(made)
     if isinstance(made, Config):
         _make_absolute(made)
-    return made
+    return pinned(made)
 
 
 def _refuse_missing(config: DictConfig) -> None:

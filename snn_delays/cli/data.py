@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from snn_delays.cli import DATA_ACTIONS
 from snn_delays.cli.app import report_errors, run_command
 from snn_delays.cli.compose import compose
+from snn_delays.cli.overrides import split_words
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import Config, EncodeConfig
 from snn_delays.config.options import nearest
@@ -62,7 +63,8 @@ def _run(action: str, arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(wrapped(USAGE))
         return
-    actions[action](compose("train", arguments))
+    _, overrides = split_words("train", arguments, allowed=())
+    actions[action](compose("train", overrides))
 
 
 def _prepare(config: Config) -> None:

@@ -32,11 +32,13 @@ def _evaluate(options: EvaluateConfig) -> None:
 def _evaluated(options: EvaluateConfig) -> str:
     from snn_delays.data.loaders import Loader
     from snn_delays.evaluate import evaluate
+    from snn_delays.nn.loss import build_loss
     from snn_delays.runtime.device import pick_device, pick_dtype, tensor_cores
     from snn_delays.training.checkpoint import load_run
 
     device = pick_device(options.device)
     run = load_run(options.run, options.checkpoint, device)
+    loss = build_loss(run.config, run.network, len(run.meta.classes))
     run.network.set_backend(options.backend)
     samples = _samples(run, options)
     x = next(run.network.parameters()).detach().new_empty(1, 1, run.config.data.channels)
@@ -51,7 +53,7 @@ def _evaluated(options: EvaluateConfig) -> str:
         device,
     )
     with tensor_cores(run.config.precision):
-        evaluation = evaluate(run.network, loader)
+        evaluation = evaluate(run.network, loader, loss)
     return _report(run, options, samples, evaluation)
 
 

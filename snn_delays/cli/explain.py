@@ -8,7 +8,15 @@ from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_delays.cli.groups import SCHEMAS, groups, meant_options, option_names
-from snn_delays.config.options import WRITTEN, did_you_mean, nearest_choice, options, shown
+from snn_delays.config.options import (
+    WRITTEN,
+    did_you_mean,
+    listed,
+    nearest_choice,
+    not_one_of,
+    options,
+    shown,
+)
 from snn_delays.errors import message_of
 
 SEVERAL = "gives several values; add -m to run with each of them"
@@ -80,6 +88,8 @@ def _reworded(text: str) -> str | None:
 
 
 def _no_option(key: str, command: str) -> str:
+    if key.partition(".")[0] == "experiment" or "@experiment" in key:
+        return "The experiment's file must begin with the line `# @package _global_`."
     return f"There is no option {key}.{did_you_mean(meant_options(command, key.lower()))}"
 
 
@@ -90,7 +100,7 @@ def _no_such_value(path: str, command: str) -> str:
             value = path.removeprefix(f"{group}/")
             named = [f for name, _, f in options(SCHEMAS[command]()) if name == f"{group}.name"]
             hint = nearest_choice(value, values, *(f.metadata["synonyms"] for f in named))
-            return f"{group}={value} is not one of {', '.join(values)}.{hint}"
+            return not_one_of(f"{group}={value}", values, hint)
     return f"There is no configuration {path}."
 
 
@@ -103,10 +113,10 @@ def unforeseen(error: Exception, overrides: list[str], command: str) -> str:
         command: a key of ``SCHEMAS``.
     """
     given = " ".join(map(shown, overrides)) or "Hydra"
-    group = overrides[0].partition("=")[0].lstrip("+") if overrides else ""
-    if group in groups(command):
-        names = ", ".join(groups(command)[group])
-        choice = f"leave it out, or choose one of {names}"
+    group, _, value = overrides[0].lstrip("+").partition("=") if overrides else ("", "", "")
+    choices = groups(command).get(group)
+    if choices and value not in choices:
+        choice = f"leave it out, or choose one of {listed(choices)}"
         return f"The options cannot be read: {given} names no file; {choice}."
     reason = message_of(error).partition("full_key")[0].rstrip() or type(error).__name__
     return f"The options cannot be read: {given}: {reason.rstrip('.')}."

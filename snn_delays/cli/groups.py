@@ -15,6 +15,7 @@ from snn_delays.config import (
     RunsConfig,
 )
 from snn_delays.config.options import MOST_MEANT, WRITTEN, close_matches, options
+from snn_delays.errors import UserError
 
 Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig | RunsConfig
 SCHEMAS: dict[str, type[Schema]] = {
@@ -36,16 +37,53 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
+_own_folders: list[Path] = []  # of this process's command line
+
+
+def use_folders(folders: list[Path]) -> None:
+    """Set the user's own folders of configurations, which are laid out as configs/.
+
+    Raises:
+        UserError: a folder does not exist, or Hydra would prefer a file of configs/ to its own.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder} for --config-dir or hydra.searchpath.")
+        for path in (p for group in _group_folders() for p in _files(folder / group.name)):
+            if (config_folder() / path.relative_to(folder)).is_file():
+                raise UserError(
+                    f"{path} would not be read, since a configuration of this name is part of"
+                    " snn_delays: rename the file."
+                )
+    _own_folders[:] = folders
+
+
+def own_suite_folders() -> list[Path]:
+    """The folders of suites in the folders of ``use_folders``."""
+    return [folder / SUITES for folder in _own_folders]
+
+
+def _group_folders() -> list[Path]:
+    return sorted(path for path in config_folder().iterdir() if path.is_dir())
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.yaml"))
+
+
 def groups(command: str) -> dict[str, list[str]]:
     """The groups of a command, each with its values."""
     if SCHEMAS[command] is not Config:
         return {}
-    folder = config_folder()
-    found = {}
-    for group in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != SUITES):
-        files = sorted(group.rglob("*.yaml"))
-        found[group.name] = [f.relative_to(group).with_suffix("").as_posix() for f in files]
-    return found
+    names = [path.name for path in _group_folders() if path.name != SUITES]
+    return {
+        name: [
+            file.relative_to(folder / name).with_suffix("").as_posix()
+            for folder in [config_folder(), *_own_folders]
+            for file in _files(folder / name)
+        ]
+        for name in names
+    }
 
 
 def option_names(command: str) -> list[str]:

@@ -11,7 +11,8 @@ from snn_delays.cli.wrapping import wrapped
 from snn_delays.config.options import WRITTEN, options
 
 HELP_END = (
-    "--cfg job shows the configuration, -m runs over comma-separated values, and --hydra-help lists"
+    "--config-dir FOLDER adds your own experiments, in FOLDER/experiment, and other groups. --cfg"
+    " job shows the configuration, -m runs over comma-separated values, and --hydra-help lists"
     " Hydra's own flags."
 )
 

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from pathlib import Path
 from typing import Any
 
-from snn_delays.cli.groups import SCHEMAS, meant_options, option_names
+from snn_delays.cli.groups import SCHEMAS, meant_options, option_names, use_folders
 from snn_delays.config import BenchmarkConfig, Config
-from snn_delays.config.options import WRITTEN, close_matches, did_you_mean, options, shown
+from snn_delays.config.options import (
+    WRITTEN,
+    close_matches,
+    did_you_mean,
+    is_own,
+    options,
+    shown,
+)
 from snn_delays.errors import UserError
 
 HELP = "--help"
 MULTIRUN = "--multirun"
+CONFIG_DIR = "--config-dir"
+SEARCH_PATH = "hydra.searchpath="
+FILE = "file://"
 # Hydra's flags and their values, without the flags that replace the program to run.
 FLAGS: dict[str, tuple[str, ...]] = {
     HELP: (),
@@ -29,7 +40,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--package": ("PACKAGE",),
-    "--config-dir": ("FOLDER",),
+    CONFIG_DIR: ("FOLDER",),
     "--config-path": ("FOLDER",),
     "--config-name": ("NAME",),
 }
@@ -58,22 +69,56 @@ def read(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         UserError: a word is neither a flag nor an override.
     """
-    flags, overrides, words = [], [], list(arguments)
-    while words:
-        word = words.pop(0)
-        if word.startswith("-"):
-            flags.append(_flag(command, word, words))
-        else:
-            overrides.append(word)
+    flags, overrides = split_words(command, arguments)
     sweep = MULTIRUN in flags or "hydra.mode=multirun" in map(str.lower, overrides)
     return flags, as_hydra(command, overrides, sweep=sweep)
 
 
-def _flag(command: str, word: str, following: list[str]) -> str:
+def split_words(
+    command: str, arguments: Sequence[str], allowed: Container[str] = tuple(FLAGS)
+) -> tuple[list[str], list[str]]:
+    """Flags in their long form, and the other words as they are.
+
+    Folders of ``--config-dir`` become part of the override ``hydra.searchpath``. ``cli.groups``
+    lists what is in these folders from then on.
+
+    Args:
+        command: a key of ``SCHEMAS``.
+        arguments: the words after the command.
+        allowed: the flags that the command takes, besides ``--config-dir``.
+
+    Raises:
+        UserError: a flag is not allowed, or a folder does not exist.
+    """
+    flags, words, places, left = [], [], [], list(arguments)
+    while left:
+        word = left.pop(0)
+        flag = _flag(command, word, left, allowed) if word.startswith("-") else ""
+        if flag.startswith(f"{CONFIG_DIR}="):
+            places.append(_place(flag.partition("=")[2]))
+        elif flag:
+            flags.append(flag)
+        elif word.startswith(SEARCH_PATH):
+            places += map(_place, _entries(word.removeprefix(SEARCH_PATH).strip("[]")))
+        else:
+            words.append(word)
+    use_folders([Path(p.removeprefix(FILE)) for p in places if p.startswith(FILE)])
+    if places:
+        words.append(f"{SEARCH_PATH}[{','.join(map(quoted, places))}]")
+    return flags, words
+
+
+def _place(text: str) -> str:
+    """A place of configurations as Hydra names it; a folder's path is absolute."""
+    name = text.strip("'\"").removeprefix(FILE)
+    return name if name.startswith("pkg://") else f"{FILE}{Path(name).expanduser().absolute()}"
+
+
+def _flag(command: str, word: str, following: list[str], allowed: Container[str]) -> str:
     """A flag in its long form; a value in the next word is removed from ``following``."""
     short, equals, value = word.partition("=")
     name = SHORT.get(short, short)
-    if name not in FLAGS:
+    if name not in allowed and name != CONFIG_DIR:
         raise UserError(_no_flag(command, word, following))
     values = FLAGS[name]
     if not values:
@@ -140,7 +185,14 @@ def as_hydra(command: str, overrides: Sequence[str], *, sweep: bool = False) -> 
     """
     refuse_words(command, overrides)
     fields = _fields(command)
-    return [_as_hydra(fields, override, sweep) for override in overrides]
+    words = [word for override in overrides for word in _own_data(override)]
+    return [_as_hydra(fields, word, sweep) for word in words]
+
+
+def _own_data(override: str) -> list[str]:
+    """``data=module:name`` as the option ``data.name``, with the group of files of spikes."""
+    key, _, value = override.partition("=")
+    return ["data=spikes", f"data.name={value}"] if key == "data" and is_own(value) else [override]
 
 
 def refuse_words(command: str, words: Sequence[str]) -> None:

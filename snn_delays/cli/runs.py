@@ -20,7 +20,7 @@ from snn_delays.cli.groups import groups
 from snn_delays.cli.help import help_text
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import DERIVED, Config, RunsConfig, shapes_result, with_derived
-from snn_delays.config.datasets import DATASETS
+from snn_delays.config.datasets import kind_of
 from snn_delays.config.options import options, shown
 from snn_delays.errors import UserError
 from snn_delays.training.run_files import RunSummary, find_runs, summarise_run
@@ -130,7 +130,7 @@ def _usual(name: str, data: str) -> Config:
     if name in experiments:
         overrides = [f"experiment={experiments[name]}"]
     elif data in groups("train")["data"]:
-        needed = DATASETS[data].needs
+        needed = kind_of(data).needs
         overrides = [f"data={data}", *(f"data.{option}=x" for option in needed)]
     else:
         overrides = []

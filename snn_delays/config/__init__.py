@@ -26,6 +26,7 @@ from snn_delays.config.schema import (
     config_hash,
     result_options,
     shapes_result,
+    sigma_offset,
     with_derived,
 )
 
@@ -52,6 +53,7 @@ __all__ = [
     "config_hash",
     "result_options",
     "shapes_result",
+    "sigma_offset",
     "validate",
     "with_derived",
 ]

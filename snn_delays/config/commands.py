@@ -62,7 +62,11 @@ class AnalyseConfig:
 class BenchmarkConfig:
     """Options of ``snn-delays benchmark`` itself, without those of its runs."""
 
-    suite: str = option("???", "networks to compare, a file in configs/suites (required)")
+    suite: str = option(
+        "???",
+        "networks to compare: a file in configs/suites, or <path>.yaml (required)",
+        path=True,
+    )
     seeds: int | None = option(
         None, "number of seeds, from 0; null: the suite's number", at_least=1, at_most=MOST
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from snn_delays.config.options import is_own
+
 FILES = ("train_file", "valid_file", "test_file")
 HELD_OUT = ("test_speakers", "test_fold")  # options that choose test recordings without a test file
 
@@ -39,3 +41,11 @@ DATASETS = {
     ),
     "synthetic": DataKind(validation="validation file"),
 }
+_OWN = DataKind(
+    takes=(*FILES, "time_unit", "folder", "test_list", "valid_list", "speaker_pattern", *HELD_OUT)
+)
+
+
+def kind_of(name: str) -> DataKind:
+    """The facts about the data set of this name; a user's own may use every option."""
+    return _OWN if is_own(name) else DATASETS[name]

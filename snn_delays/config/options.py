@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,9 @@ LARGEST = 1e38  # of real numbers; float32 ends at 3.4e38
 MOST_MEANT = 4  # names in "Did you mean ...?"
 WRITTEN = {"source": "in"}  # field name -> option name, which is a keyword of Python
 PLAIN = (type(None), bool, int, float, str, list, dict)  # the types of values in YAML
+MOST_LISTED = 10  # choices in a message
+# a user's class or function: its module, its name, and the start of the module's SHA-256
+OWN_PART = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)(?:@([0-9a-f]{12}))?")
 
 
 def option(
@@ -35,6 +39,7 @@ def option(
     at_most: float | None = None,
     below: float | None = None,
     path: bool | str = False,
+    own: str = "",
     synonyms: dict[str, str] | None = None,
 ) -> Any:
     """A dataclass field with its help text and bounds; a list default is copied per instance.
@@ -48,11 +53,15 @@ def option(
         at_most: upper bound.
         below: upper bound, itself excluded.
         path: whether the text is a path, in which ``~`` is the home folder; "folder": a folder's.
+        own: the interface of a user's class or function, which may be named in place of a choice.
         synonyms: common words, in small letters, for one of ``choices``, for a hint in the error
             message.
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    if own:
+        help = f"{help}; module:name: {own}"
     metadata: dict[str, Any] = {"help": help, "choices": choices, "bounds": bounds, "path": path}
+    metadata["own"] = own
     metadata["synonyms"] = synonyms or {}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -102,6 +111,31 @@ def did_you_mean(names: Sequence[str]) -> str:
     """`` Did you mean 'x' or 'y'?``, or nothing without names."""
     *rest, last = map(repr, names or [""])
     return f" Did you mean {', '.join(rest)}{' or ' * bool(rest)}{last}?" if names else ""
+
+
+def is_own(value: object) -> bool:
+    """Whether a value names a class or function of the user's, as ``module:name``."""
+    return isinstance(value, str) and ":" in value
+
+
+def not_one_of(given: str, choices: Sequence[str], hint: str) -> str:
+    """The sentence that refuses a value, with the hint alone where there are many choices.
+
+    Args:
+        given: the option and its value, as in "data=shdd".
+        choices: the allowed values.
+        hint: what ``nearest_choice`` returned.
+    """
+    if hint and len(choices) > MOST_LISTED:
+        return f"There is no {given}.{hint} --help lists all {len(choices)}."
+    return f"{given} is not one of {listed(choices)}.{hint}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names between commas, at most ten of them."""
+    more = len(names) - MOST_LISTED
+    rest = f" and {more} more, which --help lists" if more > 0 else ""
+    return ", ".join(names[:MOST_LISTED]) + rest
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
@@ -211,9 +245,12 @@ def check_options(group: type, **values: Any) -> None:
 
 def _check_value(name: str, value: Any, metadata: Any) -> None:
     choices = metadata["choices"]
-    if choices and value is not None and value not in choices:
+    if metadata["own"] and is_own(value):
+        _check_own(name, value)
+    elif choices and value is not None and value not in choices:
         hint = nearest_choice(str(value), choices, metadata["synonyms"])
-        raise UserError(f"{name}={value} is not one of {', '.join(choices)}.{hint}")
+        own = " Write your own as module:name." if metadata["own"] else ""
+        raise UserError(not_one_of(f"{name}={value}", choices, hint) + own)
     if value == "":
         raise UserError(f"{name}= is empty; give a value, or null.")
     for part in value if isinstance(value, list) else [value]:
@@ -224,6 +261,14 @@ def _check_value(name: str, value: Any, metadata: Any) -> None:
             raise UserError(f"{name} holds a zero byte, which no name and no path has.")
         if isinstance(part, int | float) and not isinstance(part, bool):
             _check_bounds("" if within else f"{name}=", part, within, metadata["bounds"])
+
+
+def _check_own(name: str, value: str) -> None:
+    if not OWN_PART.fullmatch(value) or value.partition(":")[0].endswith(".py"):
+        raise UserError(
+            f"{name}={shown(value)} cannot be read: write module:name, such as mine:Adaptive for"
+            " Adaptive in mine.py."
+        )
 
 
 def _check_bounds(prefix: str, number: float, within: str, bounds: dict[str, float | None]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT
+from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT, kind_of
 from snn_delays.config.options import check_types, check_values
-from snn_delays.config.schema import SIGMA_OFFSETS, Config, DataConfig
+from snn_delays.config.schema import Config, DataConfig, sigma_offset
 from snn_delays.errors import UserError
 
 
@@ -44,6 +44,18 @@ def _check_rules(config: Config) -> None:
             f"model.kernel_count={model.kernel_count} has no use with model.delays=dense, whose"
             " every synapse has a weight at every delay."
         )
+    if model.delays == "dense" and model.delay_type != "synaptic":
+        raise UserError(
+            f"model.delay_type={model.delay_type} has no use with model.delays=dense, whose every"
+            " synapse has a weight at every delay."
+        )
+    for key, plain in (("delay_gradient", "smooth"), ("round_epochs", 0.0)):
+        value = getattr(train, key)
+        if value != plain and model.delays != "learned":
+            raise UserError(
+                f"train.{key}={value} has no use with model.delays={model.delays}: no delay is"
+                " learned."
+            )
     if not 1 < config.tau < float("inf"):
         raise UserError(
             f"model.tau_ms={model.tau_ms:g} must be longer than one time step"
@@ -55,7 +67,7 @@ def _check_rules(config: Config) -> None:
             f" (data.step_ms={data.step_ms:g})."
         )
     for key in ("sigma_start", "sigma_end"):
-        width, offset = getattr(train, key), SIGMA_OFFSETS[model.delay_kernel]
+        width, offset = getattr(train, key), sigma_offset(model.delay_kernel)
         if width is not None and width <= offset:
             raise UserError(
                 f"train.{key}={width:g} must be above {offset:g} with"
@@ -72,7 +84,7 @@ def _check_rules(config: Config) -> None:
 
 
 def _check_data_rules(data: DataConfig) -> None:
-    official = data.valid_file is not None or bool(DATASETS[data.name].validation)
+    official = data.valid_file is not None or bool(kind_of(data.name).validation)
     for key in ("valid_speakers", "valid_count"):
         if getattr(data, key) is not None and (official or data.split in ("random", "fold")):
             reason = "a validation split of its own" if official else f"data.split={data.split}"
@@ -89,7 +101,7 @@ def _check_data_rules(data: DataConfig) -> None:
 
 def _check_files(data: DataConfig) -> None:
     """Refuse options that a data set does not use, and require those that it needs."""
-    kind = DATASETS[data.name]
+    kind = kind_of(data.name)
     if any(getattr(data, key) is not None and key not in kind.takes for key in FILES):
         raise UserError(
             f"data={data.name} brings its own files; use data=spikes with data.train_file,"

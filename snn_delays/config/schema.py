@@ -11,13 +11,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from snn_delays.config.datasets import DATASETS
+from snn_delays.config.datasets import DATASETS, kind_of
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
 # DCLS stores SIG; its width s = |SIG| + an offset of the kernel is called sigma in this package.
 SIGMA_OFFSETS = {"gauss": 0.27, "triangle": 1.0}
+OWN_OFFSET = SIGMA_OFFSETS["gauss"]  # of a user's own kernel
 SIG_END = 0.23  # the paper's final SIG
-BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event")
+BACKENDS = ("auto", "reference", "dense", "fft", "matmul", "numba", "event", "depthwise")
 # Words that other programs use for the values of several options, for hints in messages.
 DEVICE_WORDS = dict.fromkeys(("gpu", "gpu0", "gpu:0", "cuda:0", "nvidia", "0"), "cuda")
 STEADY = dict.fromkeys(("none", "no", "off", "false", "flat", "fixed"), "constant")
@@ -107,6 +108,8 @@ class DataConfig:
         "synthetic",
         "data set",
         choices=tuple(DATASETS),
+        own="a function of (config) that returns the file of SHD's format, or the Source, of each"
+        ' split: {"train": path, "test": path}, perhaps with "valid"',
         synonyms={
             **dict.fromkeys(("heidelberg", "spiking_heidelberg_digits"), "shd"),
             **dict.fromkeys(("speech_commands", "speechcommands", "google"), "gsc"),
@@ -242,7 +245,7 @@ class DataConfig:
     @property
     def audio(self) -> bool:
         """Whether the recordings are audio, with real-valued frames instead of spike counts."""
-        return DATASETS[self.name].audio
+        return kind_of(self.name).audio
 
     @property
     def channels(self) -> int:
@@ -267,6 +270,17 @@ class ModelConfig:
             **dict.fromkeys(("conv", "convolution", "temporal"), "dense"),
         },
     )
+    delay_type: str = option(
+        "synaptic",
+        "whose the delays are; synaptic: each synapse's; axonal: one for every input of a layer;"
+        " dendritic: one for every neuron of a layer",
+        choices=("synaptic", "axonal", "dendritic"),
+        synonyms={
+            **dict.fromkeys(("synapse", "synapses", "full"), "synaptic"),
+            **dict.fromkeys(("axon", "axons", "input", "inputs"), "axonal"),
+            **dict.fromkeys(("dendrite", "dendrites", "neuron", "output"), "dendritic"),
+        },
+    )
     taps: int = option(
         25, "number D of delay taps, odd; delays lie in 0 to D-1 steps", at_least=1, at_most=MOST
     )
@@ -277,6 +291,8 @@ class ModelConfig:
         "gauss",
         "shape of the taps around a learned delay in training: gauss, or triangle (DCLS's max)",
         choices=tuple(SIGMA_OFFSETS),
+        own="a function of a tensor u, the distance of a tap from the delay in widths, that returns"
+        " the tap's size before all are divided by their sum; offset as gauss",
         synonyms={"normal": "gauss", "max": "triangle", "linear": "triangle"},
     )
     delay_init: str = option(
@@ -297,7 +313,11 @@ class ModelConfig:
     bias: bool = option(False, "use a bias in every linear map")
     batch_norm: bool = option(True, "use BatchNorm over time and batch before the hidden neurons")
     neuron: str = option(
-        "lif", "plif: a LIF neuron that learns one tau per layer", choices=("lif", "plif")
+        "lif",
+        "plif: a LIF neuron that learns one tau per layer",
+        choices=("lif", "plif"),
+        own="a torch module from input [T, B, N] to spikes [T, B, N], made with those of neurons,"
+        " tau (steps), v_threshold, surrogate_alpha, surrogate_function and step_ms that it takes",
     )
     tau_ms: float = option(
         10.05,
@@ -324,6 +344,8 @@ class ModelConfig:
         "class scores; sum: of softmax(membrane) over time; mean, max, last: of the membrane;"
         " spike_count: number of output spikes",
         choices=("sum", "mean", "max", "last", "spike_count"),
+        own="a function, or a torch module made with classes if it takes that, from membranes"
+        " [T, B, K] to scores [B, K]",
         synonyms={
             **dict.fromkeys(("softmax", "softmax_sum"), "sum"),
             **dict.fromkeys(("average", "avg"), "mean"),
@@ -382,6 +404,14 @@ class TrainConfig:
     batch_size: int = option(
         256, "samples per training step, over all ranks", at_least=1, at_most=MOST
     )
+    loss: str = option(
+        "cross_entropy",
+        "what training minimises",
+        choices=("cross_entropy",),
+        own="a function of (scores [B, K], target), or of (scores, target, network), that returns"
+        " the mean over the samples; target: classes [B], with data.augment.cutmix probabilities"
+        " [B, K]",
+    )
     lr_weight: float = option(
         5e-3, "peak learning rate of weights and BatchNorm", above=0, at_most=LARGEST
     )
@@ -428,6 +458,20 @@ class TrainConfig:
         "number of epochs until sigma_end; null: epochs//4; 0: sigma stays at sigma_start",
         at_least=0,
         at_most=MOST,
+    )
+    delay_gradient: str = option(
+        "smooth",
+        "how learned delays act in training; smooth: through taps of width sigma; straight_through:"
+        " through one tap, as deployed, but their gradient is that of taps of width sigma",
+        choices=("smooth", "straight_through"),
+        synonyms=dict.fromkeys(("ste", "rounded", "round"), "straight_through"),
+    )
+    round_epochs: float = option(
+        0.0,
+        "share of the epochs, the last ones, in which learned delays are rounded and frozen while"
+        " weights and BatchNorm train on",
+        at_least=0,
+        at_most=1,
     )
 
     test: bool = option(
@@ -525,7 +569,7 @@ class Config:
     def sigma_end(self) -> float:
         """Final width of a delay's taps in steps."""
         given = self.train.sigma_end
-        return SIG_END + SIGMA_OFFSETS[self.model.delay_kernel] if given is None else given
+        return SIG_END + sigma_offset(self.model.delay_kernel) if given is None else given
 
     @property
     def filter_tau(self) -> float | None:
@@ -549,6 +593,11 @@ class Config:
             "last": "last epoch, not selected",
             "paper": "test-selected",
         }[self.train.protocol]
+
+
+def sigma_offset(delay_kernel: str) -> float:
+    """The offset in steps between DCLS's SIG and the width of this kernel."""
+    return SIGMA_OFFSETS.get(delay_kernel, OWN_OFFSET)
 
 
 # Options of the data that are paths.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from snn_delays.config import Config
-from snn_delays.config.datasets import DATASETS
+from snn_delays.config.datasets import kind_of
 from snn_delays.data.datasets import find_sources
 from snn_delays.data.formats.words import list_words
 from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
@@ -162,7 +162,7 @@ def _split(
     config: Config, stores: dict[str, FrameStore], train: Samples
 ) -> tuple[Samples, Samples, str]:
     if "valid" in stores:
-        kind = DATASETS[config.data.name].validation or "validation file"
+        kind = kind_of(config.data.name).validation or "validation file"
         return train, Samples.of(stores["valid"]), f"{kind} {stores['valid'].source.name}"
     mask, sentence = hold_out_valid(_labelled(train), config.data)
     return train.where(~mask), train.where(mask), sentence

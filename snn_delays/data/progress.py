@@ -34,7 +34,7 @@ def _with_lines(items: Iterable[T], title: str, total: int, unit: str) -> Genera
     started = said = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if done and now - said > INTERVAL:
+        if done > 1 and now - said > INTERVAL:  # the first item's time is mostly starting
             said, left = now, (now - started) / done * (total - done)
             with contextlib.suppress(OSError, ValueError):  # standard error is closed
                 line = f"{title}: {done:,} of {total:,} {unit}, {left:,.0f} s left"

@@ -17,24 +17,32 @@ from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.network import Network
 from snn_delays.nn.plan import why_not_one_function
 from snn_delays.nn.state import reset, stateful
-from snn_delays.ops.maps.matmul_batched import delayed_linears
+from snn_delays.ops.maps import depthwise, matmul_batched
 from snn_delays.ops.norm_lif import norm_lif
 
 
 def why_not_batched(network: Network) -> str | None:
     """Why networks such as this one cannot train in one pass, or None where they can."""
     blocks: list[Any] = list(network.blocks)
-    backend = network.readout.linear.backend
-    if backend not in ("auto", "matmul"):
-        return f"backend={backend} is not matmul, which is what serves several at once"
+    backend, serves = network.readout.linear.backend, _backend(network)
+    if backend not in ("auto", serves):
+        return f"backend={backend} is not {serves}, which is what serves several at once"
     if not all(isinstance(block.filter, nn.Identity) for block in blocks):
         return "it has a synaptic filter"
+    if network.readout.own_scores is not None:
+        return "its readout is foreign"
     return next((reason for block in blocks if (reason := why_not_one_function(block))), None)
 
 
 def plan_batched(network: Network) -> list[How]:
     """How each layer of such a network computes a pass of several."""
-    return [*(How("matmul", "scan") for _ in network.blocks), How("matmul")]
+    backend = _backend(network)
+    return [*(How(backend, "scan") for _ in network.blocks), How(backend)]
+
+
+def _backend(network: Network) -> str:
+    """The map that serves several networks at once."""
+    return "matmul" if network.readout.linear.delay_type == "synaptic" else "depthwise"
 
 
 def draw_masks(network: Network, batch: int) -> Tensor:
@@ -76,7 +84,9 @@ def forward(networks: Sequence[Network], x_TBSI: Tensor, masks_BSN: Tensor) -> T
 
 def _linears(layers: Sequence[DelayedLinear], x_TBSI: Tensor) -> Tensor:
     first = layers[0]
-    y_TBSO = delayed_linears(x_TBSI, [layer.synapses() for layer in layers], first.extra_steps)
+    module = matmul_batched if first.delay_type == "synaptic" else depthwise
+    synapses = [layer.synapses() for layer in layers]
+    y_TBSO = module.delayed_linears(x_TBSI, synapses, first.extra_steps)
     if first.bias is None:
         return y_TBSO
     return y_TBSO + torch.stack([layer.bias for layer in layers if layer.bias is not None])

@@ -7,8 +7,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from snn_delays.config import ModelConfig
-from snn_delays.config.options import check_options
+from snn_delays.config import ModelConfig, TrainConfig
+from snn_delays.config.options import check_options, is_own
+from snn_delays.nn.own_parts import own_shape
 from snn_delays.ops.maps import Problem, check_backend, delayed_linear
 from snn_delays.ops.spectral.spectrum import Spectrum, delayed_linear_of
 from snn_delays.ops.taps import SHAPES, Synapses
@@ -17,11 +18,11 @@ from snn_delays.runtime.weight_cache import constants
 
 
 class DelayedLinear(nn.Module):
-    """A linear layer whose every synapse has ``kernel_count`` weights and delays.
+    """A linear layer whose every synapse has ``kernel_count`` weights, and delays.
 
     In training mode learned delays act through taps of width ``sigma`` around them. In evaluation
-    mode, and always for fixed delays, each acts through the one tap nearest to it: the deployed
-    network, a function of the parameters that changes nothing in them.
+    mode, and always for fixed and frozen delays, each acts through the one tap nearest to it: the
+    deployed network, a function of the parameters that changes nothing in them.
 
     An optimiser may move delays out of their range, and synapses that do not exist away from zero.
     The next pass in training mode moves them back; evaluation uses the nearest tap of the range and
@@ -36,10 +37,14 @@ class DelayedLinear(nn.Module):
         kernel_count: delayed copies of each synapse C.
         delays: "learned" (a parameter), "fixed" (drawn, rounded, a buffer), "none" (zero) or
             "dense" (the c-th copy at delay c: with C = D, an ordinary temporal convolution).
+        delay_type: whose the delays are: "synaptic", each synapse's; "axonal", one for every input,
+            or "dendritic", one for every output, which its synapses share.
         delay_init: "uniform" over [0, D - 1], or "uniform_clamped": over [0, D], cut at D - 1,
             which is the authors' draw.
-        delay_kernel: shape of the taps around a learned delay in training mode, "gauss" or
-            "triangle".
+        delay_kernel: shape of the taps around a learned delay in training mode, "gauss",
+            "triangle", or ``module:name`` of the user's own.
+        delay_gradient: "smooth", or "straight_through": learned delays act through the nearest tap
+            in training mode, too, but their gradient is that of taps of width ``sigma``.
         extra_steps: steps added behind the sequence.
         bias: add a bias, drawn as torch's convolutions draw it.
         density: share of synapses that exist, by a fixed Bernoulli mask (one per synapse).
@@ -50,7 +55,9 @@ class DelayedLinear(nn.Module):
 
     Attributes:
         weight: [O, I, C], Kaiming uniform for 'relu': bound sqrt(6 / (I C)).
-        delay: [O, I, C], in steps.
+        delay: in steps, [O, I, C]; axonal [1, I, C], dendritic [O, 1, C].
+        frozen: whether learned delays stay where they are and act through the nearest tap in
+            training mode, too; see ``freeze_delays``.
         sigma: width of the taps in steps, set by the training schedule; in ``state_dict``, too.
     """
 
@@ -65,8 +72,10 @@ class DelayedLinear(nn.Module):
         taps: int,
         kernel_count: int = 1,
         delays: str = "learned",
+        delay_type: str = "synaptic",
         delay_init: str = "uniform",
         delay_kernel: str = "gauss",
+        delay_gradient: str = "smooth",
         extra_steps: int = 0,
         bias: bool = False,
         density: float = 1.0,
@@ -78,26 +87,39 @@ class DelayedLinear(nn.Module):
             taps=taps,
             kernel_count=kernel_count,
             delays=delays,
+            delay_type=delay_type,
             delay_init=delay_init,
             delay_kernel=delay_kernel,
             extra_steps=extra_steps,
             density=density,
         )
+        check_options(TrainConfig, delay_gradient=delay_gradient)
         check_backend(backend)
+        if is_own(delay_kernel):
+            own_shape(delay_kernel)  # which refuses one that does not fit
         if delays == "dense" and kernel_count > taps:
             raise ValueError(
                 f"delays=dense has a copy at each of the {taps} taps: kernel_count={kernel_count}"
                 f" must be at most {taps}."
             )
+        if delays == "dense" and delay_type != "synaptic":
+            raise ValueError(
+                f"delay_type={delay_type} has no use with delays=dense, whose every synapse has a"
+                " weight at every delay."
+            )
         self.taps = taps
         self.delays = delays
+        self.delay_type = delay_type
         self.delay_kernel = delay_kernel
+        self.delay_gradient = delay_gradient
+        self.frozen = False
         self.extra_steps = extra_steps
         self.backend = backend
         shape = (outputs, inputs, kernel_count)
         self.weight = nn.Parameter(torch.empty(shape))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
-        self._set_delay(_draw_delay(shape, taps, delays, delay_init))
+        shared = {"axonal": (1, *shape[1:]), "dendritic": (outputs, 1, kernel_count)}
+        self._set_delay(_draw_delay(shared.get(delay_type, shape), taps, delays, delay_init))
         self.register_buffer("width", torch.empty(()), persistent=False)
         self.sigma = float(max(taps // 2, 1))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
@@ -131,7 +153,10 @@ class DelayedLinear(nn.Module):
         weight, delay = self._acting()
         if self.deployed:
             return Synapses(weight, delay, self.taps)
-        return Synapses(weight, delay, self.taps, SHAPES[self.delay_kernel], self.width)
+        kernel = self.delay_kernel
+        shape = own_shape(kernel) if is_own(kernel) else SHAPES[kernel]
+        straight_through = self.delay_gradient == "straight_through"
+        return Synapses(weight, delay, self.taps, shape, self.width, straight_through)
 
     def _acting(self) -> tuple[Tensor, Tensor]:
         weight, delay = self.weight, self.delay
@@ -158,6 +183,20 @@ class DelayedLinear(nn.Module):
         return every if self.mask is None else every & self.mask
 
     @property
+    def delay_exists(self) -> Tensor:
+        """Which delays a synapse has that a mask leaves, in the shape of ``delay``."""
+        shared = [n for n in range(2) if self.delay.shape[n] < self.weight.shape[n]]
+        return self.exists.any(shared[0], keepdim=True) if shared else self.exists
+
+    @torch.no_grad()
+    def freeze_delays(self) -> None:
+        """Round learned delays and let them act as deployed ones from now on, without gradient."""
+        if self.delays == "learned":
+            self.constrain()
+            self.delay.round_()
+            self.frozen = True
+
+    @property
     def sigma(self) -> float:
         """Width of the taps around a learned delay, in steps."""
         return self._sigma
@@ -172,7 +211,7 @@ class DelayedLinear(nn.Module):
     @property
     def deployed(self) -> bool:
         """Whether each synapse acts through one tap at its rounded delay in this mode."""
-        return not self.training or self.delays != "learned"
+        return not self.training or self.frozen or self.delays != "learned"
 
     def _apply(self, *arguments: Any, **more: Any) -> Self:
         super()._apply(*arguments, **more)

@@ -13,11 +13,13 @@ import torch
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
-from snn_delays.config import Config, ModelConfig
+from snn_delays.config import Config
+from snn_delays.config.options import is_own
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.state import detach, reset, stateful
@@ -124,6 +126,16 @@ class Network(nn.Module):
         for linear in self.delayed_layers():
             linear.sigma = sigma
 
+    @property
+    def frozen(self) -> bool:
+        """Whether learned delays are rounded and stay where they are."""
+        return any(linear.frozen for linear in self.delayed_layers())
+
+    def freeze_delays(self) -> None:
+        """Round learned delays and keep them, in every layer, while all else may train on."""
+        for linear in self.delayed_layers():
+            linear.freeze_delays()
+
     def set_backend(self, backend: str) -> None:
         """Set the implementation of the delayed linear map in every layer: speed, nothing else.
 
@@ -187,14 +199,9 @@ def build_network(config: Config, classes: int) -> Network:
         _build_block(config, inputs, outputs) for inputs, outputs in itertools.pairwise(sizes)
     ]
     counts_spikes = model.readout == "spike_count"
-    node = build_neuron(
-        model.neuron,
-        tau=config.tau,
-        v_threshold=model.readout_threshold if counts_spikes else math.inf,
-        surrogate_alpha=model.surrogate_alpha,
-        store_membrane=not counts_spikes,
-    )
-    linear = _build_linear(model, config.backend, sizes[-1], classes)
+    threshold = model.readout_threshold if counts_spikes else math.inf
+    node = _build_neuron(config, classes, threshold, store_membrane=not counts_spikes)
+    linear = _build_linear(config, sizes[-1], classes)
     return Network(blocks, Readout(linear, node, model.readout))
 
 
@@ -217,15 +224,9 @@ def draw_network(config: Config, classes: int) -> Network:
 
 def _build_block(config: Config, inputs: int, outputs: int) -> Block:
     model = config.model
-    linear = _build_linear(model, config.backend, inputs, outputs)
+    linear = _build_linear(config, inputs, outputs)
     norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
-    neuron = build_neuron(
-        model.neuron,
-        tau=config.tau,
-        v_threshold=model.v_threshold,
-        surrogate_alpha=model.surrogate_alpha,
-        store_membrane=False,
-    )
+    neuron = _build_neuron(config, outputs, model.v_threshold)
     dropout = Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
     filter: nn.Module = nn.Identity()
     if config.filter_tau is not None:
@@ -235,19 +236,49 @@ def _build_block(config: Config, inputs: int, outputs: int) -> Block:
     return Block(linear, norm, neuron, dropout, filter)
 
 
-def _build_linear(model: ModelConfig, backend: str, inputs: int, outputs: int) -> DelayedLinear:
+def _build_neuron(
+    config: Config, neurons: int, v_threshold: float, *, store_membrane: bool = False
+) -> Any:
+    """Neurons; where the membrane is stored, those of a readout that never fire.
+
+    A user's own neurons fire. The readout's membrane is then that of LIF neurons.
+    """
+    model = config.model
+    own = is_own(model.neuron)
+    if own and not store_membrane:
+        return own_neuron(
+            model.neuron,
+            neurons=neurons,
+            tau=config.tau,
+            v_threshold=v_threshold,
+            surrogate_alpha=model.surrogate_alpha,
+            step_ms=config.data.step_ms,
+        )
+    return build_neuron(
+        "lif" if own else model.neuron,
+        tau=config.tau,
+        v_threshold=v_threshold,
+        surrogate_alpha=model.surrogate_alpha,
+        store_membrane=store_membrane,
+    )
+
+
+def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
+    model = config.model
     return DelayedLinear(
         inputs,
         outputs,
         taps=model.layer_taps,
         kernel_count=model.layer_kernel_count,
         delays=model.delays,
+        delay_type=model.delay_type,
         delay_init=model.delay_init,
         delay_kernel=model.delay_kernel,
+        delay_gradient=config.train.delay_gradient,
         extra_steps=model.layer_extra_steps,
         bias=model.bias,
         density=model.density,
-        backend=backend,
+        backend=config.backend,
     )
 
 
@@ -257,5 +288,7 @@ def count_parameters(network: nn.Module) -> int:
     for module in network.modules():
         if isinstance(module, DelayedLinear) and module.mask is not None:
             missing = int((~module.mask).sum()) * module.weight.shape[2]
-            removed += missing * (2 if module.delays == "learned" else 1)
+            removed += missing
+            if module.delays == "learned":
+                removed += int((~module.delay_exists).sum())
     return sum(p.numel() for p in network.parameters() if p.requires_grad) - removed

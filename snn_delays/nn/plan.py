@@ -166,6 +166,8 @@ def _is_plain_norm(norm: Any) -> bool:
 
 
 def _why_not_neuron(node: Any) -> str | None:
+    if not type(node).__module__.startswith("snn_delays."):
+        return "its neuron is foreign"
     if not is_stock(node, LIFNode) or not node.is_plain():
         return "its neuron is not a LIF with hard reset and ATan surrogate"
     if node.step_mode != "m":

@@ -7,8 +7,9 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
 from snn_delays.config import ModelConfig
-from snn_delays.config.options import check_options
+from snn_delays.config.options import check_options, is_own
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.own_parts import own_readout
 from snn_delays.ops.spectral.spectrum import Spectrum
 
 SCORES = {
@@ -28,10 +29,13 @@ class Readout(nn.Module):
     Args:
         linear: the delayed linear layer.
         node: the output neurons; infinite threshold and stored membrane unless ``spike_count``.
-        kind: a key of ``SCORES``.
+        kind: a key of ``SCORES``, or ``module:name`` of the user's own.
 
     Raises:
         ValueError: another kind.
+
+    Attributes:
+        own_scores: the user's own function or module; None: that of ``kind``.
     """
 
     def __init__(self, linear: DelayedLinear, node: neuron.BaseNode, kind: str) -> None:
@@ -40,6 +44,7 @@ class Readout(nn.Module):
         self.linear = linear
         self.neuron = node
         self.kind = kind
+        self.own_scores = own_readout(kind, classes=len(linear.weight)) if is_own(kind) else None
 
     def forward(self, x: Tensor | Spectrum) -> Tensor:
         """[T, B, I], or its spectrum -> [B, K]."""
@@ -48,4 +53,5 @@ class Readout(nn.Module):
     def scores(self, y: Tensor) -> Tensor:
         """From the delayed linear layer's output, [T, B, K], to scores [B, K]."""
         spikes = self.neuron(y)
-        return SCORES[self.kind](spikes if self.kind == "spike_count" else self.neuron.v_seq)
+        scores = self.own_scores or SCORES[self.kind]
+        return scores(spikes if self.kind == "spike_count" else self.neuron.v_seq)

@@ -41,6 +41,8 @@ def why_not_batched(config: Config) -> str | None:
         return "train.protocol=paper pads every batch to a length of its own"
     if config.tracking.name == "wandb":
         return "tracking=wandb follows one run at a time"
+    if config.train.loss != "cross_entropy":
+        return f"train.loss={config.train.loss} is not cross_entropy"
     return batched.why_not_batched(build_network(config, 2))
 
 
@@ -246,7 +248,8 @@ class _BatchedSteps:
 
     def __init__(self, precision: str, device: torch.device) -> None:
         self._precision, self._device = precision, device
-        self._built: tuple[list[Network], Step | None] = [], None
+        # networks, each with whether its delays are frozen, and their step
+        self._built: tuple[list[tuple[Network, bool]], Step | None] = [], None
 
     def close(self) -> None:
         """Release the networks, which the frames of a run's exception may still reach."""
@@ -257,7 +260,7 @@ class _BatchedSteps:
         pending = [run.pending for run in runs if run.pending is not None]
         if len(pending) == 1:
             return [None]
-        networks = [step.network for step in pending]
+        networks = [(step.network, step.network.frozen) for step in pending]
         if self._built[0] != networks:
             self._built = networks, self._build(pending)
         batches = [step.batch for step in pending]

@@ -11,7 +11,7 @@ from snn_delays.nn import Network
 
 
 def drawn_delays(network: Network) -> list[Tensor]:
-    """A copy of each layer's delays, [O, I, C]; an empty list if no delays are learned."""
+    """A copy of each layer's delays, as it holds them; an empty list if no delays are learned."""
     layers = [m for m in network.delayed_layers() if m.delays == "learned"]
     return [m.delay.detach().clone() for m in layers]
 
@@ -25,13 +25,13 @@ def delay_trace(network: Network, drawn: list[Tensor]) -> list[dict[str, Any]]:
         drawn: its delays before training, from ``drawn_delays``.
 
     Returns:
-        For each layer, readout last: ``counts``, number of synapses at each rounded delay, [D];
+        For each layer, readout last: ``counts``, number of delays at each whole step, [D];
         ``moved``, mean distance from the initial delays, in steps; ``low`` and ``high``, shares of
         delays that are clamped at the lower and upper bound.
     """
     lines = []
     for m, before in zip(network.delayed_layers(), drawn, strict=True):
-        now, then = m.delay[m.exists], before[m.exists]
+        now, then = m.delay[m.delay_exists], before[m.delay_exists]
         lines.append(
             {
                 "counts": torch.bincount(now.round().long(), minlength=m.taps).tolist(),

@@ -31,8 +31,8 @@ from snn_delays.training.run_folder import read_split
 
 INITIAL = "init"  # the checkpoint of a run's own folder that holds its initial values
 SAME = (  # options on which the meaning of weights and delays depends
-    "model.hidden", "model.delays", "model.taps", "model.kernel_count", "model.density",
-    "model.bias", "model.batch_norm", "model.neuron", "data.step_ms",
+    "model.hidden", "model.delays", "model.delay_type", "model.taps", "model.kernel_count",
+    "model.density", "model.bias", "model.batch_norm", "model.neuron", "data.step_ms",
 )  # fmt: skip
 
 

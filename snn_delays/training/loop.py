@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config
+from snn_delays.config.own_parts import own_parts
 from snn_delays.data.gpu_loader import AnyLoader, GpuLoader, choose_loader
 from snn_delays.data.loaders import Batch, Loader, Samples
 from snn_delays.data.splits import sort_names
@@ -26,6 +27,7 @@ from snn_delays.errors import Interrupted, UserError
 from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
+from snn_delays.nn.loss import build_loss
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
 from snn_delays.training.checkpoint import Meta, Position, load_parameters, save_checkpoint
@@ -37,7 +39,7 @@ from snn_delays.training.health import NonFinite, describe_activity, layer_activ
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.progress import Progress
 from snn_delays.training.run_files import METRICS_FILE, NONFINITE_FILE
-from snn_delays.training.schedules import sigma_at
+from snn_delays.training.schedules import is_rounded, sigma_at
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.step import PendingStep, StepResult, build_step
 from snn_delays.training.tracking import NoTracker, Tracker
@@ -135,7 +137,8 @@ class Training:
             self.network.set_backends(position.backends)
         self._drawn = drawn_delays(self.network)
         self.optimizers = build_optimizers(self.network, config.train)
-        self.step = build_step(self.network, self.optimizers, config.precision, device)
+        self.loss = build_loss(config, self.network, len(classes))
+        self.step = self._build_step()
         self.steps = padded_steps(config, phase.train)
         training = build_loader(config, phase.train, self.steps, device, training=True)
         self.loader = choose_loader(training, position.data_on_gpu.get(phase.title))
@@ -187,11 +190,21 @@ class Training:
         place = self.position.epoch, self._epoch.number
         return PendingStep(self.network, self.optimizers, batch, place)
 
+    def _build_step(self) -> Callable[[Batch], StepResult]:
+        config, device = self.config, next(self.network.parameters()).device
+        return build_step(
+            self.network, self.optimizers, config.precision, device, self.loss,
+            capture=not own_parts(config),
+        )  # fmt: skip
+
     def _begin_epoch(self) -> None:
         """Set up the next epoch, or the rest of the epoch in which the training was stopped."""
         position = self.position
         self.sigma = sigma_at(position.epoch, self.config)
         self.network.set_sigma(self.sigma)
+        if is_rounded(position.epoch, self.config) and not self.network.frozen:
+            self.network.freeze_delays()
+            self.step = self._build_step()  # a CUDA graph would go on as before
         self._rates = self.optimizers.learning_rates()
         self._epoch = Epoch(
             self.network,
@@ -217,6 +230,8 @@ class Training:
         metrics: dict[str, Any] = {"phase": phase.title, "epoch": position.epoch + 1}
         metrics |= {"sigma": self.sigma, "selection": self.config.selection}
         metrics |= {f"lr_{name}": lr for name, lr in self._rates.items()}
+        if self.config.train.round_epochs:
+            metrics["delays_rounded"] = self.network.frozen
         with self._explaining_nonfinite():
             metrics |= self._epoch.metrics()
         self._epoch = None
@@ -226,7 +241,7 @@ class Training:
             metrics["delays"] = delay_trace(self.network, self._drawn)
         score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best
         if self.selector:
-            evaluation = evaluate(self.network, self.selector)
+            evaluation = evaluate(self.network, self.selector, self.loss)
             score = _selection_score(self.config, evaluation)
             metrics[f"{phase.select_name}_accuracy"] = score[0]
             metrics[f"{phase.select_name}_loss"] = evaluation.loss

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from snn_delays.config import Config, config_hash, validate
+from snn_delays.config.own_parts import describe as describe_own_parts
+from snn_delays.config.own_parts import pinned
 from snn_delays.data.dataset import Data, load_data
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import Network, count_parameters, draw_network
 from snn_delays.nn.batched import plan_batched
 from snn_delays.nn.block import How
+from snn_delays.nn.loss import build_loss
 from snn_delays.nn.plan import describe
 from snn_delays.ops.maps import BACKENDS
 from snn_delays.output import guarded
@@ -90,7 +93,7 @@ def train(config: Config) -> dict[str, Any]:
     device = pick_device(config.device)
     with (
         guarded(),
-        process_group(device, config_hash(config)),
+        process_group(device, config_hash(pinned(config))),
         explained(),
         deterministic(config.train.deterministic),
         tensor_cores(config.precision),
@@ -164,7 +167,7 @@ class Run:
                 initial.save(config, data.classes, sigma_at(0, config), self.out)
         print(
             f"{config.name}: {self._parameters:,} parameters, delays"
-            f" {config.model.delays}; {_describe_backend(config, network, plan)}"
+            f" {_describe_delays(config)}; {_describe_backend(config, network, plan)}"
             f"{_describe_batching(batched)}\n"
             f"{_describe_data(config, data, initial)}\n"
             f"{_describe_position(position)} {self.out}/",
@@ -242,6 +245,7 @@ def _prepare(
     initial = read_initial(config, data, out)
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
     _plan_layers(config, data, network, batched)
+    build_loss(config, network, len(data.classes))  # refuses one that does not fit
     return data, network, initial
 
 
@@ -376,6 +380,11 @@ def _describe_backend(config: Config, network: Network, plan: Sequence[How]) -> 
     return what + (f"; slower: {slower}" if slower else "")
 
 
+def _describe_delays(config: Config) -> str:
+    kind = config.model.delay_type
+    return config.model.delays + (f", {kind}" if kind != "synaptic" else "")
+
+
 def _describe_batching(batched: int) -> str:
     return f"; trained with {batched - 1} others, by batched matrix products" * (batched > 1)
 
@@ -395,7 +404,8 @@ def _describe_data(config: Config, data: Data, initial: Initial | None) -> str:
 def _test(out: Path, data: Data, device: torch.device) -> Evaluation:
     run = broadcast_from_first(lambda: load_run(out, "best"))
     loader = build_loader(run.config, data.test, run.meta.steps, device)
-    return evaluate(run.network.to(device), loader)
+    network = run.network.to(device)
+    return evaluate(network, loader, build_loss(run.config, network, len(data.classes)))
 
 
 def _test_result(
@@ -438,6 +448,7 @@ def _provenance(config: Config, data: Data, device: torch.device) -> dict[str, A
         "config_hash": config_hash(config),
         "data_hash": described["hash"],
         "data": described,
+        "own_parts": describe_own_parts(config),
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "machine": provenance.machine(device),

@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from snn_delays.config import Config, result_options, with_derived
-from snn_delays.config.options import shown
+from snn_delays.config.options import is_own, shown
+from snn_delays.config.own_parts import copies, pinned
 from snn_delays.data.dataset import Data
 from snn_delays.data.frame_cache import cache_folder
 from snn_delays.documents import read_json, read_json_lines
@@ -48,6 +49,7 @@ from snn_delays.training.run_files import (
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.tracking import NoTracker, open_tracker
 
+MODULES_FOLDER = "modules"  # copies of the user's own modules
 RUNS = "runs"  # the folder of runs whose folder is not given
 MOST_SHOWN = 3  # differing options in a message
 _RESULT_KINDS = {
@@ -127,7 +129,7 @@ def other_options(config: Config, out: Path) -> str:
     stored = read_config(out) if saved is None else config_of(saved)
     given = resolved(config, Path(str(config.out)), config.device)
     wrong = [
-        f"{name}={shown(mine)} ({shown(theirs)} there)"
+        f"{name}={shown(mine)} ({shown(theirs)} there{_hint(mine, theirs)})"
         for name, mine, theirs in different(result_options(given), result_options(stored))
         if name not in CHANGEABLE
     ]
@@ -135,12 +137,19 @@ def other_options(config: Config, out: Path) -> str:
     return f"{', '.join(wrong[:MOST_SHOWN])}{more}"
 
 
+def _hint(mine: object, theirs: object) -> str:
+    """What to say of two values where the code of a user's own part is all that differs."""
+    if not is_own(mine) or str(mine).partition("@")[0] != str(theirs).partition("@")[0]:
+        return ""
+    return f": the module has changed; the run's folder holds a copy in {MODULES_FOLDER}"
+
+
 def resolved(config: Config, out: Path, device: str) -> Config:
-    """The options with "auto" and null replaced by their values, for config.yaml."""
+    """The options with "auto" and null replaced by values, own parts pinned, for config.yaml."""
     derived = with_derived(config)
     data = replace(derived.data, cache=str(cache_folder(config.data)))
     resume = "auto" if config.resume == "last" else config.resume
-    return replace(derived, out=str(out), device=device, data=data, resume=resume)
+    return pinned(replace(derived, out=str(out), device=device, data=data, resume=resume))
 
 
 def read_result(out: Path) -> dict[str, Any] | None:
@@ -297,6 +306,8 @@ def _begin(out: Path, config: Config, split: str) -> None:
     text = yaml.safe_dump(asdict(config), sort_keys=False)
     replace_file(out / CONFIG_FILE, text.encode())
     replace_file(out / SPLIT_FILE, split.encode())
+    for name, content in copies(config).items():
+        replace_file(out / MODULES_FOLDER / name, content)
 
 
 @contextlib.contextmanager

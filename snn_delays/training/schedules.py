@@ -1,8 +1,14 @@
-"""The schedule of sigma, the width of a delay's taps."""
+"""The schedules of sigma, the width of a delay's taps, and of the rounding of delays."""
 
 from __future__ import annotations
 
-from snn_delays.config import SIGMA_OFFSETS, Config
+from snn_delays.config import Config, sigma_offset
+
+
+def is_rounded(epoch: int, config: Config) -> bool:
+    """Whether delays are rounded and frozen in an epoch, counted from 0: in the last ones alone."""
+    train = config.train
+    return epoch >= train.epochs - round(train.round_epochs * train.epochs)
 
 
 def sigma_at(epoch: int, config: Config) -> float:
@@ -12,7 +18,7 @@ def sigma_at(epoch: int, config: Config) -> float:
     SIG_0)^(epoch / E)`` until epoch E, with SIG_0 = taps // 2 and E = epochs // 4 by default; E = 0
     never shrinks it. Constant: the end width from the start.
     """
-    train, offset = config.train, SIGMA_OFFSETS[config.model.delay_kernel]
+    train, offset = config.train, sigma_offset(config.model.delay_kernel)
     if train.sigma_schedule == "constant":
         return config.sigma_end
     start = train.sigma_start

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snn_delays.data.loaders import Batch
 from snn_delays.nn import Network
+from snn_delays.nn.loss import Loss, cross_entropy
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
 from snn_delays.runtime.distributed import sharing, world_size
@@ -60,46 +61,61 @@ class PendingStep:
 
 
 def build_step(
-    network: Network, optimizers: Optimizers, precision: str, device: torch.device
+    network: Network,
+    optimizers: Optimizers,
+    precision: str,
+    device: torch.device,
+    loss: Loss = cross_entropy,
+    *,
+    capture: bool = True,
 ) -> Callable[[Batch], StepResult]:
     """The function that takes one training step.
 
     On a single GPU, forward and backward are captured as CUDA graphs. The optimisers are not
     captured: they launch few kernels, and their schedules change plain numbers, which a graph would
     keep. With several ranks nothing is captured, since sums over ranks are not; networks of the
-    paper's sizes are likely slower on several GPUs than on one.
+    paper's sizes are likely slower on several GPUs than on one. ``capture=False`` captures nothing:
+    a user's own code may wait for the GPU, or change plain numbers.
     """
 
     def step(batch: Batch) -> StepResult:
-        return take_step(network, optimizers, batch, precision)
+        return take_step(network, optimizers, batch, precision, loss)
 
-    if device.type != "cuda" or world_size() > 1:
+    if device.type != "cuda" or world_size() > 1 or not capture:
         return step
-    compute = functools.partial(compute_gradients, network, precision=precision)
+    compute = functools.partial(compute_gradients, network, precision=precision, loss=loss)
     captured = CapturedStep(compute, list(network.parameters()))
     return lambda batch: apply(network, optimizers, captured(batch))
 
 
-def take_step(network: Network, optimizers: Optimizers, batch: Batch, precision: str) -> StepResult:
+def take_step(
+    network: Network,
+    optimizers: Optimizers,
+    batch: Batch,
+    precision: str,
+    loss: Loss = cross_entropy,
+) -> StepResult:
     """Forward, backward and update; a loss or gradient that is not finite changes nothing.
 
     All ranks decide alike, since they decide by sums over all ranks.
     """
-    return apply(network, optimizers, compute_gradients(network, batch, precision))
+    return apply(network, optimizers, compute_gradients(network, batch, precision, loss))
 
 
-def compute_gradients(network: Network, batch: Batch, precision: str) -> StepResult:
+def compute_gradients(
+    network: Network, batch: Batch, precision: str, loss: Loss = cross_entropy
+) -> StepResult:
     """Forward and backward."""
     before = statistics(network)
     network.zero_grad()
     with sharing(batch.own_part):
         with autocast(precision, batch.x.device):
             scores = network(batch.x)
-        loss = nn.functional.cross_entropy(scores, batch.target)
-        loss.backward(torch.full_like(loss, batch.loss_weight))
-    correct = (scores.argmax(1) == batch.y).sum(dtype=loss.dtype)
-    loss, correct = all_reduce_step(network, batch, loss.detach(), correct)
-    return finish(network, before, loss, correct)
+        mean = loss(scores, batch.target)
+        mean.backward(torch.full_like(mean, batch.loss_weight))
+    correct = (scores.argmax(1) == batch.y).sum(dtype=mean.dtype)
+    mean, correct = all_reduce_step(network, batch, mean.detach(), correct)
+    return finish(network, before, mean, correct)
 
 
 def finish(network: Network, before: Tensor, loss: Tensor, correct: Tensor) -> StepResult:

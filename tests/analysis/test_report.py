@@ -132,11 +132,10 @@ def test_other_networks_have_reports(model, trained, tmp_path) -> None:
     assert ("causal_layers" in names) == has_delays
     learned = model.get("delays") is None
     assert ("movement" in names) == ("drift" in names) == learned
-    text = page(report)
+    text = write_report(report, tmp_path / "report").read_text("utf-8")
     assert ("width of the delays" in text) == ("clamped" in text) == learned
     assert ("moved at random" in text) == ("rounded to q" in text) == has_delays
     assert ("what the delays learned" in text) == learned
-    write_report(report, tmp_path / "report")
 
 
 def test_test_selected_stands_beside_the_accuracy(small_config) -> None:

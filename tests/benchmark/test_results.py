@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.reproduce import same
+from snn_delays.benchmark import results
 from snn_delays.benchmark.results import read_results, reproducible_values, table, write_results
 from snn_delays.benchmark.suite import Member, Suite, load_suite, overrides
 from snn_delays.cli.groups import SUITES, config_folder
@@ -218,3 +219,15 @@ def test_a_wrong_suite_is_one_sentence(text, words, tmp_path) -> None:
         load_suite(tmp_path, "mine")
     with pytest.raises(UserError, match=r"suite=mien is not one of mine. Did you mean 'mine'\?"):
         load_suite(tmp_path, "mien")
+
+
+@pytest.mark.parametrize(
+    ("commit", "words"),
+    [
+        ("f00d", "commit f00d"),
+        ("v0.1.0", "release v0.1.0"),
+        (None, "a version that is not known"),
+    ],
+)
+def test_the_code_in_words(commit, words) -> None:
+    assert results._code(commit) == words

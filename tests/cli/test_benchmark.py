@@ -8,9 +8,6 @@ import os
 import platform
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from snn_delays.config import Config
 from snn_delays.errors import UserError
 from snn_delays.files import locked
 from tests.cli.test_cli import run
-from tests.conftest import random_spikes
+from tests.processes import Command
 
 SIZES = [
     "data=spikes", "data.units_per_channel=50", "model.hidden=[8]", "model.taps=5",
@@ -167,40 +164,66 @@ def test_a_member_that_fails_with_all_its_seeds(words, capsys, monkeypatch) -> N
 
 # ---- signals and kills -------------------------------------------------------------------------
 
-SLOW = ["jobs=2", "seeds=1", "train.batch_size=1", "train.epochs=7"]
 MEMBERS = ("learned", "none")
+PAUSED = """
+import os, time
+from pathlib import Path
+from snn_delays.cli import benchmark, launch, main
+from tests.processes import fork_joblibs_workers
+
+def told(signals):
+    return any(stop.received for stop in signals._in_use)
+
+def run_task(task, host, real=launch.run_task):
+    os.setpgid(0, host.process)  # joblib's own are of its group
+    from snn_delays.data.loaders import Loader
+    from snn_delays.training import signals
+
+    load, go = Loader._batch, host.stop.with_name("go")
+
+    def batch(loader, epoch, place, numbers):
+        if loader.shuffle_seed is not None and (epoch, place) == (1, 1):
+            host.stop.with_name(f"paused-{os.getpid()}").touch()
+            end = time.monotonic() + 60
+            while time.monotonic() < end and not go.exists() and not told(signals):
+                time.sleep(0.01)
+        return load(loader, epoch, place, numbers)
+
+    Loader._batch = batch
+    try:
+        real(task, host)
+    finally:
+        Loader._batch = load
+
+fork_joblibs_workers()
+launch.run_task = run_task
+benchmark._folder = lambda: Path("suites")
+main()
+"""
 
 
-@pytest.fixture
-def long_words(words) -> list[str]:
-    """The same with epochs of seconds, most of which is batches."""
-    random_spikes(Path("train.h5"), 500, 0)
-    return [*words[:-1], *SLOW]
+class Paused(Command):
+    """The command in a terminal's group of its own; its runs are within the second epoch.
 
+    They wait there until they are told to stop, or until ``go``.
+    """
 
-def start(options: list[str]) -> subprocess.Popen[bytes]:
-    """The command in a process, and a terminal's group, of its own; both its runs are training."""
-    script = (
-        "import sys; from pathlib import Path; from snn_delays.cli import benchmark, main;"
-        "benchmark._folder = lambda: Path('suites'); sys.argv[0] = 'snn-delays'; main()"
-    )
-    root = str(Path(__file__).parents[2])
-    with Path("printed").open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, *options],
-            env={**os.environ, "PYTHONPATH": root},
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            # in a background job it is ignored
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-    metrics = [Path(f"runs/benchmark/words/{m}/s0/metrics.jsonl") for m in MEMBERS]
-    deadline = time.monotonic() + 120
-    while not all(m.is_file() and m.read_bytes().count(b"\n") > 0 for m in metrics):
-        assert time.monotonic() < deadline, Path("printed").read_text("utf-8")
-        time.sleep(0.1)
-    return process
+    def __init__(self, options: list[str], folder: Path = Path("runs/benchmark/words")) -> None:
+        super().__init__(options, Path("said").absolute(), code=PAUSED, group=True)
+        self._folder = folder
+        self.wait_for(lambda: len([*folder.glob("paused-*")]) == 2)
+
+    def go(self) -> None:
+        (self._folder / "go").touch()
+
+    def stop(self, number: int) -> str:
+        """What the command says that gets a signal."""
+        if number == signal.SIGINT:  # a terminal's reaches the workers too
+            os.killpg(self.pid, number)
+        else:
+            self.send_signal(number)
+        assert self.wait() == 128 + number
+        return self.said()
 
 
 def positions() -> list[tuple[int, int]]:
@@ -216,57 +239,52 @@ def results(out: str) -> list[dict[str, Any]]:
     return [reproducible_values(line) for line in read_results(Path(out, "results.jsonl"))]
 
 
-def test_a_suite_that_was_killed_goes_on(long_words, capsys, monkeypatch) -> None:
-    process = start(long_words)
+def test_a_suite_that_was_killed_goes_on(words, capsys, monkeypatch) -> None:
+    options = [*words[:-1], "seeds=1"]
+    process = Paused([*options, "jobs=2"])
     process.kill()
-    process.wait(60)
+    process.wait()
     assert not Path("runs/benchmark/words/learned/s0/result.json").is_file()
-    code, printed, _ = run(capsys, monkeypatch, *long_words)  # its workers may still be saving
+    code, printed, _ = run(capsys, monkeypatch, *options, "jobs=1")  # its workers may still save
     assert code == 0, printed
     assert len(positions()) == 2
-    code, _, _ = run(capsys, monkeypatch, *long_words, "out=whole")
+    code, _, _ = run(capsys, monkeypatch, *options, "jobs=1", "out=whole")
     assert results("runs/benchmark/words") == results("whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_every_run_save(number, long_words, capsys, monkeypatch) -> None:
-    process = start(long_words)
-    if number == signal.SIGINT:  # a terminal's reaches the workers too
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    assert process.wait(60) == 128 + number
-    printed = Path("printed").read_text("utf-8")
+def test_a_signal_lets_every_run_save(number, words, capsys, monkeypatch) -> None:
+    options = [*words[:-1], "seeds=1"]
+    printed = Paused([*options, "jobs=2"]).stop(number)
     assert f"Stopped by {signal.Signals(number).name}; all is saved" in printed
     assert "Traceback" not in printed
     assert printed.count("stopping at the next batch") == 1
-    code, printed, _ = run(capsys, monkeypatch, *long_words)
+    code, printed, _ = run(capsys, monkeypatch, *options, "jobs=1")
     assert code == 0, printed
     assert len(positions()) == 2
     assert any(batches > 0 for _, batches in positions())  # not the last epoch's checkpoint
 
 
-def test_a_signal_lets_all_seeds_save(long_words, capsys, monkeypatch) -> None:
-    options = [*long_words, "seeds=2", "batched=true", "train.batch_size=20", "train.epochs=8"]
-    process = start(options)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM
-    assert "Stopped by SIGTERM; all is saved" in Path("printed").read_text("utf-8")
+def test_a_signal_lets_all_seeds_save(words, capsys, monkeypatch) -> None:
+    options = [*words[:-1], "seeds=2", "batched=true"]
+    printed = Paused([*options, "jobs=2"]).stop(signal.SIGTERM)
+    assert "Stopped by SIGTERM; all is saved" in printed
     logs = [Path(f"runs/benchmark/words/{m}/s{s}.log") for m in MEMBERS for s in range(2)]
     assert all(log.read_text("utf-8").endswith("Stopped by SIGTERM.\n") for log in logs)
-    assert run(capsys, monkeypatch, *options)[0] == 0
+    assert run(capsys, monkeypatch, *options, "jobs=1")[0] == 0
     found = [re.findall(r"resuming after (.*),", log.read_text("utf-8")) for log in logs]
     assert found[0] == found[1]
     assert found[2] == found[3]
     assert all(len(places) == 1 for places in found)
 
 
-def test_a_worker_that_is_killed_does_not_end_the_suite(long_words) -> None:
-    process = start(long_words)
+def test_a_worker_that_is_killed_does_not_end_the_suite(words) -> None:
+    process = Paused([*words[:-1], "seeds=1", "jobs=2"])
     lock = Path("runs/benchmark/words/learned/s0/.lock")
     os.kill(int(lock.read_text("utf-8")), signal.SIGKILL)
-    assert process.wait(120) == 0, Path("printed").read_text("utf-8")
-    assert "Traceback" not in Path("printed").read_text("utf-8")
+    process.go()
+    assert process.wait() == 0, process.said()
+    assert "Traceback" not in process.said()
     assert len(positions()) == 2  # the other one fell with it
     assert [line["member"] for line in results("runs/benchmark/words")] == list(MEMBERS)
 
@@ -306,12 +324,7 @@ def test_workers_of_a_suite_that_died_train_nothing(words, tmp_path) -> None:
         "job = Job('a', Config(out=str(Path('a/s0').absolute())));"
         f"run_task(job, Host(platform.node(), {2**22 + 1}, 1, Path('.stop')))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=False,
-    )
-    assert done.returncode == 128 + signal.SIGTERM
+    assert Command([], tmp_path, code=script).wait() == 128 + signal.SIGTERM
     assert not Path("a").exists()
 
 

@@ -1,4 +1,4 @@
-"""The paper's experiments: the parameters that they say, and a step of training each."""
+"""The published experiments: the parameters that they say, and a step of training each."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from snn_delays.training.optim import build_optimizers
 from snn_delays.training.schedules import sigma_at
 
 PAPER = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
+LATER = ["axonal/ssc", "axonal/gsc", "dendritic/ssc"]
 PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm
     "shd": 214_016,
     "2l_1kc": 705_536,
@@ -45,7 +46,7 @@ def test_every_row_and_ablation_is_there() -> None:
     assert {name.removeprefix("paper/") for name in PAPER} == rows | ablations
 
 
-@pytest.mark.parametrize("experiment", PAPER)
+@pytest.mark.parametrize("experiment", [*PAPER, *LATER])
 def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
     text = header(experiment)
     assert f"#   snn-delays train experiment={experiment} data.root=<folder>\n" in text
@@ -72,7 +73,7 @@ def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("experiment", PAPER)
+@pytest.mark.parametrize("experiment", [*PAPER, *LATER])
 def test_a_gpu_computes_what_the_cpu_does(experiment) -> None:
     config = compose("train", [f"experiment={experiment}", "model.dropout=0"])
     network = draw_network(config, classes(experiment)).double().train()
@@ -109,6 +110,12 @@ def test_equal_parameters_are_equal(data, kind) -> None:
         for name in (data, f"{data}_{kind}")
     ]
     assert abs(counts[1] / counts[0] - 1) < 0.002
+
+
+@pytest.mark.parametrize("experiment", ["own/words", "own/words_spikes"])
+def test_own_words_count_as_their_headers_say(experiment) -> None:
+    network = draw_network(compose("train", [f"experiment={experiment}"]), 6)
+    assert f"# Parameters: {count_parameters(network):,} with six words\n" in header(experiment)
 
 
 @pytest.mark.parametrize("kind", ["constant", "fixed", "none"])

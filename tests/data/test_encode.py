@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,10 +17,14 @@ from snn_delays.data.formats.spike_file import SpikeFile
 from snn_delays.data.formats.words import list_words
 from snn_delays.errors import UserError
 from tests.cli.test_cli import run
+from tests.conftest import FSDD, needs_fsdd
 
 soundfile = pytest.importorskip("soundfile")
 
 RATE = 8000
+LISTS = Path(__file__).parents[2] / "datasets" / "fsdd"
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 
 
 @pytest.fixture
@@ -80,6 +86,7 @@ def test_processes_change_nothing(words, tmp_path, monkeypatch) -> None:
     a, b = (list(SpikeFile(tmp_path / f"{n}.h5", units=40).spikes()) for n in "ab")
     for one, two in zip(a, b, strict=True):
         np.testing.assert_array_equal(one, two)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     soundfile.write(words / "low" / "3-a.wav", np.zeros(1000), RATE)
     monkeypatch.setattr(encode, "check_audio", lambda *audio: None)
     with pytest.raises(UserError, match="The audio is silent"):  # found by another process
@@ -104,6 +111,35 @@ def test_a_channel_of_recordings_with_two(words, tmp_path, capsys, monkeypatch) 
     encode_words(list_words(words), tmp_path / "b.h5", channels=4)
     for one, two in zip(found, SpikeFile(tmp_path / "b.h5", units=4).spikes(), strict=True):
         np.testing.assert_array_equal(one, two[0])
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """The 3,000 names of spoken digits, empty files."""
+    for digit, word in enumerate(DIGITS):
+        (tmp_path / "digits" / word).mkdir(parents=True)
+        for speaker in SPEAKERS:
+            for take in range(50):
+                (tmp_path / "digits" / word / f"{digit}_{speaker}_{take}.wav").touch()
+    return list_words(tmp_path / "digits", r"_(\w+)_")
+
+
+def test_lists_of_spoken_digits_share_no_recording(digits) -> None:
+    train, test = (digits.listed(LISTS / f"{name}.txt") for name in ("train", "test"))
+    assert (train.sum(), test.sum()) == (1800, 1200)
+    assert not (train & test).any()
+    assert set(digits.speakers[train]) == set(SPEAKERS) - {"nicolas", "yweweler"}
+
+
+@needs_fsdd
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_lists_of_spoken_digits_are_those_of_the_encoded_files(digits, name) -> None:
+    words = digits.where(digits.listed(LISTS / f"{name}.txt"))
+    listed = [(words.classes[k], s) for k, s in zip(words.labels, words.speakers, strict=True)]
+    with h5py.File(FSDD / f"fsdd_{name}.h5") as file:
+        labels, speakers = file["labels"][:], file["extra/speaker"][:]
+    encoded = [(DIGITS[k], SPEAKERS[s]) for k, s in zip(labels, speakers, strict=True)]
+    assert Counter(listed) == Counter(encoded)
 
 
 def test_times_of_long_recordings_keep_their_milliseconds(words, tmp_path) -> None:
@@ -169,3 +205,10 @@ def test_encode_then_train(words, tmp_path, capsys, monkeypatch) -> None:
     )  # fmt: skip
     assert code == 0, error
     assert "n = 2" in printed
+    code, printed, error = run(
+        capsys, monkeypatch, "train", "experiment=own/words_spikes", "data.train_file=train.h5",
+        "data.valid_file=test.h5", "data.test_file=test.h5", "data.units=80", "model.hidden=[4]",
+        "train.epochs=1", "data.cache=cache", "out=own", "device=cpu",
+    )  # fmt: skip
+    assert code == 0, error
+    assert "protocol refit" in printed

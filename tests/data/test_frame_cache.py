@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
 import os
 import time
 import zlib
@@ -27,6 +26,7 @@ from snn_delays.data.sources import WordSource
 from snn_delays.errors import UserError
 from tests.conftest import FSDD, needs_fsdd, open_spikes, random_spikes, write_spikes
 from tests.data.test_frames import plain_frames
+from tests.processes import CONTEXT, fork
 
 
 def all_frames(store) -> list[np.ndarray]:
@@ -298,12 +298,9 @@ def _open_in_child(path, config, results) -> None:
 
 def test_two_processes_may_prepare_at_once(spike_files, small_config) -> None:
     config = small_config()
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
+    results = CONTEXT.Queue()
     arguments = (spike_files["train"], config, results)
-    workers = [context.Process(target=_open_in_child, args=arguments) for _ in range(2)]
-    for worker in workers:
-        worker.start()
+    workers = [fork(_open_in_child, *arguments) for _ in range(2)]
     answers = [results.get(timeout=60) for _ in workers]
     for worker in workers:
         worker.join()

@@ -6,9 +6,8 @@ its own, with a time limit.
 
 from __future__ import annotations
 
+import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from snn_delays.data.frame_cache import cache_folder
 from snn_delays.errors import UserError
 from tests.conftest import open_spikes, random_spikes, write_spikes
+from tests.processes import Command
 
 READ = """
 import json, sys
@@ -39,13 +39,14 @@ for name in sys.argv[2:]:
 """
 
 
+NUMBERS = itertools.count()
+
+
 def read_in_child(cache: Path, paths: list[Path]) -> list[list]:
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(cache), *map(str, paths)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    said = cache.with_name(f"said-{next(NUMBERS)}")
+    child = Command([cache, *paths], said, code=READ)
+    assert child.wait(120) == 0, child.said()
+    return [json.loads(line) for line in child.printed.splitlines()]
 
 
 def endless(folder: Path, whole: bytes) -> list[Path]:

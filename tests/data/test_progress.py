@@ -19,6 +19,13 @@ def test_without_a_terminal_lines_say_how_far_work_is(monkeypatch, capsys) -> No
     ]
 
 
+def test_no_time_is_foretold_of_the_first_item(monkeypatch, capsys) -> None:
+    clock = iter([0, 1, 90, 91])  # the first item starts processes
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    assert list(progress.progress(range(3), "encoding", 3, "files")) == list(range(3))
+    assert capsys.readouterr().err.splitlines() == ["encoding: 2 of 3 files, 46 s left"]
+
+
 def test_short_work_says_nothing(capsys) -> None:
     assert list(progress.progress(range(9), "frames", 9, "samples")) == list(range(9))
     assert not capsys.readouterr().err

@@ -301,6 +301,19 @@ def test_train_and_evaluate_on_own_words(tree, tmp_path, capsys, monkeypatch) ->
         assert ("n = 6 " if more == "split=valid" else "n = 24") in printed
 
 
+def test_the_recipe_holds_out_speakers_of_few_recordings(
+    tree, listless, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, printed, error = run(
+        capsys, monkeypatch, "train", "experiment=own/words", "data.cache=cache", "device=cpu",
+        f"data.speaker_pattern={GSC_SPEAKER!r}", "model.hidden=[8]", "train.epochs=1", "out=run",
+    )  # fmt: skip
+    assert code == 0, error
+    assert "12 training, 6 validation (held-out speakers " in printed
+    assert "and 6 test samples; protocol refit" in printed
+
+
 def train_small(tmp_path, capsys, monkeypatch) -> None:
     """Train an epoch on the words in the working folder, into ``run``."""
     monkeypatch.chdir(tmp_path)

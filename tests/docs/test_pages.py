@@ -1,6 +1,7 @@
 """What README and docs show: commands run, options and linked files exist.
 
-A block of code below a line ``<!-- needs <what> -->`` is not run; its options are checked.
+A block of code below a line ``<!-- needs <what> -->`` is not run; its options are checked. A block
+whose first line is a comment with a file's name is written to that file.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ PAGES = [
 BLOCK = re.compile(
     r"(?:<!-- needs (?P<needs>.*?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
 )
+FEW = [f"data.synthetic.{split}_samples=64" for split in ("train", "valid", "test")]
 SMALL = {  # behind the options of a page
-    "train": ["train.epochs=1", "model.hidden=[6]", "device=cpu"],
-    "benchmark": ["train.epochs=1", "device=cpu"],
+    "train": ["train.epochs=1", "model.hidden=[6]", "device=cpu", *FEW],
+    "benchmark": ["train.epochs=1", "device=cpu", "jobs=1", *FEW],
+    "analyse": ["repeats=1"],
 }
 PASSES = re.compile(r"(epochs = |range\()\d+")  # numbers that a test sets to 1 in Python code
+
+
+FILE = re.compile(r"(?:# @package _global_\n)?# (\S+\.(?:py|yaml))\n")  # a file on a page
 
 
 class Block(NamedTuple):
@@ -63,7 +69,10 @@ def test_commands_run(page, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks(page):
-        if block.needs is None and block.language == "python":
+        if file := FILE.match(block.code):
+            Path(file[1]).parent.mkdir(parents=True, exist_ok=True)
+            Path(file[1]).write_text(block.code, "utf-8")
+        elif block.needs is None and block.language == "python":
             exec(PASSES.sub(r"\g<1>1", block.code), names)
         if block.needs is None and block.language == "bash":
             for words in commands(block.code):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from snn_delays.files import user_cache
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
@@ -19,9 +23,20 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOT
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What notebooks share: made data and matplotlib's fonts, in a cache of their own."""
-    return tmp_path_factory.mktemp("notebooks")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Executes all notebooks in one process, whose caches are empty but for compiled kernels."""
+    home, kernels = tmp_path_factory.mktemp("notebooks"), user_cache() / "kernels"
+    jupyter = [f"JUPYTER_{name}_DIR" for name in ("CONFIG", "DATA", "RUNTIME")]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "IPYTHONDIR", *jupyter):
+            patch.setenv(name, str(home / name))
+        patch.setenv("NUMBA_CACHE_DIR", os.environ.get("NUMBA_CACHE_DIR", str(kernels)))
+        patch.setenv("SNN_DELAYS_QUICK", "1")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        empty = nbformat.v4.new_notebook()
+        client = nbclient.NotebookClient(empty, kernel_name="python3", timeout=CELL_S)
+        with client.setup_kernel():
+            yield client
 
 
 def read(path: Path) -> Any:
@@ -50,17 +65,12 @@ def test_stripped(path: Path) -> None:
 
 
 @each
-def test_executes(path: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jupyter = [f"JUPYTER_{name}_DIR" for name in ("CONFIG", "DATA", "RUNTIME")]
-    for name in ("XDG_CACHE_HOME", "IPYTHONDIR", *jupyter):
-        monkeypatch.setenv(name, str(home / name))
-    monkeypatch.setenv("SNN_DELAYS_QUICK", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_executes(path: Path, kernel: Any, tmp_path: Path) -> None:
     notebook = read(path)
-    resources = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(
-        notebook, timeout=CELL_S, kernel_name="python3", resources=resources
-    ).execute()
+    fresh = f"%reset -f\nimport os\nos.chdir({str(tmp_path)!r})"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(fresh))
+    kernel.nb = notebook
+    kernel.execute(cleanup_kc=False)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     outputs = [output for cell in code for output in cell.outputs]

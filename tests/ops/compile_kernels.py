@@ -28,6 +28,7 @@ from triton.runtime.jit import JITFunction
 from snn_delays import ops
 from snn_delays.ops import batch_norm_triton
 from snn_delays.ops.batch_norm import Running
+from snn_delays.ops.maps import depthwise_triton
 from snn_delays.ops.neurons import LI, LIF, PLI, PLIF, Cell
 from snn_delays.ops.scan import triton as scan_triton
 from snn_delays.ops.taps import SHAPES
@@ -97,6 +98,14 @@ def synapses(count: int, dtype: torch.dtype) -> None:
         taps_triton.gradient(shape, weight, weight, width, 25, taps, weight, weight)
 
 
+def filters(T: int, B: int, N: int, dtype: torch.dtype) -> None:
+    """All kernels of filters over time."""
+    x, taps = torch.empty(T, B, N, dtype=dtype), torch.empty(25, N, dtype=dtype)
+    for transposed in (False, True):
+        depthwise_triton.convolve(x, taps, transposed, torch.empty(T + 12, B, N, dtype=dtype))
+    depthwise_triton.correlate(x, x, torch.empty(25, B, N, dtype=dtype))
+
+
 def made(code: Any) -> list[int]:
     """Registers, bytes of stack, barriers, fused products, copies ahead, rounded constants."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -142,6 +151,8 @@ def main() -> None:
     odd = [(sizes, torch.float32) for sizes in ((1, 3, 7), (63, 1, 1))]
     for sizes, dtype in [*(((112, 256, 256), dtype) for dtype in STATE), *odd]:
         sequences(*sizes, dtype)
+        if dtype != torch.bfloat16:
+            filters(*sizes, dtype)
         show(",".join(map(str, sizes)), dtype)
     for count, dtype in [*((n, torch.float32) for n in (1, 2, 8, 64)), (8, torch.float64)]:
         synapses(count, dtype)

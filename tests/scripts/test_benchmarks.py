@@ -12,6 +12,7 @@ import torch
 from scripts.benchmarks import (
     agreement,
     common,
+    delay_types,
     epoch,
     gpu,
     inference,
@@ -28,6 +29,7 @@ COMMANDS = {
     "train_step": (train_step, [*TINY, "--batch", "4", "--case", "shd", "--sigma", "narrow"]),
     "scaling": (scaling, [*TINY, "--batch", "4", "--factor", "taps", "--values", "5,9"]),
     "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
+    "delay_types": (delay_types, [*TINY, "--batch", "4"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
 }
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
+import io
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import CONTEXT, become, fork
+
 PATIENCE = 120  # seconds for a run
-MARK = "answer: "
 
 
 def free_port() -> int:
@@ -37,35 +35,15 @@ class Team:
     """Up to ``most`` processes, one thread each."""
 
     def __init__(self, most: int) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        self._workers = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.training.team"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment,
-                cwd=ROOT,
-            )
-            for _ in range(most)
-        ]
+        self._workers = [Worker() for _ in range(most)]
 
     def train(self, config: Any, number: int, **faults: Any) -> list[dict[str, Any]]:
         """What ``number`` processes give that train together: see ``answer`` and ``Faults``."""
         work = {"config": dataclasses.asdict(config), "faults": faults}
         for worker, environment in zip(self._workers, places(number), strict=False):
-            worker.stdin.write(json.dumps({**work, "environment": environment}) + "\n")
-            worker.stdin.flush()
+            worker.pipe.send({**work, "environment": environment})
         with self._patience():
-            return [self._answer(worker) for worker in self._workers[:number]]
-
-    def _answer(self, worker: subprocess.Popen[str]) -> dict[str, Any]:
-        printed = []
-        for line in worker.stdout:
-            if line.startswith(MARK):
-                return {**json.loads(line.removeprefix(MARK)), "printed": "".join(printed)}
-            printed.append(line)
-        raise AssertionError(f"a process ended: {printed}")
+            return [worker.pipe.recv() for worker in self._workers[:number]]
 
     @contextlib.contextmanager
     def _patience(self):
@@ -78,10 +56,17 @@ class Team:
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.kill()
-            worker.wait()
-            worker.stdin.close()
-            worker.stdout.close()
+            worker.process.kill()
+            worker.process.join()
+
+
+class Worker:
+    """One of the processes, and the pipe to it."""
+
+    def __init__(self) -> None:
+        self.pipe, theirs = CONTEXT.Pipe()
+        self.process = fork(serve, theirs, {**os.environ, "OMP_NUM_THREADS": "1"})
+        theirs.close()
 
 
 # ---- in each of the processes ------------------------------------------------------------------
@@ -179,10 +164,9 @@ def answer(work: dict[str, Any]) -> dict[str, Any]:
             return {"error": type(error).__name__, "words": str(error), "notes": notes}
 
 
-def main() -> None:
-    for line in sys.stdin:
-        print(MARK + json.dumps(answer(json.loads(line))), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def serve(pipe: Connection, environment: dict[str, str]) -> None:
+    become(environment)
+    for work in iter(pipe.recv, None):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            answered = answer(work)
+        pipe.send({**answered, "printed": printed.getvalue()})

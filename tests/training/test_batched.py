@@ -95,10 +95,15 @@ def positions(configs: list[Config]) -> list[tuple[int, int]]:
         ({"extra_steps": 3}, {"protocol": "refit"}),
         ({"delays": "fixed", "density": 0.6}, {"protocol": "last"}),
         ({"delays": "none", "dropout": 0.0}, {}),
+        ({"delay_type": "axonal", "kernel_count": 2}, {"round_epochs": 0.34}),
+        ({"delay_type": "dendritic"}, {"delay_gradient": "straight_through"}),
     ],
 )
 def test_seeds_at_once_end_as_those_alone(model, settings, seed) -> None:
     lone, joint = (seeds(seed, out, model=model, **settings) for out in ("alone", "at_once"))
+    if "delay_type" in model:
+        for config in (*lone, *joint):
+            config.backend = "depthwise"
     for config in lone:
         train(config)
     results = train_batched(joint)
@@ -301,6 +306,7 @@ def test_each_works_in_a_context_of_its_own(seed) -> None:
         ("model", {"batch_norm": False}, "it has no BatchNorm"),
         ("model", {"filter_tau_ms": 40.0}, "it has a synaptic filter"),
         (None, {"backend": "dense"}, "backend=dense is not matmul"),
+        ("model", {"delay_type": "axonal"}, "backend=matmul is not depthwise"),
         ("tracking", {"name": "wandb"}, "follows one run at a time"),
     ],
 )

@@ -28,7 +28,8 @@ from snn_delays.training import distributed as train_distributed
 from snn_delays.training.checkpoint import Position, read_checkpoint, read_last
 from snn_delays.training.run import _note_session, train
 from tests.conftest import open_spikes
-from tests.training.team import ROOT, Team, places
+from tests.processes import ROOT, Command
+from tests.training.team import Team, places
 from tests.training.test_resume import assert_same_run, metrics
 
 NEAR = 1e-9
@@ -111,6 +112,15 @@ CASES = {
     },
     "own_lengths": {"protocol": "paper", "model": {"dropout": 0.2}},
     "refit": {"protocol": "refit"},
+    "axonal": {"model": {"delay_type": "axonal"}, "round_epochs": 0.5},
+    "own_parts": {
+        "loss": "tests.own:short_delays",
+        "model": {
+            "neuron": "tests.own:Adaptive",
+            "readout": "tests.own:Attention",
+            "delay_kernel": "tests.own:laplace",
+        },
+    },
 }
 
 
@@ -272,31 +282,29 @@ def test_a_nan_in_one_process_is_skipped_by_all(team, double) -> None:
 @pytest.fixture
 def command(spike_files, tmp_path) -> list[str]:
     return [
-        "snn_delays.cli.train", "data=spikes", f"data.train_file={spike_files['train']}",
+        "train", "data=spikes", f"data.train_file={spike_files['train']}",
         f"data.test_file={spike_files['test']}", "data.units_per_channel=50",
         f"data.cache={tmp_path / 'cache'}", "model.hidden=[8]", "model.taps=5",
         "train.batch_size=8", "device=cpu", "backend=dense",
     ]  # fmt: skip
 
 
-def start(arguments: list[str], **environment: str) -> subprocess.Popen[str]:
-    """A process that says where it was if it crashes."""
-    fixed = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+def torchrun(arguments: list[str]) -> subprocess.Popen[str]:
+    """Two processes of the module, which say where they were if they crash."""
+    more = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
+    two = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, "-m", *two, "-m", f"snn_delays.cli.{arguments[0]}", *arguments[1:]],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **fixed, **environment},
+        env={**os.environ, **more},
     )
-
-
-TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
 
 
 def test_torchrun_trains(command, tmp_path) -> None:
     out = tmp_path / "run"
-    process = start([*TORCHRUN, *command, "train.epochs=2", f"out={out}"])
+    process = torchrun([*command, "train.epochs=2", f"out={out}"])
     printed, error = process.communicate(timeout=120)
     assert process.returncode == 0, f"{printed}\n{error}"
     assert len(re.findall(r"^train +\d/2 ", printed, re.MULTILINE)) == 2
@@ -305,9 +313,10 @@ def test_torchrun_trains(command, tmp_path) -> None:
     assert len(metrics(out)) == 2
 
 
+@pytest.mark.slow
 def test_sigterm_to_torchrun_saves(command, tmp_path) -> None:
     out = tmp_path / "run"
-    process = start([*TORCHRUN, *command, "train.epochs=10000", f"out={out}"])
+    process = torchrun([*command, "train.epochs=10000", f"out={out}"])
     while not (out / "metrics.jsonl").is_file() or not metrics(out):
         time.sleep(0.05)
         assert process.poll() is None, process.communicate()
@@ -328,9 +337,12 @@ def test_sigterm_to_torchrun_saves(command, tmp_path) -> None:
 )
 def test_a_mistake_is_told_once(wrong, words, command, tmp_path) -> None:
     out = tmp_path / "run"
-    processes = [start([*command, wrong, f"out={out}"], **here) for here in places(2)]
-    errors = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [2, 2]
+    processes = [
+        Command([*command, wrong, f"out={out}"], tmp_path / here["RANK"], **here)
+        for here in places(2)
+    ]
+    assert [process.wait() for process in processes] == [2, 2]
+    errors = [process.errors for process in processes]
     assert words in errors[0]
     assert errors[0].count("\n") == 1
     assert errors[1] == ""
@@ -407,12 +419,11 @@ def test_the_wait_for_others_is_said_and_ends(monkeypatch, capsys) -> None:
     assert f"Process 1 of 2 waits at {where} for the others" in capsys.readouterr().err
 
 
-def test_a_wait_for_others_heeds_signals() -> None:
-    process = start(["snn_delays.cli.train", "device=cpu"], **places(2)[0])
-    assert "waits at" in process.stderr.readline()
+def test_a_wait_for_others_heeds_signals(tmp_path) -> None:
+    process = Command(["train", "device=cpu"], tmp_path, **places(2)[0])
+    process.wait_for(lambda: "waits at" in process.errors)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=5)
-    assert process.returncode == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
 
 
 def test_a_taken_port_is_said(monkeypatch) -> None:

@@ -43,6 +43,7 @@ def losses(network: Network, config: Config, seed: int) -> torch.Tensor:
     return torch.tensor(seen, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 def test_the_fused_network_strays_no_farther_than_single_precision_does() -> None:
     config = Config()

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from snn_delays.training import checkpoint, loop, run_folder
 from snn_delays.training import step as training_step
 from snn_delays.training.checkpoint import checkpoint_path, read_checkpoint, read_last
 from snn_delays.training.run import train
+from tests.processes import COMMAND, Command
 
 TIMES = ("seconds", "samples_per_second")
 
@@ -349,9 +347,6 @@ files.open = lambda path, mode: (Halves if mode == "xb" else open)(path, mode)
 os.replace, os.fsync = count(os.replace), count(os.fsync)
 """
 
-WARM = multiprocessing.get_context("forkserver")  # it imports for seconds, once for all processes
-WARM.set_forkserver_preload(["snn_delays.cli.train", "snn_delays.training.run", "torch._dynamo"])
-
 
 @pytest.fixture
 def command(spike_files, tmp_path):
@@ -365,26 +360,14 @@ def command(spike_files, tmp_path):
     ]  # fmt: skip
 
 
-def start(command, out, faults: int | None = None) -> multiprocessing.Process:
-    said = Path(out).with_name("said")
-    code = f"""
-import os, sys
-for output in 1, 2:
-    os.dup2(os.open({str(said)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), output)
-{f"left = {faults}{FAULTS}" if faults else ""}
-sys.argv = {["snn-delays", *command, f"out={out}"]}
-from snn_delays.cli import main
-main()
-"""
-    process = WARM.Process(target=exec, args=(code, {}))
-    process.start()
-    return process
+def start(command, out, faults: int | None = None) -> Command:
+    code = f"left = {faults}{FAULTS}{COMMAND}" if faults else COMMAND
+    return Command([*command, f"out={out}"], Path(out).with_name("said"), code=code)
 
 
 def finish(command, out) -> None:
     process = start(command, out)
-    process.join(300)
-    assert process.exitcode == 0, Path(out).with_name("said").read_text("utf-8")
+    assert process.wait() == 0, process.said()
 
 
 def epochs(out) -> int:
@@ -394,7 +377,7 @@ def epochs(out) -> int:
 
 
 def wait_for_epochs(process, out, count: int) -> None:
-    while process.is_alive() and epochs(out) < count:
+    while process.poll() is None and epochs(out) < count:
         time.sleep(0.01)
 
 
@@ -413,11 +396,10 @@ def kill_and_go_on(command, out, kills: int, tmp_path) -> None:
             process.kill()
         else:  # within the writing of a file
             process = start(command, out, faults=int(rng.integers(8, 200)))
-        process.join(300)
-        if process.exitcode == 0:  # it ended before its kill: another, from the start
+        if process.wait() == 0:  # it ended before its kill: another, from the start
             shutil.rmtree(out)
             continue
-        assert process.exitcode == -signal.SIGKILL
+        assert process.poll() == -signal.SIGKILL
         killed += 1
     assert killed == kills
     finish(command, out)
@@ -467,21 +449,12 @@ def test_a_command_killed_twenty_times_goes_on(command, tmp_path) -> None:
 
 def test_the_command_stops_on_sigterm_with_a_code_of_its_own(command, tmp_path) -> None:
     out = tmp_path / "stopped"
-    more = ["train.epochs=10000", f"out={out}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "snn_delays.cli.train", *command[1:], *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (out / "metrics.jsonl").is_file() or not metrics(out):
-        time.sleep(0.05)
-        assert process.poll() is None, process.communicate()
+    process = Command([*command, "train.epochs=10000", f"out={out}"], tmp_path)
+    process.wait_for(lambda: epochs(out) > 0)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "SIGTERM: stopping at the next batch" in error
-    assert f"all is saved in {out}: resume by resume=auto" in error
+    assert process.wait() == 128 + signal.SIGTERM, process.said()
+    assert "SIGTERM: stopping at the next batch" in process.errors
+    assert f"all is saved in {out}: resume by resume=auto" in process.errors
     assert read_last(out)["position"]["epoch"] >= 1
 
 
@@ -495,19 +468,17 @@ with locked(Path(sys.argv[1]), wait=False):
 """
 
 
-def test_two_runs_cannot_write_one_folder(reference) -> None:
+def test_two_runs_cannot_write_one_folder(reference, tmp_path) -> None:
     config = reference()
     lock = Path(config.out, run_folder.LOCK_FILE)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(lock)], stdout=subprocess.PIPE, text=True
-    )
+    holder = Command([lock], tmp_path, code=HOLDS)
     try:
-        assert holder.stdout.readline() == "held\n"
+        holder.wait_for(lambda: holder.printed == "held\n")
         words = rf"Another run \(process {holder.pid}\) is writing to {config.out}"
         with pytest.raises(UserError, match=words):
             train(config)
         assert [p.name for p in Path(config.out).iterdir()] == [run_folder.LOCK_FILE]
     finally:
         holder.kill()
-        holder.communicate()
+        holder.wait()
     train(config)  # the lock of a dead process holds nothing

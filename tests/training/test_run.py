@@ -84,9 +84,9 @@ def spy(monkeypatch) -> list[tuple[str, int]]:
     for module in (loop, run):
         original = module.evaluate
 
-        def wrapped(network, loader, original=original, module=module):
+        def wrapped(network, loader, *loss, original=original, module=module):
             seen.append((module.__name__.rpartition(".")[2], len(loader.samples)))
-            return original(network, loader)
+            return original(network, loader, *loss)
 
         monkeypatch.setattr(module, "evaluate", wrapped)
     return seen
@@ -166,9 +166,9 @@ def test_outside_the_papers_protocol_all_samples_have_one_length(small_config, m
     lengths = set()
     original = training_step.take_step
 
-    def step(network, optimizers, batch, precision):
+    def step(network, optimizers, batch, *more):
         lengths.add(len(batch.x))
-        return original(network, optimizers, batch, precision)
+        return original(network, optimizers, batch, *more)
 
     monkeypatch.setattr(training_step, "take_step", step)
     train(config)

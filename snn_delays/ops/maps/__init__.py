@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from snn_delays.ops.maps import dense, event, fft, matmul, numba, reference
+from snn_delays.ops.maps import dense, depthwise, event, fft, matmul, numba, reference
 from snn_delays.ops.maps.backend import Backend, Problem
 from snn_delays.ops.taps import Synapses
 from snn_delays.runtime.weight_cache import invalidate
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # from the plainest to the most special; of those that cost the same, "auto" takes the last
-_MODULES = (reference, dense, fft, matmul, numba, event)
+_MODULES = (reference, dense, fft, matmul, numba, event, depthwise)
 BACKENDS: dict[str, Backend] = {module.BACKEND.name: module.BACKEND for module in _MODULES}
 
 

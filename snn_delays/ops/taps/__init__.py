@@ -54,6 +54,11 @@ def delay_taps(synapses: Synapses, reach: int) -> Tensor:
 
 def weighted_taps(synapses: Synapses, reach: int) -> Tensor:
     """The first R = ``reach`` taps of ``Synapses.kernel``, [R, O, I], where ``serves`` holds."""
+    if synapses.straight_through:
+        return weighted_taps(synapses.rounded(), reach)
+    if _is_plain(synapses):
+        with torch.no_grad():
+            return synapses.kernel()[:reach].contiguous()
     weight_OIC, delay_OIC = _tensors(synapses)
     shape, width, taps = synapses.shape, synapses.width, synapses.taps
     if shape is not None and triton_jit.serves(weight_OIC):
@@ -72,6 +77,11 @@ def weighted_taps(synapses: Synapses, reach: int) -> Tensor:
 
 def gradients(synapses: Synapses, g_taps_ROI: Tensor) -> tuple[Tensor, Tensor | None]:
     """Of weight and delay, from that of ``weighted_taps``; deployed delays have none."""
+    if synapses.straight_through:
+        g_weight, _ = gradients(synapses.rounded(), g_taps_ROI)
+        return g_weight, gradients(replace(synapses, straight_through=False), g_taps_ROI)[1]
+    if _is_plain(synapses):
+        return _plain_gradients(synapses, g_taps_ROI)
     weight_OIC, delay_OIC = _tensors(synapses)
     shape, width, taps = synapses.shape, synapses.width, synapses.taps
     if shape is not None and triton_jit.serves(weight_OIC):
@@ -91,6 +101,22 @@ def gradients(synapses: Synapses, g_taps_ROI: Tensor) -> tuple[Tensor, Tensor | 
     numba.kernels(shape, w.dtype.type).gradient(w, d, inverse, taps, *rest)
     g_delay_OIC = _as_parameter(g_delay_Cn, weight_OIC)
     return _as_parameter(g_weight_Cn, weight_OIC), g_delay_OIC.sum_to_size(synapses.delay.shape)
+
+
+def _is_plain(synapses: Synapses) -> bool:
+    """Whether the shape is a function of tensors that nothing is compiled of."""
+    return synapses.shape is not None and synapses.shape.slope is None
+
+
+def _plain_gradients(synapses: Synapses, g_taps_ROI: Tensor) -> tuple[Tensor, Tensor]:
+    """``gradients`` by torch's differentiation of ``Synapses.kernel``, computed again."""
+    weight = synapses.weight.detach().requires_grad_()
+    delay = synapses.delay.detach().requires_grad_()
+    with torch.enable_grad():
+        every = replace(synapses, weight=weight, delay=delay).kernel()
+        taps_ROI = every[: len(g_taps_ROI)]
+    g_weight, g_delay = torch.autograd.grad(taps_ROI, (weight, delay), g_taps_ROI)
+    return g_weight, g_delay
 
 
 class _DelayTaps(Function):

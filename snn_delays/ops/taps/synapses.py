@@ -28,12 +28,13 @@ class Shape:
     Attributes:
         name: its name in options.
         value: u -> what a tap at distance u from the delay, in widths, is worth, up to the norm.
-        slope: (u, value) -> the derivative of ``value`` with respect to u.
+        slope: (u, value) -> the derivative of ``value`` with respect to u; None: torch finds it,
+            and nothing is compiled.
     """
 
     name: str
     value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor, Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 SHAPES = {
@@ -54,6 +55,8 @@ class Synapses:
             of the whole weight at the rounded delay, which has no gradient in the delay.
         width: of the shape in steps, a scalar on the weights' device and in their precision;
             nobody looks at its value, since a look would wait for a GPU. None where shape is.
+        straight_through: whether learned synapses act as deployed ones, while the gradient of a
+            delay is that of the shape's taps (Bengio, Léonard and Courville 2013, arXiv 1308.3432).
     """
 
     weight: Tensor
@@ -61,6 +64,7 @@ class Synapses:
     taps: int
     shape: Shape | None = None
     width: Tensor | None = None
+    straight_through: bool = False
 
     def __post_init__(self) -> None:
         if self.weight.dim() != 3:
@@ -82,6 +86,10 @@ class Synapses:
         """Whether each synapse acts through one tap at its rounded delay."""
         return self.shape is None
 
+    def rounded(self) -> Synapses:
+        """The deployed synapses of these weights and delays."""
+        return replace(self, shape=None, straight_through=False)
+
     def transposed(self) -> Synapses:
         """With inputs and outputs exchanged."""
         return replace(self, weight=self.weight.transpose(0, 1), delay=self.delay.transpose(0, 1))
@@ -102,8 +110,12 @@ class Synapses:
     def kernel(self) -> Tensor:
         """``K[j, o, i] = sum_c w[o, i, c] g_j(d[o, i, c])``, [D, O, I], written as its definition.
 
-        The deployed kernel holds a tap of weight w at each delay, rounded half to even.
+        The deployed kernel holds a tap of weight w at each delay, rounded half to even. So does the
+        straight-through one, whose gradients are: of w, the deployed kernel's; of d, those of g.
         """
+        if self.straight_through:
+            of_delay = replace(self, weight=self.weight.detach(), straight_through=False).kernel()
+            return self.rounded().kernel() + (of_delay - of_delay.detach())
         if self.shape is not None:
             weighted_OICD = self.weight.unsqueeze(3) * tap_values(self)
             return weighted_OICD.sum(2).permute(2, 0, 1)  # which autocast would not round
