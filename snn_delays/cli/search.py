@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
@@ -72,7 +72,7 @@ class Search:
         Raises:
             UserError: optuna is not installed, an option is invalid, or too many trials failed.
         """
-        study = _study(self._options.seed)
+        study = new_study(self._options.seed)
         given = {o.get_key_element(): o for o in all_overrides(self, arguments)}
         space = {name: distribution(o) for name, o in given.items() if o.is_sweep_override()}
         fixed = {n: o.get_value_element_as_str() for n, o in given.items() if n not in space}
@@ -123,7 +123,12 @@ class Search:
             replace_file(path, yaml.safe_dump(best).encode())
 
 
-def _study(seed: int) -> Study:
+def new_study(seed: int) -> Study:
+    """A study of optuna that maximises, with its tree-structured Parzen estimator.
+
+    Raises:
+        UserError: optuna is not installed, or torchrun has started this process.
+    """
     if process_info().world_size > 1:
         raise UserError("A search takes one process; start it without torchrun.")
     try:
@@ -144,9 +149,9 @@ def distribution(override: Override) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     space: Any = override.value()
-    if not isinstance(space, IntervalSweep | RangeSweep):
+    is_range = override.is_range_sweep()
+    if not is_range and not override.is_interval_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
-    is_range = isinstance(space, RangeSweep)
     numbers = list(space.range()) if is_range else [space.start, space.end]
     step = {"step": abs(space.step)} if is_range else {}
     kind: Any = IntDistribution if all(isinstance(n, int) for n in numbers) else FloatDistribution

@@ -14,12 +14,14 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from snn_delays.cli.compose import compose
-from snn_delays.cli.search import distribution
+from snn_delays.cli.compose import compose, composed
+from snn_delays.cli.groups import groups
+from snn_delays.cli.search import distribution, new_study
 from snn_delays.errors import UserError
 from tests.cli.test_benchmark import SIZES, words  # noqa: F401
 from tests.cli.test_cli import run
 
+ROOT = Path(__file__).parents[2]
 SEARCH = [
     "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3",
     "model.tau_ms=interval(11,60)", *SIZES,
@@ -119,6 +121,32 @@ DRAWN = {
 def test_hydras_grammar_says_what_optuna_draws(values) -> None:
     (override,) = OverridesParser.create().parse_overrides([f"option={values}"])
     assert distribution(override) == DRAWN[values]
+
+
+@pytest.mark.parametrize(
+    "experiment", [name for name in groups("train")["experiment"] if name.startswith("search/")]
+)
+def test_the_committed_searches_begin_again_alike(experiment) -> None:
+    """The first ten trials are drawn at random, whatever the accuracies."""
+    options = composed("train", [f"experiment={experiment}"], with_hydra=True).hydra.sweeper
+    overrides = OverridesParser.create().parse_overrides(
+        [f"{name}={values}" for name, values in options.params.items()]
+    )
+    space = {o.get_key_element(): distribution(o) for o in overrides}
+    page = ROOT / f"scripts/reproduce/fsdd/{experiment.replace('fsdd_', '')}.md"
+    names, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in page.read_text("utf-8").splitlines()
+        if re.match(r"\| (trial|\d+) ", line)
+    )
+    assert len(rows) == options.n_trials
+    committed = {int(row[0]): dict(zip(names, row, strict=True)) for row in rows}
+    study = new_study(options.seed)
+    for n in range(min(10, options.n_trials)):
+        drawn = study.ask(space).params
+        assert {name: f"{value:.4g}" for name, value in drawn.items()} == {
+            name: committed[n][name] for name in space
+        }
 
 
 def test_a_search_repeats_by_its_seed_however_many_runs_start_at_a_time(
