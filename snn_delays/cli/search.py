@@ -88,9 +88,10 @@ class Search:
         """Refuse options that are invalid at an end of what is searched."""
         ends = {name: getattr(d, "choices", None) or (d.low, d.high) for name, d in space.items()}
         first = {name: among[0] for name, among in ends.items()}
-        for name, value in [(name, value) for name, among in ends.items() for value in among]:
-            run = _overrides({**fixed, **first, name: value})
-            _check_search(check_run(self, self._command, run, f"With {name}={value}"))
+        for name, among in ends.items():
+            for value in among:
+                run = _overrides({**fixed, **first, name: value})
+                _check_search(check_run(self, self._command, run, f"With {name}={value}"))
 
     def _run(self, study: Study, fixed: dict[str, str], space: dict[str, Any]) -> None:
         from optuna.trial import TrialState
@@ -153,6 +154,8 @@ def distribution(override: Override) -> Any:
     if not is_range and not override.is_interval_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     numbers = list(space.range()) if is_range else [space.start, space.end]
+    if not numbers:
+        raise UserError(f"{override.input_line} holds no value.")
     step = {"step": abs(space.step)} if is_range else {}
     kind: Any = IntDistribution if all(isinstance(n, int) for n in numbers) else FloatDistribution
     try:

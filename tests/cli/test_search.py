@@ -170,7 +170,7 @@ def test_a_search_repeats_by_its_seed_however_many_runs_start_at_a_time(
 REFUSED = {
     "seed=1": "A search needs an option to search: model.tau_ms=interval(11,60).",
     "model.dropout=tag(log,interval(0,0.4))": "model.dropout=tag(log,interval(0,0.4)) cannot be",
-    "model.taps=range(5,5)": "model.taps=range(5,5) cannot be searched",
+    "model.taps=range(5,5)": "model.taps=range(5,5) holds no value.",
     "model.tau_ms=interval(5,60)": "No run was started. With model.tau_ms=5.0: model.tau_ms=5 must",
     "model.taps=5,7,8": "No run was started. With model.taps=8: model.taps=8 must be odd",
     "hydra.sweeper.n_trials=0": "n_trials=0 must be at least 1.",
