@@ -31,8 +31,8 @@ LAYERS = (
     "cli",
 )
 WITHIN = {  # the order of what lies in a layer
-    "config": ("options", "datasets", "schema", "commands", "rules"),
-    "ops": ("taps", "surrogates", "resets", "neurons", "scan", "spectral", "maps"),
+    "config": ("options", "datasets", "neurons", "schema", "commands", "rules"),
+    "ops": ("taps", "surrogates", "resets", "neurons", "scan", "spectral", "recurrent", "maps"),
 }
 ONLY_PLACE = {
     "tonic": {

@@ -19,12 +19,15 @@ from snn_delays.config import (
     TrainConfig,
 )
 from snn_delays.config.datasets import DATASETS
+from snn_delays.config.neurons import NEURONS
 from snn_delays.data import datasets, frames
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.loss import LOSSES
 from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.readout import SCORES
 from snn_delays.ops.maps import BACKENDS
+from snn_delays.ops.resets import RESETS
+from snn_delays.ops.surrogates import SURROGATES
 from snn_delays.ops.taps import SHAPES
 from snn_delays.training.optim import SCHEDULES
 from snn_delays.training.schedules import sigma_at
@@ -82,8 +85,17 @@ def test_units_of_time() -> None:
 
 def test_each_neuron_is_a_class_of_its_own() -> None:
     settings = {"tau": 2.0, "v_threshold": 1.0, "surrogate_alpha": 5.0, "store_membrane": False}
+    settings["size"] = 3
     kinds = choices(ModelConfig, "neuron")
     assert len({type(build_neuron(kind, **settings)) for kind in kinds}) == len(kinds)
+
+
+def test_neurons_resets_and_surrogates() -> None:
+    assert choices(ModelConfig, "neuron") == NEURONS.keys()
+    assert choices(ModelConfig, "surrogate") == {"auto", *SURROGATES}
+    assert choices(ModelConfig, "reset") == {"auto", *(name for name, _ in RESETS)}
+    scopes = {kind.tau_scope for kind in NEURONS.values()} - {None}
+    assert choices(ModelConfig, "tau_scope") == {"auto", *scopes}
 
 
 def test_each_kind_of_delays_and_each_draw_is_another() -> None:

@@ -60,6 +60,11 @@ def test_defaults_are_valid_and_described() -> None:
         ({"model__hidden": [18.0]}, "must be a list of whole numbers"),
         ({"data__test_file": 3}, "data.test_file=3 must be text, or null"),
         ({"model__filter_learnable": True}, "needs model.filter_tau_ms"),
+        ({"model__tau_scope": "neuron"}, "model.neuron=lif, which learns no time constant"),
+        (
+            {"model__neuron": "adlif", "model__surrogate_alpha": 2.0},
+            "no use with the surrogate box",
+        ),
         ({"data__name": "ssc", "data__valid_speakers": ["1"]}, "data.valid_speakers has no use"),
     ],
 )

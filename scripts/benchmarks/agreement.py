@@ -7,7 +7,7 @@ fp32 codes diverge; twice the deviation of a plain fp32 code is therefore allowe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +60,12 @@ def require(what: str, found: float, own: float, limit: float = LIMIT) -> None:
         )
 
 
-def check_training(what: str, problem: Problem, precision: str = "float32") -> Errors:
+def check_training(
+    what: str,
+    problem: Problem,
+    precision: str = "float32",
+    reference: Callable[..., Network | ReferenceNetwork] = reference_network,
+) -> Errors:
     """Compare our network's class scores and gradients with the reference's in float64.
 
     Our network must agree in float32. The additional deviation of coarser precisions is reported
@@ -70,6 +75,7 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
         what: the problem's name in messages.
         problem: compared at a small batch, without dropout.
         precision: "float32", "tf32" or "mixed".
+        reference: (problem, dtype) -> the network that ours is compared with.
 
     Returns:
         Relative deviations: "logits" and the worst "gradient" of ours, "plain_logits" and
@@ -81,8 +87,8 @@ def check_training(what: str, problem: Problem, precision: str = "float32") -> E
     """
     plan = _timed_plan(problem)
     small = replace(problem, dropout=0.0, batch=_small_batch(problem))
-    exact = _numbers(reference_network(small, torch.float64), small)
-    plain = _deviations(_numbers(reference_network(small), small), exact)
+    exact = _numbers(reference(small, torch.float64), small)
+    plain = _deviations(_numbers(reference(small, torch.float32), small), exact)
     ours = _deviations(_our_numbers(small, plan, "float32"), exact)
     for name, error in ours.items():
         require(f"{what}: {name}", error, plain[name])
@@ -140,7 +146,13 @@ def _our_gradients(network: Network) -> dict[str, Tensor]:
     weights = {f"weight {n}": linear.weight.grad for n, linear in enumerate(linears, 1)}
     delays = {f"delay {n}": linear.delay.grad for n, linear in enumerate(linears, 1)}
     blocks: list[Any] = list(network.blocks)
-    return weights | delays | _norm_gradients([block.norm for block in blocks])
+    nodes = [*(block.neuron for block in blocks), network.readout.neuron]
+    learned = {
+        f"{name} of the neurons {n}": parameter.grad
+        for n, node in enumerate(nodes, 1)
+        for name, parameter in node.named_parameters()
+    }
+    return weights | delays | learned | _norm_gradients([block.norm for block in blocks])
 
 
 def _reference_gradients(network: ReferenceNetwork) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ from scripts.reference.network import lif as their_neuron
 from snn_delays.config import Config
 from snn_delays.data.loaders import Batch
 from snn_delays.errors import UserError
-from snn_delays.ops import norm_lif, taps
+from snn_delays.ops import norm_neuron, taps
 from snn_delays.ops.neurons import LIF, Cell
 from snn_delays.ops.scan import scan
 from snn_delays.runtime.device import autocast, check_precision, tensor_cores
@@ -317,7 +317,7 @@ def _kernels(options: argparse.Namespace, device: str, end: float) -> list[Row]:
     problem = replace(problem, batch=LARGER * problem.batch)
     kernels = {
         "LIF, forward and back": (our_lif, their_lif),
-        "BatchNorm + LIF + dropout, forward and back": (our_norm_lif, plain_norm_lif),
+        "BatchNorm + LIF + dropout, forward and back": (our_norm_neuron, plain_norm_neuron),
         "Gaussian taps, forward and back": (our_taps, plain_taps),
     }
     errors = {what: _kernel_errors(what, problem, *two) for what, two in kernels.items()}
@@ -380,22 +380,22 @@ def their_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]
     return _with_gradients(fire, _current(problem, dtype))
 
 
-def our_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
+def our_norm_neuron(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
     """Our kernels for BatchNorm, neuron and dropout."""
-    settings: dict[str, Any] = {**_settings(problem)}
+    settings = _settings(problem)
 
     def compute(y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor) -> Any:
-        return norm_lif.norm_lif(y, gamma, beta, mask, **settings)
+        return norm_neuron.norm_neuron(y, gamma, beta, mask, **settings)
 
     return _block(problem, dtype, compute)
 
 
-def plain_norm_lif(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
+def plain_norm_neuron(problem: Problem, dtype: torch.dtype) -> Callable[[], list[Tensor]]:
     """BatchNorm, neuron and dropout in plain torch, step by step."""
-    settings = norm_lif.NormLifSettings(**_settings(problem))
+    settings = _settings(problem)
 
     def compute(y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor) -> Any:
-        return norm_lif.plain(y, gamma, beta, mask, settings)
+        return norm_neuron.plain(y, gamma, beta, mask, **settings)
 
     return _block(problem, dtype, compute)
 
@@ -428,8 +428,8 @@ def _block(
     return _with_gradients(lambda *a: compute(*a, mask)[0], y, gamma, beta)
 
 
-def _settings(problem: Problem) -> dict[str, float]:
-    return {"eps": 1e-5, "tau": problem.tau, "v_threshold": 1.0, "alpha": 5.0}
+def _settings(problem: Problem) -> dict[str, Any]:
+    return {"eps": 1e-5, "cell": Cell(LIF, (problem.tau,))}
 
 
 def _current(problem: Problem, dtype: torch.dtype) -> Tensor:

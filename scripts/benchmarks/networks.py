@@ -51,6 +51,7 @@ class Problem:
         backend: of our network.
         seed: of parameters and spikes.
         device: "cpu" or "cuda".
+        neuron: of all layers.
         delay_type: whose the delays are.
     """
 
@@ -66,6 +67,7 @@ class Problem:
     backend: str = "auto"
     seed: int = 0
     device: str = "cpu"
+    neuron: str = "lif"
     delay_type: str = "synaptic"
 
     @property
@@ -108,7 +110,7 @@ def configure(problem: Problem) -> Config:
     config.model.taps = problem.taps
     config.model.extra_steps = problem.extra_steps
     config.model.tau_ms = problem.tau * config.data.step_ms
-    config.model.dropout = problem.dropout
+    config.model.dropout, config.model.neuron = problem.dropout, problem.neuron
     config.model.delay_type = problem.delay_type
     validate(config)
     return config
@@ -128,6 +130,13 @@ def our_network(problem: Problem, dtype: torch.dtype = torch.float32) -> Network
     torch.manual_seed(problem.seed)
     network = build_network(configure(problem), problem.classes).to(problem.device, dtype)
     network.set_sigma(problem.width)
+    return network
+
+
+def plain_network(problem: Problem, dtype: torch.dtype) -> Network:
+    """Our network module by module, its maps by their definition."""
+    network = our_network(problem, dtype)
+    network.set_backend("reference")
     return network
 
 

@@ -25,25 +25,25 @@ from snn_delays.data.loaders import Batch
 from snn_delays.nn import draw_network
 from snn_delays.runtime.device import autocast, pick_device, tensor_cores
 from snn_delays.training.optim import build_optimizers
-from snn_delays.training.schedules import sigma_at
+from snn_delays.training.schedules import recurrent_sigma_at, sigma_at
 from snn_delays.training.step import build_step
 
 WARM_UP = 2  # steps; on a GPU the second one is captured as a CUDA graph
 RATE = 0.05  # spikes per channel and step
-TRAINING = {"shd": (8156, 140, 20), "ssc": (75466, 100, 35), "gsc": (84843, 101, 35)}  # n, T, K
+TRAINING = {"shd": (8156, 1.40, 20), "ssc": (75466, 1.0, 35), "gsc": (84843, 1.01, 35)}  # n, s, K
+PUBLISHED = ("paper", "axonal", "dendritic", "silif", "dcadlif", "delrec")  # folders of experiments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     quiet_libraries()
-    published = ("paper/", "axonal/", "dendritic/")
-    known = [name for name in groups("train")["experiment"] if name.startswith(published)]
+    known = [n for n in groups("train")["experiment"] if n.partition("/")[0] in PUBLISHED]
     parser = argparse.ArgumentParser(
         prog="python -m scripts.reproduce.hours",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("experiments", nargs="*", metavar="experiment", help="(all of them)")
+    parser.add_argument("experiments", nargs="*", metavar="experiment", help="(all)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--rounds", type=int, default=3, help="steps that are timed (3)")
     options = parser.parse_args(arguments)
@@ -62,10 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def step_seconds(config: Config, rounds: int) -> float:
     """Median time of a training step in seconds, without the warm-up steps."""
-    _, steps, classes = TRAINING[config.data.name]
+    _, length_s, classes = TRAINING[config.data.name]
+    steps = round(1000 * length_s / config.data.step_ms)
     device = pick_device(config.device)
     network = draw_network(config, classes).to(device)
     network.set_sigma(sigma_at(0, config))
+    network.set_recurrent_sigma(recurrent_sigma_at(0, config))
     optimizers = build_optimizers(network, config.train)
     step = build_step(network, optimizers, config.precision, device)
     size = config.train.batch_size

@@ -9,21 +9,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 
-from snn_delays.analysis.trained_run import TrainedRun, layer_names
+from snn_delays.analysis.trained_run import TrainedRun, layer_names, recurrences
 from snn_delays.data.loaders import Samples
 from snn_delays.evaluate import evaluate
 from snn_delays.nn import DelayedLinear, Network
+from snn_delays.nn.recurrence import Recurrence
 
 JITTER = (1, 2, 3, 5, 8, 12)  # steps
 LEVELS = (1, 2, 3, 4, 6, 12)  # values that delays may take
 PRUNED = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)  # shares of the synapses
 REPEATS = 5  # draws of what is random
 
-Change = Callable[[DelayedLinear, torch.Generator], None]
+Change = Callable[[Any, torch.Generator], None]
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,13 @@ class Intervention:
     """A change of layers.
 
     Attributes:
-        kind: "intact", "shuffled", "mean", "zero", "jitter", "levels" or "pruned".
+        kind: "intact", "shuffled", "mean", "zero", "jitter", "levels" or "pruned"; the second to
+            the fourth after "recurrent " change recurrent delays.
         amount: how much: steps, levels, share; NaN where it has none.
         layer: name of the layer that is changed, or "all".
         change: what is done to a layer, in place.
         random: whether draws differ.
+        recurrent: whether it changes a layer's recurrent connections instead of its inputs'.
     """
 
     kind: str
@@ -43,9 +47,10 @@ class Intervention:
     layer: str
     change: Change
     random: bool = False
+    recurrent: bool = False
 
 
-def shuffle(linear: DelayedLinear, generator: torch.Generator) -> None:
+def shuffle(linear: DelayedLinear | Recurrence, generator: torch.Generator) -> None:
     """Deal the delays of a layer out anew over their owners: their distribution stays.
 
     The owners are synapses, inputs or neurons (``model.delay_type``).
@@ -55,14 +60,14 @@ def shuffle(linear: DelayedLinear, generator: torch.Generator) -> None:
     linear.delay[exists] = delay[torch.randperm(len(delay), generator=generator)]
 
 
-def set_to_mean(linear: DelayedLinear, generator: torch.Generator) -> None:
+def set_to_mean(linear: DelayedLinear | Recurrence, generator: torch.Generator) -> None:
     """Give all delays of a layer their mean."""
     delay = linear.delay[linear.delay_exists]
     if len(delay):
         linear.delay.fill_(float(delay.mean()))
 
 
-def set_to_zero(linear: DelayedLinear, generator: torch.Generator) -> None:
+def set_to_zero(linear: DelayedLinear | Recurrence, generator: torch.Generator) -> None:
     """Take all delays away."""
     linear.delay.zero_()
 
@@ -111,12 +116,18 @@ def interventions(network: Network) -> list[Intervention]:
     Without delays, or with a weight at every delay, only pruning is left.
     """
     found = [Intervention("intact", float("nan"), "all", lambda linear, generator: None)]
+    plain: list[tuple[str, Change, bool]] = [
+        ("shuffled", shuffle, True),
+        ("mean", set_to_mean, False),
+        ("zero", set_to_zero, False),
+    ]
+    if any(part.delays != "undelayed" for part in network.recurrences()):
+        for layer in ("all", *recurrences(network)):
+            found += [
+                Intervention(f"recurrent {k}", float("nan"), layer, c, r, recurrent=True)
+                for k, c, r in plain
+            ]
     if next(network.delayed_layers()).delays in ("learned", "fixed"):
-        plain: list[tuple[str, Change, bool]] = [
-            ("shuffled", shuffle, True),
-            ("mean", set_to_mean, False),
-            ("zero", set_to_zero, False),
-        ]
         for layer in ("all", *layer_names(network)):
             found += [Intervention(k, float("nan"), layer, c, r) for k, c, r in plain]
         found += [Intervention("jitter", n, "all", jitter(n), True) for n in JITTER]
@@ -135,9 +146,10 @@ def intervene(network: Network, intervention: Intervention, seed: int) -> Networ
     """
     changed = copy.deepcopy(network).eval()
     generator = torch.Generator().manual_seed(seed)
-    for name, linear in zip(layer_names(changed), changed.delayed_layers(), strict=True):
+    linears = zip(layer_names(changed), changed.delayed_layers(), strict=True)
+    for name, part in recurrences(changed).items() if intervention.recurrent else linears:
         if intervention.layer in ("all", name):
-            intervention.change(linear, generator)
+            intervention.change(part, generator)
     return changed
 
 

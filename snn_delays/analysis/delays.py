@@ -42,6 +42,11 @@ def has_delays(subject: TrainedRun) -> bool:
     return subject.config.model.delays in ("learned", "fixed")
 
 
+def has_recurrent_delays(subject: TrainedRun) -> bool:
+    """Whether every neuron of some layer has a recurrent delay of its own."""
+    return subject.config.model.recurrent in ("learned", "fixed")
+
+
 def _panels(subject: TrainedRun, columns: int, **options: Any) -> tuple[Figure, Array, list[str]]:
     names = [name for name, _, _ in subject.layers()]
     figure = new_figure(len(names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from snn_delays.analysis.delays import has_delays
+from snn_delays.analysis.delays import has_delays, has_recurrent_delays
 from snn_delays.analysis.tables import synapses
 from snn_delays.analysis.trained_run import TrainedRun
 from snn_delays.analysis.words import OWNERS
@@ -35,33 +35,45 @@ def _accuracy(subject: TrainedRun, score: Score) -> str:
 
 
 def _worth(subject: TrainedRun, tests: pd.DataFrame) -> str:
-    if not has_delays(subject):
-        left = "has no delays" if subject.config.model.delays == "none" else "weighs every delay"
-        return f"The causal tests change no delays, since the network {left}."
-    found = tests.set_index(["kind", "layer"])
-    intact, all_layers = found.loc[("intact", "all")], found.loc[("shuffled", "all")]
-    owners = OWNERS[subject.config.model.delay_type]
+    owners, told = OWNERS[subject.config.model.delay_type], []
+    if has_delays(subject):
+        told.append(_shuffled(tests, "", owners))
+    if has_recurrent_delays(subject):
+        told.append(_shuffled(tests, "recurrent ", "neurons"))
+    if told:
+        return " ".join(told)
+    left = "has no delays" if subject.config.model.delays == "none" else "weighs every delay"
+    return f"The causal tests change no delays, since the network {left}."
+
+
+def _shuffled(tests: pd.DataFrame, which: str, owners: str) -> str:
+    """What shuffling changes; ``which`` delays: "" or "recurrent "."""
+    kind, found = f"{which}shuffled", tests.set_index(["kind", "layer"])
+    intact, all_layers = found.loc[("intact", "all")], found.loc[(kind, "all")]
     shuffled = (
-        f"with the delays shuffled among the {owners} of their layer, accuracy is"
+        f"with the {which}delays shuffled among the {owners} of their layer, accuracy is"
         f" {all_layers['accuracy']:.1f} % (95 % interval {all_layers['low']:.1f} to"
         f" {all_layers['high']:.1f} %)"
     )
     if all_layers["high"] < intact["low"]:
-        single = tests[(tests["kind"] == "shuffled") & (tests["layer"] != "all")]
+        single = tests[(tests["kind"] == kind) & (tests["layer"] != "all")]
         worst = single.loc[single["accuracy"].idxmin()]
         return (
-            f"The delays matter: {shuffled}; {worst['layer']} costs most when it is shuffled alone,"
-            f" {intact['accuracy'] - worst['accuracy']:.1f} points."
+            f"The {which}delays matter: {shuffled}; {worst['layer']} costs most when it is shuffled"
+            f" alone, {intact['accuracy'] - worst['accuracy']:.1f} points."
         )
     if all_layers["low"] > intact["high"]:
-        return f"The delays do harm: {shuffled}."
-    return f"The causal tests do not show that the delays matter: {shuffled}, and both overlap."
+        return f"The {which}delays do harm: {shuffled}."
+    return (
+        f"The causal tests do not show that the {which}delays matter: {shuffled}, and both overlap."
+    )
 
 
 def _delays(subject: TrainedRun) -> str:
     frame, delays = synapses(subject), subject.config.model.delays
     if frame.empty or delays == "none":
-        return "All its synapses act at once."
+        others = " that lead to another layer" if any(subject.network.recurrences()) else ""
+        return f"All its synapses{others} act at once."
     if delays == "dense":
         return "Each pair of neurons has a weight at every delay."
     longest = subject.step_ms * (subject.config.model.taps - 1)

@@ -12,6 +12,8 @@ with delays rounded to whole steps in which every spike is scattered along its s
 - A synapse is one of the ``kernel_count`` copies. One of weight 0, by a mask or by pruning, is not
   there in a deployment and costs nothing; it is what connection sparsity counts.
 
+Recurrent connections are synapses of their layer; its neurons' spikes are their inputs.
+
 Choices where NeuroBench has no delays: a spike that would arrive after the last step counts, since
 it was scattered; two copies that round to one delay are two synapses. Membranes are updated at
 every step, as in a deployment driven by a clock; NeuroBench leaves out updates that change nothing.
@@ -37,6 +39,7 @@ from snn_delays.analysis.activity import Activity
 from snn_delays.analysis.trained_run import layer_names
 from snn_delays.nn import DelayedLinear, Network
 from snn_delays.nn.network import Block
+from snn_delays.nn.recurrence import Recurrence
 
 ACCUMULATOR_BYTES = 4  # a float32
 
@@ -57,9 +60,11 @@ class LayerOperations:
         delays: numbers to store, where delays are learned or fixed: one for each weight, or for
             each input or neuron that shares it; else they need no storing.
         footprint_bytes: of all parameters and buffers that a checkpoint holds, as torch has them.
-        accumulator_bytes: of a ring buffer of sums yet to arrive: outputs x taps float32.
+        accumulator_bytes: of a ring buffer of sums yet to arrive: outputs x taps float32, and, of
+            recurrent connections, neurons x longest delay.
         history_bytes: of the alternative, the inputs of the last ``taps`` steps: inputs x taps, a
-            bit each where all inputs given are 0 or 1, else a float32 each.
+            bit each where all inputs given are 0 or 1, else a float32 each; and the neurons'
+            spikes of as many steps as the longest recurrent delay, a bit each.
         spikes: emitted, per sample; 0 for the readout.
         spike_chances: neurons x steps at which there could be one; 0 for the readout.
         acs: effective accumulates, per sample.
@@ -159,8 +164,11 @@ def _layers(network: Network, activity: Activity) -> Iterator[LayerOperations]:
             spikes=int(spikes_TBO.count_nonzero()) / batch,
             spike_chances=0 if part is network.readout else steps * outputs,
             neuron_updates=steps * outputs,
-            **_memory(part.linear, x_TBI),
-            **_synaptic(part.linear, x_TBI),
+            **_with_recurrence(
+                _memory(part.linear, x_TBI) | _synaptic(part.linear, x_TBI),
+                getattr(part, "recurrence", None),
+                spikes_TBO,
+            ),
         )
 
 
@@ -200,6 +208,28 @@ def _synaptic(linear: DelayedLinear, x_TBI: Tensor) -> dict[str, Any]:
         "macs": 0.0 if spiking else effective,
         "dense": steps * linear.weight.numel(),
     }
+
+
+def _with_recurrence(
+    costs: dict[str, Any], recurrence: Recurrence | None, spikes_TBN: Tensor
+) -> dict[str, Any]:
+    """A layer's costs, those of its recurrent connections included."""
+    if recurrence is None:
+        return costs
+    steps, batch, neurons = spikes_TBN.shape
+    weight, longest = recurrence.weight, 1 + int(recurrence.delay.round().clamp(min=0).max())
+    effective = int((spikes_TBN.count_nonzero((0, 1)) * weight.count_nonzero(0)).sum()) / batch
+    own = {
+        "synapses": weight.numel(),
+        "zero_synapses": int((weight == 0).sum()),
+        "weights": weight.numel(),
+        "delays": 0 if recurrence.delays == "undelayed" else neurons,
+        "accumulator_bytes": neurons * longest * ACCUMULATOR_BYTES,
+        "history_bytes": -(-neurons * longest // 8),
+        "acs": effective,
+        "dense": steps * weight.numel(),
+    }
+    return {name: value + own.get(name, 0) for name, value in costs.items()}
 
 
 def _among(x: Tensor, *values: int) -> bool:

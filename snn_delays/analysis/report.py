@@ -151,6 +151,8 @@ def _delays(subject: TrainedRun) -> list[ReportFigure | Table]:
         parts += [delays.movement(subject)] if subject.learns_delays else []
         parts += [delays.drift(subject)] if len(delays.trace_data(subject)) else []
         parts += [delays.joint(subject)]
+    if delays.has_recurrent_delays(subject):
+        parts.append(_recurrent(subject))
     layers = len(list(subject.layers()))
     parts += [delays.fields(subject, layer) for layer in range(layers - 1)]
     parts.append(
@@ -164,6 +166,16 @@ def _delays(subject: TrainedRun) -> list[ReportFigure | Table]:
         )
     )
     return parts
+
+
+def _recurrent(subject: TrainedRun) -> Table:
+    note = (
+        "The time that a neuron's spikes take to the neurons of its own layer: before rounding, as"
+        " deployed, and as drawn."
+    )
+    data = tables.recurrent_delays(subject).set_index(["layer", "neuron"])
+    title = "Recurrent delays"
+    return Table("recurrent", title, note, data, folded=True, wide=True, words=words.RECURRENT)
 
 
 def _neurons(subject: TrainedRun) -> Table:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from snn_delays.analysis.trained_run import TrainedRun
+from snn_delays.analysis.trained_run import TrainedRun, recurrences
 from snn_delays.nn import DelayedLinear
 
 WINDOW = 0.9  # share of the absolute weight that the effective temporal window holds
@@ -48,6 +48,29 @@ def _synapses(
             "drawn_ms": step_ms * before[exists],
         }
     )
+
+
+def recurrent_delays(subject: TrainedRun) -> pd.DataFrame:
+    """A row for each neuron of the recurrent layers, by the time its spikes take to their layer.
+
+    Returns:
+        Columns layer, neuron, weight_size (sum of its absolute recurrent weights), delay_ms
+        (trained, not rounded), deployed_ms, drawn_ms; the shortest of these times is a step.
+    """
+    frames, step = [], subject.step_ms
+    drawn = recurrences(subject.drawn)
+    for name, trained in recurrences(subject.network).items():
+        delay, before = (array(part.delay).astype(float) for part in (trained, drawn[name]))
+        rows = {
+            "layer": name,
+            "neuron": np.arange(len(delay)),
+            "weight_size": np.abs(array(trained.weight)).sum(0).astype(float),
+            "delay_ms": step * (1 + delay),
+            "deployed_ms": step * (1 + delay.round()),
+            "drawn_ms": step * (1 + before),
+        }
+        frames.append(pd.DataFrame(rows))
+    return pd.concat(frames) if frames else pd.DataFrame()
 
 
 def layers(subject: TrainedRun) -> pd.DataFrame:

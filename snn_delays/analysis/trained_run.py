@@ -12,6 +12,7 @@ from snn_delays.data.dataset import stored_samples
 from snn_delays.data.loaders import Loader, Samples
 from snn_delays.errors import UserError
 from snn_delays.nn import DelayedLinear, Network, draw_network
+from snn_delays.nn.recurrence import Recurrence
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.training.checkpoint import load_run
 from snn_delays.training.initial import load_initial
@@ -128,6 +129,13 @@ def held_out_samples(subject: TrainedRun, folder: str | Path) -> Samples:
             " validation data aside: there is nothing to look at its network with."
         )
     return stored_samples(subject.config, noted, "valid")
+
+
+def recurrences(network: Network) -> dict[str, Recurrence]:
+    """The recurrent connections of a network, by the name of their layer."""
+    blocks: list[Any] = list(network.blocks)
+    named = {name: b.recurrence for name, b in zip(layer_names(network), blocks, strict=False)}
+    return {name: found for name, found in named.items() if found is not None}
 
 
 def layer_names(network: Network) -> list[str]:

@@ -24,6 +24,12 @@ LAYERS = {
     "weight_sum": "sum of weights",
     "weight_size": "sum of absolute weights",
 }
+RECURRENT = {
+    "weight_size": "sum of absolute weights",
+    "delay_ms": "trained (ms)",
+    "deployed_ms": "deployed (ms)",
+    "drawn_ms": "drawn (ms)",
+}
 OPERATIONS = {
     "zero_synapses": "synapses of weight 0",
     "connection_sparsity": "share of synapses of weight 0",
@@ -46,6 +52,9 @@ CAUSAL = {
     "shuffled": "shuffled within the layer",
     "mean": "all at the layer's mean",
     "zero": "all at zero",
+    "recurrent shuffled": "recurrent delays shuffled within the layer",
+    "recurrent mean": "recurrent delays all at the layer's mean",
+    "recurrent zero": "recurrent delays all at zero, a step",
     "jitter": "jittered, ± steps",
     "levels": "rounded to so many values",
     "pruned": "share of smallest weights pruned",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT, kind_of
-from snn_delays.config.options import check_types, check_values
-from snn_delays.config.schema import Config, DataConfig, sigma_offset
+from snn_delays.config.neurons import NEURONS, STEEP, NeuronKind
+from snn_delays.config.options import check_types, check_values, is_own
+from snn_delays.config.schema import Config, DataConfig, ModelConfig, sigma_offset
 from snn_delays.errors import UserError
 
 
@@ -51,12 +52,13 @@ def _check_rules(config: Config) -> None:
         )
     for key, plain in (("delay_gradient", "smooth"), ("round_epochs", 0.0)):
         value = getattr(train, key)
-        if value != plain and model.delays != "learned":
+        if value != plain and "learned" not in (model.delays, model.recurrent):
             raise UserError(
                 f"train.{key}={value} has no use with model.delays={model.delays}: no delay is"
                 " learned."
             )
-    if not 1 < config.tau < float("inf"):
+    kind = _check_neuron(model)
+    if not (kind.adaptive or 1 < config.tau < float("inf")):
         raise UserError(
             f"model.tau_ms={model.tau_ms:g} must be longer than one time step"
             f" (data.step_ms={data.step_ms:g})."
@@ -78,9 +80,42 @@ def _check_rules(config: Config) -> None:
             f"train.sigma_start={train.sigma_start:g} must not be below"
             f" train.sigma_end={config.sigma_end:g}."
         )
+    if model.recurrent != "none" and is_own(model.neuron):
+        raise UserError(
+            f"model.recurrent={model.recurrent} needs one of this package's neurons:"
+            f" {', '.join(NEURONS)}."
+        )
+    if model.recurrent == "none" and model.recurrent_dropout:
+        raise UserError(
+            f"model.recurrent_dropout={model.recurrent_dropout:g} has no use with"
+            " model.recurrent=none."
+        )
+    if model.recurrent != "learned" and model.recurrent_width_scope == "neuron":
+        raise UserError("model.recurrent_width_scope=neuron needs model.recurrent=learned.")
     if model.filter_learnable and model.filter_tau_ms is None:
         raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
     _check_data_rules(data)
+
+
+def _check_neuron(model: ModelConfig) -> NeuronKind:
+    """Refuse options that the neuron does not use; returns the facts about it."""
+    kind = NEURONS.get(model.neuron, NeuronKind())
+    if model.tau_scope != "auto" and kind.tau_scope is None:
+        raise UserError(
+            f"model.tau_scope={model.tau_scope} has no use with model.neuron={model.neuron}, which"
+            " learns no time constant by this option."
+        )
+    for key in ("reset", "detach_reset", "surrogate"):
+        value = getattr(model, key)
+        if is_own(model.neuron) and value not in ("auto", None):
+            raise UserError(f"model.{key}={value} has no use with model.neuron={model.neuron}.")
+    surrogate = kind.chosen(surrogate=model.surrogate).surrogate
+    if model.surrogate_alpha != ModelConfig.surrogate_alpha and surrogate not in STEEP:
+        raise UserError(
+            f"model.surrogate_alpha={model.surrogate_alpha:g} has no use with the surrogate"
+            f" {surrogate}, which has one steepness."
+        )
+    return kind
 
 
 def _check_data_rules(data: DataConfig) -> None:

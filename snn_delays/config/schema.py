@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn_delays.config.datasets import DATASETS, kind_of
+from snn_delays.config.neurons import NEURONS, SURROGATES
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
 # DCLS stores SIG; its width s = |SIG| + an offset of the kernel is called sigma in this package.
@@ -255,7 +256,7 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """Layers of delayed linear -> BatchNorm -> LIF -> dropout -> (filter), and a readout."""
+    """Layers of delayed linear -> BatchNorm -> neuron -> dropout -> (filter), and a readout."""
 
     hidden: list[int] = option([256, 256], "neurons of each hidden layer", at_least=1, at_most=MOST)
     delays: str = option(
@@ -314,14 +315,37 @@ class ModelConfig:
     batch_norm: bool = option(True, "use BatchNorm over time and batch before the hidden neurons")
     neuron: str = option(
         "lif",
-        "plif: a LIF neuron that learns one tau per layer",
-        choices=("lif", "plif"),
+        "plif: a LIF neuron that learns tau; adlif, cadlif, silif, se_adlif: adaptive neurons that"
+        " learn time constants and adaptation of their own; each presets the four options below",
+        choices=tuple(NEURONS),
         own="a torch module from input [T, B, N] to spikes [T, B, N], made with those of neurons,"
         " tau (steps), v_threshold, surrogate_alpha, surrogate_function and step_ms that it takes",
     )
+    reset: str = option(
+        "auto",
+        "what a spike does to the membrane; hard: sets it to 0; soft: takes the threshold off;"
+        " auto: the neuron's own, hard for lif and plif",
+        choices=("auto", "hard", "soft"),
+    )
+    detach_reset: bool | None = option(
+        None,
+        "pass no gradient through the reset; null: the neuron's own, true for lif and plif",
+    )
+    surrogate: str = option(
+        "auto",
+        "what stands for the derivative of a spike; auto: the neuron's own, atan for lif and plif",
+        choices=("auto", *SURROGATES),
+    )
+    tau_scope: str = option(
+        "auto",
+        "learn a time constant for each layer, or for each neuron; auto: the neuron's own, layer"
+        " for plif",
+        choices=("auto", "layer", "neuron"),
+    )
     tau_ms: float = option(
         10.05,
-        "membrane time constant, ms, longer than a step; plif: its initial value",
+        "membrane time constant, ms, longer than a step; plif: its initial value; adaptive neurons"
+        " have their own",
         above=0,
         at_most=LARGEST,
     )
@@ -329,9 +353,17 @@ class ModelConfig:
         1.0, "firing threshold of the hidden neurons", above=0, at_most=LARGEST
     )
     surrogate_alpha: float = option(
-        5.0, "steepness of the ATan surrogate gradient", above=0, at_most=LARGEST
+        5.0,
+        "steepness of the surrogate gradients atan and exponential",
+        above=0,
+        at_most=LARGEST,
     )
     dropout: float = option(0.4, "share of hidden neurons silenced per sample", at_least=0, below=1)
+    dropout_place: str = option(
+        "after",
+        "what dropout silences; after: the neurons' spikes; before: their feedforward current",
+        choices=("after", "before"),
+    )
     filter_tau_ms: float | None = option(
         None,
         "time constant of the hidden layers' synaptic filter, ms; null: no filter",
@@ -339,11 +371,42 @@ class ModelConfig:
         at_most=LARGEST,
     )
     filter_learnable: bool = option(False, "learn the synaptic filter's time constant")
+    recurrent: str = option(
+        "none",
+        "connections of a layer's neurons with each other, a delay for each neuron's spikes;"
+        " undelayed: a spike arrives in the next step; fixed: delays are drawn at random, rounded"
+        " and not trained; learned: trained",
+        choices=("none", "undelayed", "fixed", "learned"),
+    )
+    recurrent_layers: str = option(
+        "all", "hidden layers that are recurrent: all, or the last alone", choices=("all", "last")
+    )
+    recurrent_dropout: float = option(
+        0.0, "share of neurons without recurrent current per sample", at_least=0, below=1
+    )
+    recurrent_delay_init: str = option(
+        "half_normal",
+        "draw of recurrent delays, from recurrent_delay_low up; half_normal: with"
+        " recurrent_delay_spread as standard deviation; uniform: over an interval of this length",
+        choices=("half_normal", "uniform"),
+    )
+    recurrent_delay_low: float = option(
+        0.0, "smallest recurrent delay that is drawn, steps", at_least=0, at_most=MOST
+    )
+    recurrent_delay_spread: float = option(
+        12.0, "spread of the recurrent delays that are drawn, steps", at_least=0, at_most=MOST
+    )
+    recurrent_width_scope: str = option(
+        "layer",
+        "layer: learned recurrent delays have taps of one width; neuron: each learns a share of"
+        " twice this width",
+        choices=("layer", "neuron"),
+    )
     readout: str = option(
         "sum",
         "class scores; sum: of softmax(membrane) over time; mean, max, last: of the membrane;"
-        " spike_count: number of output spikes",
-        choices=("sum", "mean", "max", "last", "spike_count"),
+        " spike_count: number of output spikes; linear_sum: sum of the linear map over time",
+        choices=("sum", "mean", "max", "last", "spike_count", "linear_sum"),
         own="a function, or a torch module made with classes if it takes that, from membranes"
         " [T, B, K] to scores [B, K]",
         synonyms={
@@ -419,7 +482,10 @@ class TrainConfig:
         0.1, "initial learning rate of delays, steps per update", above=0, at_most=LARGEST
     )
     weight_decay: float = option(
-        1e-5, "coupled L2 on weights and learned time constants", at_least=0, at_most=LARGEST
+        1e-5,
+        "coupled L2 on weights and on the time constants of plif and of filters",
+        at_least=0,
+        at_most=LARGEST,
     )
     weight_schedule: str = option(
         "one_cycle",
@@ -430,7 +496,7 @@ class TrainConfig:
     delay_schedule: str = option(
         "cosine",
         "schedule of lr_delay over epochs",
-        choices=("cosine", "constant"),
+        choices=("cosine", "one_cycle", "constant"),
         synonyms=STEADY,
     )
     sigma_schedule: str = option(
@@ -471,6 +537,15 @@ class TrainConfig:
         "share of the epochs, the last ones, in which learned delays are rounded and frozen while"
         " weights and BatchNorm train on",
         at_least=0,
+        at_most=1,
+    )
+    recurrent_sigma_start: float = option(
+        10.0, "initial width of recurrent delays' taps, steps", above=0, at_most=MOST
+    )
+    recurrent_sigma_decay: float = option(
+        0.95,
+        "factor of this width after every hundredth of the epochs; 1: it stays",
+        above=0,
         at_most=1,
     )
 

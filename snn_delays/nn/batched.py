@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_delays.nn.block import How, dropout_mask
+from snn_delays.nn.block import How
 from snn_delays.nn.delayed_linear import DelayedLinear
 from snn_delays.nn.network import Network
 from snn_delays.nn.plan import why_not_one_function
+from snn_delays.nn.readout import SCORES
 from snn_delays.nn.state import reset, stateful
+from snn_delays.nn.sync import dropout_mask
 from snn_delays.ops.maps import depthwise, matmul_batched
-from snn_delays.ops.norm_lif import norm_lif
+from snn_delays.ops.norm_neuron import norm_neuron
+from snn_delays.ops.scan import scan
 
 
 def why_not_batched(network: Network) -> str | None:
@@ -76,9 +79,11 @@ def forward(networks: Sequence[Network], x_TBSI: Tensor, masks_BSN: Tensor) -> T
         y_TBSO = _linears([block.linear for block in blocks], x_TBSI)
         x_TBSI = _fire(blocks, y_TBSO, mask_BSO)
     y_TBSK = _linears([network.readout.linear for network in networks], x_TBSI)
-    # nothing in a plain readout is a network's own
-    scores = networks[0].readout.scores(y_TBSK.flatten(1, 2))
-    reset(stateful(networks[0].readout))  # or it would hold on to this pass of all networks
+    nodes: list[Any] = [network.readout.neuron for network in networks]
+    cell = nodes[0].cell()
+    rest = (0.0,) * cell.neuron.states
+    out, _ = scan(y_TBSK.flatten(2), cell, rest, _own(nodes, y_TBSK))
+    scores = SCORES[networks[0].readout.kind](out.view(len(out), -1, y_TBSK.shape[3]))
     return scores.unflatten(0, y_TBSK.shape[1:3])
 
 
@@ -94,18 +99,23 @@ def _linears(layers: Sequence[DelayedLinear], x_TBSI: Tensor) -> Tensor:
 
 def _fire(blocks: Sequence[Any], y_TBSO: Tensor, mask_BSO: Tensor) -> Tensor:
     """Norm, neurons and dropout: as of one wide layer, since they know no other channel."""
-    norm, node = blocks[0].norm, blocks[0].neuron
-    spikes, mean, var, _ = norm_lif(
+    norm, nodes = blocks[0].norm, [block.neuron for block in blocks]
+    spikes, mean, var, _ = norm_neuron(
         y_TBSO.flatten(2),
         torch.cat([block.norm.weight for block in blocks]),
         torch.cat([block.norm.bias for block in blocks]),
         mask_BSO.flatten(1),
+        *_own(nodes, y_TBSO),
         eps=norm.eps,
-        tau=node.tau,
-        v_threshold=node.v_threshold,
-        alpha=node.surrogate_function.alpha,
+        cell=nodes[0].cell(),
     )
     statistics = mean.view(len(blocks), -1), var.view(len(blocks), -1)
     for block, *moments in zip(blocks, *statistics, strict=True):
         block.norm.running.track(*moments, y_TBSO.shape[0] * y_TBSO.shape[1])
     return spikes.view(y_TBSO.shape)
+
+
+def _own(nodes: Sequence[Any], like_TBSO: Tensor) -> list[Tensor]:
+    """Each parameter of all networks' neurons, [S O]."""
+    each = zip(*(node.own() for node in nodes), strict=True)
+    return [torch.cat([p.expand(like_TBSO.shape[3]) for p in same]) for same in each]

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.neurons import ScannedNode
+from snn_delays.nn.recurrence import Recurrence
+from snn_delays.nn.sync import dropout_mask
 from snn_delays.ops.maps import check_input
-from snn_delays.ops.norm_lif import norm_lif
+from snn_delays.ops.norm_neuron import norm_neuron
 from snn_delays.ops.spectral.block import BlockSettings, FusedBlock
 from snn_delays.ops.spectral.layer import make_plan
 from snn_delays.ops.spectral.spectrum import Spectrum, spikes_in_time
@@ -48,9 +51,9 @@ class How:
 
 
 class Block(nn.Module):
-    """Delayed linear -> BatchNorm -> LIF -> dropout -> (filter).
+    """Delayed linear -> BatchNorm -> neuron, recurrent or not -> dropout -> (filter).
 
-    Shape: [T, B, I] -> [T + extra_steps, B, O].
+    The recurrent current is added to that of the norm. Shape: [T, B, I] -> [T + extra_steps, B, O].
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Block(nn.Module):
         neuron: nn.Module,
         dropout: nn.Module,
         filter: nn.Module,
+        recurrence: Recurrence | None = None,
     ) -> None:
         super().__init__()
         self.linear = linear
@@ -67,6 +71,7 @@ class Block(nn.Module):
         self.neuron = neuron
         self.dropout = dropout
         self.filter = filter
+        self.recurrence = recurrence
 
     def forward(self, x: Tensor | Spectrum, how: How | None = None) -> Any:
         """[T, B, I] -> [T + extra_steps, B, O].
@@ -80,7 +85,17 @@ class Block(nn.Module):
         y = self.linear(x)
         if how is not None and how.path == "scan":
             return self.filter(self._by_scan(y))
-        return self.filter(self.dropout(self.neuron(self.norm(y))))
+        return self.filter(self.dropout(self._fire(self.norm(y))))
+
+    def _fire(self, x: Tensor) -> Any:
+        if self.recurrence is None:
+            return self.neuron(x)
+        if not (isinstance(self.neuron, ScannedNode) and self.neuron.is_built()):
+            raise ValueError(
+                f"The neurons of a recurrent block must be as build_neuron builds them; these"
+                f" ({type(self.neuron).__name__}) are others, or were changed."
+            )
+        return self.neuron(x, recurrence=self.recurrence)
 
     def _by_spectra(self, x: Tensor | Spectrum, how: How) -> Tensor | Spectrum:
         norm: Any = self.norm
@@ -96,14 +111,14 @@ class Block(nn.Module):
             synapses=synapses,
             plan=x.plan,
             next_plan=make_plan(steps, *(how.onward or (1, 0))),
-            tau=node.tau,
-            v_threshold=node.v_threshold,
-            alpha=node.surrogate_function.alpha,
+            cell=node.cell(),
             eps=norm.eps,
         )
-        values, mean, var, node.v = FusedBlock.apply(
-            x.values, synapses.weight, synapses.delay, norm.weight, norm.bias, mask, settings
+        parameters = synapses.weight, synapses.delay, norm.weight, norm.bias
+        values, mean, var, states = FusedBlock.apply(
+            x.values, *parameters, mask, settings, *node.own()
         )
+        node.take_states(states)
         norm.running.track(mean, var, steps * whole_batch(batch))
         spikes = Spectrum(values, settings.next_plan)
         return spikes if how.onward else spikes_in_time(spikes, mask)
@@ -111,24 +126,15 @@ class Block(nn.Module):
     def _by_scan(self, y_TBO: Tensor) -> Tensor:
         norm: Any = self.norm
         node: Any = self.neuron
-        spikes_TBO, _, _, node.v = norm_lif(
+        spikes_TBO, _, _, states = norm_neuron(
             y_TBO,
             norm.weight,
             norm.bias,
             dropout_mask(self.dropout, torch.empty_like(y_TBO[0])),
+            *node.own(),
             eps=norm.eps,
-            tau=node.tau,
-            v_threshold=node.v_threshold,
-            alpha=node.surrogate_function.alpha,
+            cell=node.cell(),
             running=norm.running,
         )
+        node.take_states(states)
         return spikes_TBO
-
-
-def dropout_mask(dropout: Any, like_BO: Tensor) -> Tensor:
-    """Dropout's mask of a batch, [B, O]: 0, or the size of a spike; ones without dropout."""
-    if isinstance(dropout, nn.Identity):
-        return torch.ones_like(like_BO)
-    mask: Tensor = dropout.create_mask(like_BO)
-    dropout.mask = mask
-    return mask

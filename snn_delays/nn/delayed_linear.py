@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-
 import torch
 from torch import Tensor, nn
 
 from snn_delays.config import ModelConfig, TrainConfig
 from snn_delays.config.options import check_options, is_own
 from snn_delays.nn.own_parts import own_shape
+from snn_delays.nn.sigma import HasSigma
 from snn_delays.ops.maps import Problem, check_backend, delayed_linear
 from snn_delays.ops.spectral.spectrum import Spectrum, delayed_linear_of
 from snn_delays.ops.taps import SHAPES, Synapses
@@ -17,7 +16,7 @@ from snn_delays.runtime.tracing import watcher
 from snn_delays.runtime.weight_cache import constants
 
 
-class DelayedLinear(nn.Module):
+class DelayedLinear(HasSigma):
     """A linear layer whose every synapse has ``kernel_count`` weights, and delays.
 
     In training mode learned delays act through taps of width ``sigma`` around them. In evaluation
@@ -62,7 +61,6 @@ class DelayedLinear(nn.Module):
     """
 
     mask: Tensor | None
-    width: Tensor
 
     def __init__(
         self,
@@ -120,7 +118,6 @@ class DelayedLinear(nn.Module):
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
         shared = {"axonal": (1, *shape[1:]), "dendritic": (outputs, 1, kernel_count)}
         self._set_delay(_draw_delay(shared.get(delay_type, shape), taps, delays, delay_init))
-        self.register_buffer("width", torch.empty(()), persistent=False)
         self.sigma = float(max(taps // 2, 1))
         self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
         if self.bias is not None:
@@ -197,39 +194,9 @@ class DelayedLinear(nn.Module):
             self.frozen = True
 
     @property
-    def sigma(self) -> float:
-        """Width of the taps around a learned delay, in steps."""
-        return self._sigma
-
-    @sigma.setter
-    def sigma(self, sigma: float) -> None:
-        if not sigma > 0:
-            raise ValueError(f"sigma={sigma} must be positive.")
-        self._sigma = sigma
-        self.width.fill_(sigma)
-
-    @property
     def deployed(self) -> bool:
         """Whether each synapse acts through one tap at its rounded delay in this mode."""
         return not self.training or self.frozen or self.delays != "learned"
-
-    def _apply(self, *arguments: Any, **more: Any) -> Self:
-        super()._apply(*arguments, **more)
-        self.width.fill_(self._sigma)  # which is not rounded on the way to a higher precision
-        return self
-
-    def get_extra_state(self) -> Tensor:
-        """What ``state_dict`` holds besides parameters and buffers: sigma."""
-        return torch.tensor(self.sigma, dtype=torch.float64)
-
-    def set_extra_state(self, state: Tensor | None) -> None:
-        """Take sigma back; None, of an earlier version, leaves it as it is."""
-        if state is not None:
-            self.sigma = float(state)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
-        state_dict.setdefault(f"{prefix}_extra_state", None)  # earlier versions have none
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def problem(self, x: Tensor, steps: int) -> Problem:
         """The problem that the map has to solve for ``steps`` steps of a batch like ``x``."""

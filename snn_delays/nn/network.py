@@ -1,4 +1,4 @@
-"""The paper's network: blocks of delayed linear -> BatchNorm -> LIF -> dropout, and a readout."""
+"""The network: blocks of delayed linear -> BatchNorm -> neuron -> dropout, and a readout."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from snn_delays.config.options import is_own
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
-from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.neurons import WEIGHT_DRAWS, LearnedNode, build_neuron
 from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
+from snn_delays.nn.recurrence import Recurrence
 from snn_delays.nn.state import detach, reset, stateful
 from snn_delays.nn.sync import BatchNorm1d, Dropout
 from snn_delays.ops.maps import BACKENDS, check_backend
@@ -121,20 +122,31 @@ class Network(nn.Module):
         """The delayed linear layers from input to output, the readout's last."""
         return (module for module in self.modules() if isinstance(module, DelayedLinear))
 
+    def recurrences(self) -> Iterator[Recurrence]:
+        """The recurrent connections of the layers that have them, from input to output."""
+        return (module for module in self.modules() if isinstance(module, Recurrence))
+
     def set_sigma(self, sigma: float) -> None:
-        """Set the width of the Gaussian taps, in steps, in every layer."""
+        """Set the width of the feedforward delays' taps, in steps, in every layer."""
         for linear in self.delayed_layers():
             linear.sigma = sigma
+
+    def set_recurrent_sigma(self, sigma: float) -> None:
+        """Set the width of the recurrent delays' taps, in steps, in every layer that has them."""
+        for recurrence in self.recurrences():
+            recurrence.sigma = sigma
 
     @property
     def frozen(self) -> bool:
         """Whether learned delays are rounded and stay where they are."""
-        return any(linear.frozen for linear in self.delayed_layers())
+        return any(part.frozen for part in (*self.delayed_layers(), *self.recurrences()))
 
     def freeze_delays(self) -> None:
         """Round learned delays and keep them, in every layer, while all else may train on."""
         for linear in self.delayed_layers():
             linear.freeze_delays()
+        for recurrence in self.recurrences():
+            recurrence.freeze_delays()
 
     def set_backend(self, backend: str) -> None:
         """Set the implementation of the delayed linear map in every layer: speed, nothing else.
@@ -178,8 +190,9 @@ class Network(nn.Module):
 
     def constrain(self) -> None:
         """Bring every layer's parameters into their bounds, as its next training pass would."""
-        for linear in self.delayed_layers():
-            linear.constrain()
+        for module in self.modules():
+            if isinstance(module, DelayedLinear | LearnedNode | Recurrence):
+                module.constrain()
 
 
 def _normalises(network: nn.Module) -> bool:
@@ -196,11 +209,16 @@ def build_network(config: Config, classes: int) -> Network:
     model = config.model
     sizes = [config.data.channels, *model.hidden]
     blocks = [
-        _build_block(config, inputs, outputs) for inputs, outputs in itertools.pairwise(sizes)
+        _build_block(config, inputs, outputs, last=number == len(model.hidden))
+        for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), 1)
     ]
     counts_spikes = model.readout == "spike_count"
     threshold = model.readout_threshold if counts_spikes else math.inf
     node = _build_neuron(config, classes, threshold, store_membrane=not counts_spikes)
+    if model.readout == "linear_sum":
+        node = build_neuron(
+            "lif", tau=math.inf, v_threshold=math.inf, surrogate_alpha=1.0, store_membrane=True
+        )
     linear = _build_linear(config, sizes[-1], classes)
     return Network(blocks, Readout(linear, node, model.readout))
 
@@ -222,18 +240,38 @@ def draw_network(config: Config, classes: int) -> Network:
     return build_network(config, classes)
 
 
-def _build_block(config: Config, inputs: int, outputs: int) -> Block:
+def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Block:
     model = config.model
     linear = _build_linear(config, inputs, outputs)
-    norm = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
-    neuron = _build_neuron(config, outputs, model.v_threshold)
-    dropout = Dropout(model.dropout, step_mode="m") if model.dropout else nn.Identity()
+    norm: nn.Module = BatchNorm1d(outputs, step_mode="m") if model.batch_norm else nn.Identity()
+    node = _build_neuron(config, outputs, model.v_threshold)
+    dropout: nn.Module = nn.Identity()
+    if model.dropout:
+        dropout = Dropout(model.dropout, step_mode="m")
+    if model.dropout_place == "before":
+        norm, dropout = nn.Sequential(norm, dropout), nn.Identity()
     filter: nn.Module = nn.Identity()
     if config.filter_tau is not None:
         filter = layer.SynapseFilter(
             tau=config.filter_tau, learnable=model.filter_learnable, step_mode="m"
         )
-    return Block(linear, norm, neuron, dropout, filter)
+    recurrent = model.recurrent != "none" and (last or model.recurrent_layers == "all")
+    recurrence = _build_recurrence(config, outputs) if recurrent else None
+    return Block(linear, norm, node, dropout, filter, recurrence)
+
+
+def _build_recurrence(config: Config, neurons: int) -> Recurrence:
+    model = config.model
+    return Recurrence(
+        neurons,
+        delays=model.recurrent,
+        delay_init=model.recurrent_delay_init,
+        delay_low=model.recurrent_delay_low,
+        delay_spread=model.recurrent_delay_spread,
+        delay_gradient=config.train.delay_gradient,
+        width_scope=model.recurrent_width_scope,
+        dropout=model.recurrent_dropout,
+    )
 
 
 def _build_neuron(
@@ -260,12 +298,18 @@ def _build_neuron(
         v_threshold=v_threshold,
         surrogate_alpha=model.surrogate_alpha,
         store_membrane=store_membrane,
+        size=neurons,
+        step_ms=config.data.step_ms,
+        reset=model.reset,
+        detach_reset=model.detach_reset,
+        surrogate=model.surrogate,
+        tau_scope=model.tau_scope,
     )
 
 
 def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
     model = config.model
-    return DelayedLinear(
+    linear = DelayedLinear(
         inputs,
         outputs,
         taps=model.layer_taps,
@@ -280,6 +324,10 @@ def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
         density=model.density,
         backend=config.backend,
     )
+    if draw := WEIGHT_DRAWS.get(model.neuron):
+        draw(linear.weight)
+        linear.constrain()
+    return linear
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -11,7 +11,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
-from snn_delays.nn.neurons import LIFNode
+from snn_delays.nn.neurons import ScannedNode
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.stock import is_stock
 from snn_delays.nn.sync import BatchNorm1d, Dropout
@@ -149,6 +149,8 @@ def _is_watched(*modules: nn.Module) -> bool:
 
 def why_not_one_function(block: Any) -> str | None:
     """Why a block's norm, neuron and dropout cannot be one function, or None where they can."""
+    if block.recurrence is not None:
+        return "it is recurrent"
     if not _is_plain_norm(block.norm):
         return (
             "it has no BatchNorm of nn.sync that learns scale and shift and tracks its statistics"
@@ -166,10 +168,10 @@ def _is_plain_norm(norm: Any) -> bool:
 
 
 def _why_not_neuron(node: Any) -> str | None:
-    if not type(node).__module__.startswith("snn_delays."):
+    if not isinstance(node, ScannedNode):
         return "its neuron is foreign"
-    if not is_stock(node, LIFNode) or not node.is_plain():
-        return "its neuron is not a LIF with hard reset and ATan surrogate"
+    if not node.is_plain():
+        return "its neuron, or the reset or surrogate of it, is foreign"
     if node.step_mode != "m":
         return "its neuron runs step by step"
     return "its neuron stores its membrane" if node.store_v_seq else None

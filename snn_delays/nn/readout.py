@@ -18,6 +18,7 @@ SCORES = {
     "max": lambda v_TBK: v_TBK.amax(0),
     "last": lambda v_TBK: v_TBK[-1],
     "spike_count": lambda s_TBK: s_TBK.sum(0),
+    "linear_sum": lambda v_TBK: v_TBK[-1],  # of membranes that do not leak
 }
 
 

@@ -5,8 +5,11 @@ Alone, and in evaluation, they are SpikingJelly's.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from spikingjelly.activation_based import layer
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn_delays.ops.batch_norm import Running
 from snn_delays.ops.sync_batch_norm import PooledNorm
@@ -43,3 +46,12 @@ class Dropout(layer.Dropout):
         if part is None:
             return super().create_mask(x)
         return super().create_mask(x.new_empty(part.whole, *x.shape[1:]))[part.rows]
+
+
+def dropout_mask(dropout: Any, like_BO: Tensor) -> Tensor:
+    """Dropout's mask of a batch, [B, O]: 0, or the size of a spike; ones without dropout."""
+    if isinstance(dropout, nn.Identity):
+        return torch.ones_like(like_BO)
+    mask: Tensor = dropout.create_mask(like_BO)
+    dropout.mask = mask
+    return mask

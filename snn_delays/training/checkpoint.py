@@ -20,6 +20,7 @@ from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 from snn_delays.nn import DelayedLinear, Network, build_network, weight_shapes
+from snn_delays.nn.recurrence import Recurrence
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.training.run_files import CONFIG_FILE, checkpoint_path
 
@@ -308,6 +309,8 @@ def _why_unusable(network: Network, parameters: dict[str, Any]) -> str | None:
             return f"{name} holds numbers that are infinite or NaN"
     for name, layer in network.named_modules():
         delay = parameters.get(f"{name}.delay")
+        if isinstance(layer, Recurrence) and isinstance(delay, Tensor) and (delay < 0).any():
+            return f"{name}.delay is below 0"
         if not isinstance(layer, DelayedLinear) or not isinstance(delay, Tensor):
             continue
         if not ((delay >= 0) & (delay <= layer.taps - 1)).all():

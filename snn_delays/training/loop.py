@@ -39,7 +39,7 @@ from snn_delays.training.health import NonFinite, describe_activity, layer_activ
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.progress import Progress
 from snn_delays.training.run_files import METRICS_FILE, NONFINITE_FILE
-from snn_delays.training.schedules import is_rounded, sigma_at
+from snn_delays.training.schedules import is_rounded, recurrent_sigma_at, sigma_at
 from snn_delays.training.signals import StopSignal
 from snn_delays.training.step import PendingStep, StepResult, build_step
 from snn_delays.training.tracking import NoTracker, Tracker
@@ -202,6 +202,7 @@ class Training:
         position = self.position
         self.sigma = sigma_at(position.epoch, self.config)
         self.network.set_sigma(self.sigma)
+        self.network.set_recurrent_sigma(recurrent_sigma_at(position.epoch, self.config))
         if is_rounded(position.epoch, self.config) and not self.network.frozen:
             self.network.freeze_delays()
             self.step = self._build_step()  # a CUDA graph would go on as before
@@ -229,6 +230,8 @@ class Training:
         position, phase = self.position, self.phase
         metrics: dict[str, Any] = {"phase": phase.title, "epoch": position.epoch + 1}
         metrics |= {"sigma": self.sigma, "selection": self.config.selection}
+        if any(self.network.recurrences()):
+            metrics["recurrent_sigma"] = recurrent_sigma_at(position.epoch, self.config)
         metrics |= {f"lr_{name}": lr for name, lr in self._rates.items()}
         if self.config.train.round_epochs:
             metrics["delays_rounded"] = self.network.frozen

@@ -12,13 +12,15 @@ from torch.optim import lr_scheduler
 
 from snn_delays.config import TrainConfig
 from snn_delays.nn import DelayedLinear, Network
+from snn_delays.nn.neurons import LearnedNode
+from snn_delays.nn.recurrence import Recurrence
 from snn_delays.training.adam import Adam
 
 Schedule = Callable[[torch.optim.Optimizer, TrainConfig], lr_scheduler.LRScheduler]
-# of learning rates over epochs; one_cycle starts at lr_weight / 25 and moves Adam's beta1 with it
+# of learning rates over epochs; one_cycle starts at a 25th of the rate, and moves Adam's beta1
 SCHEDULES: dict[str, Schedule] = {
     "one_cycle": lambda optimizer, train: lr_scheduler.OneCycleLR(
-        optimizer, train.lr_weight, total_steps=train.epochs
+        optimizer, optimizer.defaults["lr"], total_steps=train.epochs
     ),
     "cosine": lambda optimizer, train: lr_scheduler.CosineAnnealingLR(
         optimizer, T_max=train.epochs
@@ -69,9 +71,9 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     """Build an Adam for weights, PLIF scalars, BatchNorm and biases, and an Adam for delays.
 
     Weight decay is coupled L2. It applies to weights and to the learned time constants of PLIF
-    neurons and synaptic filters; BatchNorm, biases and delays have none.
+    neurons and synaptic filters; BatchNorm, biases, delays and adaptive neurons have none.
     """
-    delays = [m.delay for m in network.delayed_layers() if isinstance(m.delay, nn.Parameter)]
+    delays = [p for m in network.modules() for p in _delays(m)]
     plain = [p for m in network.modules() for p in _without_decay(m)]
     apart = {id(p) for p in (*delays, *plain)}
     decayed = [p for p in network.parameters() if id(p) not in apart]
@@ -90,8 +92,15 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     )
 
 
+def _delays(module: nn.Module) -> list[nn.Parameter]:
+    """A module's learned delays, and learned widths of their taps."""
+    own: list[Any] = [module.delay] if isinstance(module, DelayedLinear | Recurrence) else []
+    own += [module.p] if isinstance(module, Recurrence) else []
+    return [p for p in own if isinstance(p, nn.Parameter)]
+
+
 def _without_decay(module: nn.Module) -> list[nn.Parameter]:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+    if isinstance(module, nn.modules.batchnorm._BatchNorm | LearnedNode):
         return list(module.parameters())
     if isinstance(module, DelayedLinear) and module.bias is not None:
         return [module.bias]

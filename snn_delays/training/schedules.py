@@ -31,3 +31,12 @@ def sigma_at(epoch: int, config: Config) -> float:
         return start
     first, end = start - offset, config.sigma_end - offset
     return first * (end / first) ** (epoch / last) + offset
+
+
+def recurrent_sigma_at(epoch: int, config: Config) -> float:
+    """Width of recurrent delays' taps in steps during an epoch, counted from 0.
+
+    ``recurrent_sigma_start recurrent_sigma_decay^(100 epoch / epochs)``.
+    """
+    train = config.train
+    return train.recurrent_sigma_start * train.recurrent_sigma_decay ** (100 * epoch / train.epochs)

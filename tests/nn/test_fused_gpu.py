@@ -8,7 +8,7 @@ import torch
 from snn_delays.config import Config, ModelConfig
 from snn_delays.nn import block, build_network
 from snn_delays.nn.plan import describe
-from snn_delays.ops import norm_lif
+from snn_delays.ops import norm_neuron
 from snn_delays.runtime import triton_jit
 
 
@@ -45,6 +45,8 @@ def numbers(net, x):
         {"dropout": 0.0, "bias": True},
         {"delays": "fixed", "density": 0.7},
         {"filter_tau_ms": 30.0, "filter_learnable": True, "kernel_count": 2},
+        {"neuron": "plif", "reset": "soft"},
+        {"neuron": "silif"},
     ],
 )
 @pytest.mark.parametrize(("T", "B"), [(1, 2), (11, 3)])
@@ -55,11 +57,11 @@ def test_it_computes_what_the_modules_do(model, T, B, on_gpu, monkeypatch) -> No
     assert describe(net.plan_for(x)) == "matmul (blocks fused)"
     calls = []
 
-    def watched(*arguments, real=norm_lif.norm_lif, **settings):
+    def watched(*arguments, real=norm_neuron.norm_neuron, **settings):
         calls.append(real)
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(block, "norm_lif", watched)
+    monkeypatch.setattr(block, "norm_neuron", watched)
     ours = numbers(net, x)
     assert len(calls) == 2
     monkeypatch.setattr(triton_jit, "serves", lambda x: False)
@@ -71,7 +73,6 @@ def test_it_computes_what_the_modules_do(model, T, B, on_gpu, monkeypatch) -> No
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"neuron": "plif"}, "LIF with hard reset"),
         ({"batch_norm": False}, "no BatchNorm"),
     ],
 )

@@ -350,7 +350,12 @@ def test_a_part_that_was_put_in_starts_from_silence() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [{}, {"filter_tau_ms": 20.0, "neuron": "plif", "bias": True}, {"readout": "spike_count"}],
+    [
+        {},
+        {"filter_tau_ms": 20.0, "neuron": "plif", "bias": True},
+        {"readout": "spike_count"},
+        {"neuron": "silif"},
+    ],
 )
 def test_a_network_is_copied_and_saved_after_a_training_pass(model) -> None:
     network = build_network(small(**model), 4).train()
@@ -396,8 +401,10 @@ def mapped(network, x):
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("way", [traced, exported, compiled, mapped])
-def test_traces_and_maps_of_a_network_compute_what_it_does(way) -> None:
-    network, x = build_network(small(v_threshold=0.2), 4).double().eval(), spikes().double()
+@pytest.mark.parametrize("kind", ["lif", "adlif"])
+def test_traces_and_maps_of_a_network_compute_what_it_does(kind, way) -> None:
+    network = build_network(small(v_threshold=0.2, neuron=kind), 4).double().eval()
+    x = spikes().double()
     with torch.no_grad():
         expected = network(x)
         torch.testing.assert_close(way(network, x)(x), expected)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, monitor, neuron, op_counter, surrogate
 
-from snn_delays.nn import neurons
 from snn_delays.nn.neurons import build_neuron
+from snn_delays.nn.neurons import node as nodes
 from snn_delays.runtime import numba_jit
 
 KINDS = pytest.mark.parametrize("kind", ["lif", "plif"])
@@ -84,7 +84,7 @@ def test_spikes_are_the_same_without_numba(kind, monkeypatch) -> None:
 @KINDS
 def test_the_compiled_scan_runs_where_it_can(kind, monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr(neurons, "scan", lambda x, *a: (calls.append(1), (x, (x[-1],)))[1])
+    monkeypatch.setattr(nodes, "scan", lambda x, *a: (calls.append(1), (x, (x[-1],)))[1])
     pair(kind)[0](current())
     assert calls
 
@@ -94,9 +94,7 @@ def test_the_compiled_scan_runs_where_it_can(kind, monkeypatch) -> None:
     "change",
     [
         {"decay_input": True},
-        {"v_reset": None},
         {"v_reset": -0.25},
-        {"detach_reset": False},
         {"surrogate_function": surrogate.Sigmoid()},
         {"surrogate_function": surrogate.ATan(alpha=2.0, spiking=False)},
         {"store_v_seq": True},
@@ -104,14 +102,24 @@ def test_the_compiled_scan_runs_where_it_can(kind, monkeypatch) -> None:
     ],
 )
 def test_other_settings_are_left_to_spikingjelly(kind, change, monkeypatch) -> None:
-    monkeypatch.setattr(neurons, "scan", None)
+    monkeypatch.setattr(nodes, "scan", None)
     ours, theirs = pair(kind, **change)
     assert_alike(ours, theirs, current())
 
 
 @KINDS
+@pytest.mark.parametrize(
+    "change", [{"v_reset": None}, {"detach_reset": False}, {"v_reset": None, "detach_reset": False}]
+)
+def test_soft_and_attached_resets_are_spikingjellys(kind, change) -> None:
+    ours, theirs = (node.double() for node in pair(kind, **change))
+    assert ours.is_plain()
+    assert_alike(ours, theirs, current(dtype=torch.float64))
+
+
+@KINDS
 def test_a_subclass_that_overrides_the_step_is_left_to_spikingjelly(kind, monkeypatch) -> None:
-    monkeypatch.setattr(neurons, "scan", None)
+    monkeypatch.setattr(nodes, "scan", None)
     ours = pair(kind)[0]
 
     class Silent(type(ours)):

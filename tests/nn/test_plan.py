@@ -13,7 +13,6 @@ from torch import nn
 
 from snn_delays.nn import DelayedLinear, Network, block, delayed_linear
 from snn_delays.nn.block import Block, How
-from snn_delays.nn.neurons import build_neuron
 from snn_delays.nn.plan import describe
 from snn_delays.ops import maps
 from snn_delays.runtime import numba_jit
@@ -44,10 +43,8 @@ def _add_filter(part) -> None:
     part.filter = layer.SynapseFilter(tau=5.0, step_mode="m")
 
 
-def _learn_tau(part) -> None:
-    part.neuron = build_neuron(
-        "plif", tau=1.5, v_threshold=1.0, surrogate_alpha=5.0, store_membrane=False
-    ).double()
+def _reset_below(part) -> None:
+    part.neuron.v_reset = -0.25
 
 
 def _derive(part) -> None:
@@ -67,7 +64,7 @@ SLOW = {  # what is done to a layer, the reason, and whether its map still takes
     "hook": (_hook, "hook", True),
     "hook on the map": (_hook_map, "hook", False),
     "filter": (_add_filter, "filter", True),
-    "plif": (_learn_tau, "neuron", True),
+    "reset": (_reset_below, "neuron", True),
     "subclass": (_derive, "foreign", False),
     "dense": (_convolve, "backend=dense takes no spectra", False),
 }

@@ -29,15 +29,19 @@ from snn_delays import ops
 from snn_delays.ops import batch_norm_triton
 from snn_delays.ops.batch_norm import Running
 from snn_delays.ops.maps import depthwise_triton
-from snn_delays.ops.neurons import LI, LIF, PLI, PLIF, Cell
+from snn_delays.ops.neurons import ADAPTIVE_AFTER, LEAKY, LI, LIF, PLI, PLIF, Cell
+from snn_delays.ops.resets import RESETS
 from snn_delays.ops.scan import triton as scan_triton
+from snn_delays.ops.surrogates import SURROGATES
 from snn_delays.ops.taps import SHAPES
 from snn_delays.ops.taps import triton as taps_triton
 from snn_delays.runtime import triton_jit
 
 CAPABILITY = int(sys.argv[1])
 STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32}
-CELLS = [Cell(LIF, (1.005,)), Cell(PLIF), Cell(LI, (1.005,)), Cell(PLI)]
+SOFT, TRIANGLE = RESETS["soft", False], SURROGATES["triangle"]
+CELLS = [Cell(LIF, (1.005,)), Cell(PLIF), Cell(LI, (1.005,)), Cell(PLI), Cell(LEAKY)]
+CELLS += [Cell(ADAPTIVE_AFTER, surrogate=TRIANGLE), Cell(LIF, (1.005,), 0.9, reset=SOFT)]
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -84,9 +88,10 @@ def sequences(T: int, B: int, C: int, dtype: torch.dtype) -> None:
     if dtype != state:
         return
     for cell in CELLS:
-        own = [y.new_empty(())] * cell.neuron.parameters
-        scan_triton.scan(cell, y, v, own, (), y, at_rest=False)
-        scan_triton.gradient(cell, y, v, own, (), y, g, v)
+        own = [channel if cell.neuron.states > 1 else y.new_empty(())] * cell.neuron.parameters
+        states = v.expand(cell.neuron.states, B, C).contiguous()
+        scan_triton.scan(cell, y, states, own, (), y, at_rest=False)
+        scan_triton.gradient(cell, y, states, own, (), y, g, states)
 
 
 def synapses(count: int, dtype: torch.dtype) -> None:

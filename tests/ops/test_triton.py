@@ -19,7 +19,7 @@ from snn_delays.nn.neurons import build_neuron
 from snn_delays.ops import scan, taps
 from snn_delays.ops.maps import delayed_linear
 from snn_delays.ops.neurons import LIF, Cell, Neuron
-from snn_delays.ops.norm_lif import NormLifSettings, norm_lif, plain
+from snn_delays.ops.norm_neuron import norm_neuron, plain
 from snn_delays.ops.surrogates import through
 from snn_delays.ops.sync_batch_norm import PooledNorm
 from snn_delays.runtime import distributed, triton_jit
@@ -52,7 +52,7 @@ DEVICES = [
     pytest.param("cuda", marks=pytest.mark.gpu(kernels=False)),  # the fixture "device" wants them
 ]
 SINGLE_AND_DOUBLE = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-SETTINGS = NormLifSettings(eps=1e-5, tau=1.005, v_threshold=1.0, alpha=5.0)
+SETTINGS = {"eps": 1e-5, "cell": Cell(LIF, (1.005,))}
 
 
 @pytest.fixture(params=DEVICES)
@@ -233,25 +233,25 @@ def results(compute, y, gamma, beta, mask, pull=None):
 
 
 def by_kernels(y, *others):
-    return norm_lif(y, *others, **vars(SETTINGS))
+    return norm_neuron(y, *others, **SETTINGS)
 
 
 def by_torch(y, *others):
-    return plain(y, *others, SETTINGS)
+    return plain(y, *others, **SETTINGS)
 
 
 def by_modules(y, gamma, beta, mask):
     """What torch's own BatchNorm and the plain recurrence make of it."""
     flat, stats = y.flatten(0, 1), (torch.zeros_like(gamma), torch.ones_like(gamma))
-    x = F.batch_norm(flat, *stats, gamma, beta, training=True, momentum=1.0, eps=SETTINGS.eps)
+    x = F.batch_norm(flat, *stats, gamma, beta, training=True, momentum=1.0, eps=1e-5)
     x = x.view_as(y)
-    spikes, v = fire(x, torch.zeros_like(x[0]), compute=by_steps, tau=SETTINGS.tau)
+    spikes, v = fire(x, torch.zeros_like(x[0]), compute=by_steps, tau=1.005)
     var = y.detach().var((0, 1), unbiased=False)
-    return spikes * mask, y.detach().mean((0, 1)), var, v.detach()
+    return spikes * mask, y.detach().mean((0, 1)), var, v.detach()[None]
 
 
 @pytest.mark.parametrize(("T", "B", "C"), [*SIZES, (63, 3, 140)])
-def test_the_plain_norm_lif_is_what_modules_compute(T, B, C) -> None:
+def test_the_plain_norm_neuron_is_what_modules_compute(T, B, C) -> None:
     if T * B < 2:
         pytest.skip("torch's BatchNorm wants two numbers")
     parts = layer(T, B, C)
@@ -260,7 +260,7 @@ def test_the_plain_norm_lif_is_what_modules_compute(T, B, C) -> None:
 
 
 @pytest.mark.parametrize(("T", "B", "C"), SIZES)
-def test_norm_lif(device, T, B, C) -> None:
+def test_norm_neuron(device, T, B, C) -> None:
     parts = layer(T, B, C)
     ours = results(by_kernels, *(a.to(device) for a in parts))
     for a, b in zip(ours, results(by_torch, *parts), strict=True):
@@ -272,7 +272,7 @@ def test_norm_lif(device, T, B, C) -> None:
     ("T", "B", "C"),
     [(63, 3, 7), (2, 3, 257), pytest.param(127, 1, 140, marks=pytest.mark.slow)],
 )
-def test_norm_lif_in_lower_precision(device, dtype, T, B, C) -> None:
+def test_norm_neuron_in_lower_precision(device, dtype, T, B, C) -> None:
     parts = layer(T, B, C, dtype)
     true = results(by_torch, *(a.double() for a in parts))
     theirs = results(by_torch, *parts)
@@ -284,7 +284,7 @@ def test_norm_lif_in_lower_precision(device, dtype, T, B, C) -> None:
 
 
 @SINGLE_AND_DOUBLE
-def test_norm_lif_rounds_as_spikingjelly(device, dtype) -> None:
+def test_norm_neuron_rounds_as_spikingjelly(device, dtype) -> None:
     """With a norm that rounds nothing, the spikes are the node's bit by bit."""
     x, _ = current(63, 3, 7, dtype)
     norm = torch.stack((torch.zeros(7), torch.ones(7), torch.zeros(7))).to(dtype)
@@ -300,7 +300,7 @@ def test_norm_lif_rounds_as_spikingjelly(device, dtype) -> None:
 
 
 @pytest.mark.parametrize("level", [-50.0, 0.0, 50.0])
-def test_silent_and_saturated_norm_lif(device, level) -> None:
+def test_silent_and_saturated_norm_neuron(device, level) -> None:
     y, gamma, beta, mask = layer(20, 3, 7)
     parts = y, gamma, torch.full_like(beta, level), mask
     ours = results(by_kernels, *(a.to(device) for a in parts))
@@ -325,7 +325,7 @@ def test_a_constant_channel_and_one_far_from_zero(device) -> None:
 
 
 def pooled(y, gamma, beta, mask):
-    return PooledNorm.apply(y, gamma, beta, SETTINGS.eps)
+    return PooledNorm.apply(y, gamma, beta, 1e-5)
 
 
 @pytest.mark.parametrize("compute", [by_kernels, pooled])
@@ -548,7 +548,7 @@ def test_everything_works_without_triton() -> None:
 import sys
 sys.modules["triton"] = None
 import torch
-from snn_delays.ops import norm_lif, taps
+from snn_delays.ops import norm_neuron, taps
 from snn_delays.ops.neurons import LIF, Cell, Neuron
 from snn_delays.ops.surrogates import through
 from snn_delays.ops.scan import scan
@@ -556,8 +556,8 @@ from snn_delays.runtime import triton_jit
 assert triton_jit.why_not(torch.ones(1)).startswith("triton is not installed")
 y = torch.randn(5, 2, 3, requires_grad=True)
 channel, mask = torch.ones(3), torch.ones(2, 3)
-settings = dict(eps=1e-5, tau=1.5, v_threshold=1.0, alpha=5.0)
-norm_lif.norm_lif(y, channel, channel, mask, **settings)[0].sum().backward()
+settings = dict(eps=1e-5, cell=Cell(LIF, (1.5,)))
+norm_neuron.norm_neuron(y, channel, channel, mask, **settings)[0].sum().backward()
 assert y.grad.isfinite().all() and y.grad.any()
 scan(y, Cell(LIF, (1.5,)))
 from tests.ops.synapses import synapses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from scripts.benchmarks import (
     epoch,
     gpu,
     inference,
+    neurons,
+    recurrent,
     scaling,
     train_step,
     workers,
@@ -28,7 +31,9 @@ TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
 COMMANDS = {
     "train_step": (train_step, [*TINY, "--batch", "4", "--case", "shd", "--sigma", "narrow"]),
     "scaling": (scaling, [*TINY, "--batch", "4", "--factor", "taps", "--values", "5,9"]),
+    "neurons": (neurons, [*TINY, "--batch", "4", "--neuron", "adlif"]),
     "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
+    "recurrent": (recurrent, ["--hidden", "16", *TINY[2:4], *TINY[6:], "--batch", "4"]),
     "delay_types": (delay_types, [*TINY, "--batch", "4"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
 }
@@ -174,7 +179,7 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert found == {"median": 3.0, "min": 2.0, "max": 4.0, "n": 3, "values": [2.0, 3.0, 4.0]}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"recurrent"}))
 def test_wrong_numbers_get_no_speed(name, tmp_path, monkeypatch, capsys) -> None:
     right = layers.delayed_linear
 
@@ -282,6 +287,15 @@ def die() -> None:
 
 def give_die():
     return die
+
+
+def test_a_recurrent_layer_that_computes_something_else_gets_no_speed(monkeypatch, capsys) -> None:
+    step = recurrent.published_step
+    monkeypatch.setattr(recurrent, "published_step", lambda p: step(replace(p, sigma=p.sigma + 1)))
+    assert recurrent.main([*COMMANDS["recurrent"][1]]) == 1
+    told = capsys.readouterr()
+    assert "differ. No speed is reported" in told.err
+    assert not told.out
 
 
 def test_a_worker_tells_why_it_failed() -> None:

@@ -95,6 +95,7 @@ def positions(configs: list[Config]) -> list[tuple[int, int]]:
         ({"extra_steps": 3}, {"protocol": "refit"}),
         ({"delays": "fixed", "density": 0.6}, {"protocol": "last"}),
         ({"delays": "none", "dropout": 0.0}, {}),
+        ({"neuron": "se_adlif", "tau_scope": "layer"}, {"protocol": "last"}),
         ({"delay_type": "axonal", "kernel_count": 2}, {"round_epochs": 0.34}),
         ({"delay_type": "dendritic"}, {"delay_gradient": "straight_through"}),
     ],
@@ -115,7 +116,8 @@ def test_seeds_at_once_end_as_those_alone(model, settings, seed) -> None:
         assert files[0] == files[1]
 
 
-def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
+@pytest.mark.parametrize("neuron", ["lif", "silif"])
+def test_a_joint_step_on_a_gpu_is_that_of_each(neuron, monkeypatch) -> None:
     """In Triton's interpreter."""
     if triton_jit.why_not(torch.ones(1)) is not None:
         pytest.skip(f"Triton's interpreter: {triton_jit.why_not(torch.ones(1))}")
@@ -123,6 +125,7 @@ def test_a_joint_step_on_a_gpu_is_that_of_each(monkeypatch) -> None:
     config = Config()
     config.model.hidden, config.model.taps, config.backend = [5, 6], 5, "matmul"
     config.data.units, config.data.units_per_channel, config.model.bias = 4, 1, True
+    config.model.neuron = neuron
 
     def turns(count: int = 2) -> list[PendingStep]:
         made = []
@@ -302,8 +305,8 @@ def test_each_works_in_a_context_of_its_own(seed) -> None:
     ("group", "change", "words"),
     [
         ("train", {"protocol": "paper"}, "pads every batch to a length of its own"),
-        ("model", {"neuron": "plif"}, "its neuron is not a LIF with hard reset"),
         ("model", {"batch_norm": False}, "it has no BatchNorm"),
+        ("model", {"recurrent": "learned"}, "it is recurrent"),
         ("model", {"filter_tau_ms": 40.0}, "it has a synaptic filter"),
         (None, {"backend": "dense"}, "backend=dense is not matmul"),
         ("model", {"delay_type": "axonal"}, "backend=matmul is not depthwise"),

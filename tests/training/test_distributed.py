@@ -112,6 +112,7 @@ CASES = {
     },
     "own_lengths": {"protocol": "paper", "model": {"dropout": 0.2}},
     "refit": {"protocol": "refit"},
+    "recurrent": {"model": {"recurrent": "learned", "recurrent_dropout": 0.3}},
     "axonal": {"model": {"delay_type": "axonal"}, "round_epochs": 0.5},
     "own_parts": {
         "loss": "tests.own:short_delays",

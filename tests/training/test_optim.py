@@ -76,6 +76,16 @@ def test_weight_decay_spares_batchnorm_bias_and_delays() -> None:
     assert isinstance(network.blocks[0].linear.delay, nn.Parameter)
 
 
+def test_weight_decay_spares_adaptive_neurons() -> None:
+    config = small()
+    config.model.neuron = "silif"
+    network = build_network(config, 3)
+    decayed, plain = build_optimizers(network, config.train).optimizers["weight"].param_groups
+    assert [p.dim() for p in decayed["params"]] == [3, 3]
+    assert plain["weight_decay"] == 0
+    assert len(plain["params"]) == 2 + 5 + 1  # BatchNorm, the neurons', the readout's
+
+
 def test_fixed_delays_have_no_optimizer() -> None:
     config = small()
     config.model.delays = "fixed"

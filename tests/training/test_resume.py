@@ -150,6 +150,20 @@ def test_every_way_to_compute_goes_on_exactly(backend, reference, monkeypatch) -
     assert_same_run(whole.out, config.out)
 
 
+def test_a_recurrent_run_goes_on_exactly(reference, monkeypatch) -> None:
+    whole, config = reference(), reference(name="stopped")
+    for each in (whole, config):
+        each.resume, each.model.recurrent, each.model.recurrent_dropout = "auto", "learned", 0.2
+        each.model.recurrent_width_scope = "neuron"
+    train(whole)
+    for batches in (1, 7):
+        train_for(batches, config, monkeypatch)
+    train(config)
+    assert_same_run(whole.out, config.out)
+    widths = [line["recurrent_sigma"] for line in metrics(config.out)]
+    assert widths == [10 * 0.95 ** (25 * epoch) for epoch in range(4)]
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_device_goes_on_exactly(device, reference, monkeypatch) -> None:
     whole, config = reference(), reference(name="stopped")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from snn_delays.ops.neurons import integrator, lif, plif
+from snn_delays.ops.neurons import adaptive, integrator, leaky, lif, plif
 from snn_delays.ops.resets import HARD, Reset
 from snn_delays.ops.surrogates import ATAN, Surrogate
 
@@ -84,3 +84,10 @@ PLIF = Neuron("plif", plif.charge, lif.reset, plif.back, parameters=1)
 BLOCK_LIF = Neuron("block_lif", lif.charge_by_factor, lif.reset, lif.back_by_factor)
 LI = replace(LIF, name="li", reset=integrator.reset, back=integrator.back, fires=False)
 PLI = replace(PLIF, name="pli", reset=integrator.reset, back=integrator.back_learned, fires=False)
+ADAPTIVE = Neuron(
+    "adaptive", adaptive.charge, adaptive.reset, adaptive.back, states=2, parameters=4
+)
+ADAPTIVE_AFTER = replace(
+    ADAPTIVE, name="adaptive_after", reset=adaptive.reset_after, back=adaptive.back_after
+)
+LEAKY = Neuron("leaky", leaky.charge, integrator.reset, leaky.back, parameters=1, fires=False)

@@ -113,11 +113,11 @@ class _Scan(Function):
         g_lanes, _ = loops(x).gradient(
             cell, x, torch.stack(own[:S]), own[S:], (), g_out.contiguous(), g_x, g_states
         )
-        g_own = (_sum(g, like) for g, like in zip(g_lanes, own[S:], strict=True))
+        g_own = (sum_lanes(g, like) for g, like in zip(g_lanes, own[S:], strict=True))
         return g_x, None, *g_states.unbind(), *g_own
 
 
-def _sum(g_lanes: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient of a parameter that lanes share."""
+def sum_lanes(g_lanes: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient of a parameter, a scalar or [N], from those of lanes [..., N]."""
     shared = tuple(range(g_lanes.dim() - parameter.dim()))
     return g_lanes.sum(shared, dtype=torch.float64).to(g_lanes.dtype)

@@ -204,33 +204,37 @@ class Kernels:
 
 
 @functools.cache
-def kernels(kind: Kind, number: type, dressed: bool) -> Kernels:
+def kernels(kind: Kind, number: Any, dressed: bool) -> Kernels:
     """The loops compiled for a kind of cell, for np.float32 or np.float64.
 
     A product fused with a sum, or a product by 1 / tau, would round otherwise and move spikes.
     """
-    neuron = kind[0]
-    suffix = f"_{names_of(kind)}_{number.__name__}" + "_dressed" * dressed
+    compiled = compiler(__name__, kind, number, "_dressed" * dressed)
+    names = steps(kind, number, dressed)
+    return Kernels(compiled(_scan, kernel, **names), compiled(_scan_gradient, kernel, **names))
+
+
+def compiler(module: str, kind: Kind, number: type, suffix: str = "") -> Callable[..., Any]:
+    """What compiles a module's functions for a kind of cell and a precision."""
+    suffix = f"_{names_of(kind)}_{number.__name__}{suffix}"
 
     def compiled(function, compile=inner, **names):
-        copy = specialise(function, __name__, suffix, number, **names)
-        return compile(copy, fastmath=False)
+        return compile(specialise(function, module, suffix, number, **names), fastmath=False)
 
+    return compiled
+
+
+@functools.cache
+def steps(kind: Kind, number: type, dressed: bool) -> dict[str, Any]:
+    """The functions that loops over steps call, compiled, under their names."""
+    compiled = compiler(__name__, kind, number, "_dressed" * dressed)
     names = functions(kind, compiled, number)
-    names |= {
-        "STATES": (number(0),) * neuron.states,
-        "PARAMETERS": (number(0),) * neuron.parameters,
-    }
-    names["_take_own"] = compiled(_take if neuron.parameters else _take_nothing, set_item=set_item)
-    names["_add_own"] = compiled(_add if neuron.parameters else _add_nothing)
     names["_add_dress"] = compiled(_add if dressed else _add_nothing)
-    names["_take"] = compiled(_take, set_item=set_item)
-    names["_fire"] = compiled(_fire if neuron.fires else _no_fire)
     names["_drive"] = compiled(_drive if dressed else _undressed)
     names["_mask"] = compiled(_mask if dressed else _undressed)
-    for function in (_put, _load, _store, _step, _advance, _step_back):
+    for function in (_load, _store, _step, _advance, _step_back):
         names[function.__name__] = compiled(function, **names)
-    return Kernels(compiled(_scan, kernel, **names), compiled(_scan_gradient, kernel, **names))
+    return names
 
 
 def names_of(kind: Kind) -> str:
@@ -241,16 +245,28 @@ def names_of(kind: Kind) -> str:
 def functions(
     kind: Kind,
     compiled: Callable[..., Any],
-    number: type,
+    number: Any,
     through: Callable[..., Any] = surrogates.through,
 ) -> dict[str, Any]:
-    """The neuron's functions, compiled, under their names."""
+    """The neuron's functions and those that take and put its numbers, compiled, by name."""
     neuron, reset, surrogate = kind
     exp = exp_float32 if number is np.float32 else exp_float64
-    names = {"where": where, "quotient": quotient, "exp": exp, "abs": absolute}
-    names["through"] = compiled(through, back=compiled(surrogate.back, **names))
-    names |= {f: compiled(getattr(reset, f), where=where) for f in ("rest", "rest_back")}
-    return {f: compiled(getattr(neuron, f), **names) for f in ("charge", "reset", "back")}
+    plain = {"where": where, "quotient": quotient, "exp": exp, "abs": absolute}
+    of_spike = compiled(surrogate.back, **plain)
+    plain["through"] = compiled(through, back=of_spike)
+    plain |= {f: compiled(getattr(reset, f), where=where) for f in ("rest", "rest_back")}
+    names = {f: compiled(getattr(neuron, f), **plain) for f in ("charge", "reset", "back")}
+    names |= {
+        "surrogate": of_spike,
+        "STATES": (number(0),) * neuron.states,
+        "PARAMETERS": (number(0),) * neuron.parameters,
+    }
+    names["_take"] = compiled(_take, set_item=set_item)
+    names["_take_own"] = compiled(_take if neuron.parameters else _take_nothing, set_item=set_item)
+    names["_add_own"] = compiled(_add if neuron.parameters else _add_nothing)
+    names["_put"] = compiled(_put)
+    names["_fire"] = compiled(_fire if neuron.fires else _no_fire)
+    return names
 
 
 def scan(

@@ -6,11 +6,14 @@ Shapes: T time; the other dimensions are lanes, and those of a parameter are the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from snn_delays.ops.neurons import Cell
+from snn_delays.ops import neurons
+from snn_delays.ops.neurons import Cell, Neuron
+from snn_delays.ops.resets import RESETS, Reset
 from snn_delays.runtime.specialise import specialise
 
 
@@ -31,7 +34,7 @@ def scan(
         dress: affine map [3, C] and mask, or nothing; see ``ops.scan.Loops``.
     """
     neuron, own, out = cell.neuron, (*parameters, *cell.numbers), []
-    reset = specialise(neuron.reset, __name__, rest=_rest(cell))
+    reset = _KNOWN.get((neuron.name, cell.reset.name)) or _reset(neuron, cell.reset)
     if dress:
         mean, scale, shift = dress[0]
         x = (x - mean) * scale + shift
@@ -49,6 +52,17 @@ def _fire(u: Tensor, cell: Cell) -> Tensor:
     return (u >= cell.v_threshold).to(u.dtype) + (soft - soft.detach())
 
 
-def _rest(cell: Cell) -> Callable[[Tensor, Tensor, float], Tensor]:
-    rest = cell.reset.rest
-    return (lambda u, s, theta: rest(u, s.detach(), theta)) if cell.reset.detached else rest
+def _reset(neuron: Neuron, reset: Reset) -> Callable[..., Any]:
+    """The neuron's ``reset`` with this ``rest``."""
+    rest = reset.rest
+    detached = (lambda u, s, theta: rest(u, s.detach(), theta)) if reset.detached else rest
+    return specialise(neuron.reset, __name__, rest=detached)
+
+
+# torch.compile follows no ``specialise``
+_KNOWN = {
+    (neuron.name, reset.name): _reset(neuron, reset)
+    for neuron in vars(neurons).values()
+    if isinstance(neuron, Neuron)
+    for reset in RESETS.values()
+}

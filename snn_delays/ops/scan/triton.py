@@ -72,12 +72,12 @@ def _constants_of(NUMBERS: tl.constexpr, dtype: tl.constexpr, COUNT: tl.constexp
 
 
 @jit
-def _fire(u, V_THRESHOLD: tl.constexpr):
-    return tl.where(u >= V_THRESHOLD, 1.0, 0.0).to(u.dtype)
+def _fire(u, theta):
+    return tl.where(u >= theta, 1.0, 0.0).to(u.dtype)
 
 
 @jit
-def _no_fire(u, V_THRESHOLD: tl.constexpr):
+def _no_fire(u, theta):
     return u
 
 
@@ -91,6 +91,7 @@ def _scan(
     inside = n < N
     dtype = state_SN.dtype.element_ty
     own = _take(own_PM, n % M, M, inside, P) + _constants_of(NUMBERS, dtype, K)
+    theta = tl.full([], V_THRESHOLD, dtype)
     zero = tl.zeros([LANES], dtype)
     states = _zeros(zero, S) if AT_REST else _take(state_SN, n, N, inside, S)
     if DRESSED:
@@ -102,8 +103,8 @@ def _scan(
         if DRESSED:
             x = (x - mean) * scale + shift
         u = charge(x, *states, *own)
-        s = _fire(u, V_THRESHOLD)
-        states = reset(u, s, V_THRESHOLD, *states, *own)
+        s = _fire(u, theta)
+        states = reset(u, s, theta, *states, *own)
         if DRESSED:
             s = s * mask
         tl.store(out_TN + at, s.to(out_TN.dtype.element_ty), inside)
@@ -123,6 +124,7 @@ def _scan_gradient(
     dtype = g_x_TN.dtype.element_ty
     zero = tl.zeros([LANES], dtype)
     own = _take(own_PM, n % M, M, inside, P) + _constants_of(NUMBERS, dtype, K)
+    theta = tl.full([], V_THRESHOLD, dtype)
     states = _zeros(zero, S) if AT_REST else _take(state_SN, n, N, inside, S)
     if DRESSED:
         mean, scale, shift = _take(affine_3C, n % C, C, inside, 3)
@@ -135,7 +137,7 @@ def _scan_gradient(
         if DRESSED:
             x = (x - mean) * scale + shift
         u = charge(x, *states, *own)
-        states = reset(u, _fire(u, V_THRESHOLD), V_THRESHOLD, *states, *own)
+        states = reset(u, _fire(u, theta), theta, *states, *own)
         at += N
     tl.debug_barrier()
     at = n.to(tl.int64) + end  # anew: the first loop's has its own layout
@@ -153,9 +155,9 @@ def _scan_gradient(
             x = above * scale + shift
             g_s = g_s * mask
         u = charge(x, *states, *own)
-        spike = (u - V_THRESHOLD,) + slope  # noqa: RUF005 - Triton knows no starred tuples
-        s = _fire(u, V_THRESHOLD)
-        g_x, g_states, of_own = back(g_s, spike, x, u, s, V_THRESHOLD, *states, *own, *g_states)
+        spike = (u - theta,) + slope  # noqa: RUF005 - Triton knows no starred tuples
+        s = _fire(u, theta)
+        g_x, g_states, of_own = back(g_s, spike, x, u, s, theta, *states, *own, *g_states)
         tl.store(g_x_TN + at, g_x, inside)
         g_own = _sum(g_own, of_own, P)
         if DRESSED:

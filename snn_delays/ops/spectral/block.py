@@ -1,4 +1,4 @@
-"""A hidden layer in training as one function: delayed linear -> BatchNorm -> LIF -> dropout.
+"""A hidden layer in training as one function: delayed linear -> BatchNorm -> neuron -> dropout.
 
 It takes the spectrum of its input and gives the spectrum of its spikes, as the next layer wants it,
 so that spikes never travel to memory and back. Shapes as in ``ops.spectral.layer``; C channels.
@@ -6,6 +6,7 @@ so that spikes never travel to memory and back. Shapes as in ``ops.spectral.laye
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import batch_norm
+from snn_delays.ops.neurons import BLOCK_LIF, LIF, Cell
+from snn_delays.ops.scan import sum_lanes
 from snn_delays.ops.spectral import block_numba
 from snn_delays.ops.spectral.layer import (
     Plan,
@@ -26,7 +29,6 @@ from snn_delays.ops.spectral.layer import (
     parameter_gradients,
     take_kernel,
 )
-from snn_delays.ops.surrogates import ATAN
 from snn_delays.ops.taps import Synapses
 from snn_delays.runtime.buffers import empty
 from snn_delays.runtime.distributed import all_reduce, pooled, whole_batch
@@ -40,23 +42,27 @@ class BlockSettings:
         synapses: weights, delays, and the taps that a delay becomes.
         plan: how its input was transformed.
         next_plan: how the next layer wants its input.
-        tau: membrane time constant in steps.
-        v_threshold: firing threshold.
-        alpha: steepness of the ATan surrogate.
+        cell: the neuron.
         eps: BatchNorm's.
     """
 
     synapses: Synapses
     plan: Plan
     next_plan: Plan
-    tau: float
-    v_threshold: float
-    alpha: float
+    cell: Cell
     eps: float
+
+    @property
+    def block_cell(self) -> Cell:
+        """The neuron as the block computes it."""
+        if self.cell.neuron is not LIF:
+            return self.cell
+        (tau,) = self.cell.numbers
+        return replace(self.cell, neuron=BLOCK_LIF, numbers=(1 - 1 / tau,))
 
 
 class FusedBlock(Function):
-    """Spectrum, weight, delay, gamma, beta, mask -> spectrum of the spikes, batch statistics, v.
+    """From the spectrum of the input to that of the spikes, batch statistics and states.
 
     Args:
         X: [F, 2, B, I].
@@ -66,10 +72,11 @@ class FusedBlock(Function):
         beta: BatchNorm's bias, [O].
         mask: dropout's, [B, O].
         settings: the rest.
+        own: the neuron's parameters, a scalar or [O] each.
 
     Returns:
         spectrum of the spikes [F', 2, B, O], mean and biased variance over time and batch [O],
-        the membrane after the last step [B, O].
+        the states after the last step [S, B, O].
     """
 
     @staticmethod
@@ -82,6 +89,7 @@ class FusedBlock(Function):
         beta: Tensor,
         mask: Tensor,
         settings: BlockSettings,
+        *own: Tensor,
     ) -> Any:
         """See the class."""
         plan = settings.plan
@@ -89,26 +97,28 @@ class FusedBlock(Function):
         ctx.kernel = kernel_spectrum(settings.synapses, plan)
         y, mean, var = _to_time(linear(X, ctx.kernel, plan, ctx.half), plan)
         norm = _Norm.of(gamma, beta, mean, (var + settings.eps).rsqrt())
-        out, v = _spikes(y, norm, mask, settings)
+        out, states = _spikes(y, norm, mask, settings, own)
         ctx.settings, ctx.norm = settings, norm
-        ctx.save_for_backward(X, weight, delay, mask, y)
-        ctx.mark_non_differentiable(mean, var, v)
+        ctx.save_for_backward(X, weight, delay, mask, y, *own)
+        ctx.mark_non_differentiable(mean, var, states)
         ctx.set_materialize_grads(False)  # or zeros would be made for these three at every step
-        return out, mean, var, v
+        return out, mean, var, states
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_out: Tensor, *_: Any) -> Any:
         """Of the spectrum; the other results have no gradient."""
-        X, weight, delay, mask, y = ctx.saved_tensors
+        X, weight, delay, mask, y, *own = ctx.saved_tensors
         settings, norm = ctx.settings, ctx.norm
         synapses = replace(settings.synapses, weight=weight, delay=delay)
         kernel = take_kernel(ctx, synapses, settings.plan)
-        G, g_gamma, g_beta = _block_gradient(g_out.contiguous(), y, norm, mask, settings)
+        G, g_gamma, g_beta, g_own = _block_gradient(
+            g_out.contiguous(), y, norm, mask, settings, own
+        )
         g_X = linear_gradient(G, X, kernel, settings.plan, ctx.needs_input_grad[0], ctx.half)
         del G
         of_parameters = parameter_gradients(kernel, synapses, settings.plan)
-        return g_X, *of_parameters, g_gamma.to(y.dtype), g_beta.to(y.dtype), None, None
+        return g_X, *of_parameters, g_gamma.to(y.dtype), g_beta.to(y.dtype), None, None, *g_own
 
 
 @dataclass(frozen=True)
@@ -144,50 +154,68 @@ def _to_time(Y: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     return y, mean, var
 
 
-def _spikes(y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings) -> tuple[Tensor, Tensor]:
-    """The spectrum of the spikes, and the last membrane."""
+def _spikes(
+    y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings, own: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The spectrum of the spikes, and the last states."""
     B, _, C = y.shape
-    out, v = new_spectrum(settings.next_plan, B, C, y), torch.empty_like(mask)
-    _kernels(y).norm_lif(
+    cell, out = settings.block_cell, new_spectrum(settings.next_plan, B, C, y)
+    states = mask.new_empty(cell.neuron.states, *mask.shape)
+    _kernels(cell, y).norm_fire(
         y.numpy(),
         *norm.arrays("scale shift", y),
         mask.numpy(),
-        *_numbers(y, 1 - 1 / settings.tau, settings.v_threshold),
+        *_cell_arrays(cell, y, own),
         *settings.next_plan.transform(y),
         out.numpy(),
-        v.numpy(),
+        states.numpy(),
     )
-    return out, v
+    return out, states
 
 
 def _block_gradient(
-    g_out: Tensor, y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of Y [F, 2, B, C], and in float64, from this process's samples, gamma and beta."""
-    g, g_gamma, g_beta = _spikes_gradient(g_out, y, norm, mask, settings)
+    g_out: Tensor,
+    y: Tensor,
+    norm: _Norm,
+    mask: Tensor,
+    settings: BlockSettings,
+    own: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Gradients of Y [F, 2, B, C] and, from this process's samples, of all parameters."""
+    g, g_gamma, g_beta, g_own = _spikes_gradient(g_out, y, norm, mask, settings, own)
     of_gamma, of_beta = all_reduce(torch.stack([g_gamma, g_beta]))
-    return _norm_gradient(g, y, norm, of_gamma, of_beta, settings.plan), g_gamma, g_beta
+    G = _norm_gradient(g, y, norm, of_gamma, of_beta, settings.plan)
+    return G, g_gamma, g_beta, g_own
 
 
 def _spikes_gradient(
-    g_out: Tensor, y: Tensor, norm: _Norm, mask: Tensor, settings: BlockSettings
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the LIF's input [B, T, C], and in float64 of gamma and beta."""
+    g_out: Tensor,
+    y: Tensor,
+    norm: _Norm,
+    mask: Tensor,
+    settings: BlockSettings,
+    own: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Gradients of the neuron's input [B, T, C], and in float64 of gamma and beta; of own."""
     B, _, C = y.shape
+    cell = settings.block_cell
     g, sums = empty(y.shape, y), torch.empty(B, 2, C, dtype=y.dtype)
-    _kernels(y).gradient(
+    g_lanes = torch.empty(B, len(own), C, dtype=y.dtype)
+    _kernels(cell, y).gradient(
         g_out.numpy(),
         *settings.next_plan.transform(y),
         y.numpy(),
         *norm.arrays("scale shift mean rstd", y),
         mask.numpy(),
-        *_numbers(y, 1 - 1 / settings.tau, settings.v_threshold),
-        *_numbers(y, *ATAN.numbers(settings.alpha)),
+        *_cell_arrays(cell, y, own),
+        tuple(_numbers(y, *cell.slope)),
         g.numpy(),
         sums.numpy(),
+        g_lanes.numpy(),
     )
     g_beta, g_gamma = sums.double().sum(0)
-    return g, g_gamma, g_beta
+    g_own = [sum_lanes(g, like) for g, like in zip(g_lanes.unbind(1), own, strict=True)]
+    return g, g_gamma, g_beta, g_own
 
 
 def _norm_gradient(
@@ -206,9 +234,16 @@ def _norm_gradient(
     return G
 
 
-def _kernels(y: Tensor) -> block_numba.Kernels:
+def _kernels(cell: Cell, y: Tensor) -> block_numba.Kernels:
     number: Any = y.numpy().dtype.type
-    return block_numba.kernels(number)
+    return block_numba.kernels(cell.kind, number)
+
+
+def _cell_arrays(cell: Cell, y: Tensor, own: Sequence[Tensor]) -> list[Any]:
+    """The neuron's parameters [P, C], its numbers and its threshold."""
+    C = y.shape[2]
+    own_PC = torch.stack([p.detach().expand(C) for p in own]) if own else y.new_empty(0, C)
+    return [own_PC.numpy(), tuple(_numbers(y, *cell.numbers)), *_numbers(y, cell.v_threshold)]
 
 
 def _numbers(like: Tensor, *values: float) -> list[Any]:

@@ -1,12 +1,14 @@
 # mypy: allow-untyped-defs
-"""BatchNorm, LIF and dropout between two spectra, compiled: four passes over memory, two a way.
+"""BatchNorm, neuron and dropout between two spectra, compiled: four passes over memory, two a way.
 
 The step and the way back are the neuron's own (``ops.neurons``), as in ``ops.scan``; the loops are
-of tiles, and ``kernels`` compiles them for a precision. Of a step they keep one number a neuron,
-which serves a neuron of one state whose way back wants no more of a step than the spike.
+of tiles, and ``kernels`` compiles them for a kind of cell and a precision. On the way back the
+states are computed again. Of a step a tile keeps its states, or, where the way back wants no more
+of it than the spike, the slope of the spike.
 
-Shapes as in ``ops.spectral.fft_tiles``; sequences in memory are [B, T, C]. A job takes whole
-samples. The loops of a tile are functions of their own, or LLVM would not vectorise them.
+Shapes as in ``ops.spectral.fft_tiles``; sequences in memory are [B, T, C]; S states, P parameters.
+A job takes whole samples. The loops of a tile are functions of their own, or LLVM would not
+vectorise them.
 """
 
 from __future__ import annotations
@@ -14,22 +16,35 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from snn_delays.ops.neurons import BLOCK_LIF, Cell
-from snn_delays.ops.scan.numba import functions
+from snn_delays.ops.neurons import BLOCK_LIF, Kind
+from snn_delays.ops.resets import HARD
+from snn_delays.ops.scan.numba import (
+    PARAMETERS,
+    STATES,
+    _add,
+    _fire,
+    _load,
+    _put,
+    _store,
+    _take,
+    functions,
+    names_of,
+)
 from snn_delays.ops.spectral.fft_tiles import clear, lanes, new_tile, read_spectrum, write_spectrum
 from snn_delays.ops.surrogates import ATAN
 from snn_delays.runtime.numba_jit import inner, kernel, prange
 from snn_delays.runtime.specialise import specialise
 
 charge, reset, back = BLOCK_LIF.charge, BLOCK_LIF.reset, BLOCK_LIF.back  # see ``kernels``
-surrogate = ATAN.back
+surrogate, _take_own, _add_own = ATAN.back, _take, _add
 
 
 @inner
-def _take(plane, L, scale, pivot_C, b, first, last, y_BTC, sums_B2C):
+def _receive(plane, L, scale, pivot_C, b, first, last, y_BTC, sums_B2C):
     pivot = pivot_C[first:last]
     total, squares = sums_B2C[b, 0, first:last], sums_B2C[b, 1, first:last]
     total[:] = 0
@@ -57,92 +72,150 @@ def to_time_with_sums(jobs, Y, radices, cos, sin, pivot_C, y_BTC, sums_B2C):
             for first in range(0, C, 2 * L):
                 last, middle = min(first + 2 * L, C), min(first + L, C)
                 one, two = read_spectrum(tile, L, radices, cos, sin, Y, b, first, last)
-                _take(one, L, scale, pivot_C, b, first, middle, y_BTC, sums_B2C)
-                _take(two, L, scale, pivot_C, b, middle, last, y_BTC, sums_B2C)
+                _receive(one, L, scale, pivot_C, b, first, middle, y_BTC, sums_B2C)
+                _receive(two, L, scale, pivot_C, b, middle, last, y_BTC, sums_B2C)
 
 
-def _fire(y_BTC, scale_C, shift_C, mask_BC, keep, v_threshold, b, first, last, plane, L, v_BC):
-    scale, shift = scale_C[first:last], shift_C[first:last]
-    mask, v = mask_BC[b, first:last], v_BC[b, first:last]
-    v[:] = 0.0
+def _spikes(
+    y_BTC, scale_C, shift_C, mask_BC, numbers, v_threshold, b, first, last, state_SL, own_PL, plane,
+    L,
+):  # fmt: skip
+    """The masked spikes of a tile; state turns from 0 to after the last step."""
+    scale, shift, mask = scale_C[first:last], shift_C[first:last], mask_BC[b, first:last]
+    state_SL[:] = 0.0
     for t in range(y_BTC.shape[1]):
         y, s = y_BTC[b, t, first:last], plane[t * L : (t + 1) * L]
         for q in range(y.size):
-            before = v[q]  # read first: the order of reading decides how LLVM orders the sum
-            u = charge(scale[q] * y[q] + shift[q], before, keep)
-            fired = 1.0 if u >= v_threshold else 0.0
+            # read first: the order of reading decides how LLVM orders the sum
+            own = _take(state_SL, q, STATES) + _take_own(own_PL, q, PARAMETERS) + numbers
+            u = charge(scale[q] * y[q] + shift[q], *own)
+            fired = _fire(u, v_threshold)
             s[q] = mask[q] * fired
-            (v[q],) = reset(u, fired, v_threshold, before, keep)
+            _put(state_SL, q, reset(u, fired, v_threshold, *own))
 
 
-def _norm_lif(
-    jobs, y_BTC, scale_C, shift_C, mask_BC, keep, v_threshold, radices, cos, sin, S, v_BC
+def _norm_fire(
+    jobs, y_BTC, scale_C, shift_C, mask_BC, own_PC, numbers, v_threshold, radices, cos, sin, out,
+    state_SBC,
 ):  # fmt: skip
-    """S <- the spectrum of ``mask * LIF(scale y + shift)``, with v = keep v + input.
+    """Out <- the spectrum of ``mask * neuron(scale y + shift)``.
 
-    The membrane after the last step goes to v_BC.
+    The states after the last step go to state_SBC.
     """
     B, T, C = y_BTC.shape
     N = cos.size
     L = lanes(C, N)
+    S, P = state_SBC.shape[0], own_PC.shape[0]
     for job in prange(jobs):
-        tile = new_tile(L, cos)
+        tile, state, own = (
+            new_tile(L, cos),
+            np.empty((S, L), cos.dtype),
+            np.empty((P, L), cos.dtype),
+        )
         for b in range(job * B // jobs, (job + 1) * B // jobs):
-            for first in range(0, C, 2 * L):
-                last, middle = min(first + 2 * L, C), min(first + L, C)
-                clear(tile, L, N, T, last - first)
-                _fire(
-                    y_BTC, scale_C, shift_C, mask_BC, keep, v_threshold, b, first, middle,
-                    tile[0], L, v_BC,
-                )  # fmt: skip
-                _fire(
-                    y_BTC, scale_C, shift_C, mask_BC, keep, v_threshold, b, middle, last,
-                    tile[1], L, v_BC,
-                )  # fmt: skip
-                write_spectrum(tile, L, radices, cos, sin, S, b, first, last)
+            for start in range(0, C, 2 * L):
+                end = min(start + 2 * L, C)
+                clear(tile, L, N, T, end - start)
+                for half in range(2):
+                    first, last = min(start + half * L, end), min(start + (half + 1) * L, end)
+                    _load(own_PC, slice(first, last), own)
+                    _spikes(
+                        y_BTC, scale_C, shift_C, mask_BC, numbers, v_threshold, b, first, last,
+                        state, own, tile[half], L,
+                    )  # fmt: skip
+                    _store(state, slice(first, last), state_SBC[:, b])
+                write_spectrum(tile, L, radices, cos, sin, out, b, start, end)
 
 
-def _slopes(
-    y_BTC, scale_C, shift_C, mask_BC, keep, v_threshold, height, steepness, b, first, last, v,
-    slope_TC,
+def _keep_slopes(
+    y_BTC, scale_C, shift_C, mask_BC, numbers, v_threshold, slope, size, b, first, last, state_SL,
+    own_PL, kept_TSL,
 ):  # fmt: skip
-    """What the gradient of a spike is multiplied by, negative where the neuron fired.
-
-    The membrane is computed again instead of being kept.
-    """
+    """What the gradient of a spike is multiplied by, negative where the neuron fired."""
     scale, shift, mask = scale_C[first:last], shift_C[first:last], mask_BC[b, first:last]
+    height = (slope[0] * size,) + slope[1:]  # noqa: RUF005 - numba knows no starred tuples here
+    v = state_SL[0]
     v[:] = 0.0
     for t in range(y_BTC.shape[1]):
-        y, slope = y_BTC[b, t, first:last], slope_TC[t]
+        y, kept = y_BTC[b, t, first:last], kept_TSL[t, 0]
         for q in range(y.size):
             before = v[q]  # read first: the order of reading decides how LLVM orders the sum
-            u = charge(scale[q] * y[q] + shift[q], before, keep)
-            fired = 1.0 if u >= v_threshold else 0.0
-            size = surrogate(mask[q], u - v_threshold, height, steepness)
-            slope[q] = -size if fired > 0.0 else size
-            (v[q],) = reset(u, fired, v_threshold, before, keep)
+            u = charge(scale[q] * y[q] + shift[q], before, *numbers)
+            fired = _fire(u, v_threshold)
+            of_spike = surrogate(mask[q], u - v_threshold, *height)
+            kept[q] = -of_spike if fired > 0.0 else of_spike
+            (v[q],) = reset(u, fired, v_threshold, before, *numbers)
 
 
-def _through(g, slope):
+def _through_slope(g, slope):
     return abs(slope) * g
 
 
-def _step_back(g_s, slope, keep, g_v):
-    """The gradient of the spikes, in place, becomes that of the neuron's input."""
-    for q in range(g_v.size):
-        fired = 1.0 if slope[q] < 0.0 else 0.0
-        unknown = 0.0  # input and membranes
+def _back_by_slopes(
+    g_s, y, scale, shift, mask, numbers, v_threshold, slope, size, kept_SL, own_PL, g_state_SL,
+    g_own_PL,
+):  # fmt: skip
+    """One step back: the gradient of the spikes, in place, becomes that of the neuron's input."""
+    kept, g_v = kept_SL[0], g_state_SL[0]
+    for q in range(y.size):
+        fired = 1.0 if kept[q] < 0.0 else 0.0
+        unknown = 0.0  # input, membranes and threshold
         g_s[q], (g_v[q],), _ = back(
-            g_s[q], slope[q], unknown, unknown, fired, unknown, unknown, keep, g_v[q]
+            g_s[q], kept[q], unknown, unknown, fired, unknown, unknown, *numbers, g_v[q]
         )
 
 
-def _back(plane, L, slope_TC, y_BTC, mean_C, rstd_C, keep, b, first, last, g_v, g_BTC, sums_B2C):
+def _keep_states(
+    y_BTC, scale_C, shift_C, mask_BC, numbers, v_threshold, slope, size, b, first, last, state_SL,
+    own_PL, kept_TSL,
+):  # fmt: skip
+    """The states before each step."""
+    scale, shift = scale_C[first:last], shift_C[first:last]
+    kept_TSL[0] = 0.0
+    for t in range(y_BTC.shape[1] - 1):
+        y, before, after = y_BTC[b, t, first:last], kept_TSL[t], kept_TSL[t + 1]
+        for q in range(y.size):
+            own = _take(before, q, STATES) + _take_own(own_PL, q, PARAMETERS) + numbers
+            u = charge(scale[q] * y[q] + shift[q], *own)
+            _put(after, q, reset(u, _fire(u, v_threshold), v_threshold, *own))
+
+
+def _back_by_states(
+    g_s, y, scale, shift, mask, numbers, v_threshold, slope, size, kept_SL, own_PL, g_state_SL,
+    g_own_PL,
+):  # fmt: skip
+    """As ``_back_by_slopes``."""
+    for q in range(y.size):
+        own = _take(kept_SL, q, STATES) + _take_own(own_PL, q, PARAMETERS) + numbers
+        x = scale[q] * y[q] + shift[q]
+        u = charge(x, *own)
+        fired = _fire(u, v_threshold)
+        spike = (u - v_threshold,) + slope  # noqa: RUF005 - numba knows no starred tuples here
+        later = _take(g_state_SL, q, STATES)
+        g_s[q], before, of_own = back(
+            g_s[q] * (mask[q] * size), spike, x, u, fired, v_threshold, *(own + later)
+        )
+        _put(g_state_SL, q, before)
+        _add_own(g_own_PL, q, of_own)
+
+
+_step_back = _back_by_slopes
+
+
+def _back(
+    plane, L, kept_TSL, y_BTC, scale_C, shift_C, mean_C, rstd_C, mask_BC, numbers, v_threshold,
+    slope, size, b, first, last, own_PL, g_state_SL, g_own_PL, g_BTC, sums_B2C,
+):  # fmt: skip
     """Back in time; sums of the gradient and of it times the normalised y."""
     T = y_BTC.shape[1]
-    g_v[:] = 0.0
+    scale, shift, mask = scale_C[first:last], shift_C[first:last], mask_BC[b, first:last]
+    g_state_SL[:] = 0.0
+    g_own_PL[:] = 0.0
     for t in range(T - 1, -1, -1):
-        _step_back(plane[t * L : (t + 1) * L], slope_TC[t], keep, g_v)
+        _step_back(
+            plane[t * L : (t + 1) * L], y_BTC[b, t, first:last], scale, shift, mask, numbers,
+            v_threshold, slope, size, kept_TSL[t], own_PL, g_state_SL, g_own_PL,
+        )  # fmt: skip
     mean, rstd = mean_C[first:last], rstd_C[first:last]
     total, moment = sums_B2C[b, 0, first:last], sums_B2C[b, 1, first:last]
     total[:] = 0
@@ -157,34 +230,43 @@ def _back(plane, L, slope_TC, y_BTC, mean_C, rstd_C, keep, b, first, last, g_v, 
         moment[q] *= rstd[q]
 
 
-def _norm_lif_gradient(
-    jobs, G_S, radices, cos, sin, y_BTC, scale_C, shift_C, mean_C, rstd_C, mask_BC, keep,
-    v_threshold, height, steepness, g_BTC, sums_B2C,
+def _norm_fire_gradient(
+    jobs, G_S, radices, cos, sin, y_BTC, scale_C, shift_C, mean_C, rstd_C, mask_BC, own_PC,
+    numbers, v_threshold, slope, g_BTC, sums_B2C, g_own_BPC,
 ):  # fmt: skip
-    """From the gradient of the masked spikes, a spectrum, to that of the LIF's input.
+    """From the gradient of the masked spikes, a spectrum, to that of the neuron's input.
 
-    Also per sample its sum over time, and that of it times the normalised y.
+    Also per sample its sum over time, that of it times the normalised y, and the parameters'.
     """
     B, T, C = y_BTC.shape
     N = cos.size
     L = lanes(C, N)
-    per_step = height * cos.dtype.type(1.0 / N)
+    S, P = len(STATES), own_PC.shape[0]
+    size = cos.dtype.type(1.0 / N)
     for job in prange(jobs):
-        tile, slope, v = new_tile(L, cos), np.empty((T, L), cos.dtype), np.empty(L, cos.dtype)
+        tile, kept = new_tile(L, cos), np.empty((T, S, L), cos.dtype)
+        state, own = np.empty((S, L), cos.dtype), np.empty((P, L), cos.dtype)
+        g_own = np.empty((P, L), cos.dtype)
         for b in range(job * B // jobs, (job + 1) * B // jobs):
             for start in range(0, C, 2 * L):
                 end = min(start + 2 * L, C)
                 planes = read_spectrum(tile, L, radices, cos, sin, G_S, b, start, end)
                 for half in range(2):
                     first, last = min(start + half * L, end), min(start + (half + 1) * L, end)
-                    _slopes(
-                        y_BTC, scale_C, shift_C, mask_BC, keep, v_threshold, per_step, steepness,
-                        b, first, last, v, slope,
+                    _load(own_PC, slice(first, last), own)
+                    _keep(
+                        y_BTC, scale_C, shift_C, mask_BC, numbers, v_threshold, slope, size, b,
+                        first, last, state, own, kept,
                     )  # fmt: skip
                     _back(
-                        planes[half], L, slope, y_BTC, mean_C, rstd_C, keep, b, first, last, v,
+                        planes[half], L, kept, y_BTC, scale_C, shift_C, mean_C, rstd_C, mask_BC,
+                        numbers, v_threshold, slope, size, b, first, last, own, state, g_own,
                         g_BTC, sums_B2C,
                     )  # fmt: skip
+                    _store(g_own, slice(first, last), g_own_BPC[b])
+
+
+_keep = _keep_slopes
 
 
 @inner
@@ -215,27 +297,32 @@ def norm_gradient(jobs, g_BTC, y_BTC, a_C, b_C, c_C, radices, cos, sin, G):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The neuron's loops for one precision.
+    """The neuron's loops for one kind of cell and precision.
 
     Attributes:
-        norm_lif: see ``_norm_lif``.
-        gradient: see ``_norm_lif_gradient``.
+        norm_fire: see ``_norm_fire``.
+        gradient: see ``_norm_fire_gradient``.
     """
 
-    norm_lif: Callable[..., None]
+    norm_fire: Callable[..., None]
     gradient: Callable[..., None]
 
 
 @functools.cache
-def kernels(number: type) -> Kernels:
+def kernels(kind: Kind, number: Any) -> Kernels:
     """The neuron's loops for np.float32 or np.float64."""
+    suffix = f"_{names_of(kind)}_{number.__name__}"
 
     def compiled(function, compile=inner, **names):
-        return compile(specialise(function, __name__, f"_{number.__name__}", number, **names))
+        return compile(specialise(function, __name__, suffix, number, **names))
 
-    names = functions(Cell(BLOCK_LIF).kind, compiled, number, _through)
-    names["surrogate"] = compiled(surrogate)
-    for function in (_fire, _slopes, _step_back, _back):
+    by_slopes = kind[:2] == (BLOCK_LIF, HARD)
+    names = functions(kind, compiled, number, **({"through": _through_slope} if by_slopes else {}))
+    keep, step_back = (
+        (_keep_slopes, _back_by_slopes) if by_slopes else (_keep_states, _back_by_states)
+    )
+    names |= {"_keep": compiled(keep, **names), "_step_back": compiled(step_back, **names)}
+    for function in (_load, _store, _spikes, _back):
         names[function.__name__] = compiled(function, **names)
-    norm_lif = compiled(_norm_lif, kernel, **names)
-    return Kernels(norm_lif, compiled(_norm_lif_gradient, kernel, **names))
+    norm_fire = compiled(_norm_fire, kernel, **names)
+    return Kernels(norm_fire, compiled(_norm_fire_gradient, kernel, **names))

@@ -28,7 +28,8 @@ def test_back_is_what_autograd_makes_of_the_step(neuron, reset, surrogate) -> No
     s = (u >= theta).double() if neuron.fires else u
     assert not neuron.fires or 0.1 < s.mean() < 0.9
     by_surrogate = specialise(through, __name__, back=surrogate.back)
-    back = specialise(neuron.back, __name__, through=by_surrogate, rest_back=reset.rest_back)
+    names = {"rest": reset.rest, "rest_back": reset.rest_back, "through": by_surrogate}
+    back = specialise(neuron.back, __name__, **names)
     after = specialise(neuron.reset, __name__, rest=reset.rest)
     g_x, g_states, g_own = back(
         g_out[0], (u - theta, *cell.slope), x[0], u, s, theta, *mine, *g_last

@@ -1,15 +1,13 @@
-"""BatchNorm in training -> LIF -> dropout as one function of sequences in time.
+"""BatchNorm in training -> neuron -> dropout as one function of sequences in time.
 
 The norm takes mean and variance over all steps and samples, those of other processes included
-(``runtime.distributed``), counted and added up in float64. Charge ``h = v - v / tau + x``, fire
-where ``h >= v_threshold``, then ``v = 0`` with the reset path detached; v = 0 at the start.
+(``runtime.distributed``), counted and added up in float64. All states are 0 at the start.
 
-Shapes: T time, B batch, C channels.
+Shapes: T time, B batch, C channels; S states.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,70 +17,51 @@ from torch.autograd.function import once_differentiable
 
 from snn_delays.ops import batch_norm, batch_norm_triton
 from snn_delays.ops.batch_norm import Running
-from snn_delays.ops.neurons import LIF, Cell
-from snn_delays.ops.scan import loops
+from snn_delays.ops.neurons import Cell
+from snn_delays.ops.scan import loops, sum_lanes
 from snn_delays.ops.scan import plain as plain_scan
 from snn_delays.runtime import distributed, triton_jit
 
 
-def norm_lif(
+def norm_neuron(
     y_TBC: Tensor,
     gamma_C: Tensor,
     beta_C: Tensor,
     mask_BC: Tensor,
-    *,
+    *own: Tensor,
     eps: float,
-    tau: float,
-    v_threshold: float,
-    alpha: float,
+    cell: Cell,
     running: Running | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Spikes of a layer after dropout, differentiable in y, gamma and beta.
+    """Spikes of a layer after dropout, differentiable in y, gamma, beta and the neuron's own.
 
-    Where several processes train, gradients of gamma and beta are those of this process' samples,
-    to be added up with the other parameters'; that of y knows of all samples.
+    Where several processes train, gradients of parameters are those of this process' samples, to
+    be added up with the other parameters'; that of y knows of all samples.
 
     Args:
         y_TBC: what the norm takes, float32, float64 or bfloat16; T B C > 0.
         gamma_C: BatchNorm's weight.
         beta_C: BatchNorm's bias.
         mask_BC: dropout's, 0 or what a spike is worth.
+        own: the neuron's parameters, a scalar or [C] each.
         eps: BatchNorm's.
-        tau: time constant in steps.
-        v_threshold: firing threshold.
-        alpha: the surrogate is ``alpha / 2 / (1 + (pi / 2 alpha (h - v_threshold))^2)``.
+        cell: the neuron.
         running: statistics that the norm keeps, moved by this batch.
 
     Returns:
-        masked spikes [T, B, C] in y's dtype; mean and biased variance [C] in float64; the membrane
-        after the last step [B, C] in float32, or float64 where y is.
+        masked spikes [T, B, C] in y's dtype; mean and biased variance [C] in float64; the states
+        after the last step [S, B, C] in float32, or float64 where y is.
     """
-    settings = NormLifSettings(eps, tau, v_threshold, alpha)
     if triton_jit.serves(y_TBC):
-        return _NormLif.apply(y_TBC, gamma_C, beta_C, mask_BC, settings, running)
-    out, mean, var, v = plain(y_TBC, gamma_C, beta_C, mask_BC, settings)
+        return _NormNeuron.apply(y_TBC, gamma_C, beta_C, mask_BC, eps, cell, running, *own)
+    out, mean, var, states = plain(y_TBC, gamma_C, beta_C, mask_BC, *own, eps=eps, cell=cell)
     if running:
         running.track(mean, var, _count(y_TBC))
-    return out, mean, var, v
-
-
-@dataclass(frozen=True)
-class NormLifSettings:
-    """Numbers of ``norm_lif``."""
-
-    eps: float
-    tau: float
-    v_threshold: float
-    alpha: float
-
-    @property
-    def cell(self) -> Cell:
-        """The neuron."""
-        return Cell(LIF, (self.tau,), self.v_threshold, self.alpha)
+    return out, mean, var, states
 
 
 def plain(
-    y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor, settings: NormLifSettings
+    y: Tensor, gamma: Tensor, beta: Tensor, mask: Tensor, *own: Tensor, eps: float, cell: Cell
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same in torch, step by step, on any device: what the kernels are held to."""
     dtype = _state_dtype(y)
@@ -91,11 +70,12 @@ def plain(
     mean = _over_processes(wide.sum((0, 1), dtype=torch.float64)) / n
     centred = wide - mean.to(dtype)
     var = _over_processes(centred.square().sum((0, 1), dtype=torch.float64)) / n
-    scale = (var + settings.eps).rsqrt().to(dtype) * gamma.to(dtype)
+    scale = (var + eps).rsqrt().to(dtype) * gamma.to(dtype)
     x = centred * scale + beta.to(dtype)
-    spikes, (v,) = plain_scan.scan(settings.cell, x, (torch.zeros_like(x[0]),))
+    rest = (torch.zeros_like(x[0]),) * cell.neuron.states
+    spikes, states = plain_scan.scan(cell, x, rest, own)
     out = (spikes * mask.to(dtype)).to(y.dtype)
-    return out, mean.detach(), var.detach(), v.detach()
+    return out, mean.detach(), var.detach(), torch.stack(states).detach()
 
 
 class _SumOverProcesses(Function):
@@ -125,8 +105,8 @@ def _count(y: Tensor) -> int:
     return y.shape[0] * distributed.whole_batch(y.shape[1])
 
 
-class _NormLif(Function):
-    """See ``norm_lif``. The way back scans again instead of storing."""
+class _NormNeuron(Function):
+    """See ``norm_neuron``. The way back scans again instead of storing."""
 
     @staticmethod
     def forward(
@@ -135,29 +115,36 @@ class _NormLif(Function):
         gamma: Tensor,
         beta: Tensor,
         mask: Tensor,
-        settings: NormLifSettings,
+        eps: float,
+        cell: Cell,
         running: Running | None,
+        *own: Tensor,
     ) -> Any:
         y, mask = y.contiguous(), mask.contiguous()
-        moments, norm = _statistics(y, gamma, beta, settings.eps, running)
-        out, v = torch.empty_like(y), torch.empty_like(mask, dtype=norm.dtype)
-        loops(y).scan(settings.cell, y, v[None], (), (norm, mask), out, at_rest=True)
-        ctx.settings, ctx.moments, ctx.norm = settings, moments, norm
-        ctx.save_for_backward(y, gamma, beta, mask)
+        moments, norm = _statistics(y, gamma, beta, eps, running)
+        out = torch.empty_like(y)
+        states = norm.new_empty(cell.neuron.states, *mask.shape)
+        loops(y).scan(cell, y, states, own, (norm, mask), out, at_rest=True)
+        ctx.cell, ctx.moments, ctx.norm = cell, moments, norm
+        ctx.save_for_backward(y, gamma, beta, mask, *own)
         mean, var, _ = moments
-        ctx.mark_non_differentiable(mean, var, v)
+        ctx.mark_non_differentiable(mean, var, states)
         ctx.set_materialize_grads(False)  # or zeros would be made for these three at every step
-        return out, mean, var, v
+        return out, mean, var, states
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_out: Tensor, *_: Any) -> Any:
-        y, gamma, beta, mask = ctx.saved_tensors
-        g, sums = _spikes_gradient(g_out.contiguous(), y, ctx.norm, mask, ctx.settings)
+        y, gamma, beta, mask, *own = ctx.saved_tensors
+        g, dress = torch.empty_like(y, dtype=ctx.norm.dtype), (ctx.norm, mask)
+        g_lanes, sums = loops(y).gradient(
+            ctx.cell, y, None, own, dress, g_out.contiguous(), g, None
+        )
         g_gamma, g_beta, factors = _factors(sums, ctx.moments, gamma, beta, _count(y))
         out = g if g.dtype == y.dtype else torch.empty_like(y)
         batch_norm_triton.norm_gradient(g, y, factors, out)
-        return out, g_gamma, g_beta, None, None, None
+        g_own = (sum_lanes(lanes, like) for lanes, like in zip(g_lanes, own, strict=True))
+        return out, g_gamma, g_beta, None, None, None, None, *g_own
 
 
 def _statistics(
@@ -193,11 +180,3 @@ def _factors(
     factors = batch_norm.factors(of_gamma, of_beta, mean, rstd, gamma.double(), centre, n)
     together = torch.stack((centre, *factors)).to(sums.dtype)
     return g_gamma.to(gamma.dtype), g_beta.to(beta.dtype), together
-
-
-def _spikes_gradient(
-    g_out: Tensor, y: Tensor, norm: Tensor, mask: Tensor, settings: NormLifSettings
-) -> tuple[Tensor, Tensor]:
-    """The gradient of the LIF's input, and sums over time of it and of it times ``y - centre``."""
-    g = torch.empty_like(y, dtype=norm.dtype)
-    return g, loops(y).gradient(settings.cell, y, None, (), (norm, mask), g_out, g, None)[1]
