@@ -23,6 +23,8 @@ from snn_delays.runtime.distributed import process_info
 if TYPE_CHECKING:
     from optuna import Study
 
+INSTALL = "pip install 'snn-delays[search]'"
+
 
 @contextlib.contextmanager
 def searches(command: str) -> Iterator[None]:
@@ -135,7 +137,9 @@ def new_study(seed: int) -> Study:
     try:
         import optuna
     except ImportError as error:
-        raise UserError("A search needs optuna: pip install 'snn-delays[search]'.") from error
+        raise UserError(f"A search needs optuna: {INSTALL}.") from error
+    if not hasattr(optuna.distributions, "FloatDistribution"):
+        raise UserError(f"A search needs a newer optuna than {optuna.__version__}: {INSTALL}.")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed)
     return optuna.create_study(direction="maximize", sampler=sampler)

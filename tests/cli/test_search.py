@@ -196,6 +196,10 @@ def test_a_search_says_what_it_needs(taken, capsys, monkeypatch) -> None:
         patch.setenv("RANK", "0")
         code, _, errors = run(capsys, monkeypatch, *command)
         assert (code, "A search takes one process" in errors) == (2, True)
+    with monkeypatch.context() as patch:
+        patch.delattr("optuna.distributions.FloatDistribution")
+        code, _, errors = run(capsys, monkeypatch, *command)
+        assert (code, "A search needs a newer optuna than" in errors) == (2, True)
     monkeypatch.setitem(sys.modules, "optuna", None)
     code, printed, errors = run(capsys, monkeypatch, *command)
     needed = "snn-delays: A search needs optuna: pip install 'snn-delays[search]'.\n"
