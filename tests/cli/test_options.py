@@ -313,8 +313,10 @@ def test_no_run_of_several_starts_where_one_is_wrong(small, capsys, monkeypatch)
 def test_a_command_leaves_the_sweeper_as_it_was(capsys, monkeypatch) -> None:
     Plugins.instance()
     before = basic_sweeper.BasicSweeper.sweep
+    make = Plugins.instantiate_sweeper
     run(capsys, monkeypatch, "train", "-m", "seed=0,x")
     assert basic_sweeper.BasicSweeper.sweep is before
+    assert Plugins.instantiate_sweeper is make
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
