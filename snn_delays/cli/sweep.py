@@ -81,9 +81,9 @@ def all_overrides(sweeper: Any, arguments: list[str]) -> list[Override]:
 
 
 def _own_options(runs: list[list[str]]) -> list[list[str]]:
-    """Of each run, the options in which it differs from another."""
+    """Of each run, the options in which it differs from another, as a person writes them."""
     apart = [len(set(values)) > 1 for values in zip(*runs, strict=True)]
-    return [[o for o, differs in zip(run, apart, strict=True) if differs] for run in runs]
+    return [[unquoted(o) for o, differs in zip(run, apart, strict=True) if differs] for run in runs]
 
 
 def _print_table(own: list[list[str]], returns: list[Any]) -> None:

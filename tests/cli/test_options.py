@@ -307,6 +307,8 @@ def test_no_run_of_several_starts_where_one_is_wrong(small, capsys, monkeypatch)
     code, printed, error = run(capsys, monkeypatch, "train", "-m", *small, values, "out=many")
     assert (code, printed, len(error.splitlines())) == (2, "", 1)
     assert "No run was started. Run 1 (train.lr_weight=inf): train.lr_weight=inf must be" in error
+    _, _, error = run(capsys, monkeypatch, "train", "-m", *small, "device=cpu,gpu", "out=many")
+    assert "No run was started. Run 1 (device=gpu): device=gpu is not" in error
     assert not Path("many").exists()
 
 
