@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from snn_delays.benchmark.suite import load_suite
 from snn_delays.cli.compose import compose
-from snn_delays.cli.groups import config_folder, groups
+from snn_delays.cli.groups import SUITES, config_folder, groups
 from snn_delays.nn import count_parameters, draw_network
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.schedules import sigma_at
@@ -129,6 +130,16 @@ def test_fsdd_networks_have_equal_parameters(kind) -> None:
     learned = compose("train", ["experiment=fsdd/learned"])
     counts = [count_parameters(draw_network(c, 10)) for c in (config, learned)]
     assert abs(counts[0] / counts[1] - 1) < 0.01
+
+
+def test_the_families_on_fsdd_have_equal_parameters_and_one_recipe() -> None:
+    suite = load_suite(config_folder() / SUITES, "fsdd_models")
+    learned = compose("train", ["experiment=fsdd/learned"])
+    target = count_parameters(draw_network(learned, 10))
+    for member in suite.members.values():
+        config = compose("train", [*suite.options, *member.options])
+        assert abs(count_parameters(draw_network(config, 10)) / target - 1) < 0.01
+        assert (config.train, config.data) == (learned.train, learned.data)
 
 
 def test_the_dense_convolution_comes_as_near_as_whole_neurons_do() -> None:
