@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from snn_delays.config import Config
-from snn_delays.config.options import options
+from snn_delays.config.options import options, shown
 from snn_delays.data.dataset import Data
 from snn_delays.data.splits import first_names
 from snn_delays.errors import UserError
@@ -28,6 +28,7 @@ from snn_delays.training.checkpoint import (
 )
 from snn_delays.training.run_files import RESULT_FILE
 from snn_delays.training.run_folder import read_split
+from snn_delays.training.schedules import sigma_at
 
 INITIAL = "init"  # the checkpoint of a run's own folder that holds its initial values
 SAME = (  # options on which the meaning of weights and delays depends
@@ -107,6 +108,12 @@ def read_initial(config: Config, data: Data, out: Path) -> Initial | None:
             f"The readout is kept, although its classes were {first_names(there)}, and now are"
             f" {first_names(here)}."
         )
+    start, sharp = sigma_at(0, config), saved["meta"]["sigma"]
+    if config.model.delays == "learned" and start > sharp:
+        remarks.append(
+            f"Sigma begins at {start:g} steps, after {sharp:.3g} there, and blurs the learned"
+            " delays at first; train.sigma_schedule=constant keeps the taps narrow."
+        )
     remarks += _recordings_seen(data, path, saved)
     return Initial(network.state_dict(), origin, remarks)
 
@@ -131,9 +138,13 @@ def _read(path: Path) -> dict[str, Any]:
             f"train.init={path} is not the folder of a finished run; finish the run, or name a file"
             " in its folder checkpoints."
         )
-    saved = read_checkpoint_file(checkpoint_path(path, "best") if path.is_dir() else path)
+    file = checkpoint_path(path, "best") if path.is_dir() else path
+    saved = read_checkpoint_file(file)
     if saved is None:
-        raise UserError(f"train.init={path} holds no checkpoint.")
+        raise UserError(
+            f"There is no checkpoint {file}; train.init takes the folder of a finished run, or a"
+            " file in its folder checkpoints."
+        )
     return saved
 
 
@@ -143,8 +154,8 @@ def _check_same(mine: Config, theirs: Config, path: Path) -> None:
     for name in SAME:
         if here[name] != there[name]:
             raise UserError(
-                f"train.init={path} holds a network with {name}={there[name]}, and this run has"
-                f" {name}={here[name]}; give {name}={str(there[name]).replace(' ', '')}."
+                f"train.init={path} holds a network with {name}={shown(there[name])}, and this run"
+                f" has {name}={shown(here[name])}; give {name}={shown(there[name])}."
             )
     if mine.data.channels != theirs.data.channels:
         raise UserError(
