@@ -185,6 +185,12 @@ class DelayedLinear(HasSigma):
         shared = [n for n in range(2) if self.delay.shape[n] < self.weight.shape[n]]
         return self.exists.any(shared[0], keepdim=True) if shared else self.exists
 
+    @property
+    def kept_steps(self) -> Tensor:
+        """For how many steps a deployment keeps each input: its longest rounded delay, [I]."""
+        delay = self.delay.detach().clamp(0, self.taps - 1).round()
+        return (delay * self.exists).amax((0, 2)).long()
+
     @torch.no_grad()
     def freeze_delays(self) -> None:
         """Round learned delays and let them act as deployed ones from now on, without gradient."""

@@ -126,6 +126,17 @@ class Network(nn.Module):
         """The recurrent connections of the layers that have them, from input to output."""
         return (module for module in self.modules() if isinstance(module, Recurrence))
 
+    @property
+    def delay_buffer_bytes(self) -> int:
+        """Memory that the deployed delays need: a byte for each input and step that is kept.
+
+        Each input of a layer, and each neuron with recurrent connections, is kept for as many steps
+        as its longest rounded delay. The byte holds a spike, or the spikes of an input's bin.
+        """
+        kept = [linear.kept_steps for linear in self.delayed_layers()]
+        kept += [recurrence.kept_steps for recurrence in self.recurrences()]
+        return int(torch.cat(kept).sum())
+
     def set_sigma(self, sigma: float) -> None:
         """Set the width of the feedforward delays' taps, in steps, in every layer."""
         for linear in self.delayed_layers():

@@ -99,6 +99,11 @@ class Recurrence(HasSigma):
         """Which delays a connection has: all, [N]."""
         return torch.ones_like(self.delay, dtype=torch.bool)
 
+    @property
+    def kept_steps(self) -> Tensor:
+        """For how many steps a deployment keeps each neuron's spikes, [N]; at least one."""
+        return 1 + self.delay.detach().clamp(min=0).round().long()
+
     def constrain(self) -> None:
         """Clamp delays to 0 and more, as a pass in training mode does first of all."""
         self.delay.data.clamp_(min=0)
