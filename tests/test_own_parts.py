@@ -44,7 +44,6 @@ PARTS = {
 def here(tmp_path, monkeypatch) -> Path:
     """A working folder with mine.py, which no earlier test has imported."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(own_parts, "_imported", {})
     Path("mine.py").write_text(MINE, "utf-8")
     sys.modules.pop("mine", None)
