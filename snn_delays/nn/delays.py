@@ -1,4 +1,4 @@
-"""The width of taps, which a schedule sets and a layer keeps."""
+"""What all layers with delays have: the width of their taps, and delays that may be frozen."""
 
 from __future__ import annotations
 
@@ -8,18 +8,44 @@ import torch
 from torch import Tensor, nn
 
 
-class HasSigma(nn.Module):
-    """A module with a width of taps, in ``state_dict``, too.
+class HasDelays(nn.Module):
+    """A module whose delays may be learned, through taps of a width that is in ``state_dict``, too.
+
+    Args:
+        delays: "learned", or another word for delays that are not.
 
     Attributes:
+        delay: in steps.
+        frozen: whether learned delays stay where they are and act through the nearest tap in
+            training mode, too; see ``freeze_delays``.
         width: sigma as a scalar on the module's device, in its precision.
     """
 
+    delay: Tensor
     width: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, delays: str) -> None:
         super().__init__()
+        self.delays = delays
+        self.frozen = False
         self.register_buffer("width", torch.empty(()), persistent=False)
+
+    def constrain(self) -> None:
+        """Bring parameters into their bounds, as a pass in training mode does first of all."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def freeze_delays(self) -> None:
+        """Round learned delays and let them act as deployed ones from now on, without gradient."""
+        if self.delays == "learned":
+            self.constrain()
+            self.delay.round_()
+            self.frozen = True
+
+    @property
+    def deployed(self) -> bool:
+        """Whether each delay acts through the one tap nearest to it in this mode."""
+        return not self.training or self.frozen or self.delays != "learned"
 
     @property
     def sigma(self) -> float:
