@@ -7,9 +7,14 @@ steps at least. Unsigned offsets spare numba's test for negative indices.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from snn_delays.runtime.numba_jit import inner, kernel, prange
+
+# products are rounded before they are added, on every processor: a deployed network repeats sums
+exact_inner = functools.partial(inner, fastmath=False)
 
 
 @inner
@@ -22,7 +27,7 @@ def _events(x_I, events_I):
     return n
 
 
-@inner
+@exact_inner
 def _scatter(x_I, events_I, weight_IK, offset_IK, first, last, y):
     """One step's events add their weights to the outputs ``first`` to ``last``."""
     for n in range(_events(x_I, events_I)):
