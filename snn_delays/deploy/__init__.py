@@ -1,0 +1,6 @@
+"""Out of the trainer: a trained network as plain numbers, and what runs it elsewhere."""
+
+from snn_delays.deploy.describe import from_network, from_run
+from snn_delays.deploy.network import Deployed, load
+
+__all__ = ["Deployed", "from_network", "from_run", "load"]
