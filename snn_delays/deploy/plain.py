@@ -78,7 +78,7 @@ class LayerState:
         elif neurons.kind == "plif":
             u = r - r * p["share"] + y
         elif neurons.kind == "integer":
-            u = ((r * p["keep"]) >> 16) + y
+            u = ((r.astype(np.int64) * p["keep"]) >> 16).astype(y.dtype) + y
         else:
             u = p["al"] * r + (1 - p["al"]) * (y - w)
         self.membrane = self.spikes = self.rest = u

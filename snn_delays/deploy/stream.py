@@ -1,0 +1,243 @@
+"""A deployed network that runs on a stream of frames, one step at a time.
+
+Shapes: T time, I inputs, O outputs of a layer, A outputs of all layers, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_delays.deploy import stream_numba
+from snn_delays.deploy.network import PARAMETERS, Deployed, Layer
+from snn_delays.deploy.stream_numba import (
+    ALPHA,
+    BETA,
+    BIAS,
+    LEAK,
+    STEP,
+    TABLE,
+    THRESHOLD,
+)
+
+KINDS = ("lif", "plif", "adaptive", "adaptive_after", "leaky", "integer")
+# By the loop's number of each way to score: a number of spikes is a sum, as the mean is; the
+# membranes of linear_sum hold their sum.
+READOUTS = {"sum": 0, "mean": 1, "spike_count": 1, "max": 2, "last": 3, "linear_sum": 3}
+NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a network says of an input so far.
+
+    Attributes:
+        number: of the class with the greatest score, the first of equals.
+        name: of this class.
+        scores: [K] float64.
+        step: number of steps that have been computed.
+        since: number of steps after which this class took the lead that it has kept.
+    """
+
+    number: int
+    name: str
+    scores: NDArray[np.float64]
+    step: int
+    since: int
+
+
+class Stream:
+    """A deployed network and its state, of a size that never grows.
+
+    A step adds up the same numbers in the same order as ``snn-delays evaluate backend=event``, so
+    spikes are equal to the bit; scores are added up in float64.
+
+    Args:
+        network: the deployed network.
+
+    Attributes:
+        network: the same.
+    """
+
+    def __init__(self, network: Deployed) -> None:
+        self.network = network
+        self._advance = stream_numba.advance(network.dtype.type)
+        self._packed = _pack(network)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all input."""
+        table, dtype = self._packed.table, self.network.dtype
+        A = int(table["outputs"].sum())
+        sizes = 2 * table["taps"] * table["outputs"], table["lags"] * table["outputs"]
+        window, returning = (np.zeros(int(size.sum()), dtype) for size in sizes)
+        rows = np.zeros(len(table), np.int64)
+        self._state = window, np.zeros((3, A), dtype), returning, rows
+        widest = int(table["outputs"].max())
+        events = np.empty(int(table["inputs"].max()) + 1, np.uint32)
+        self._scratch = events, np.empty(widest, dtype), np.empty(widest, dtype)
+        self._count = np.array([0, -1, 0], np.int64)
+        self._score = np.zeros(len(self.network.classes))
+        self._ends = np.full(len(table), NEVER)
+        self._out = np.zeros((1, A), dtype)
+        self._finished = False
+
+    def copy(self) -> Self:
+        """A stream of the same network that goes on from here by itself."""
+        twin = copy.copy(self)
+        for name in ("_state", "_scratch", "_count", "_score", "_ends", "_out"):
+            setattr(twin, name, copy.deepcopy(getattr(self, name)))
+        return twin
+
+    def step(self, frame: NDArray[Any]) -> NDArray[np.float64]:
+        """Advance by a frame [I]; returns the scores so far, [K].
+
+        Raises:
+            ValueError: the frame is of another shape, or the input was finished.
+        """
+        frames = np.ascontiguousarray(frame, self.network.dtype).reshape(1, -1)
+        if frames.shape[1] != self._packed.table[0]["inputs"]:
+            channels = self.network.layers[0].inputs
+            raise ValueError(f"frame {list(np.shape(frame))} must be [{channels}], the channels.")
+        if self._finished:
+            raise ValueError("The input was finished: reset the stream before the next one.")
+        self._run(frames, self._out)
+        return self.scores
+
+    def peek(self) -> Decision:
+        """The decision so far.
+
+        Raises:
+            ValueError: there was no input yet.
+        """
+        step, leader, since = self._count.tolist()
+        if not step:
+            raise ValueError("There was no input yet: step first.")
+        return Decision(leader, self.network.classes[leader], self.scores, step, since)
+
+    def finish(self) -> Decision:
+        """The decision on the whole input, as ``snn-delays evaluate`` makes it of a batch of one.
+
+        Frames of zeros follow up to the network's stored length, and every layer falls silent
+        after its own number of steps.
+
+        Raises:
+            UserError: the network has no stored length.
+        """
+        if not self._finished:
+            step = int(self._count[STEP])
+            self._ends[:] = self.network.ends(step)
+            silent = int(self._ends[-1]) - step
+            frames = np.zeros((silent, self.network.layers[0].inputs), self.network.dtype)
+            self._out = np.zeros((silent, self._out.shape[1]), self.network.dtype)
+            self._run(frames, self._out)
+            self._finished = True
+        return self.peek()
+
+    def run(self, frames: NDArray[Any]) -> Decision:
+        """The decision on a whole recording, [T, I], by itself; the stream is reset first."""
+        self.reset()
+        for frame in frames:
+            self.step(frame)
+        return self.finish()
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """The scores so far, [K]."""
+        steps = self._count[STEP] if self.network.readout == "mean" else 1
+        return self._score / steps
+
+    @property
+    def outputs(self) -> list[NDArray[Any]]:
+        """What every layer gave in the last step, or in all steps of ``finish``, [N, O] each."""
+        return np.split(self._out, self._packed.table["output"][1:], axis=1)
+
+    def _run(self, frames_NI: NDArray[Any], out_NA: NDArray[Any]) -> None:
+        packed = self._packed
+        self._advance(
+            1, frames_NI, self._ends, packed.table, packed.network, self._state, self._scratch,
+            packed.readout, packed.unit, self._count, self._score, out_NA,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A network as the loop reads it; see ``stream_numba.advance``."""
+
+    table: NDArray[Any]
+    network: tuple[NDArray[Any], ...]
+    readout: int
+    unit: NDArray[np.float64]
+
+
+def _pack(network: Deployed) -> _Packed:
+    layers, dtype = network.layers, network.dtype
+    table = np.zeros(len(layers), TABLE)
+    for row, layer in zip(table, layers, strict=True):
+        _describe(row, layer)
+    _, inputs, count = np.array([layer.weight.shape for layer in layers]).T
+    outputs, taps = table["outputs"], table["taps"]
+    for name, size in (
+        ("weights", outputs * inputs * count),
+        ("output", outputs),
+        ("window", 2 * taps * outputs),
+        ("returning", table["lags"] * outputs),
+        ("recurrent", outputs**2 * (table["lags"] > 0)),
+    ):
+        table[name] = np.cumsum(size) - size
+    weights = [
+        _by_input(layer.weight.astype(dtype) << layer.shift if layer.shift else layer.weight, dtype)
+        for layer in layers
+    ]
+    offsets = [
+        _by_input(layer.delays * layer.outputs + np.arange(layer.outputs)[:, None, None], np.uint32)
+        for layer in layers
+    ]
+    recurrent = [
+        layer.recurrent.weight.T.astype(dtype).ravel() for layer in layers if layer.recurrent
+    ]
+    lags = [
+        layer.recurrent.delay if layer.recurrent else np.zeros(layer.outputs) for layer in layers
+    ]
+    arrays = (
+        np.concatenate(weights),
+        np.concatenate(offsets),
+        np.concatenate([_numbers(layer, dtype) for layer in layers], 1),
+        np.concatenate([np.zeros(0, dtype), *recurrent]),
+        np.concatenate(lags).astype(np.int64),
+    )
+    unit = np.broadcast_to(1.0 if layers[-1].unit is None else layers[-1].unit, layers[-1].outputs)
+    return _Packed(table, arrays, READOUTS[network.readout], unit.astype(np.float64))
+
+
+def _describe(row: Any, layer: Layer) -> None:
+    """A row of the table, without the places."""
+    row["outputs"], row["inputs"], row["count"] = layer.weight.shape
+    row["taps"] = layer.taps
+    row["lags"] = 0 if layer.recurrent is None else 2 + layer.recurrent.delay.max()
+    row["bias"], row["norm"] = layer.bias is not None, layer.alpha is not None
+    row["filter"] = layer.filter_leak is not None
+    row["kind"] = KINDS.index(layer.neurons.kind)
+    row["fires"], row["soft"] = layer.neurons.fires, layer.neurons.reset == "soft"
+
+
+def _numbers(layer: Layer, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The numbers of every neuron, [9, O]."""
+    numbers = np.zeros((9, layer.outputs), dtype)
+    parameters = layer.neurons.parameters
+    for row, name in enumerate(PARAMETERS[layer.neurons.kind]):
+        numbers[row] = parameters[name]
+    given = {BIAS: layer.bias, ALPHA: layer.alpha, BETA: layer.beta, LEAK: layer.filter_leak}
+    for row, values in {**given, THRESHOLD: layer.neurons.threshold}.items():
+        if values is not None:
+            numbers[row] = values
+    return numbers
+
+
+def _by_input(a_OIC: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """In the order in which the loop reads: inputs, outputs, kernels."""
+    return a_OIC.transpose(1, 0, 2).astype(dtype).ravel()
