@@ -65,8 +65,9 @@ class Stream:
 
     def __init__(self, network: Deployed) -> None:
         self.network = network
-        self._advance = stream_numba.advance(network.dtype.type)
+        self._advance = stream_numba.advance(network.arithmetic)
         self._packed = _pack(network)
+        self._channels = network.layers[0].inputs
         self.reset()
 
     def reset(self) -> None:
@@ -99,10 +100,7 @@ class Stream:
         Raises:
             ValueError: the frame is of another shape, or the input was finished.
         """
-        frames = np.ascontiguousarray(frame, self.network.dtype).reshape(1, -1)
-        if frames.shape[1] != self._packed.table[0]["inputs"]:
-            channels = self.network.layers[0].inputs
-            raise ValueError(f"frame {list(np.shape(frame))} must be [{channels}], the channels.")
+        frames = self._checked(frame[None])
         if self._finished:
             raise ValueError("The input was finished: reset the stream before the next one.")
         self._run(frames, self._out)
@@ -119,30 +117,41 @@ class Stream:
             raise ValueError("There was no input yet: step first.")
         return Decision(leader, self.network.classes[leader], self.scores, step, since)
 
-    def finish(self) -> Decision:
+    def finish(self, most: int | None = None) -> Decision:
         """The decision on the whole input, as ``snn-delays evaluate`` makes it of a batch of one.
 
         Frames of zeros follow up to the network's stored length, and every layer falls silent
         after its own number of steps.
 
+        Args:
+            most: number of steps to compute now, to see the decisions on the way to the last one;
+                call again until ``is_done``. None: all that are left.
+
         Raises:
             UserError: the network has no stored length.
         """
+        step = int(self._count[STEP])
         if not self._finished:
-            step = int(self._count[STEP])
             self._ends[:] = self.network.ends(step)
-            silent = int(self._ends[-1]) - step
-            frames = np.zeros((silent, self.network.layers[0].inputs), self.network.dtype)
-            self._out = np.zeros((silent, self._out.shape[1]), self.network.dtype)
-            self._run(frames, self._out)
             self._finished = True
+        left = int(self._ends[-1]) - step
+        steps = left if most is None else min(most, left)
+        if steps:
+            frames = np.zeros((steps, self._channels), self.network.dtype)
+            self._out = np.empty((steps, self._out.shape[1]), self.network.dtype)
+            self._run(frames, self._out)
         return self.peek()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the input was finished, and all steps have been computed."""
+        return bool(self._count[STEP] == self._ends[-1])
 
     def run(self, frames: NDArray[Any]) -> Decision:
         """The decision on a whole recording, [T, I], by itself; the stream is reset first."""
         self.reset()
-        for frame in frames:
-            self.step(frame)
+        whole = self._checked(frames)
+        self._run(whole, np.empty((len(whole), self._out.shape[1]), self.network.dtype))
         return self.finish()
 
     @property
@@ -155,6 +164,12 @@ class Stream:
     def outputs(self) -> list[NDArray[Any]]:
         """What every layer gave in the last step, or in all steps of ``finish``, [N, O] each."""
         return np.split(self._out, self._packed.table["output"][1:], axis=1)
+
+    def _checked(self, frames: NDArray[Any]) -> NDArray[Any]:
+        if frames.ndim != 2 or frames.shape[1] != self._channels:
+            shape = list(frames.shape[1:])
+            raise ValueError(f"A frame {shape} must be [{self._channels}], a number a channel.")
+        return np.ascontiguousarray(frames, self.network.dtype)
 
     def _run(self, frames_NI: NDArray[Any], out_NA: NDArray[Any]) -> None:
         packed = self._packed

@@ -237,8 +237,8 @@ def _advance(
 
 
 @functools.cache
-def advance(number: type) -> Any:
-    """``_advance`` for np.float32, np.float64 or np.int32.
+def advance(arithmetic: str) -> Any:
+    """``_advance`` for "float32", "float64" or "int32".
 
     Its arguments: frames [N, I] of the type; ends [L] int64; table [L]; (weights, their offsets
     in the window, numbers [9, A], recurrent weights, lags [A]); (window, states [3, A],
@@ -246,8 +246,8 @@ def advance(number: type) -> Any:
     widest layer); the readout; unit [M], counts [3] and scores [M] float64, which move;
     out [N, A], what every layer gives in every step.
     """
-    of_type = _charge_integer if number is np.int32 else _charge
-    charge = exact(specialise(of_type, __name__, f"_{number.__name__}"))
-    step = exact(specialise(_step, __name__, f"_{number.__name__}", _charge=charge))
-    whole = specialise(_advance, __name__, f"_{number.__name__}", _step=step)
+    of_type = _charge_integer if arithmetic == "int32" else _charge
+    charge = exact(specialise(of_type, __name__, f"_{arithmetic}"))
+    step = exact(specialise(_step, __name__, f"_{arithmetic}", _charge=charge))
+    whole = specialise(_advance, __name__, f"_{arithmetic}", _step=step)
     return kernel(whole, fastmath=False).serial

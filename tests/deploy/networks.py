@@ -98,13 +98,13 @@ def recording(seed: int, *, steps: int = STEPS - 3, real: bool = False) -> NDArr
 
 
 def evaluated(network: Network, frames: NDArray[Any]) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-    """Scores [K], and the neurons' output [S, O] of every layer: membranes of the readout."""
+    """Scores [K], and every layer's output [S, O], the membranes of a readout that never fires."""
     dtype = next(network.parameters()).dtype
     padded = np.pad(frames, ((0, max(0, STEPS - len(frames))), (0, 0)))
     outputs: list[NDArray[Any]] = []
     hooks = [
-        layer.neuron.register_forward_hook(lambda m, i, o: outputs.append(o[:, 0].numpy().copy()))
-        for layer in [*network.blocks, network.readout]
+        part.register_forward_hook(lambda m, i, o: outputs.append(o[:, 0].numpy().copy()))
+        for part in [*network.blocks, network.readout.neuron]
     ]
     with torch.no_grad():
         scores = network(torch.from_numpy(padded)[:, None].to(dtype))[0].numpy()

@@ -20,7 +20,7 @@ def test_equals_evaluation_to_the_bit(options, dtype) -> None:
         frames = recording(seed, real=real).astype(network.dtype)
         want, outputs = evaluated(torch_network, frames)
         seen: list[list[Any]] = [[] for _ in outputs]
-        scores = plain.run(network, frames, lambda n, t, s, to=seen: to[n].append(s.spikes))
+        scores = plain.run(network, frames, lambda n, t, s, to=seen: to[n].append(s.output))
         for mine, output in zip(seen, outputs, strict=True):
             np.testing.assert_array_equal(np.stack(mine), output)
         np.testing.assert_allclose(scores, want, rtol=0, atol=1e-5)
