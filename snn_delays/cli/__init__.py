@@ -15,6 +15,7 @@ from snn_delays.output import guarded, own_descriptors
 COMMANDS = {
     "train": "train a network and test it",
     "evaluate": "accuracy of a run's deployed network",
+    "predict": "what a run's deployed network says of recordings",
     "analyse": "report on what the delays of a run learned, or compare runs",
     "benchmark": "train the networks of a suite with several seeds, and compare them",
     "runs": "list runs: seed, accuracy or state, changed options",
