@@ -55,6 +55,7 @@ def predict(
     every = None if every_ms is None else _steps(every_ms, step_ms)
     network.ends(1)  # refuses one without a stored length before anything is read
     stream = Stream(network)
+    stream.step(np.zeros(network.front.channels))  # compiled before the first recording is read
     for recording in recordings:
         for decision, ended in _decisions(stream, recording.frames, every):
             yield Prediction(

