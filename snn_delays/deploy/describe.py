@@ -136,7 +136,7 @@ def _linear(linear: Any, where: str) -> dict[str, Any]:
 
 
 def _norm(norm: Any, dropout: Any, where: str) -> dict[str, Any]:
-    """BatchNorm's factor and summand, rounded in torch's order."""
+    """BatchNorm's factor and summand."""
     if type(norm) is nn.Sequential:  # model.dropout_place=before
         norm, dropout = norm
     if not is_stock(dropout, nn.Identity, Dropout):
@@ -145,8 +145,8 @@ def _norm(norm: Any, dropout: Any, where: str) -> dict[str, Any]:
         return {}
     if not (is_stock(norm, BatchNorm1d) and norm.affine and norm.track_running_stats):
         raise UserError(f"{where} has a norm of its own, which has no deployed form.")
-    alpha = norm.weight * (1 / torch.sqrt(norm.running_var + norm.eps))
-    return {"alpha": _array(alpha), "beta": _array(norm.bias - norm.running_mean * alpha)}
+    alpha, beta = norm.affine_map()
+    return {"alpha": _array(alpha), "beta": _array(beta)}
 
 
 def _neurons(node: Any, like: Tensor, where: str) -> Neurons:

@@ -136,10 +136,8 @@ class Stream:
             self._finished = True
         left = int(self._ends[-1]) - step
         steps = left if most is None else min(most, left)
-        if steps:
-            frames = np.zeros((steps, self._channels), self.network.dtype)
-            self._out = np.empty((steps, self._out.shape[1]), self.network.dtype)
-            self._run(frames, self._out)
+        self._out = np.empty((steps, self._out.shape[1]), self.network.dtype)
+        self._run(np.zeros((steps, self._channels), self.network.dtype), self._out)
         return self.peek()
 
     @property

@@ -38,7 +38,7 @@ def command(capsys, monkeypatch):
 
     def run(*arguments: object, pipe: bytes = b"") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["snn-delays", "predict", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pipe)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pipe), encoding="utf-8"))
         try:
             cli.main()
             code = 0
