@@ -171,7 +171,7 @@ class FrontEnd:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A trained network, frozen: what ``snn-delays evaluate`` runs.
+    """A trained network, frozen, arrays included: what ``snn-delays evaluate`` runs.
 
     Attributes:
         layers: the hidden layers, then the readout.
@@ -192,6 +192,9 @@ class Deployed:
     front: FrontEnd
     classes: tuple[str, ...]
     arithmetic: str = "float32"
+
+    def __post_init__(self) -> None:
+        _freeze(self.layers)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -275,6 +278,17 @@ def load(path: str | Path) -> Deployed:
     if network.digest != written:
         raise UserError(f"{path} is damaged: its checksum is wrong.")
     return network
+
+
+def _freeze(value: Any) -> None:
+    """Write-protect all arrays in a value."""
+    if isinstance(value, np.ndarray):
+        value.setflags(write=False)
+    elif dataclasses.is_dataclass(value):
+        _freeze(vars(value))
+    elif isinstance(value, dict | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            _freeze(item)
 
 
 # ---- from a network to plain values and arrays, and back -----------------------------------------

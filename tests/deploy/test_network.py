@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -29,13 +31,31 @@ def test_file_gives_the_same_network(options, tmp_path) -> None:
 
 
 def test_digest_is_of_every_number() -> None:
-    _, network = deployed()
-    before = network.digest
-    _, other = deployed()
-    assert other.digest == before
-    network.layers[1].neurons.parameters["tau"] += np.float32(1e-6)
-    del network.__dict__["digest"]
-    assert network.digest != before
+    (_, network), (_, same) = deployed(), deployed()
+    assert same.digest == network.digest
+    first, *others = network.layers
+    parameters = {"tau": first.neurons.parameters["tau"] + np.float32(1e-6)}
+    changed = replace(first, neurons=replace(first.neurons, parameters=parameters))
+    for other in (
+        replace(network, layers=(changed, *others)),
+        replace(network, steps=21),
+        replace(network, classes=("a", "b", "d", "c")),
+        replace(network, front=replace(network.front, step_ms=5.0)),
+    ):
+        assert other.digest != network.digest
+
+
+def test_arrays_cannot_be_written_to() -> None:
+    _, network = deployed({"recurrent": "learned"})
+    layer = network.layers[0]
+    for array in (
+        layer.weight,
+        layer.alpha,
+        layer.neurons.parameters["tau"],
+        layer.recurrent.delay,
+    ):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
 
 
 def test_damaged_file_is_refused(tmp_path) -> None:
