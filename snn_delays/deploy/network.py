@@ -2,7 +2,7 @@
 
 Shapes: T time, I inputs, O outputs, C kernel count, N neurons of a recurrent layer, K classes.
 
-A layer's step, with ``x`` [I] what it receives:
+A layer's step, with ``x`` [I] what it receives::
 
     y[o]    = sum over t', i, c of weight[o, i, c] x[t'][i]  where t' + delay[o, i, c] is this step,
               added up in the order t', i, c; then << shift (integers), then + bias
@@ -36,7 +36,6 @@ from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 
 FORMAT = 1
-ARITHMETICS = ("float32", "float64", "int32")
 # Kinds of neurons and their parameters.
 PARAMETERS = {
     "lif": ("tau",),
@@ -273,7 +272,7 @@ def load(path: str | Path) -> Deployed:
             network = _build(_join(parts, {n: np.asarray(a) for n, a in arrays.items()}))
         except UserError:
             raise
-        except BROKEN as error:
+        except (*BROKEN, IndexError) as error:
             raise UserError(f"{path} is damaged or not a deployed network.") from error
     if network.digest != written:
         raise UserError(f"{path} is damaged: its checksum is wrong.")

@@ -65,10 +65,16 @@ def test_damaged_file_is_refused(tmp_path) -> None:
         file["layers/0/weight"][0, 0, 0] += 1
     with pytest.raises(UserError, match=r"network.h5 is damaged: its checksum is wrong\.$"):
         load(path)
-    with h5py.File(path, "r+") as file:
-        del file["layers/1/delay"]
-    with pytest.raises(UserError, match="damaged"):
-        load(path)
+    for damage in (
+        lambda file: file.pop("layers/1/delay"),
+        lambda file: file.create_dataset("layers/7/weight", data=1.0),
+        lambda file: file.attrs.__setitem__("network", "{"),
+    ):
+        deployed()[1].save(path)
+        with h5py.File(path, "r+") as file:
+            damage(file)
+        with pytest.raises(UserError, match=r"network.h5 is damaged"):
+            load(path)
     with h5py.File(path, "w") as file:
         file["x"] = 1
     with pytest.raises(UserError, match="is damaged or not a deployed network"):
@@ -138,3 +144,5 @@ def test_run_is_read(trained) -> None:
     assert wide.layers[0].neurons.parameters["tau"] == 10.05 / 10
     with pytest.raises(UserError, match="is not the folder of a run"):
         from_run(f"{trained}-not")
+    with pytest.raises(ValueError, match="arithmetic=int8 must be float32 or float64"):
+        from_run(trained, arithmetic="int8")
