@@ -257,7 +257,8 @@ def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Bl
         )
     recurrent = model.recurrent != "none" and (last or model.recurrent_layers == "all")
     recurrence = _build_recurrence(config, outputs) if recurrent else None
-    return Block(linear, norm, node, dropout, filter, recurrence)
+    measured = config.train.rate_penalty > 0
+    return Block(linear, norm, node, dropout, filter, recurrence, measured)
 
 
 def _build_recurrence(config: Config, neurons: int) -> Recurrence:
@@ -269,6 +270,7 @@ def _build_recurrence(config: Config, neurons: int) -> Recurrence:
         delay_low=model.recurrent_delay_low,
         delay_spread=model.recurrent_delay_spread,
         delay_gradient=config.train.delay_gradient,
+        delay_noise=config.train.delay_noise,
         width_scope=model.recurrent_width_scope,
         dropout=model.recurrent_dropout,
     )
@@ -319,9 +321,11 @@ def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
         delay_init=model.delay_init,
         delay_kernel=model.delay_kernel,
         delay_gradient=config.train.delay_gradient,
+        delay_noise=config.train.delay_noise,
         extra_steps=model.layer_extra_steps,
         bias=model.bias,
         density=model.density,
+        prunable=config.train.buffer_budget is not None,
         backend=config.backend,
     )
     if draw := WEIGHT_DRAWS.get(model.neuron):

@@ -114,6 +114,13 @@ CASES = {
     "refit": {"protocol": "refit"},
     "recurrent": {"model": {"recurrent": "learned", "recurrent_dropout": 0.3}},
     "axonal": {"model": {"delay_type": "axonal"}, "round_epochs": 0.5},
+    "penalties": {
+        "model": {"recurrent": "learned", "dropout": 0.2},
+        "rate_penalty": 9.0,
+        "delay_penalty": 0.1,
+        "delay_noise": 0.5,
+    },
+    "pruned": {"round_epochs": 0.5, "buffer_budget": 40, "delay_noise": 0.5},
     "own_parts": {
         "loss": "tests.own:short_delays",
         "model": {
