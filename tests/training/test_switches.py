@@ -327,7 +327,7 @@ def test_seeds_at_once_refuse_in_a_sentence(key, words) -> None:
         ({"delay_noise": 0.5}, {"delays": "dense"}, "delay_noise=0.5 has no use"),
         ({"delay_noise": -1.0}, {}, "must be at least 0"),
         ({"rate_limit": 0.1}, {}, "rate_limit=0.1 needs train.rate_penalty"),
-        ({"buffer_budget": 99}, {}, "buffer_budget=99 needs train.round_epochs"),
+        ({"buffer_budget": 99}, {}, "buffer_budget=99 needs a train.round_epochs"),
         ({"buffer_budget": 99, "round_epochs": 0.1, "epochs": 3}, {}, "one of train.epochs=3"),
         (PRUNED | {"buffer_budget": 2}, {}, "must be at least 3, a step for each layer"),
         (PRUNED, {"recurrent": "learned"}, "needs model.delays=learned and model.recurrent=none"),
