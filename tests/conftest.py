@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-# pytest's workers have more threads than there are cores: one that waits is to leave its core to
-# another, not to spin; OpenMP reads this when it is loaded, with the package
+# pytest's workers together have more threads than there are cores, so a waiting thread must leave
+# its core to others instead of spinning. OpenMP reads the variable when the package is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from snn_delays.config import Config

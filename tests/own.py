@@ -97,6 +97,25 @@ class Demanding(nn.Module):
         super().__init__()
 
 
+class Remembering(nn.Module):
+    def __init__(self, surrogate_function):
+        super().__init__()
+        self.v, self.fire = 0.0, surrogate_function
+
+    def forward(self, x_TBN):
+        spikes = []
+        for x in x_TBN:
+            v = self.v + x
+            spikes.append(self.fire(v - 1))
+            self.v = (0.9 * v * (v < 1)).detach()
+        return torch.stack(spikes)
+
+
+class Resetting(Remembering):
+    def reset(self):
+        self.v = 0.0
+
+
 class Failing(nn.Module):
     def forward(self, x):
         return x + undefined  # noqa: F821

@@ -26,14 +26,23 @@ CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def fork(target: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
-    """A process that calls ``target`` and has the package imported."""
+    """A process that calls ``target`` and has the package imported.
+
+    If it still runs when this process ends, as after a test that failed, it is killed.
+    """
     CONTEXT.set_forkserver_preload(IMPORTED)
     with pytest.MonkeyPatch.context() as patch:  # for the first call, which starts the server
         patch.setenv("PYTHONPATH", str(ROOT))
         forkserver.ensure_running()
     process = CONTEXT.Process(target=target, args=arguments)
     process.start()
+    atexit.register(_kill, process)  # earlier than multiprocessing, which would wait for its end
     return process
+
+
+def _kill(process: ForkServerProcess) -> None:
+    if process.is_alive():
+        process.kill()
 
 
 def fork_joblibs_workers() -> None:
@@ -50,10 +59,10 @@ class Command:
     Args:
         arguments: what follows the program's name on the command line.
         said: folder for what the process prints; a later process adds to it.
-        code: what it runs.
+        code: Python code that the process runs.
         group: the process gets a group of its own, as a terminal's command does.
-        environment: variables besides this process's own. Those that are read by libraries when
-            they are loaded have no effect, except for the number of threads.
+        environment: variables besides this process's own. Variables that libraries read when they
+            are loaded have no effect, except OMP_NUM_THREADS.
     """
 
     def __init__(
@@ -85,7 +94,7 @@ class Command:
         return self._errors.read_text("utf-8")
 
     def said(self) -> str:
-        """Both."""
+        """Standard output so far, then standard error so far."""
         return self.printed + self.errors
 
     def poll(self) -> int | None:
@@ -102,7 +111,7 @@ class Command:
         return code
 
     def wait_for(self, reached: Callable[[], bool]) -> None:
-        """Wait until something is reached, which the process must live to see."""
+        """Wait until ``reached()`` is true; the process must be running until then."""
         end = time.monotonic() + PATIENCE
         while not reached():
             assert self.poll() is None, self.said()
@@ -129,13 +138,13 @@ def run(
     sys.argv = arguments
     try:
         exec(code, {"__name__": "__main__"})
-    finally:  # as Python ends; multiprocessing would wait for joblib's workers before
+    finally:  # as at the end of any Python process; multiprocessing would first wait for children
         threading._shutdown()
         atexit._run_exitfuncs()
 
 
 def become(environment: Mapping[str, str]) -> None:
-    """Take an environment, with the number of threads that torch reads from it as it is loaded."""
+    """Take an environment, and the number of threads in it, which torch reads only when loaded."""
     import torch
 
     os.environ.clear()

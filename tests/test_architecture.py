@@ -42,8 +42,13 @@ ONLY_PLACE = {
     "filelock": {"files.py"},
     "platformdirs": {"files.py"},
     "wandb": {"training/tracking.py"},
-    "hydra": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
-    "omegaconf": {f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "sweep")},
+    "hydra": {
+        f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "search", "sweep")
+    },
+    "omegaconf": {
+        f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "search", "sweep")
+    },
+    "optuna": {"cli/search.py"},
     "numba": {"runtime/numba_jit.py", "runtime/kernel_cache.py", "ops/spectral/gemm_llvm.py"},
     "llvmlite": {"runtime/numba_jit.py", "ops/spectral/gemm_llvm.py"},
     "triton": {"runtime/triton_jit.py"},

@@ -30,7 +30,8 @@ from snn_delays.cli.explain import explain, unforeseen
 from snn_delays.cli.groups import config_folder
 from snn_delays.cli.help import command_help
 from snn_delays.cli.overrides import HELP, read
-from snn_delays.cli.sweep import Failed, announce, checked_sweeps, is_search, summarised_search
+from snn_delays.cli.search import searches
+from snn_delays.cli.sweep import Failed, announce, checked_sweeps
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.errors import Interrupted, OtherRankFailed, UserError
 from snn_delays.output import guarded, needed_output, own_descriptors
@@ -42,7 +43,6 @@ SIGNALLED = 128  # plus the signal's number: exit code after a signal
 def run_command(
     name: str,
     task: Callable[[Any], Any],
-    check: Callable[[Any], None] | None = None,
     *,
     prints: bool = False,
 ) -> None:
@@ -50,14 +50,13 @@ def run_command(
 
     Args:
         name: name of the command and of its primary configuration file.
-        task: takes the validated configuration; a search maximises its return value.
-        check: raises UserError if ``task`` cannot run with a valid configuration.
+        task: takes the validated configuration; a search reads its return value.
         prints: see ``report_errors``.
     """
-    report_errors(lambda: _run(name, task, check), once=True, prints=prints)
+    report_errors(lambda: _run(name, task), once=True, prints=prints)
 
 
-def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | None) -> None:
+def _run(name: str, task: Callable[[Any], Any]) -> None:
     flags, overrides = read(name, sys.argv[1:])
     if HELP in flags:
         with needed_output():
@@ -65,28 +64,19 @@ def _run(name: str, task: Callable[[Any], Any], check: Callable[[Any], None] | N
         return
     started = False
 
-    def ready(config: DictConfig) -> Any:
-        made = in_own_folder(checked(name, config))
-        if check is not None:
-            check(made)
-        return made
-
     def job(config: DictConfig) -> Any:  # reports its errors itself: Hydra would add lines
         nonlocal started
         started = True
-        made = report_errors(lambda: ready(config), once=True)
+        made = report_errors(lambda: in_own_folder(checked(name, config)), once=True)
         if number_in_multirun() is None:
             return report_errors(lambda: task(made))
-        ended = report_errors(lambda: _one_of_many(made, task, overrides))
-        if is_search() and ended == Failed():  # the sweeper decides whether the search goes on
-            raise OtherRankFailed("printed above")
-        return ended
+        return report_errors(lambda: _one_of_many(made, task, overrides))
 
     register()
     sys.argv[1:] = [*flags, *overrides]
     folder = str(config_folder())
     try:
-        with checked_sweeps(name), summarised_search():
+        with checked_sweeps(name), searches(name):
             hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, name)) from error

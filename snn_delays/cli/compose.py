@@ -10,6 +10,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +27,7 @@ from snn_delays.config import (
     EncodeConfig,
     EvaluateConfig,
     RunsConfig,
+    SearchConfig,
     validate,
 )
 from snn_delays.config.options import WRITTEN, nearest, options
@@ -34,7 +36,8 @@ from snn_delays.errors import UserError
 
 
 def register() -> None:
-    """Register the schema of every command with Hydra."""
+    """Register the schema of every command and of a search with Hydra."""
+    Plugins.instance()  # first, so that no installed plugin replaces our hydra/sweeper=optuna
     store = ConfigStore.instance()
     store.store("schema", Config)
     store.store("schema_evaluate", EvaluateConfig)
@@ -42,6 +45,7 @@ def register() -> None:
     store.store("schema_benchmark", BenchmarkConfig)
     store.store("schema_analyse", AnalyseConfig)
     store.store("schema_runs", RunsConfig)
+    store.store("optuna", SearchConfig, group="hydra/sweeper")
     OmegaConf.register_new_resolver("or", _path_or, replace=True)
 
 

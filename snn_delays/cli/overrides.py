@@ -29,12 +29,12 @@ MULTIRUN = "--multirun"
 CONFIG_DIR = "--config-dir"
 SEARCH_PATH = "hydra.searchpath="
 FILE = "file://"
-# Hydra's flags and their values, without the flags that replace the program to run.
+# Hydra's flags and their values, without the flags that replace the program to run, and without
+# --run, which changes nothing: --run <folder> is answered by run=<folder>.
 FLAGS: dict[str, tuple[str, ...]] = {
     HELP: (),
     "--hydra-help": (),
     "--resolve": (),
-    "--run": (),
     "--shell-completion": (),
     MULTIRUN: (),
     "--cfg": ("job", "hydra", "all"),
@@ -45,7 +45,7 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "--config-name": ("NAME",),
 }
 SHORT = {
-    "-h": HELP, "-r": "--run", "-m": MULTIRUN, "-c": "--cfg", "-i": "--info", "-p": "--package",
+    "-h": HELP, "-m": MULTIRUN, "-c": "--cfg", "-i": "--info", "-p": "--package",
     "-sc": "--shell-completion",
     "-cd": "--config-dir", "-cp": "--config-path", "-cn": "--config-name",
 }  # fmt: skip

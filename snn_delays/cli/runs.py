@@ -151,13 +151,7 @@ def _write_csv(runs: Sequence[RunSummary]) -> None:
 
 def _as_options(changed: dict[str, Any]) -> str:
     """Options as a command line has them."""
-    written = {None: "null", True: "true", False: "false"}
-
-    def value(given: Any) -> str:
-        simple = given is None or isinstance(given, bool)
-        return written[given] if simple else shown(given).replace(", ", ",")
-
-    return " ".join(f"{name}={value(given)}" for name, given in changed.items())
+    return " ".join(f"{name}={shown(value)}" for name, value in changed.items())
 
 
 def _table(runs: Sequence[RunSummary], folder: Path) -> str:

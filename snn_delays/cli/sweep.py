@@ -1,13 +1,13 @@
 """Multiruns: all jobs are checked before the first one starts, and a failure stops no other.
 
-Each job prints in which options it differs from the others; the end is a table or the best trial.
+Each job prints in which options it differs from the others; the end is a table.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from hydra._internal.core_plugins import basic_sweeper
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -24,8 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from snn_delays.benchmark.suite import named
 from snn_delays.cli.compose import checked, number_in_multirun
 from snn_delays.cli.explain import explain
+from snn_delays.cli.groups import Schema
 from snn_delays.cli.overrides import unquoted
-from snn_delays.cli.sweep_summary import best_trial, runs_table
+from snn_delays.cli.sweep_summary import runs_table
 from snn_delays.config import Config
 from snn_delays.errors import UserError
 
@@ -51,7 +52,7 @@ def checked_sweeps(command: str) -> Iterator[None]:
         own = _own_options(runs)
         names = [f"{n} ({' '.join(o)})" if o else str(n) for n, o in enumerate(own)]
         for overrides, name in zip(runs, names, strict=True):
-            _check(sweeper, command, overrides, name)
+            check_run(sweeper, command, overrides, f"Run {name}")
         returns = [job.return_value for batch in run_all(sweeper, arguments) for job in batch]
         _print_table(own, returns)
         failed = [name for name, value in zip(names, returns, strict=True) if value == Failed()]
@@ -68,16 +69,21 @@ def checked_sweeps(command: str) -> Iterator[None]:
 
 def _runs(sweeper: BasicSweeper, arguments: list[str]) -> list[list[str]]:
     """The overrides of each run."""
-    assert sweeper.hydra_context is not None
+    batches = sweeper.split_arguments(all_overrides(sweeper, arguments), None)
+    return [run for batch in batches for run in batch]
+
+
+def all_overrides(sweeper: Any, arguments: list[str]) -> list[Override]:
+    """Overrides of ``hydra.sweeper.params``, then the command line's; the last of a name counts."""
     parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
-    given = parser.parse_overrides([*sweeper._parse_config(), *arguments])
-    return [run for batch in sweeper.split_arguments(given, None) for run in batch]
+    params = [f"{name}={value}" for name, value in sweeper.params.items()]
+    return parser.parse_overrides([*params, *arguments])
 
 
 def _own_options(runs: list[list[str]]) -> list[list[str]]:
-    """Of each run, the options in which it differs from another."""
+    """Of each run, the options in which it differs from another, as a person writes them."""
     apart = [len(set(values)) > 1 for values in zip(*runs, strict=True)]
-    return [[o for o, differs in zip(run, apart, strict=True) if differs] for run in runs]
+    return [[unquoted(o) for o, differs in zip(run, apart, strict=True) if differs] for run in runs]
 
 
 def _print_table(own: list[list[str]], returns: list[Any]) -> None:
@@ -88,70 +94,20 @@ def _print_table(own: list[list[str]], returns: list[Any]) -> None:
         print(f"\n{text}" if text else "", end="", flush=True)
 
 
-def _check(sweeper: BasicSweeper, command: str, overrides: list[str], name: str) -> None:
-    """Refuse a run with invalid options.
+def check_run(sweeper: Any, command: str, overrides: list[str], run: str) -> Schema:
+    """The validated options of a run, before any run has started.
 
     Raises:
-        UserError: an option is invalid; the message names the run.
+        UserError: an option is invalid; the message begins with ``run``.
     """
-    assert sweeper.hydra_context is not None
-    assert sweeper.config is not None
     try:
         config = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, overrides)
         with open_dict(config):
             del config["hydra"]
-        checked(command, config)
+        return checked(command, config)
     except (HydraException, OmegaConfBaseException, UserError) as error:
         why = str(error) if isinstance(error, UserError) else explain(error, command)
-        raise UserError(f"No run was started. Run {name}: {why}") from error
-
-
-@contextlib.contextmanager
-def summarised_search() -> Iterator[None]:
-    """A context that prints the best trial of a search, also of one that ends early.
-
-    Hydra's launchers are patched, since a sweeper keeps what they return to itself.
-    """
-    jobs: list[JobReturn] = []
-    make: Any = Plugins.instantiate_launcher
-    with contextlib.ExitStack() as patched:
-
-        def instantiate(plugins: Plugins, **arguments: Any) -> Any:
-            launcher = make(plugins, **arguments)
-            if _searches(arguments["config"]):
-                patched.enter_context(_recorded(type(launcher), jobs))
-            return launcher
-
-        patched.callback(setattr, Plugins, "instantiate_launcher", make)
-        Plugins.instantiate_launcher = instantiate  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            if jobs:
-                print(f"\n{best_trial([_trial(job) for job in jobs])}", flush=True)
-
-
-@contextlib.contextmanager
-def _recorded(kind: Any, jobs: list[JobReturn]) -> Iterator[None]:
-    """A context in which launchers of a class add what their jobs return to ``jobs``."""
-    launch = kind.launch
-
-    def recording(*arguments: Any, **more: Any) -> Any:
-        returns = launch(*arguments, **more)
-        jobs.extend(returns)
-        return returns
-
-    kind.launch = recording
-    try:
-        yield
-    finally:
-        kind.launch = launch
-
-
-def _trial(job: JobReturn) -> tuple[Sequence[str], float | None]:
-    """A trial's overrides, and its accuracy unless it failed."""
-    done = job.status == JobStatus.COMPLETED
-    return job.overrides or (), float(job.return_value) if done else None
+        raise UserError(f"No run was started. {run}: {why}") from error
 
 
 def announce(config: Any, given: list[str]) -> None:
@@ -167,14 +123,3 @@ def announce(config: Any, given: list[str]) -> None:
     seed = f", seed {config.seed}" if isinstance(config, Config) else ""
     rest = " ".join(option for option in own if named(option) != "seed" or not seed)
     print(f"\nrun {number_in_multirun()}{seed}{f': {rest}' if rest else ''}", flush=True)
-
-
-def is_search() -> bool:
-    """Whether this job belongs to a search, whose sweeper (such as optuna) uses the results."""
-    if number_in_multirun() is None:
-        return False
-    return _searches(HydraConfig.instance().cfg)
-
-
-def _searches(config: Any) -> bool:
-    return not str(config.hydra.sweeper._target_).endswith("BasicSweeper")

@@ -6,23 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from snn_delays.cli.app import run_command
-from snn_delays.cli.sweep import is_search
 from snn_delays.config import Config
-from snn_delays.errors import UserError
 from snn_delays.runtime.distributed import process_info
 
 
 def main() -> None:
     """Entry point."""
-    run_command("train", _train, _check_search)
+    run_command("train", _train)
 
 
-def _train(config: Config) -> float | dict[str, Any]:
+def _train(config: Config) -> dict[str, Any]:
     """Train.
 
     Returns:
-        The content of result.json, and the folder as "out"; in a search the validation accuracy of
-        the chosen epoch, which the search maximises.
+        The content of result.json, and the folder as "out".
     """
     from snn_delays.training.run import train  # late, since importing torch takes seconds
 
@@ -32,23 +29,7 @@ def _train(config: Config) -> float | dict[str, Any]:
 
         write_learning_curve(Path(result["out"]))
         print(describe(result))
-    return float(result["valid"]["accuracy"]) if is_search() else result
-
-
-def _check_search(config: Config) -> None:
-    """Refuse options with which a search would read the test set."""
-    if not is_search():
-        return
-    if config.train.protocol not in ("validation", "refit"):
-        raise UserError(
-            "A search chooses on validation data, which train.protocol="
-            f"{config.train.protocol} does not keep; give train.protocol=validation."
-        )
-    if config.train.test:
-        raise UserError(
-            "A search must not read the test set: give train.test=false, and test the options that"
-            " it finds in a separate run."
-        )
+    return result
 
 
 def describe(result: dict[str, Any]) -> str:

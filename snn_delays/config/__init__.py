@@ -6,6 +6,7 @@ from snn_delays.config.commands import (
     EncodeConfig,
     EvaluateConfig,
     RunsConfig,
+    SearchConfig,
 )
 from snn_delays.config.rules import validate
 from snn_delays.config.schema import (
@@ -45,6 +46,7 @@ __all__ = [
     "EvaluateConfig",
     "ModelConfig",
     "RunsConfig",
+    "SearchConfig",
     "SyntheticConfig",
     "TrackingConfig",
     "TrainConfig",

@@ -88,6 +88,21 @@ class BenchmarkConfig:
 
 
 @dataclass
+class SearchConfig:
+    """Options ``hydra.sweeper.<name>`` of ``snn-delays train -m hydra/sweeper=optuna``."""
+
+    n_trials: int = option(16, "number of runs", at_least=1, at_most=MOST)
+    n_jobs: int = option(
+        1, "number of runs whose options are drawn at a time", at_least=1, at_most=MOST
+    )
+    seed: int = option(0, "seed of the drawn options", at_least=0, at_most=2**32 - 1)
+    max_failure_rate: float = option(
+        0.0, "share of n_trials that may fail before the search ends", at_least=0, at_most=1
+    )
+    params: dict | None = option(None, "values of options to search, beside the command line's")
+
+
+@dataclass
 class RunsConfig:
     """Options of ``snn-delays runs``, where ``source`` is written ``in``."""
 

@@ -102,8 +102,10 @@ def from_dict(kind: type[Any], values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value for a message, cut after ``most`` letters."""
-    text = str(value)
+    """A value as a command line has it, for a message; cut after ``most`` letters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = str(value).replace(", ", ",") if isinstance(value, list) else str(value)
     return text if len(text) <= most else f"{text[:most]}..."
 
 

@@ -82,10 +82,8 @@ def _listen(words: WordList, channel: str | None) -> list[float]:
             path = f"{words.folder / name}"
             wrong.append(reason if path in reason else f"{path}: {reason}")
     if wrong:
-        more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
-        raise UserError(
-            f"{wrong[0]}{more} Mend or remove them, or name the others in a list (only=<list>)."
-        )
+        more = f"And {len(wrong) - 1} more. Mend or remove them, or" if len(wrong) > 1 else "Or"
+        raise UserError(f"{wrong[0]} {more} name the other recordings in a list (only=<list>).")
     return seconds
 
 

@@ -16,9 +16,11 @@ from spikingjelly.activation_based import surrogate
 from torch import Tensor, nn
 
 from snn_delays.config.own_parts import OwnPart, call, parameters
+from snn_delays.nn.state import reset, stateful
 from snn_delays.ops.taps import Shape
 
 STEPS, SAMPLES = 3, 2  # of the trial's input
+LONG_STEPS = 20  # so that neurons spike
 
 
 def own_neuron(
@@ -56,6 +58,7 @@ def own_neuron(
         if hasattr(module, "step_mode"):  # a neuron of SpikingJelly's
             module.step_mode = "m"
         _try(part, module, (STEPS, SAMPLES, neurons), (STEPS, SAMPLES, neurons))
+        _check_silence(part, module, neurons, 4 * v_threshold)
     return cast(nn.Module, module)
 
 
@@ -123,6 +126,22 @@ def _try(
             raise part.misfit(f"of an input {list(shape)} it makes {made}, not {list(wanted)}")
         if not y.requires_grad or torch.autograd.grad(y.sum(), x, allow_unused=True)[0] is None:
             raise part.misfit("its output has no gradient, so that nothing before it would learn")
+
+
+def _check_silence(part: OwnPart, module: nn.Module, neurons: int, largest: float) -> None:
+    """Refuse a module whose state stays from one call to the next; inputs are 0 to ``largest``."""
+    tried = copy.deepcopy(module).eval()
+    spikes = []
+    for _ in range(2):
+        reset(stateful(tried))
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            spikes.append(tried(largest * torch.rand(LONG_STEPS, SAMPLES, neurons)))
+    if not torch.equal(*spikes):
+        raise part.misfit(
+            "it makes other spikes of the same input in a second call, since its state stays; let"
+            " forward begin with new state, or write a method reset that clears the state"
+        )
 
 
 def _of_scores(loss: Callable[..., Any], target: Tensor) -> Callable[[Tensor], Any]:

@@ -111,11 +111,11 @@ def _rendezvous(here: ProcessInfo, backend: str) -> None:
 
 
 def _check_same_options(mine: str) -> None:
-    """Refuse ranks with different options, such as those of a search, whose ranks draw apart."""
+    """Refuse ranks with different options."""
     if len(set(gather_interleaved([mine]))) > 1:
         sentence = (
             "The processes differ in their options, or only some have a GPU: give all the same"
-            " command line on machines that are alike; a search takes one process."
+            " command line on machines that are alike."
         )
         raise reported_once(UserError(sentence))
 

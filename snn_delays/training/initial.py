@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from snn_delays.config import Config
-from snn_delays.config.options import options
+from snn_delays.config.options import options, shown
 from snn_delays.data.dataset import Data
 from snn_delays.data.splits import first_names
 from snn_delays.errors import UserError
@@ -131,9 +131,13 @@ def _read(path: Path) -> dict[str, Any]:
             f"train.init={path} is not the folder of a finished run; finish the run, or name a file"
             " in its folder checkpoints."
         )
-    saved = read_checkpoint_file(checkpoint_path(path, "best") if path.is_dir() else path)
+    file = checkpoint_path(path, "best") if path.is_dir() else path
+    saved = read_checkpoint_file(file)
     if saved is None:
-        raise UserError(f"train.init={path} holds no checkpoint.")
+        raise UserError(
+            f"There is no checkpoint {file}; train.init takes the folder of a finished run, or a"
+            " file in its folder checkpoints."
+        )
     return saved
 
 
@@ -143,8 +147,8 @@ def _check_same(mine: Config, theirs: Config, path: Path) -> None:
     for name in SAME:
         if here[name] != there[name]:
             raise UserError(
-                f"train.init={path} holds a network with {name}={there[name]}, and this run has"
-                f" {name}={here[name]}; give {name}={str(there[name]).replace(' ', '')}."
+                f"train.init={path} holds a network with {name}={shown(there[name])}, and this run"
+                f" has {name}={shown(here[name])}; give {name}={shown(there[name])}."
             )
     if mine.data.channels != theirs.data.channels:
         raise UserError(

@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import re
-import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from snn_delays.benchmark.jobs import Host, Job
 from snn_delays.benchmark.results import read_results, reproducible_values
 from snn_delays.benchmark.suite import load_suite, suites
 from snn_delays.cli import benchmark
-from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.cli.launch import Launcher
 from snn_delays.config import Config
@@ -493,72 +491,3 @@ def test_every_committed_suite_composes(name) -> None:
     assert len(configs) == 2 * len(suite.members)
     selected = {config.selection for key, config in configs if key != "paper"}
     assert "test-selected" not in selected
-
-
-# ---- searches ----------------------------------------------------------------------------------
-
-
-SEARCH = [
-    "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1",
-    "hydra.sweeper.sampler.seed=0", "hydra.sweeper.direction=maximize",
-    "model.tau_ms=interval(11,60)", *SIZES,
-]  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore")  # optuna's own
-def test_a_search_sees_validation_data_alone(words, capsys, monkeypatch) -> None:
-    command = [*SEARCH, *words[2:-1]]
-    code, printed, errors = run(capsys, monkeypatch, *command, "train.test=false", "out=found")
-    assert code == 0, errors
-    assert "test accuracy" not in printed
-    best = yaml.safe_load(Path("found/optimization_results.yaml").read_text("utf-8"))
-    results = [json.loads(Path(f"found/{n}/result.json").read_text("utf-8")) for n in range(3)]
-    assert all("accuracy" not in result for result in results)
-    accuracies = [result["valid"]["accuracy"] for result in results]
-    assert best["best_value"] == max(accuracies)
-    assert len(re.findall(r"\nrun \d, seed 0: model.tau_ms=[\d.]+\n", printed)) == 3
-    first = accuracies.index(max(accuracies))
-    assert f"3 trials, 0 failed; the best is run {first}, validation accuracy" in printed
-    words = shlex.split(printed.splitlines()[-1])
-    assert words[:2] == ["snn-delays", "train"]
-    assert f"model.tau_ms={best['best_params']['model.tau_ms']}" in words
-    again = compose("train", [*words[2:], "out=again"])
-    assert again.train.test
-    assert not any(word.startswith("out=") for word in words)
-    there = yaml.safe_load(Path(f"found/{first}/config.yaml").read_text("utf-8"))
-    assert again.model.tau_ms == there["model"]["tau_ms"]
-    for options, said in (
-        (["train.test=false", "train.protocol=last"], "A search chooses on validation data"),
-        ([], "A search must not read the test set"),
-    ):
-        code, _, errors = run(capsys, monkeypatch, *command, *options, "out=refused")
-        assert code == 2
-        assert said in errors
-        assert not list(Path("refused").rglob("metrics.jsonl"))
-
-
-@pytest.mark.filterwarnings("ignore")  # optuna's own
-@pytest.mark.parametrize(("rate", "trials", "best"), [(1.0, 3, 2), (0.0, 2, 0)])
-def test_failed_trials_of_a_search_are_counted(
-    rate, trials, best, capsys, monkeypatch, tmp_path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    taken = []
-
-    def train(config):
-        taken.append(config.model.tau_ms)
-        if len(taken) == 2:
-            raise UserError("it diverged.")
-        return {"valid": {"accuracy": 0.1 * len(taken)}, "out": config.out}
-
-    monkeypatch.setattr("snn_delays.training.run.train", train)
-    monkeypatch.setattr("snn_delays.cli.train.describe", lambda result: "")
-    monkeypatch.setattr("snn_delays.analysis.curves.write_learning_curve", lambda folder: None)
-    more = ["train.test=false", "out=found", f"hydra.sweeper.max_failure_rate={rate}"]
-    more.append("data.train_file='a b'")
-    code, printed, errors = run(capsys, monkeypatch, *SEARCH, *more)
-    assert code == (0 if trials == 3 else 2)
-    assert "snn-delays: run 1 failed: it diverged." in errors
-    assert f"{trials} trials, 1 failed; the best is run {best}, validation accuracy" in printed
-    words = shlex.split(printed.splitlines()[-1])
-    assert {f"model.tau_ms={taken[best]}", "data.train_file=a b", "train.test=true"} <= {*words}

@@ -181,7 +181,11 @@ def test_a_run_lies_in_a_folder_of_any_name(small, capsys, monkeypatch, tmp_path
 def test_the_flags_are_hydras() -> None:
     actions = [a for a in get_args_parser()._actions if a.option_strings]
     hydras = {string for a in actions for string in a.option_strings}
-    left_out = {"--version", "--experimental-rerun"}  # ours says its own; the other loads a pickle
+    left_out = {
+        "--version",  # ours says its own
+        "--experimental-rerun",  # loads a pickle
+        "--run", "-r",  # change nothing
+    }  # fmt: skip
     assert {*FLAGS, *SHORT} == hydras - left_out
     for action in actions:
         values = FLAGS.get(action.option_strings[0], ())
@@ -251,7 +255,8 @@ WORDS = {
     ("benchmark", "--epochs", "3"): "There is no flag --epochs. Write train.epochs=3.",
     ("demo", "--epochs=3"): "Write train.epochs=3.",
     ("demo", "--epochs", "3"): "Write train.epochs=3.",
-    ("evaluate", "--runs", "x"): "Did you mean '--run' or 'run=x'?",
+    ("evaluate", "--runs", "x"): "Did you mean 'run=x'?",
+    ("evaluate", "--run", "runs/x"): "There is no flag --run. Write run=runs/x.",
     ("data", "encode", "--in", "x"): "Write in=x.",
     ("demo", "++model.delays=fixed"): "but not ++model.delays=fixed",
     ("demo", "experiment=fsdd/none"): "but not experiment=fsdd/none",
@@ -302,14 +307,18 @@ def test_no_run_of_several_starts_where_one_is_wrong(small, capsys, monkeypatch)
     code, printed, error = run(capsys, monkeypatch, "train", "-m", *small, values, "out=many")
     assert (code, printed, len(error.splitlines())) == (2, "", 1)
     assert "No run was started. Run 1 (train.lr_weight=inf): train.lr_weight=inf must be" in error
+    _, _, error = run(capsys, monkeypatch, "train", "-m", *small, "device=cpu,gpu", "out=many")
+    assert "No run was started. Run 1 (device=gpu): device=gpu is not" in error
     assert not Path("many").exists()
 
 
 def test_a_command_leaves_the_sweeper_as_it_was(capsys, monkeypatch) -> None:
     Plugins.instance()
     before = basic_sweeper.BasicSweeper.sweep
+    make = Plugins.instantiate_sweeper
     run(capsys, monkeypatch, "train", "-m", "seed=0,x")
     assert basic_sweeper.BasicSweeper.sweep is before
+    assert Plugins.instantiate_sweeper is make
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])

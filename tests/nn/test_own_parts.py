@@ -23,6 +23,7 @@ WRONG = {
     "model.neuron=tests.own:LastStep": r"of an input \[3, 2, 5\] it makes \[2, 5\], not",
     "model.neuron=tests.own:Demanding": "missing 1 required positional argument: 'beta'",
     "model.neuron=tests.own:Failing": r"line \d+: NameError: name 'undefined' is not defined",
+    "model.neuron=tests.own:Remembering": "makes other spikes of the same input in a second call",
     "model.neuron=tests.own:Adaptif": "own.py has no Adaptif. Did you mean 'Adaptive'\\?$",
     "model.readout=tests.own:one_score": r"of an input \[3, 2, 4\] it makes \[\], not \[2, 4\]",
     "model.readout=tests.own:NoModule": "it makes NoModule, which is no torch module",
@@ -97,6 +98,12 @@ def test_spikingjellys_nodes_run_over_sequences() -> None:
     assert (node.tau, node.v_threshold, node.step_mode) == (Config().tau, 0.3, "m")
     x = batch()
     assert torch.equal(network(x), network(x))  # every call starts from silence
+
+
+def test_state_that_reset_clears_may_stay() -> None:
+    network = build_network(configure("model.neuron=tests.own:Resetting"), 4).eval()
+    x = batch()
+    assert torch.equal(network(x), network(x))
 
 
 def test_own_neurons_count_spikes_and_lif_integrates() -> None:

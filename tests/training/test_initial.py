@@ -154,6 +154,8 @@ SHAPES = {
     "model.hidden": ([13], "with model.hidden=[12], and this run has model.hidden=[13]; give"),
     "model.taps": (7, "with model.taps=5, and this run has model.taps=7; give model.taps=5."),
     "model.delays": ("fixed", "with model.delays=learned, and this run has model.delays=fixed"),
+    "model.delay_type": ("axonal", "model.delay_type=axonal; give model.delay_type=synaptic."),
+    "model.bias": (True, "this run has model.bias=true; give model.bias=false."),
     "data.step_ms": (5.0, "with data.step_ms=10.0, and this run has data.step_ms=5.0"),
     "data.units_per_channel": (70, "a network of 14 input channels, and this run's data have 10."),
     "model.filter_tau_ms": (20.0, "does not fit this run's network: "),
@@ -179,7 +181,7 @@ def test_what_holds_no_network_is_refused(source, tuned, tmp_path) -> None:
     shutil.copytree(source, unfinished)
     (unfinished / "result.json").unlink()
     for init, words in (
-        ("nowhere", "train.init=nowhere holds no checkpoint."),
+        ("nowhere", "There is no checkpoint nowhere; train.init takes"),
         (str(text), "is damaged or not a checkpoint; it cannot be read."),
         (str(unfinished), "is not the folder of a finished run; finish the run, or name a file in"),
         (str(tmp_path), "is not the folder of a finished run"),
