@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,12 @@ def _kernels_run(request: pytest.FixtureRequest) -> Iterator[None]:
     assert reason is None, reason
     yield
     assert launches or not marker.kwargs.get("kernels", True), "no Triton kernel ran"
+
+
+@pytest.fixture(autouse=True)
+def _own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders that a test adds to Python's path are searched in that test alone."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture(autouse=True)

@@ -54,7 +54,7 @@ def test_defaults_are_valid_and_described() -> None:
         ({"device": "gpu"}, "device=gpu is not one of auto, cpu, cuda"),
         ({"seed": -1}, "seed=-1 must be at least 0"),
         ({"seed": 1.5}, "seed=1.5 must be a whole number"),
-        ({"seed": True}, "seed=True must be a whole number"),
+        ({"seed": True}, "seed=true must be a whole number"),
         ({"model__dropout": "lots"}, "model.dropout=lots must be a number"),
         ({"model__bias": 1}, "model.bias=1 must be true or false"),
         ({"model__hidden": [18.0]}, "must be a list of whole numbers"),

@@ -31,7 +31,9 @@ from snn_delays.training.step import build_step
 WARM_UP = 2  # steps; on a GPU the second one is captured as a CUDA graph
 RATE = 0.05  # spikes per channel and step
 TRAINING = {"shd": (8156, 1.40, 20), "ssc": (75466, 1.0, 35), "gsc": (84843, 1.01, 35)}  # n, s, K
-PUBLISHED = ("paper", "axonal", "dendritic", "silif", "dcadlif", "delrec")  # folders of experiments
+PUBLISHED = (  # folders of experiments
+    "paper", "axonal", "dendritic", "silif", "dcadlif", "delrec", "se_adlif", "best",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

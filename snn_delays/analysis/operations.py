@@ -65,8 +65,8 @@ class LayerOperations:
         history_bytes: of the alternative, the inputs of the last ``taps`` steps: inputs x taps, a
             bit each where all inputs given are 0 or 1, else a float32 each; and the neurons'
             spikes of as many steps as the longest recurrent delay, a bit each.
-        buffer_steps: of a history of each input's last steps, as many as the longest delay of its
-            own synapses needs; of recurrent connections, as each neuron's delay needs.
+        buffer_steps: of a history that keeps each input for the longest delay of its own synapses,
+            and each neuron with recurrent connections for its delay: ``Network.buffer_steps``.
         spikes: emitted, per sample; 0 for the readout.
         spike_chances: neurons x steps at which there could be one; 0 for the readout.
         acs: effective accumulates, per sample.
@@ -221,7 +221,7 @@ def _with_recurrence(
     if recurrence is None:
         return costs
     steps, batch, neurons = spikes_TBN.shape
-    weight, steps_N = recurrence.weight, 1 + recurrence.delay.round().clamp(min=0)
+    weight, steps_N = recurrence.weight, recurrence.buffer_steps
     longest = int(steps_N.max())
     effective = int((spikes_TBN.count_nonzero((0, 1)) * weight.count_nonzero(0)).sum()) / batch
     own = {

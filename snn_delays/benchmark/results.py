@@ -151,7 +151,10 @@ def _rows(
     every = [line for lines in rows.values() for line in lines]
     sizes = [_several(f"{_size(line, group):,}" for line in every) for group in groups]
     heads = [f"{group} (n = {size})" for group, size in zip(groups, sizes, strict=True)]
-    columns = ["network", "parameters", "seeds", *heads, "minutes a run"]
+    buffers = _know_buffers(every)
+    columns = ["network", "parameters", "seeds", *heads]
+    columns += ["delay buffer, bytes"] if buffers else []
+    columns += ["minutes a run"]
     columns += ["published"] if published else []
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
@@ -165,9 +168,15 @@ def _rows(
             cells.append(
                 _percent(summarise([_accuracy(ln, group) for ln in lines], PERCENT)) + note
             )
+        if buffers:
+            cells.append(f"{summarise([ln['delay_buffer_bytes'] for ln in lines]).mean:,.0f}")
         minutes = summarise([ln["seconds"] / 60 for ln in lines]).mean
         cells += [f"{minutes:.1f}", *([member.published] if published else [])]
         yield f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _know_buffers(lines: list[Line]) -> bool:
+    return all("delay_buffer_bytes" in line for line in lines)  # earlier versions noted none
 
 
 def _cell(text: str) -> str:
@@ -189,12 +198,17 @@ def _percent(summary: Summary) -> str:
 def _legend(lines: list[Line], groups: list[str], split: str) -> str:
     chosen = _several(line["selection"] for line in lines)
     others = sorted({g for line in lines for g in line["per_speaker_group"]} - set(groups))
+    buffer = (
+        " Delay buffer: the memory, mean over seeds, in which a deployed network keeps each layer's"
+        " inputs and the spikes of recurrent neurons, each for 1 + its longest delay in steps, a"
+        " byte a step."
+    )
     left = f" Not shown, since their recordings differ between rows: {', '.join(others)}."
     return (
         f"{split.capitalize()} accuracy of the deployed networks (rounded delays): mean ± standard"
         " deviation over seeds [95 % interval of the mean, Student's t, cut at 0 and 100 %]. The"
         " interval is over seeds, on the same recordings."
-        f" Epochs: {chosen}.{left if others else ''}"
+        f" Epochs: {chosen}.{buffer if _know_buffers(lines) else ''}{left if others else ''}"
     )
 
 

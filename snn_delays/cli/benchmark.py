@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +213,7 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[s
 
 
 def _configs(
-    suite: Suite, seeds: int, out: Path, theirs: list[str], places: list[str]
+    suite: Suite, seeds: int, out: Path, theirs: list[str], places: Sequence[str] = ()
 ) -> list[tuple[str, Config]]:
     """The options of every run, ordered by seed, so that all networks have early results."""
     members = _composed(suite, theirs, places)
@@ -226,7 +226,7 @@ def _configs(
     return found
 
 
-def _composed(suite: Suite, theirs: list[str], places: list[str]) -> dict[str, Config]:
+def _composed(suite: Suite, theirs: list[str], places: Sequence[str]) -> dict[str, Config]:
     ends = ["resume=auto", "out=x", *places]
     return {
         key: compose("train", [*overrides(suite.options, member.options, theirs), *ends])
@@ -235,7 +235,7 @@ def _composed(suite: Suite, theirs: list[str], places: list[str]) -> dict[str, C
 
 
 def _check_rows(
-    suite: Suite, members: dict[str, Config], theirs: list[str], places: list[str]
+    suite: Suite, members: dict[str, Config], theirs: list[str], places: Sequence[str]
 ) -> None:
     """Refuse options that would change a row's network so that its label becomes wrong."""
     for key, member in suite.members.items():

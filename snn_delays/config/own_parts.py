@@ -113,7 +113,7 @@ class OwnPart:
             found = importlib.import_module(module)
         except Exception as error:
             _imported.pop(module)
-            raise self.refused(f"{path} cannot be imported, {_described(error, path)}") from error
+            raise self.refused(f"{path} cannot be imported: {_described(error, path)}") from error
         if found.__file__ != str(path):
             raise self.refused(stale)
         if not hasattr(found, name):

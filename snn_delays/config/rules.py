@@ -35,11 +35,19 @@ def _check_rules(config: Config) -> None:
             "resume=last finds the folder of the run itself; leave out=... away, or give"
             " resume=auto."
         )
-    model, train, data = config.model, config.train, config.data
+    train = config.train
     if train.protocol == "paper" and not train.test:
         raise UserError(
             "train.test=false has no use with train.protocol=paper, which selects on it."
         )
+    _check_network(config)
+    _check_delay_training(config)
+    _check_switches(config.model, train)
+    _check_data_rules(config.data)
+
+
+def _check_network(config: Config) -> None:
+    model = config.model
     if not model.hidden:
         raise UserError(f"model.hidden={model.hidden} must list at least one layer of neurons.")
     if model.taps % 2 == 0:
@@ -54,29 +62,16 @@ def _check_rules(config: Config) -> None:
             f"model.delay_type={model.delay_type} has no use with model.delays=dense, whose every"
             " synapse has a weight at every delay."
         )
-    _check_delay_training(model, train)
     kind = _check_neuron(model)
     if not (kind.adaptive or 1 < config.tau < float("inf")):
         raise UserError(
             f"model.tau_ms={model.tau_ms:g} must be longer than one time step"
-            f" (data.step_ms={data.step_ms:g})."
+            f" (data.step_ms={config.data.step_ms:g})."
         )
     if config.filter_tau is not None and config.filter_tau <= 1:
         raise UserError(
             f"model.filter_tau_ms={model.filter_tau_ms:g} must be longer than one time step"
-            f" (data.step_ms={data.step_ms:g})."
-        )
-    for key in ("sigma_start", "sigma_end"):
-        width, offset = getattr(train, key), sigma_offset(model.delay_kernel)
-        if width is not None and width <= offset:
-            raise UserError(
-                f"train.{key}={width:g} must be above {offset:g} with"
-                f" model.delay_kernel={model.delay_kernel}."
-            )
-    if train.sigma_start is not None and train.sigma_start < config.sigma_end:
-        raise UserError(
-            f"train.sigma_start={train.sigma_start:g} must not be below"
-            f" train.sigma_end={config.sigma_end:g}."
+            f" (data.step_ms={config.data.step_ms:g})."
         )
     if model.recurrent != "none" and is_own(model.neuron):
         raise UserError(
@@ -92,18 +87,33 @@ def _check_rules(config: Config) -> None:
         raise UserError("model.recurrent_width_scope=neuron needs model.recurrent=learned.")
     if model.filter_learnable and model.filter_tau_ms is None:
         raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
-    _check_data_rules(data)
 
 
-def _check_delay_training(model: ModelConfig, train: TrainConfig) -> None:
-    """Refuse options of the training of delays that have no use, or leave nothing to train."""
+def _check_delay_training(config: Config) -> None:
+    model, train = config.model, config.train
     for key in OF_LEARNED_DELAYS:
         value = getattr(train, key)
         if value != getattr(TrainConfig, key) and "learned" not in (model.delays, model.recurrent):
             raise UserError(
-                f"train.{key}={value} has no use with model.delays={model.delays}: no delay is"
-                " learned."
+                f"train.{key}={value} has no use with model.delays={model.delays} and"
+                f" model.recurrent={model.recurrent}: no delay is learned."
             )
+    for key in ("sigma_start", "sigma_end"):
+        width, offset = getattr(train, key), sigma_offset(model.delay_kernel)
+        if width is not None and width <= offset:
+            raise UserError(
+                f"train.{key}={width:g} must be above {offset:g} with"
+                f" model.delay_kernel={model.delay_kernel}."
+            )
+    if train.sigma_start is not None and train.sigma_start < config.sigma_end:
+        raise UserError(
+            f"train.sigma_start={train.sigma_start:g} must not be below"
+            f" train.sigma_end={config.sigma_end:g}."
+        )
+
+
+def _check_switches(model: ModelConfig, train: TrainConfig) -> None:
+    """Refuse switches for research that exclude each other, or leave nothing to train."""
     if train.freeze == "weights" and train.round_epochs:
         raise UserError(
             f"train.freeze=weights leaves nothing to train in the epochs of"
@@ -116,11 +126,11 @@ def _check_delay_training(model: ModelConfig, train: TrainConfig) -> None:
     if train.rate_limit and not train.rate_penalty:
         raise UserError(f"train.rate_limit={train.rate_limit:g} needs train.rate_penalty.")
     if train.buffer_budget is not None:
-        _check_budget(model, train)
+        _check_budget(model, train, train.buffer_budget)
 
 
-def _check_budget(model: ModelConfig, train: TrainConfig) -> None:
-    option, layers = f"train.buffer_budget={train.buffer_budget}", len(model.hidden) + 1
+def _check_budget(model: ModelConfig, train: TrainConfig, budget: int) -> None:
+    option, layers = f"train.buffer_budget={budget}", len(model.hidden) + 1
     if model.delays != "learned" or model.recurrent != "none":
         raise UserError(
             f"{option} prunes feedforward synapses of learned delays alone: it needs"
@@ -131,7 +141,7 @@ def _check_budget(model: ModelConfig, train: TrainConfig) -> None:
             f"{option} needs a train.round_epochs of at least one of train.epochs={train.epochs}:"
             " synapses are pruned when these last epochs begin."
         )
-    if train.buffer_budget is not None and train.buffer_budget < layers:
+    if budget < layers:
         raise UserError(f"{option} must be at least {layers}, a step for each layer.")
 
 

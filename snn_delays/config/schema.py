@@ -318,8 +318,8 @@ class ModelConfig:
         "plif: a LIF neuron that learns tau; adlif, cadlif, silif, se_adlif: adaptive neurons that"
         " learn time constants and adaptation of their own; each presets the four options below",
         choices=tuple(NEURONS),
-        own="a torch module from input [T, B, N] to spikes [T, B, N], made with those of neurons,"
-        " tau (steps), v_threshold, surrogate_alpha, surrogate_function and step_ms that it takes",
+        own="a torch module from input [T, B, N] to spikes [T, B, N], whose __init__ may take"
+        " neurons, tau (steps), v_threshold, surrogate_alpha, surrogate_function and step_ms",
     )
     reset: str = option(
         "auto",

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from snn_delays.config import ModelConfig, TrainConfig
 from snn_delays.config.options import check_options, is_own
+from snn_delays.nn.delays import HasDelays
 from snn_delays.nn.own_parts import own_shape
-from snn_delays.nn.sigma import HasSigma
 from snn_delays.ops.maps import Problem, check_backend, delayed_linear
 from snn_delays.ops.spectral.spectrum import Spectrum, delayed_linear_of
 from snn_delays.ops.taps import SHAPES, Synapses
@@ -18,7 +18,7 @@ from snn_delays.runtime.tracing import watcher
 from snn_delays.runtime.weight_cache import constants
 
 
-class DelayedLinear(HasSigma):
+class DelayedLinear(HasDelays):
     """A linear layer whose every synapse has ``kernel_count`` weights, and delays.
 
     In training mode learned delays act through taps of width ``sigma`` around them. In evaluation
@@ -60,8 +60,7 @@ class DelayedLinear(HasSigma):
     Attributes:
         weight: [O, I, C], Kaiming uniform for 'relu': bound sqrt(6 / (I C)).
         delay: in steps, [O, I, C]; axonal [1, I, C], dendritic [O, 1, C].
-        frozen: whether learned delays stay where they are and act through the nearest tap in
-            training mode, too; see ``freeze_delays``.
+        frozen: whether learned delays stay where they are; see ``freeze_delays``.
         sigma: width of the taps in steps, set by the training schedule; in ``state_dict``, too.
     """
 
@@ -86,7 +85,7 @@ class DelayedLinear(HasSigma):
         prunable: bool = False,
         backend: str = "auto",
     ) -> None:
-        super().__init__()
+        super().__init__(delays)
         check_options(
             ModelConfig,
             taps=taps,
@@ -113,12 +112,10 @@ class DelayedLinear(HasSigma):
                 " weight at every delay."
             )
         self.taps = taps
-        self.delays = delays
         self.delay_type = delay_type
         self.delay_kernel = delay_kernel
         self.delay_gradient = delay_gradient
         self.delay_noise = delay_noise
-        self.frozen = False
         self.extra_steps = extra_steps
         self.backend = backend
         shape = (outputs, inputs, kernel_count)
@@ -197,11 +194,11 @@ class DelayedLinear(HasSigma):
 
     @property
     def buffer_steps(self) -> Tensor:
-        """Steps of each input that the deployed layer has to hold, [I].
+        """1 + the longest rounded delay of each input's synapses, [I]; 0 for an input without.
 
-        One more than the longest rounded delay of the input's synapses; 0 for an input without.
+        These are the rows of a ring buffer: ``HasDelays.buffer_steps``.
         """
-        steps = 1 + self.delay.detach().clamp(0, self.taps - 1).round()
+        steps = 1 + self.delay.detach().clamp(0, self.taps - 1).round().long()
         return (steps * self.exists).amax((0, 2))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
@@ -221,19 +218,6 @@ class DelayedLinear(HasSigma):
         self.mask &= keep.unsqueeze(2)
         self.delay.mul_(self.delay_exists)
         self.constrain()
-
-    @torch.no_grad()
-    def freeze_delays(self) -> None:
-        """Round learned delays and let them act as deployed ones from now on, without gradient."""
-        if self.delays == "learned":
-            self.constrain()
-            self.delay.round_()
-            self.frozen = True
-
-    @property
-    def deployed(self) -> bool:
-        """Whether each synapse acts through one tap at its rounded delay in this mode."""
-        return not self.training or self.frozen or self.delays != "learned"
 
     def problem(self, x: Tensor, steps: int) -> Problem:
         """The problem that the map has to solve for ``steps`` steps of a batch like ``x``."""

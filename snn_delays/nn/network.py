@@ -18,6 +18,7 @@ from snn_delays.config.options import is_own
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.delays import HasDelays
 from snn_delays.nn.neurons import WEIGHT_DRAWS, LearnedNode, build_neuron
 from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
@@ -125,6 +126,24 @@ class Network(nn.Module):
     def recurrences(self) -> Iterator[Recurrence]:
         """The recurrent connections of the layers that have them, from input to output."""
         return (module for module in self.modules() if isinstance(module, Recurrence))
+
+    @property
+    def buffer_steps(self) -> int:
+        """Rows of the deployed delays' ring buffers, summed over the inputs of all layers.
+
+        A neuron with recurrent connections is an input of its layer, too. See
+        ``HasDelays.buffer_steps``.
+        """
+        parts: list[HasDelays] = [*self.delayed_layers(), *self.recurrences()]
+        return sum(int(part.buffer_steps.sum()) for part in parts)
+
+    @property
+    def delay_buffer_bytes(self) -> int:
+        """Memory that the deployed delays need: a byte for each of ``buffer_steps``.
+
+        The byte holds a spike, or the spikes of an input's bin.
+        """
+        return self.buffer_steps
 
     def set_sigma(self, sigma: float) -> None:
         """Set the width of the feedforward delays' taps, in steps, in every layer."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snn_delays.config import ModelConfig, TrainConfig
 from snn_delays.config.options import check_options
-from snn_delays.nn.sigma import HasSigma
+from snn_delays.nn.delays import HasDelays
 from snn_delays.nn.sync import Dropout, dropout_mask
 from snn_delays.ops import recurrent
 from snn_delays.ops.neurons import Cell
@@ -17,7 +17,7 @@ from snn_delays.ops.recurrent import DelayLines, plain
 from snn_delays.runtime.tracing import watcher
 
 
-class Recurrence(HasSigma):
+class Recurrence(HasDelays):
     """A weight between every two neurons of a layer, and a delay for each neuron's spikes.
 
     Source: DelRec, arXiv 2509.24852.
@@ -67,7 +67,7 @@ class Recurrence(HasSigma):
         width_scope: str = "layer",
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(delays)
         check_options(
             ModelConfig,
             recurrent=delays,
@@ -78,10 +78,8 @@ class Recurrence(HasSigma):
             recurrent_dropout=dropout,
         )
         check_options(TrainConfig, delay_gradient=delay_gradient, delay_noise=delay_noise)
-        self.delays = delays
         self.delay_gradient = delay_gradient
         self.delay_noise = delay_noise
-        self.frozen = False
         self.sigma = 10.0
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(neurons, neurons)))
         delay = _draw_delay(neurons, delays, delay_init, delay_low, delay_spread)
@@ -94,26 +92,18 @@ class Recurrence(HasSigma):
         self.dropout = Dropout(dropout, step_mode="m") if dropout else nn.Identity()
 
     @property
-    def deployed(self) -> bool:
-        """Whether each delay acts through one step in this mode."""
-        return not self.training or self.frozen or self.delays != "learned"
-
-    @property
     def delay_exists(self) -> Tensor:
         """Which delays a connection has: all, [N]."""
         return torch.ones_like(self.delay, dtype=torch.bool)
 
+    @property
+    def buffer_steps(self) -> Tensor:
+        """1 + each neuron's rounded delay, [N]: ``HasDelays.buffer_steps``."""
+        return 1 + self.delay.detach().clamp(min=0).round().long()
+
     def constrain(self) -> None:
         """Clamp delays to 0 and more, as a pass in training mode does first of all."""
         self.delay.data.clamp_(min=0)
-
-    @torch.no_grad()
-    def freeze_delays(self) -> None:
-        """Round learned delays and let them act as deployed ones from now on, without gradient."""
-        if self.delays == "learned":
-            self.constrain()
-            self.delay.round_()
-            self.frozen = True
 
     def lines(self) -> DelayLines:
         """The delays that act in this mode, within their bounds."""

@@ -226,13 +226,20 @@ if numba is not None:
             else:
                 super()._finalize_final_module()
 
-        def get_pointer_to_function(self, name: str) -> int:
+        def _make_up(self) -> None:
             self._ensure_finalized()
             if self._is_postponed:
                 self._is_postponed = False
                 super()._optimize_final_module()
                 super()._finalize_final_module()
+
+        def get_pointer_to_function(self, name: str) -> int:
+            self._make_up()
             return int(super().get_pointer_to_function(name))
+
+        def _get_compiled_object(self) -> bytes:
+            self._make_up()  # a gufunc of another library is about to be cached
+            return bytes(super()._get_compiled_object())
 
     class _Announcement(event.Listener):
         """Prints once, at the first compilation in a process, why the program pauses."""

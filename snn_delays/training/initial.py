@@ -28,6 +28,7 @@ from snn_delays.training.checkpoint import (
 )
 from snn_delays.training.run_files import RESULT_FILE
 from snn_delays.training.run_folder import read_split
+from snn_delays.training.schedules import sigma_at
 
 INITIAL = "init"  # the checkpoint of a run's own folder that holds its initial values
 SAME = (  # options on which the meaning of weights and delays depends
@@ -106,6 +107,12 @@ def read_initial(config: Config, data: Data, out: Path) -> Initial | None:
         remarks.append(
             f"The readout is kept, although its classes were {first_names(there)}, and now are"
             f" {first_names(here)}."
+        )
+    start, sharp = sigma_at(0, config), saved["meta"]["sigma"]
+    if config.model.delays == "learned" and start > sharp:
+        remarks.append(
+            f"Sigma begins at {start:g} steps, after {sharp:.3g} there, and blurs the learned"
+            " delays at first; train.sigma_schedule=constant keeps the taps narrow."
         )
     remarks += _recordings_seen(data, path, saved)
     return Initial(network.state_dict(), origin, remarks)

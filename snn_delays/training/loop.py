@@ -39,7 +39,7 @@ from snn_delays.training.health import NonFinite, describe_activity, layer_activ
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.penalties import penalty_names
 from snn_delays.training.progress import Progress
-from snn_delays.training.pruning import buffer_steps, prune_to_budget
+from snn_delays.training.pruning import prune_to_budget
 from snn_delays.training.run_files import METRICS_FILE, NONFINITE_FILE
 from snn_delays.training.schedules import is_rounded, recurrent_sigma_at, sigma_at
 from snn_delays.training.signals import StopSignal
@@ -246,7 +246,7 @@ class Training:
         self.optimizers.end_epoch()
         metrics |= layer_activity(self.network, self._activity_batch)
         if self.config.train.buffer_budget is not None:
-            metrics["buffer_steps"] = buffer_steps(self.network)
+            metrics["buffer_steps"] = self.network.buffer_steps
         if self._drawn:
             metrics["delays"] = delay_trace(self.network, self._drawn)
         score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best

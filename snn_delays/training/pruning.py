@@ -1,7 +1,6 @@
 """Pruning of synapses until the delay buffer of a deployed network fits into a budget.
 
-The buffer holds the last steps of every layer's inputs, of each input as many as its longest delay
-needs: ``DelayedLinear.buffer_steps``. Shapes: N inputs of all layers, O outputs, I inputs, D taps.
+Its size is ``Network.buffer_steps``. Shapes: N inputs of all layers, O outputs, I inputs, D taps.
 """
 
 from __future__ import annotations
@@ -14,14 +13,9 @@ from snn_delays.nn import DelayedLinear, Network
 from snn_delays.training.distributed import reported_once
 
 
-def buffer_steps(network: Network) -> int:
-    """Size of the deployed network's delay buffer: steps, summed over the inputs of all layers."""
-    return sum(int(linear.buffer_steps.sum()) for linear in network.delayed_layers())
-
-
 @torch.no_grad()
 def prune_to_budget(network: Network, budget: int) -> None:
-    """Remove synapses of long delays until ``buffer_steps`` is at most ``budget``.
+    """Remove synapses of long delays until ``network.buffer_steps`` is at most ``budget``.
 
     A cut removes all synapses of an input whose delay exceeds a limit. The cut comes first that
     costs least for each step of buffer that it saves. Its cost is the sum of the squared weights
@@ -37,7 +31,7 @@ def prune_to_budget(network: Network, budget: int) -> None:
     layers = list(network.delayed_layers())
     longest = max(linear.taps for linear in layers)
     kept_ND = torch.cat([_kept_weight(linear, longest) for linear in layers])
-    lengths_N = torch.cat([linear.buffer_steps.cpu().long() for linear in layers])
+    lengths_N = torch.cat([linear.buffer_steps.cpu() for linear in layers])
     _cut(lengths_N, kept_ND, budget)
     parts = lengths_N.split([linear.weight.shape[1] for linear in layers])
     for number, length_I in enumerate(parts, 1):

@@ -210,7 +210,9 @@ class Run:
         config, data, position, start = self.config, self.data, self.position, self._initial
         tested: dict[str, Any] = {}
         if config.train.test:
-            tested = _test_result(config, self._phase, data, _test(self.out, data, self.device))
+            network, evaluation = _test(self.out, data, self.device)
+            tested = _test_result(config, self._phase, data, evaluation)
+            tested["delay_buffer_bytes"] = network.delay_buffer_bytes
         epoch = position.best_epoch if position.phase == "refit" else position.chosen
         result = {
             "name": config.name,
@@ -402,11 +404,12 @@ def _describe_data(config: Config, data: Data, initial: Initial | None) -> str:
 # ---- the result --------------------------------------------------------------------------------
 
 
-def _test(out: Path, data: Data, device: torch.device) -> Evaluation:
+def _test(out: Path, data: Data, device: torch.device) -> tuple[Network, Evaluation]:
     run = broadcast_from_first(lambda: load_run(out, "best"))
     loader = build_loader(run.config, data.test, run.meta.steps, device)
     network = run.network.to(device)
-    return evaluate(network, loader, build_loss(run.config, network, len(data.classes)))
+    loss = build_loss(run.config, network, len(data.classes))
+    return network, evaluate(network, loader, loss)
 
 
 def _test_result(

@@ -86,13 +86,16 @@ def _last_unfinished(config: Config) -> Path:
         with contextlib.suppress(UserError):  # a damaged run is none to resume
             found.append(summarise_run(folder))
     open_runs = [run for run in found if run.state in ("stopped", "failed")]
+    newest = ""
     for run in sorted(open_runs, key=lambda run: run.modified, reverse=True):
         with contextlib.suppress(UserError):
-            if not other_options(config, run.folder):
+            differing = other_options(config, run.folder)
+            if not differing:
                 return run.folder
+            newest = newest or f"; the newest, {run.folder}, has other options: {differing}"
     raise UserError(
         f"resume=last finds no unfinished run with these options in {RUNS}/, where"
-        " `snn-delays runs` lists all."
+        f" `snn-delays runs` lists all{newest}."
     )
 
 

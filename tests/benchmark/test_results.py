@@ -62,6 +62,15 @@ def test_a_label_stays_in_its_cell() -> None:
     assert [re.sub(r"\\\|", "", row).count("|") for row in rows] == [8, 7, 7]
 
 
+def test_delay_buffers_have_a_column_if_every_run_knows_its_own() -> None:
+    lines = [{**each, "delay_buffer_bytes": 1000 + 3 * each["seed"]} for each in LINES]
+    text = table(SUITE, lines, {})
+    assert "| delay buffer, bytes | minutes a run |" in text
+    assert "| 1,003 | 1.5 | 95.0 ± 0.2 % |" in text
+    assert "Delay buffer: " in text
+    assert "elay buffer" not in table(SUITE, [*lines[1:], LINES[0]], {})
+
+
 def test_rows_pairs_and_how_it_was_made() -> None:
     text = table(SUITE, LINES, {"none, seed 3": "the disk is full."})
     assert "| learned delays | 71,680 | 3 | 82.0 ± 2.0 % [77.0, 87.0] |" in text

@@ -450,7 +450,7 @@ def test_a_finished_run_that_is_damaged_is_a_failure(words, capsys, monkeypatch)
             ["suite=words", "batched=true", "train.protocol=paper"],
             "batched=true cannot train the row learned: train.protocol=paper pads every batch",
         ),
-        (["suite=words", "batched=true", "model.neuron=plif"], "its neuron is not a LIF"),
+        (["suite=words", "batched=true", "model.batch_norm=false"], "it has no BatchNorm"),
         (["suite=words", "out=suites/words.yaml/x"], "cannot be written: Not a directory"),
     ],
 )

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from snn_delays.benchmark.suite import load_suite
 from snn_delays.cli.compose import compose
-from snn_delays.cli.groups import config_folder, groups
+from snn_delays.cli.groups import SUITES, config_folder, groups
 from snn_delays.nn import count_parameters, draw_network
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.schedules import sigma_at
@@ -18,7 +19,7 @@ from snn_delays.training.schedules import sigma_at
 PAPER = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
 LATER = ["axonal/ssc", "axonal/gsc", "dendritic/ssc"]
 LATER += ["silif/ssc_10ms", "silif/ssc_4ms", "dcadlif/ssc", "dcadlif/gsc"]
-LATER += ["delrec/ssc", "delrec/ssc_ff", "delrec/shd"]
+LATER += ["delrec/ssc", "delrec/ssc_ff", "delrec/shd", "se_adlif/shd_small", "best/ssc"]
 PUBLISHED = {  # arXiv 2306.17670: weights, delays and BatchNorm
     "shd": 214_016,
     "2l_1kc": 705_536,
@@ -63,8 +64,9 @@ def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
     network.set_sigma(sigma_at(0, config))
     optimizers = build_optimizers(network, config.train)
     torch.manual_seed(0)
-    # wide delays and no BatchNorm: fewer spikes would not reach the last layer
-    steps, count = (20, 8) if experiment == "delrec/ssc_ff" else (6, 1)
+    # without BatchNorm fewer spikes would not reach the last layer
+    quiet = experiment in ("delrec/ssc_ff", "se_adlif/shd_small", "best/ssc")
+    steps, count = (20, 8) if quiet else (6, 1)
     x, y = count * (torch.rand(steps, 3, 140) < 0.3).float(), torch.tensor([0, 1, 2])
     before = [p.detach().clone() for p in network.parameters()]
     loss = cross_entropy(network.train()(x), y)
@@ -128,6 +130,16 @@ def test_fsdd_networks_have_equal_parameters(kind) -> None:
     learned = compose("train", ["experiment=fsdd/learned"])
     counts = [count_parameters(draw_network(c, 10)) for c in (config, learned)]
     assert abs(counts[0] / counts[1] - 1) < 0.01
+
+
+def test_the_families_on_fsdd_have_equal_parameters_and_one_recipe() -> None:
+    suite = load_suite(config_folder() / SUITES, "fsdd_models")
+    learned = compose("train", ["experiment=fsdd/learned"])
+    target = count_parameters(draw_network(learned, 10))
+    for member in suite.members.values():
+        config = compose("train", [*suite.options, *member.options])
+        assert abs(count_parameters(draw_network(config, 10)) / target - 1) < 0.01
+        assert (config.train, config.data) == (learned.train, learned.data)
 
 
 def test_the_dense_convolution_comes_as_near_as_whole_neurons_do() -> None:

@@ -151,8 +151,8 @@ def test_a_long_group_is_not_listed_in_a_message(command, capsys, monkeypatch) -
     words = ["train"] if command == "train" else ["data", "info"]
     for value, said in (
         ("paper/sdh", "There is no experiment=paper/sdh. Did you mean 'paper/shd'? --help lists"),
-        ("zzz", "experiment=zzz is not one of demo/fixed, demo/learned,"),
-        ("[0]", "experiment=[0] names no file; leave it out, or choose one of demo/fixed,"),
+        ("zzz", "experiment=zzz is not one of axonal/gsc, axonal/ssc,"),
+        ("[0]", "experiment=[0] names no file; leave it out, or choose one of axonal/gsc,"),
     ):
         code, _, error = run(capsys, monkeypatch, *words, f"experiment={value}")
         assert code == 2

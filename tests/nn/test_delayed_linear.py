@@ -158,3 +158,20 @@ def test_evaluation_sees_another_mask_and_another_range() -> None:
 def test_a_deployed_layer_takes_every_precision(dtype) -> None:
     made = layer(density=0.5, backend="auto").eval().to(dtype)
     assert made(spikes().to(dtype)).dtype is dtype
+
+
+@pytest.mark.parametrize("delay_type", ["synaptic", "axonal", "dendritic"])
+@pytest.mark.parametrize("delays", ["learned", "fixed", "none"])
+def test_an_input_is_kept_until_its_last_effect(delays, delay_type) -> None:
+    torch.manual_seed(0)
+    linear = DelayedLinear(
+        6, 3, taps=9, kernel_count=2, delays=delays, delay_type=delay_type, density=0.4
+    ).eval()
+    linear.delay.data += 0.6 * (delays == "learned")  # some are beyond the last tap
+    assert linear.mask is not None
+    linear.mask[:, 2] = False  # an input without any synapse
+    impulses = torch.zeros(12, 6, 6)
+    impulses[0] = torch.eye(6)  # a sample for each input
+    seen = linear(impulses).ne(0).any(2)
+    rows = [1 + max(row.nonzero().flatten().tolist(), default=-1) for row in seen.T]
+    assert linear.buffer_steps.tolist() == rows

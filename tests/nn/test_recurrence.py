@@ -265,3 +265,16 @@ def test_dropout_before_the_neurons_silences_their_feedforward_current() -> None
 def test_options_without_use_are_refused(model, words) -> None:
     with pytest.raises(UserError, match=words):
         validate(small(**model))
+
+
+def test_the_delay_buffer_keeps_inputs_and_spikes() -> None:
+    network = recurrent(delays="none", hidden=[3, 2])
+    inputs = sum(linear.weight.shape[1] for linear in network.delayed_layers())
+    first, second = network.recurrences()
+    first.delay.data.copy_(torch.tensor([0.4, 2.6, -1.0]))  # kept for 1, 4 and 1 steps
+    second.delay.data.zero_()
+    assert network.delay_buffer_bytes == 6 + 2 + inputs
+    delayed = recurrent("none", hidden=[3, 2], taps=5, delays="learned")
+    for linear in delayed.delayed_layers():
+        linear.delay.data.fill_(2.4)
+    assert delayed.delay_buffer_bytes == 3 * inputs

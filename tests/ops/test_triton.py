@@ -386,7 +386,7 @@ def test_two_processes_norm_as_one(place, compute, launches) -> None:
     halves = [(y[:, part], gamma, beta, mask[part], pull[:, part]) for part in parts]
     one, two = in_two_processes(place, compute, halves)
     assert bool(launches) == (compute is by_kernels)
-    ours = [torch.cat((one[0], two[0]), 1), one[1], one[2], torch.cat((one[3], two[3]))]
+    ours = [torch.cat((one[0], two[0]), 1), one[1], one[2], torch.cat((one[3], two[3]), 1)]
     ours += [torch.cat((one[4], two[4]), 1), one[5] + two[5], one[6] + two[6]]
     whole = results(by_torch, y, gamma, beta, mask, pull)
     for a, b in zip(ours, whole, strict=True):

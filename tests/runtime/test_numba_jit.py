@@ -169,7 +169,7 @@ def test_only_kernels_and_bodies_of_their_loops_become_machine_code(monkeypatch)
 
 
 @needs_numba
-def test_numbas_own_parallel_functions_work_beside_kernels() -> None:
+def test_numbas_own_parallel_functions_work_beside_kernels(monkeypatch, tmp_path) -> None:
     import numba
 
     numba_jit._prepare()
@@ -177,6 +177,9 @@ def test_numbas_own_parallel_functions_work_beside_kernels() -> None:
     double = numba.guvectorize(["(float32[:], float32[:])"], "(n)->(n)", **kinds)(_double)
     x = np.arange(12, dtype=np.float32).reshape(4, 3)
     assert np.array_equal(double(x), 2 * x)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    kept = numba.guvectorize(["(float32[:], float32[:])"], "(n)->(n)", cache=True)(_double)
+    assert np.array_equal(kept(x), 2 * x)
     halve = numba.vectorize(["float32(float32)"], **kinds)(lambda value: value / np.float32(2))
     assert np.array_equal(halve(x), x / 2)
 

@@ -121,6 +121,7 @@ CASES = {
         "delay_penalty": 0.1,
         "delay_noise": 0.5,
     },
+    "frozen": {"freeze": "delays", "delay_noise": 0.5},
     "pruned": {"round_epochs": 0.5, "buffer_budget": 40, "delay_noise": 0.5},
     "own_parts": {
         "loss": "tests.own:short_delays",

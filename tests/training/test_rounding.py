@@ -78,6 +78,6 @@ def test_it_needs_learned_delays(delays, key, value) -> None:
     config = Config()
     config.model.delays = delays
     setattr(config.train, key, value)
-    words = f"train.{key}={value} has no use with model.delays={delays}: no delay is learned"
+    words = f"train.{key}={value} has no use with model.delays={delays} and model.recurrent=none"
     with pytest.raises(UserError, match=words):
         validate(config)

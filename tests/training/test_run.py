@@ -42,6 +42,8 @@ def test_a_run_leaves_everything_behind(small_config, capsys) -> None:
     } <= result.keys()  # fmt: skip
     assert result["n"] == 30
     assert result["accuracy"] > 0.9  # the class decides the channels
+    network = load_run(out, "best").network
+    assert result["delay_buffer_bytes"] == network.delay_buffer_bytes > 0
     groups = result["per_speaker_group"]  # three speakers train, one selects, two are new
     assert {name: group["n"] for name, group in groups.items()} == {
         "known speakers": 18, "validation speakers": 6, "unseen speakers": 6,

@@ -15,7 +15,7 @@ from snn_delays.nn.recurrence import Recurrence
 from snn_delays.training import batched, loop
 from snn_delays.training.checkpoint import load_run, read_checkpoint
 from snn_delays.training.penalties import mean_delay, penalties, rate_excess
-from snn_delays.training.pruning import buffer_steps, prune_to_budget
+from snn_delays.training.pruning import prune_to_budget
 from snn_delays.training.run import train
 from tests.training.test_resume import assert_same_run, metrics, reference, train_for  # noqa: F401
 
@@ -42,6 +42,8 @@ def small_network(seed: int = 0, *, train=None, **model):
 def test_what_is_frozen_keeps_its_bits_and_the_rest_trains(freeze, recurrent, small_config) -> None:
     config = small_config(freeze=freeze, protocol="last", epochs=2)
     config.model.recurrent, config.model.bias = recurrent, True
+    if recurrent == "learned":
+        config.model.recurrent_width_scope = "neuron"
     torch.manual_seed(config.seed)
     drawn = build_network(config, 3).state_dict()
     lines = metrics(train(config)["out"])
@@ -49,8 +51,8 @@ def test_what_is_frozen_keeps_its_bits_and_the_rest_trains(freeze, recurrent, sm
     moved = {name for name, value in drawn.items() if not torch.equal(value, model[name])}
     statistics = {name for name in drawn if "running" in name or "tracked" in name}
     state = {name for name in drawn if name.endswith("_extra_state")}
-    delays = {name for name in drawn if name.endswith("delay")}
-    assert len(delays) == (2 if recurrent == "none" else 3)
+    delays = {name for name in drawn if name.endswith((".delay", ".p"))}
+    assert len(delays) == (2 if recurrent == "none" else 4)
     others = drawn.keys() - delays - statistics - state
     assert moved - state == statistics | (delays if freeze == "weights" else others)
     assert ("lr_weight" in lines[0], "lr_delay" in lines[0]) == (
@@ -137,10 +139,15 @@ def test_frozen_delays_feel_no_penalty(small_config) -> None:
 
 
 def test_rates_are_taken_once_and_only_where_they_are_measured() -> None:
-    network, _ = small_network()
-    network(torch.rand(5, 2, 14).double())
-    with pytest.raises(ValueError, match="No rates"):
-        rate_excess(network, 0.0)
+    (plain, _), (measured, _) = small_network(), small_network(train={"rate_penalty": 1.0})
+    x_TBI = torch.rand(5, 2, 14).double()
+    for network in (plain, measured):
+        network(x_TBI)
+    assert rate_excess(measured, 0.0) > 0
+    measured.eval()(x_TBI)
+    for network in (plain, measured):
+        with pytest.raises(ValueError, match="No rates"):
+            rate_excess(network, 0.0)
 
 
 def test_a_layer_says_why_penalised_rates_cost_the_fused_path() -> None:
@@ -194,11 +201,11 @@ def test_synapses_of_long_delays_are_pruned_to_the_budget(kind, copies, density)
     network, _ = small_network(train=PRUNED, delay_type=kind, kernel_count=copies, density=density)
     network.freeze_delays()
     before, parameters = plain_buffer(network), count_parameters(network)
-    assert buffer_steps(network) == before > 70
+    assert network.buffer_steps == before > 70
     prune_to_budget(network, before)
     assert count_parameters(network) == parameters
     prune_to_budget(network, 60)
-    assert 50 < buffer_steps(network) == plain_buffer(network) <= 60
+    assert 50 < network.buffer_steps == plain_buffer(network) <= 60
     assert count_parameters(network) < parameters
     for linear in network.delayed_layers():
         assert not linear.delay[~linear.delay_exists].any()
@@ -233,12 +240,13 @@ def test_the_first_cut_costs_least_for_each_step_that_it_saves() -> None:
             linear.delay.fill_(4.0)
         first.delay[0, 3], first.weight[:, 3] = 1.0, 0.5  # a quarter of the weight for 2 steps
         first.weight[:, 5] = 0.7  # half of it for 5 steps
+        last.weight.mul_(0.01)  # shares of a layer's weight count, whatever its scale
     network.freeze_delays()
     prune_to_budget(network, 16 * 5 - 4)
-    assert first.buffer_steps.tolist() == [5.0] * 3 + [2.0, 5.0, 0.0] + [5.0] * 8
+    assert first.buffer_steps.tolist() == [5] * 3 + [2, 5, 0] + [5] * 8
     prune_to_budget(network, 16 * 5 - 9)
     assert first.buffer_steps[3] == 0
-    assert last.buffer_steps.tolist() == [5.0, 5.0]
+    assert last.buffer_steps.tolist() == [5, 5]
 
 
 def test_a_layer_that_would_lose_every_synapse_is_reported() -> None:
@@ -265,7 +273,8 @@ def test_a_run_is_pruned_before_its_last_epochs(kind, protocol, small_config) ->
     assert result["epoch"] >= 3
     for which in ("best", "last"):
         network = load_run(config.out, which).network
-        assert buffer_steps(network) <= 40
+        assert network.buffer_steps <= 40
+        assert result["delay_buffer_bytes"] == network.buffer_steps
         assert result["parameters"] == count_parameters(network) < whole
         x_TBI = torch.rand(9, 4, 14)
         deployed = network(x_TBI)
@@ -284,17 +293,27 @@ def test_a_finished_run_is_pruned_by_a_fine_tuning(small_config, tmp_path) -> No
     config = small_config(epochs=1, init=whole.out, round_epochs=1.0, buffer_budget=40)
     config.out = str(tmp_path / "pruned")
     train(config)
-    assert buffer_steps(load_run(config.out).network) <= 40
+    assert load_run(config.out).network.buffer_steps <= 40
 
 
 # ---- with everything else ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("switches", [ALL | PRUNED, {"freeze": "weights", "delay_noise": 0.5}])
-def test_they_go_on_from_any_batch(switches, reference, monkeypatch) -> None:  # noqa: F811
+@pytest.mark.parametrize(
+    ("switches", "precision"),
+    [(ALL | PRUNED, "mixed"), ({"freeze": "weights", "delay_noise": 0.5}, "float32")],
+)
+def test_they_go_on_from_any_batch(
+    switches,
+    precision,
+    reference,  # noqa: F811
+    monkeypatch,
+) -> None:
     whole, config = reference(), reference(name="stopped")
-    for each, (key, value) in itertools.product((whole, config), switches.items()):
-        setattr(each.train, key, value)
+    for each in (whole, config):
+        each.precision, each.backend = precision, "dense"
+        for key, value in switches.items():
+            setattr(each.train, key, value)
     train(whole)
     config.resume = "auto"
     for batches in (3, 7, 1, 2):  # 5 batches an epoch: the last two stop among pruned delays
