@@ -21,6 +21,9 @@ from tests.training.test_resume import assert_same_run, metrics, reference, trai
 
 ALL = {"rate_penalty": 2.0, "rate_limit": 0.01, "delay_penalty": 0.02, "delay_noise": 0.7}
 PRUNED = {"round_epochs": 0.5, "buffer_budget": 40}  # of 130 steps
+BEST = {  # the parts of experiment=best/ssc
+    "neuron": "silif", "delay_type": "axonal", "recurrent": "learned", "recurrent_dropout": 0.2,
+}  # fmt: skip
 
 
 def small_network(seed: int = 0, *, train=None, **model):
@@ -300,11 +303,16 @@ def test_a_finished_run_is_pruned_by_a_fine_tuning(small_config, tmp_path) -> No
 
 
 @pytest.mark.parametrize(
-    ("switches", "precision"),
-    [(ALL | PRUNED, "mixed"), ({"freeze": "weights", "delay_noise": 0.5}, "float32")],
+    ("switches", "model", "precision"),
+    [
+        (ALL | PRUNED, {}, "mixed"),
+        ({"freeze": "weights", "delay_noise": 0.5}, {}, "float32"),
+        (ALL | {"round_epochs": 0.5}, BEST, "float32"),
+    ],
 )
 def test_they_go_on_from_any_batch(
     switches,
+    model,
     precision,
     reference,  # noqa: F811
     monkeypatch,
@@ -312,8 +320,9 @@ def test_they_go_on_from_any_batch(
     whole, config = reference(), reference(name="stopped")
     for each in (whole, config):
         each.precision, each.backend = precision, "dense"
-        for key, value in switches.items():
-            setattr(each.train, key, value)
+        for group, values in ((each.train, switches), (each.model, model)):
+            for key, value in values.items():
+                setattr(group, key, value)
     train(whole)
     config.resume = "auto"
     for batches in (3, 7, 1, 2):  # 5 batches an epoch: the last two stop among pruned delays
