@@ -296,7 +296,17 @@ def test_a_finished_run_is_pruned_by_a_fine_tuning(small_config, tmp_path) -> No
     config = small_config(epochs=1, init=whole.out, round_epochs=1.0, buffer_budget=40)
     config.out = str(tmp_path / "pruned")
     train(config)
-    assert load_run(config.out).network.buffer_steps <= 40
+    pruned = load_run(config.out).network
+    assert pruned.buffer_steps <= 40
+    again = small_config(epochs=1, init=config.out, round_epochs=1.0, buffer_budget=40)
+    again.out = str(tmp_path / "again")
+    train(again)
+    for mine, first in zip(load_run(again.out).network.buffers(), pruned.buffers(), strict=True):
+        assert mine.dtype is not torch.bool or torch.equal(mine, first)
+    again.train.buffer_budget, again.out = None, str(tmp_path / "whole")
+    with pytest.raises(UserError, match=r"was pruned to train\.buffer_budget=40; give this run"):
+        train(again)
+    assert not Path(again.out).exists()
 
 
 # ---- with everything else ----------------------------------------------------------------------
