@@ -328,13 +328,13 @@ def test_workers_of_a_suite_that_died_train_nothing(words, tmp_path) -> None:
     assert not Path("a").exists()
 
 
-@pytest.mark.parametrize(("process", "told"), [(os.getpid(), True), (2**22 + 1, False)])
-def test_a_stopped_worker_tells_its_own_suite_alone(process, told, tmp_path) -> None:
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_stopped_worker_tells_its_own_suite_alone(alive, tmp_path) -> None:
     """If its suite has died, the file would stop the next one in the folder."""
     job = Job("a", Config(out=str(tmp_path / "s0")))
-    stop = tmp_path / ".stop"
-    _note(job, Interrupted(signal.SIGTERM, "", ""), Host(platform.node(), process, 1, stop))
-    assert stop.exists() == told
+    host = Host(platform.node(), os.getpid() if alive else 2**22 + 1, 1, tmp_path / ".stop")
+    _note(job, Interrupted(signal.SIGTERM, "", ""), host)
+    assert host.stop.exists() == alive
 
 
 def test_what_a_full_disk_does_not_let_note_is_left_open(words, capsys, monkeypatch) -> None:
