@@ -69,6 +69,7 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_run(page, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("snn_delays.analysis.curves.write_learning_curve", lambda folder: None)
     names: dict[str, object] = {}
     for block in blocks(page):
         if file := FILE.match(block.code):
