@@ -29,7 +29,7 @@ TABLE = np.dtype(
         )
     ]
 )  # fmt: skip
-LIF, PLIF, ADAPTIVE, ADAPTIVE_AFTER, LEAKY, INTEGER = range(6)
+LIF, PLIF, ADAPTIVE, ADAPTIVE_AFTER, LEAKY, INTEGER, LOIHI = range(7)
 SUM, MEAN, MAX, LAST = range(4)
 # Rows of numbers, [A] each; the first four are the neurons' parameters in their order.
 BIAS, ALPHA, BETA, THRESHOLD, LEAK = range(4, 9)
@@ -113,8 +113,11 @@ def _charge(kind, numbers_RO, states_RO, y_O):
 
 def _charge_integer(kind, numbers_RO, states_RO, y_O):
     r, keep = states_RO[REST], numbers_RO[0]
+    toward_zero = kind == LOIHI
     for o in range(y_O.size):
-        y_O[o] += np.int32((np.int64(r[o]) * keep[o]) >> 16)
+        product = np.int64(r[o]) * keep[o]
+        rest = -(-product >> 16) if toward_zero and product < 0 else product >> 16
+        y_O[o] += np.int32(rest)
 
 
 @exact
