@@ -48,7 +48,10 @@ def from_run(
 
     Raises:
         UserError: there is no such run, it is damaged, or an option of it has no deployed form.
+        ValueError: another arithmetic.
     """
+    if arithmetic not in (None, "float32", "float64"):
+        raise ValueError(f"arithmetic={arithmetic} must be float32 or float64.")
     loaded = load_run(run, checkpoint)
     network, meta = loaded.network, loaded.meta
     if arithmetic is not None:

@@ -2,7 +2,7 @@
 
 Shapes: T time, I inputs, O outputs, C kernel count, N neurons of a recurrent layer, K classes.
 
-A layer's step, with ``x`` [I] what it receives:
+A layer's step, with ``x`` [I] what it receives::
 
     y[o]    = sum over t', i, c of weight[o, i, c] x[t'][i]  where t' + delay[o, i, c] is this step,
               added up in the order t', i, c; then << shift (integers), then + bias
@@ -36,7 +36,6 @@ from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 
 FORMAT = 1
-ARITHMETICS = ("float32", "float64", "int32")
 MOST_COUNT = 255  # of an input channel in a step, for which sums of integers are proven to fit
 # Kinds of neurons and their parameters.
 PARAMETERS = {
@@ -179,7 +178,7 @@ class FrontEnd:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A trained network, frozen: what ``snn-delays evaluate`` runs.
+    """A trained network, frozen, arrays included: what ``snn-delays evaluate`` runs.
 
     Attributes:
         layers: the hidden layers, then the readout.
@@ -201,6 +200,9 @@ class Deployed:
     front: FrontEnd
     classes: tuple[str, ...]
     arithmetic: str = "float32"
+
+    def __post_init__(self) -> None:
+        _freeze(self.layers)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -279,11 +281,22 @@ def load(path: str | Path) -> Deployed:
             network = _build(_join(parts, {n: np.asarray(a) for n, a in arrays.items()}))
         except UserError:
             raise
-        except BROKEN as error:
+        except (*BROKEN, IndexError) as error:
             raise UserError(f"{path} is damaged or not a deployed network.") from error
     if network.digest != written:
         raise UserError(f"{path} is damaged: its checksum is wrong.")
     return network
+
+
+def _freeze(value: Any) -> None:
+    """Write-protect all arrays in a value."""
+    if isinstance(value, np.ndarray):
+        value.setflags(write=False)
+    elif dataclasses.is_dataclass(value):
+        _freeze(vars(value))
+    elif isinstance(value, dict | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            _freeze(item)
 
 
 # ---- from a network to plain values and arrays, and back -----------------------------------------

@@ -24,6 +24,7 @@ class LayerState:
 
     Attributes:
         layer: the layer.
+        current: the neurons' input y [O], behind bias, BatchNorm and recurrence.
         membrane: u [O], before the reset.
         spikes: [O] 0 or 1; u where the neurons have no threshold.
         output: what the next layer takes [O]: the spikes, or what a synaptic filter makes of them.
@@ -33,9 +34,9 @@ class LayerState:
     def __init__(self, layer: Layer, network: Deployed) -> None:
         self.layer, self._dtype = layer, network.dtype
         self._coming = np.zeros((layer.taps, layer.outputs), self._dtype)
-        self.membrane, self.spikes, self.output, self.rest, self._w, self._filtered = np.zeros(
-            (6, layer.outputs), self._dtype
-        )
+        zeros = np.zeros((5, layer.outputs), self._dtype)
+        self.membrane, self.spikes, self.rest, self._w, self._filtered = zeros
+        self.current = self.output = self.spikes
         depth = 0 if layer.recurrent is None else 1 + int(layer.recurrent.delay.max())
         self._returning = np.zeros((depth, layer.outputs), self._dtype)
 
@@ -47,6 +48,7 @@ class LayerState:
         y = y if layer.bias is None else y + layer.bias
         y = y if layer.alpha is None or layer.beta is None else y * layer.alpha + layer.beta
         y = y if layer.recurrent is None else y + self._recurrent(layer.recurrent)
+        self.current = y
         self._fire(y, layer.neurons)
         if layer.recurrent is not None:
             self._returning[layer.recurrent.delay, np.arange(layer.outputs)] += self.spikes

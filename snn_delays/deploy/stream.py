@@ -25,7 +25,6 @@ from snn_delays.deploy.stream_numba import (
 )
 from snn_delays.errors import UserError
 
-KINDS = ("lif", "plif", "adaptive", "adaptive_after", "leaky", "integer", "loihi")
 # By the loop's number of each way to score: a number of spikes is a sum, as the mean is; the
 # membranes of linear_sum hold their sum.
 READOUTS = {"sum": 0, "mean": 1, "spike_count": 1, "max": 2, "last": 3, "linear_sum": 3}
@@ -75,7 +74,7 @@ class Stream:
         """Forget all input."""
         table, dtype = self._packed.table, self.network.dtype
         A = int(table["outputs"].sum())
-        sizes = 2 * table["taps"] * table["outputs"], table["lags"] * table["outputs"]
+        sizes = 2 * table["taps"] * table["outputs"], table["depth"] * table["outputs"]
         window, returning = (np.zeros(int(size.sum()), dtype) for size in sizes)
         rows = np.zeros(len(table), np.int64)
         self._state = window, np.zeros((3, A), dtype), returning, rows
@@ -101,7 +100,7 @@ class Stream:
         Raises:
             ValueError: the frame is of another shape, or the input was finished.
         """
-        frames = self._checked(frame[None])
+        frames = self._checked(np.asarray(frame)[None])
         if self._finished:
             raise ValueError("The input was finished: reset the stream before the next one.")
         self._run(frames, self._out)
@@ -195,53 +194,62 @@ class _Packed:
 
 def _pack(network: Deployed) -> _Packed:
     layers, dtype = network.layers, network.dtype
-    table = np.zeros(len(layers), TABLE)
-    for row, layer in zip(table, layers, strict=True):
-        _describe(row, layer)
-    _, inputs, count = np.array([layer.weight.shape for layer in layers]).T
-    outputs, taps = table["outputs"], table["taps"]
-    for name, size in (
-        ("weights", outputs * inputs * count),
+    table = np.array([_row(layer) for layer in layers], TABLE)
+    outputs, depth = table["outputs"], table["depth"]
+    for name, sizes in (
+        ("weights", outputs * table["inputs"] * table["count"]),
         ("output", outputs),
-        ("window", 2 * taps * outputs),
-        ("returning", table["lags"] * outputs),
-        ("recurrent", outputs**2 * (table["lags"] > 0)),
+        ("window", 2 * table["taps"] * outputs),
+        ("returning", depth * outputs),
+        ("recurrent", outputs**2 * (depth > 0)),
     ):
-        table[name] = np.cumsum(size) - size
-    weights = [
-        _by_input(layer.weight.astype(dtype) << layer.shift if layer.shift else layer.weight, dtype)
-        for layer in layers
-    ]
-    offsets = [
-        _by_input(layer.delays * layer.outputs + np.arange(layer.outputs)[:, None, None], np.uint32)
-        for layer in layers
-    ]
-    recurrent = [
-        layer.recurrent.weight.T.astype(dtype).ravel() for layer in layers if layer.recurrent
-    ]
-    lags = [
-        layer.recurrent.delay if layer.recurrent else np.zeros(layer.outputs) for layer in layers
-    ]
+        table[name] = np.cumsum(sizes) - sizes
+    recurrent = [layer.recurrent.weight.T.ravel() for layer in layers if layer.recurrent]
     arrays = (
-        np.concatenate(weights),
-        np.concatenate(offsets),
+        np.concatenate([_by_input(_weights(layer, dtype)) for layer in layers]),
+        np.concatenate([_by_input(_offsets(layer)) for layer in layers]),
         np.concatenate([_numbers(layer, dtype) for layer in layers], 1),
-        np.concatenate([np.zeros(0, dtype), *recurrent]),
-        np.concatenate(lags).astype(np.int64),
+        np.concatenate([np.zeros(0, dtype), *recurrent], dtype=dtype),
+        np.concatenate([_lags(layer) for layer in layers]),
     )
     unit = np.broadcast_to(layers[-1].output_unit, layers[-1].outputs)
     return _Packed(table, arrays, READOUTS[network.readout], unit.astype(np.float64))
 
 
-def _describe(row: Any, layer: Layer) -> None:
+def _row(layer: Layer) -> tuple[int, ...]:
     """A row of the table, without the places."""
-    row["outputs"], row["inputs"], row["count"] = layer.weight.shape
-    row["taps"] = layer.taps
-    row["lags"] = 0 if layer.recurrent is None else 2 + layer.recurrent.delay.max()
-    row["bias"], row["norm"] = layer.bias is not None, layer.alpha is not None
-    row["filter"] = layer.filter_leak is not None
-    row["kind"] = KINDS.index(layer.neurons.kind)
-    row["fires"], row["soft"] = layer.neurons.fires, layer.neurons.reset == "soft"
+    outputs, inputs, count = layer.weight.shape
+    values = {
+        "outputs": outputs,
+        "inputs": inputs,
+        "count": count,
+        "taps": layer.taps,
+        "depth": 0 if layer.recurrent is None else 2 + int(layer.recurrent.delay.max()),
+        "bias": layer.bias is not None,
+        "norm": layer.alpha is not None,
+        "filter": layer.filter_leak is not None,
+        "kind": [*PARAMETERS].index(layer.neurons.kind),
+        "fires": layer.neurons.fires,
+        "soft": layer.neurons.reset == "soft",
+    }
+    return tuple(int(values.get(name, 0)) for name in TABLE.names or ())
+
+
+def _weights(layer: Layer, dtype: np.dtype[Any]) -> NDArray[Any]:
+    weight = layer.weight.astype(dtype)
+    return weight << layer.shift if layer.shift else weight
+
+
+def _offsets(layer: Layer) -> NDArray[np.uint32]:
+    """Where each weight is added in the window, counted from its first row in use."""
+    places = layer.delays * layer.outputs + np.arange(layer.outputs)[:, None, None]
+    return places.astype(np.uint32)
+
+
+def _lags(layer: Layer) -> NDArray[np.int64]:
+    """Recurrent delays of every neuron."""
+    none = np.zeros(layer.outputs, np.int64)
+    return none if layer.recurrent is None else layer.recurrent.delay.astype(np.int64)
 
 
 def _numbers(layer: Layer, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -257,6 +265,6 @@ def _numbers(layer: Layer, dtype: np.dtype[Any]) -> NDArray[Any]:
     return numbers
 
 
-def _by_input(a_OIC: NDArray[Any], dtype: Any) -> NDArray[Any]:
+def _by_input(a_OIC: NDArray[Any]) -> NDArray[Any]:
     """In the order in which the loop reads: inputs, outputs, kernels."""
-    return a_OIC.transpose(1, 0, 2).astype(dtype).ravel()
+    return a_OIC.transpose(1, 0, 2).ravel()

@@ -15,21 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from snn_delays.ops.maps.event_numba import _scatter
-from snn_delays.runtime.numba_jit import inner, kernel
+from snn_delays.ops.maps.event_numba import exact_inner, scatter
+from snn_delays.runtime.numba_jit import kernel
 from snn_delays.runtime.specialise import specialise
 
 # A row of the table: sizes, where the layer's part of each flat array begins, and its options.
+# Depth is the number of rows of spikes that will come back; 0: the layer is not recurrent.
 TABLE = np.dtype(
     [
         (name, np.int64)
         for name in (
             "inputs", "outputs", "count", "taps", "weights", "output", "window", "returning",
-            "recurrent", "lags", "bias", "norm", "filter", "kind", "fires", "soft",
+            "recurrent", "depth", "bias", "norm", "filter", "kind", "fires", "soft",
         )
     ]
 )  # fmt: skip
-LIF, PLIF, ADAPTIVE, ADAPTIVE_AFTER, LEAKY, INTEGER, LOIHI = range(7)
+# Kinds, by their places in ``network.PARAMETERS``.
+LIF, PLIF, ADAPTIVE, ADAPTIVE_AFTER, LOIHI = 0, 1, 2, 3, 6
 SUM, MEAN, MAX, LAST = range(4)
 # Rows of numbers, [A] each; the first four are the neurons' parameters in their order.
 BIAS, ALPHA, BETA, THRESHOLD, LEAK = range(4, 9)
@@ -38,10 +40,8 @@ REST, ADAPTATION, FILTERED = range(3)
 # What the loop counts: steps so far, the leading class, and the step since which it leads.
 STEP, LEADER, SINCE = range(3)
 
-exact = functools.partial(inner, fastmath=False)
 
-
-@exact
+@exact_inner
 def _gather(x_I, layer, weight, offset, window, rows, number, events, y_O):
     """Add the events' weights to the window of steps to come; y <- the sum of this step.
 
@@ -54,7 +54,7 @@ def _gather(x_I, layer, weight, offset, window, rows, number, events, y_O):
     w_IK = weight[here].reshape(inputs, per_input)
     offset_IK = offset[here].reshape(inputs, per_input)
     first, last = np.uint64(0), np.uint64(per_input)
-    _scatter(x_I, events, w_IK, offset_IK, first, last, window[row * outputs :])
+    scatter(x_I, events, w_IK, offset_IK, first, last, window[row * outputs :])
     y_O[:] = window[row * outputs : (row + 1) * outputs]
     rows[number] = row + 1
     if row + 1 == taps:
@@ -64,7 +64,7 @@ def _gather(x_I, layer, weight, offset, window, rows, number, events, y_O):
         rows[number] = 0
 
 
-@exact
+@exact_inner
 def _dress(layer, numbers_RO, y_O):
     """Add the bias, and normalise."""
     if layer.bias:
@@ -75,7 +75,7 @@ def _dress(layer, numbers_RO, y_O):
             y_O[o] = y_O[o] * numbers_RO[ALPHA, o] + numbers_RO[BETA, o]
 
 
-@exact
+@exact_inner
 def _receive(recurrent_NN, returning_DN, row, current_N, y_N):
     """Add the weights of the spikes that come back in this step."""
     arriving, zero = returning_DN[row], y_N.dtype.type(0)
@@ -89,7 +89,7 @@ def _receive(recurrent_NN, returning_DN, row, current_N, y_N):
     arriving[:] = zero
 
 
-@exact
+@exact_inner
 def _send(s_N, lag_N, returning_DN, step):
     """Let spikes come back after their delays."""
     for i in range(s_N.size):
@@ -120,7 +120,7 @@ def _charge_integer(kind, numbers_RO, states_RO, y_O):
         y_O[o] += np.int32(rest)
 
 
-@exact
+@exact_inner
 def _fire(layer, numbers_RO, states_RO, u_O, s_O):
     """Spikes and reset; of neurons that never fire, the membranes."""
     r, theta = states_RO[REST], numbers_RO[THRESHOLD]
@@ -139,7 +139,7 @@ def _fire(layer, numbers_RO, states_RO, u_O, s_O):
             r[o] = zero if u_O[o] >= theta[o] else u_O[o]
 
 
-@exact
+@exact_inner
 def _adapt(kind, numbers_RO, states_RO, u_O, s_O):
     """The second state of adaptive neurons."""
     w = states_RO[ADAPTATION]
@@ -149,7 +149,7 @@ def _adapt(kind, numbers_RO, states_RO, u_O, s_O):
         w[o] = be[o] * w[o] + (a[o] * m[o] + b[o] * s_O[o])
 
 
-@exact
+@exact_inner
 def _filter(leak_O, filtered_O, s_O):
     """The synaptic filter's output in the place of the spikes."""
     one = s_O.dtype.type(1)
@@ -159,7 +159,7 @@ def _filter(leak_O, filtered_O, s_O):
         s_O[o] = filtered_O[o]
 
 
-@exact
+@exact_inner
 def _count_score(readout, v_M, unit_M, step, score_M):
     """Move the scores by a step's outputs of the readout."""
     if readout == SUM:
@@ -180,7 +180,7 @@ def _count_score(readout, v_M, unit_M, step, score_M):
                 score_M[k] = v
 
 
-@exact
+@exact_inner
 def _leader(score_M):
     """The class of the greatest score, the first of equals."""
     best = 0
@@ -201,7 +201,7 @@ def _step(x_I, layer, number, step, network, state, scratch, s_O):
     place = window[layer.window : layer.window + size]
     _gather(x_I, layer, weight, offset, place, rows, number, events, y_O)
     _dress(layer, numbers_RO, y_O)
-    depth = layer.lags
+    depth = layer.depth
     ring = returning[layer.returning : layer.returning + depth * outputs].reshape(depth, outputs)
     if depth:
         here = slice(layer.recurrent, layer.recurrent + outputs * outputs)
@@ -243,14 +243,14 @@ def _advance(
 def advance(arithmetic: str) -> Any:
     """``_advance`` for "float32", "float64" or "int32".
 
-    Its arguments: frames [N, I] of the type; ends [L] int64; table [L]; (weights, their offsets
-    in the window, numbers [9, A], recurrent weights, lags [A]); (window, states [3, A],
-    returning spikes, first row of each layer's window [L]), which move; scratch (events, two of the
-    widest layer); the readout; unit [M], counts [3] and scores [M] float64, which move;
+    Its arguments: 1, the number of jobs; frames [N, I] of the type; ends [L] int64; table [L];
+    (weights, their offsets in the window, numbers [9, A], recurrent weights, lags [A]); (window,
+    states [3, A], returning spikes, first row of each layer's window [L]), which move; scratch
+    (events, two of the widest layer); the readout; unit [M], counts [3] and scores [M] float64, which move;
     out [N, A], what every layer gives in every step.
     """
     of_type = _charge_integer if arithmetic == "int32" else _charge
-    charge = exact(specialise(of_type, __name__, f"_{arithmetic}"))
-    step = exact(specialise(_step, __name__, f"_{arithmetic}", _charge=charge))
+    charge = exact_inner(specialise(of_type, __name__, f"_{arithmetic}"))
+    step = exact_inner(specialise(_step, __name__, f"_{arithmetic}", _charge=charge))
     whole = specialise(_advance, __name__, f"_{arithmetic}", _step=step)
     return kernel(whole, fastmath=False).serial

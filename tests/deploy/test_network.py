@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -29,13 +31,31 @@ def test_file_gives_the_same_network(options, tmp_path) -> None:
 
 
 def test_digest_is_of_every_number() -> None:
-    _, network = deployed()
-    before = network.digest
-    _, other = deployed()
-    assert other.digest == before
-    network.layers[1].neurons.parameters["tau"] += np.float32(1e-6)
-    del network.__dict__["digest"]
-    assert network.digest != before
+    (_, network), (_, same) = deployed(), deployed()
+    assert same.digest == network.digest
+    first, *others = network.layers
+    parameters = {"tau": first.neurons.parameters["tau"] + np.float32(1e-6)}
+    changed = replace(first, neurons=replace(first.neurons, parameters=parameters))
+    for other in (
+        replace(network, layers=(changed, *others)),
+        replace(network, steps=21),
+        replace(network, classes=("a", "b", "d", "c")),
+        replace(network, front=replace(network.front, step_ms=5.0)),
+    ):
+        assert other.digest != network.digest
+
+
+def test_arrays_cannot_be_written_to() -> None:
+    _, network = deployed({"recurrent": "learned"})
+    layer = network.layers[0]
+    for array in (
+        layer.weight,
+        layer.alpha,
+        layer.neurons.parameters["tau"],
+        layer.recurrent.delay,
+    ):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
 
 
 def test_damaged_file_is_refused(tmp_path) -> None:
@@ -45,10 +65,16 @@ def test_damaged_file_is_refused(tmp_path) -> None:
         file["layers/0/weight"][0, 0, 0] += 1
     with pytest.raises(UserError, match=r"network.h5 is damaged: its checksum is wrong\.$"):
         load(path)
-    with h5py.File(path, "r+") as file:
-        del file["layers/1/delay"]
-    with pytest.raises(UserError, match="damaged"):
-        load(path)
+    for damage in (
+        lambda file: file.pop("layers/1/delay"),
+        lambda file: file.create_dataset("layers/7/weight", data=1.0),
+        lambda file: file.attrs.__setitem__("network", "{"),
+    ):
+        deployed()[1].save(path)
+        with h5py.File(path, "r+") as file:
+            damage(file)
+        with pytest.raises(UserError, match=r"network.h5 is damaged"):
+            load(path)
     with h5py.File(path, "w") as file:
         file["x"] = 1
     with pytest.raises(UserError, match="is damaged or not a deployed network"):
@@ -118,3 +144,5 @@ def test_run_is_read(trained) -> None:
     assert wide.layers[0].neurons.parameters["tau"] == 10.05 / 10
     with pytest.raises(UserError, match="is not the folder of a run"):
         from_run(f"{trained}-not")
+    with pytest.raises(ValueError, match="arithmetic=int8 must be float32 or float64"):
+        from_run(trained, arithmetic="int8")

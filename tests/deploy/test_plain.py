@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from snn_delays.deploy import plain
-from tests.deploy.networks import OPTIONS, deployed, evaluated, name_of, recording
+from tests.deploy.networks import OPTIONS, STEPS, deployed, evaluated, name_of, recording
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -25,6 +25,20 @@ def test_equals_evaluation_to_the_bit(options, dtype) -> None:
             np.testing.assert_array_equal(np.stack(mine), output)
         np.testing.assert_allclose(scores, want, rtol=0, atol=1e-5)
         assert any(output.any() for output in outputs[:-1]) or not outputs[:-1]
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": True}, {"kernel_count": 2, "density": 0.5}])
+def test_currents_equal_those_of_evaluation_to_the_bit(options) -> None:
+    torch_network, network = deployed(options)
+    frames = recording(4, steps=STEPS)
+    want: list[Any] = []
+    for block in torch_network.blocks:
+        block.norm.register_forward_hook(lambda m, i, o: want.append(o[:, 0].numpy()))
+    evaluated(torch_network, frames)
+    currents: list[list[Any]] = [[] for _ in network.layers]
+    plain.run(network, frames, lambda n, t, s: currents[n].append(s.current))
+    for mine, theirs in zip(currents, want, strict=False):
+        np.testing.assert_array_equal(np.stack(mine), theirs)
 
 
 def test_integer_network_adds_exactly() -> None:
