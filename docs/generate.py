@@ -24,6 +24,8 @@ API = {
         "deploy.events",
         "deploy.recordings",
         "deploy.predict",
+        "deploy.export",
+        "deploy.verify",
     ],
     "Analysis": [
         "analysis.trained_run",

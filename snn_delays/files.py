@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -63,6 +64,23 @@ def replace_file(path: Path, content: bytes, keep: Path | None = None) -> None:
     """Write ``content`` to a file atomically; see ``replacing``."""
     with replacing(path, keep) as file:
         file.write(content)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill; it becomes ``path`` unless the block raises an error.
+
+    Args:
+        path: the complete folder, which does not exist yet, or is empty.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PARTIAL}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_trusted(path: Path) -> bool:

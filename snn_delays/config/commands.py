@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 from snn_delays.config.schema import AUDIO_CHANNELS, BACKENDS, DEVICE_WORDS
 
+TARGETS = ("c",)  # forms that a network is exported to; each a module of snn_delays.deploy.export
+
 
 @dataclass
 class EvaluateConfig:
@@ -155,6 +157,45 @@ class PredictConfig:
         "channel to read of audio with several: left, right, the mean of all, or its number from"
         " 0; null: as in training",
         choices=AUDIO_CHANNELS,
+    )
+
+
+@dataclass
+class ExportConfig:
+    """Options of ``snn-delays export``, where ``source`` is written ``in``."""
+
+    run: str = option(
+        "???", "folder of the run, or file of a deployed network (required)", path=True
+    )
+    target: str = option(
+        "???", "form to write; c: a file and a header of C99 (required)", choices=TARGETS
+    )
+    out: str = option("???", "folder to write, a new or an empty one (required)", path="folder")
+    verify: int = option(
+        200,
+        "number of held-out recordings on which the export is run and compared with the network,"
+        " spread over all of them; 0: none",
+        at_least=0,
+        at_most=MOST,
+    )
+    source: str | None = option(
+        None,
+        "recordings to verify on, as for predict: audio file, folder of audio files or HDF5 file;"
+        " null: those that the run was tested on",
+        path=True,
+    )
+    checkpoint: str = option(
+        "best",
+        "best: the epoch that the protocol chose; last: the last one",
+        choices=("best", "last"),
+        synonyms={"chosen": "best", "final": "last", "latest": "last"},
+    )
+    steps: int | None = option(
+        None,
+        "length in steps that recordings are padded to; null: as trained, but a run of"
+        " train.protocol=paper has none",
+        at_least=1,
+        at_most=MOST,
     )
 
 

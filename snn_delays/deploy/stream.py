@@ -147,10 +147,17 @@ class Stream:
 
     def run(self, frames: NDArray[Any]) -> Decision:
         """The decision on a whole recording, [T, I], by itself; the stream is reset first."""
+        return self.record(frames)[0]
+
+    def record(self, frames: NDArray[Any]) -> tuple[Decision, list[NDArray[Any]]]:
+        """As ``run``; also what every layer gave in all steps, [S, O] each."""
         self.reset()
         whole = self._checked(frames)
-        self._run(whole, np.empty((len(whole), self._out.shape[1]), self.network.dtype))
-        return self.finish()
+        first = np.empty((len(whole), self._out.shape[1]), self.network.dtype)
+        self._run(whole, first)
+        decision = self.finish()
+        self._out = np.concatenate([first, self._out])
+        return decision, self.outputs
 
     @property
     def scores(self) -> NDArray[np.float64]:
