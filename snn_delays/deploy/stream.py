@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.deploy import stream_numba
-from snn_delays.deploy.network import PARAMETERS, Deployed, Layer
+from snn_delays.deploy.network import MOST_COUNT, PARAMETERS, Deployed, Layer
 from snn_delays.deploy.stream_numba import (
     ALPHA,
     BETA,
@@ -23,6 +23,7 @@ from snn_delays.deploy.stream_numba import (
     TABLE,
     THRESHOLD,
 )
+from snn_delays.errors import UserError
 
 # By the loop's number of each way to score: a number of spikes is a sum, as the mean is; the
 # membranes of linear_sum hold their sum.
@@ -173,6 +174,11 @@ class Stream:
         if frames.ndim != 2 or frames.shape[1] != self._channels:
             shape = list(frames.shape[1:])
             raise ValueError(f"A frame {shape} must be [{self._channels}], a number a channel.")
+        if self.network.is_integer and frames.size and frames.max() > MOST_COUNT:
+            raise UserError(
+                f"A channel counts {frames.max()} spikes in a step; an integer network takes at"
+                f" most {MOST_COUNT}, or its sums might not fit into 32 bits."
+            )
         return np.ascontiguousarray(frames, self.network.dtype)
 
     def _run(self, frames_NI: NDArray[Any], out_NA: NDArray[Any]) -> None:
@@ -213,7 +219,7 @@ def _pack(network: Deployed) -> _Packed:
         np.concatenate([np.zeros(0, dtype), *recurrent], dtype=dtype),
         np.concatenate([_lags(layer) for layer in layers]),
     )
-    unit = np.broadcast_to(1.0 if layers[-1].unit is None else layers[-1].unit, layers[-1].outputs)
+    unit = np.broadcast_to(layers[-1].output_unit, layers[-1].outputs)
     return _Packed(table, arrays, READOUTS[network.readout], unit.astype(np.float64))
 
 
