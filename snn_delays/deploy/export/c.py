@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from snn_delays.data.frames import SECOND
 from snn_delays.deploy.export import Answer
-from snn_delays.deploy.export.c_layers import c_layers, largest_value, overflow
-from snn_delays.deploy.network import Deployed
+from snn_delays.deploy.export.c_layers import c_layers, overflow
+from snn_delays.deploy.network import MOST_COUNT, Deployed, Layer
 from snn_delays.errors import UserError
 
 NUMBERS = {"float32": "float", "float64": "double", "int32": "int32_t"}
 FILES = ("snn.h", "snn.c", "main.c")
+EXAMPLE = "example.txt"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2", "-shared", "-fPIC")
 # Runs a recording and keeps every output of the layers ``fires``; compiled beside snn.c by ``run``.
@@ -85,7 +86,9 @@ def run(network: Deployed, out: Path, samples: Iterable[NDArray[Any]]) -> Iterat
     """Compile snn.c and run it on recordings; see ``Target.run``."""
     with tempfile.TemporaryDirectory() as folder:
         record = _compiled(out, Path(folder))
-        for frames in samples:
+        for number, frames in enumerate(samples):
+            if number == 0:
+                (out / EXAMPLE).write_text(_example(network, frames), "utf-8")
             yield _answer(record, network, frames)
 
 
@@ -127,22 +130,40 @@ def _answer(record: Any, network: Deployed, frames: NDArray[Any]) -> Answer:
     return Answer(scores, best, spikes)
 
 
+def _example(network: Deployed, frames: NDArray[Any]) -> str:
+    """A recording as main.c reads it: lines of events, or of frames."""
+    front = network.front
+    if not _reads_events(network):
+        return "".join(" ".join(map(str, frame)) + "\n" for frame in frames.tolist())
+    lines = []
+    for t, channel in np.argwhere(frames):
+        ms = (t + 0.5 * (t > 0)) * front.step_ms  # the clock starts at the first event
+        time = ms * (SECOND[front.time_unit] / 1000)
+        line = f"{time:.10g} {channel * front.units_per_channel}\n"
+        lines += [line] * int(frames[t, channel])
+    return "".join(lines)
+
+
+def _reads_events(network: Deployed) -> bool:
+    return network.front.kind == "spikes" and network.front.arithmetic == "float64"
+
+
 # ---- what the templates take ---------------------------------------------------------------------
 
 
 def _values(network: Deployed) -> dict[str, Any]:
     layers, front = c_layers(network), network.front
     made = _facts(layers, network)
-    reads_events = front.kind == "spikes" and front.arithmetic == "float64"
     return {
         "layers": layers,
         "number": NUMBERS[network.arithmetic],
         "arithmetic": network.arithmetic,
         "is_integer": network.is_integer,
         "one": {"float32": "1.0f", "float64": "1.0", "int32": "1"}[network.arithmetic],
-        "largest": largest_value(network) if network.is_integer else None,
+        "largest": MOST_COUNT if network.is_integer else None,
+        "short": layers[0]["fits_16_bits_up_to"],
         "readout": network.readout,
-        "unit": _unit(network),
+        "unit": _unit(network.layers[-1]),
         "powers": [(2.0 ** (-j / 16)).hex() for j in range(16)],
         "per_log": (-16 / math.log(2)).hex(),
         "log_part": (math.log(2) / 16).hex(),
@@ -164,7 +185,7 @@ def _values(network: Deployed) -> dict[str, Any]:
         "units": front.units,
         "units_per_channel": front.units_per_channel,
         "time_unit": front.time_unit,
-        "reads_events": reads_events,
+        "reads_events": _reads_events(network),
         "to_ms": "* 1000.0" if front.time_unit == "s" else f"/ {SECOND[front.time_unit] / 1000!r}",
     }
 
@@ -178,14 +199,12 @@ def _facts(layers: list[dict[str, Any]], network: Deployed) -> dict[str, Any]:
     }
 
 
-def _unit(network: Deployed) -> str | None:
-    """A factor of the readout's outputs, as C."""
-    unit = network.layers[-1].unit
-    if unit is None:
+def _unit(readout: Layer) -> str | None:
+    """What a 1 of each of its outputs stands for, as C; None: 1."""
+    units = np.broadcast_to(readout.output_unit, readout.outputs).astype(float)
+    if (units == 1).all():
         return None
-    values = np.broadcast_to(unit, len(network.classes)).astype(float)
-    listed = ", ".join(value.hex() for value in values.tolist())
-    return f"((const double[]){{{listed}}})[k]"
+    return f"((const double[]){{{', '.join(value.hex() for value in units.tolist())}}})[k]"
 
 
 def _text(name: str) -> str:

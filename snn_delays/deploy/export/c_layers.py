@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_delays.deploy.network import Deployed, Layer
+from snn_delays.deploy.network import MOST_COUNT, Deployed, Layer
+from snn_delays.deploy.quantise import largest_membrane, largest_sum
 
 Array = NDArray[Any]
 
@@ -26,6 +27,7 @@ CHARGES = {
     "adaptive_after": "{al} * r + ({one} - {al}) * (y - {w})",
     "leaky": "{al} * r + ({one} - {al}) * y",
     "integer": "(int32_t)(((int64_t)r * {keep}) >> 16) + y",
+    "loihi": "(r < 0 ? -1 : 1) * (int32_t)(((r < 0 ? -(int64_t)r : r) * {keep}) >> 16) + y",
 }
 ADAPTATION = "{be} * {w} + ({a} * {m} + {b} * {s})"
 # Reads a number of few bits: of two's complement, and without a sign.
@@ -103,7 +105,7 @@ def _c_layer(layer: Layer, number: int, network: Deployed) -> dict[str, Any]:
         "fires": layer.neurons.fires,
         "soft": layer.neurons.reset == "soft",
         "gives_spikes": layer.neurons.fires and layer.filter_leak is None,
-        "fits_16_bits_up_to": INT16 // int(max(1, _weight_sums(layer).max())),
+        "fits_16_bits_up_to": INT16 // int(max(1, largest_sum(layer, 1).max())),
     }
     reads = {
         **_synapses(layer, tables, network),
@@ -231,35 +233,15 @@ def _state(layer: dict[str, Any], network: Deployed) -> dict[str, int]:
 # ---- bounds of integer networks ------------------------------------------------------------------
 
 
-def largest_value(network: Deployed) -> int:
-    """The largest value of an input for which no sum of an integer network can overflow."""
-    return _largest(network.layers[0])
-
-
 def overflow(network: Deployed) -> str | None:
-    """Why an integer network has no bound, in one sentence; None: its sums cannot overflow."""
-    for number, layer in enumerate(network.layers, 1):
-        if layer.neurons.kind != "integer" or layer.alpha is not None or layer.filter_leak:
-            return f"layer {number} computes with more than integer weights, bias and threshold."
-        if _largest(layer) < 1:
-            return f"sums of layer {number} could overflow 32 bits: give it a smaller shift."
+    """Why sums of an integer network might not fit into 32 bits; None: they always fit."""
+    for number, layer in enumerate(network.layers):
+        more = (layer.alpha, layer.filter_leak, layer.recurrent)
+        if any(part is not None for part in more) or "keep" not in layer.neurons.parameters:
+            return f"layer {number + 1} computes with more than weights, a bias and a threshold."
+        if largest_membrane(layer, 1 if number else MOST_COUNT).max() > INT32:
+            return f"the sums of layer {number + 1} might not fit into 32 bits."
     return None
-
-
-def _largest(layer: Layer) -> int:
-    """The largest value of the layer's inputs for which |u| stays below 2^31."""
-    decay = 1 - layer.neurons.parameters["keep"] / 2**16
-    theta = layer.neurons.threshold if layer.neurons.reset == "soft" else None
-    fixed = sum(np.abs(values) for values in (layer.bias, theta) if values is not None) + 2.0
-    if layer.recurrent is not None:
-        fixed = fixed + np.abs(layer.recurrent.weight).sum(1)
-    room = (INT32 * decay - fixed) / (np.maximum(1, _weight_sums(layer)) << layer.shift)
-    return int(min(room.min(), INT32))
-
-
-def _weight_sums(layer: Layer) -> Array:
-    """Sum of the sizes of a neuron's weights, [O]: no delay adds an input's weight twice."""
-    return np.asarray(np.abs(layer.weight.astype(np.float64)).sum((1, 2))).astype(np.int64)
 
 
 # ---- numbers as text -----------------------------------------------------------------------------
