@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ def c_layers(network: Deployed) -> list[dict[str, Any]]:
 
 def _c_layer(layer: Layer, number: int, network: Deployed) -> dict[str, Any]:
     tables, (outputs, inputs, count) = Tables(number), layer.weight.shape
+    layer, factor = _divided(layer) if network.is_integer else (layer, 1)
     sizes = {
         "number": number,
         "inputs": inputs,
@@ -101,7 +103,7 @@ def _c_layer(layer: Layer, number: int, network: Deployed) -> dict[str, Any]:
         "count": count,
         "taps": layer.taps,
         "depth": 0 if layer.recurrent is None else 2 + int(layer.recurrent.delay.max()),
-        "factor": 1 << layer.shift,
+        "factor": factor,
         "fires": layer.neurons.fires,
         "soft": layer.neurons.reset == "soft",
         "gives_spikes": layer.neurons.fires and layer.filter_leak is None,
@@ -124,6 +126,12 @@ def _c_layer(layer: Layer, number: int, network: Deployed) -> dict[str, Any]:
         "ram": sum(state.values()),
         "additions": layer.weight.size + (outputs**2 if layer.recurrent else 0),
     }
+
+
+def _divided(layer: Layer) -> tuple[Layer, int]:
+    """The layer with weights divided by a number that divides all; the factor of their sums."""
+    divisor = max(1, int(np.gcd.reduce(layer.weight, axis=None)))
+    return replace(layer, weight=layer.weight // divisor), divisor << layer.shift
 
 
 def _synapses(layer: Layer, tables: Tables, network: Deployed) -> dict[str, Any]:
@@ -157,8 +165,11 @@ def _delays(layer: Layer, tables: Tables, network: Deployed) -> str | None:
     if (outputs, inputs) != layer.weight.shape[:2]:  # axonal, or dendritic
         index = ("o" if outputs > 1 else "i") + (f" * {count}u + c" if count > 1 else "")
     delay = layer.delay.transpose(1, 0, 2)
-    if network.is_integer and delay.min() < delay.max() < 16:
-        return tables.add_packed("delay", delay, index, 2 if delay.max() < 4 else 4)
+    step = max(1, int(np.gcd.reduce(delay, axis=None)))
+    largest = delay.max() // step
+    if network.is_integer and delay.min() < delay.max() and largest < 16:
+        read = tables.add_packed("delay", delay // step, index, 2 if largest < 4 else 4)
+        return read if step == 1 else f"{step}u * {read}"
     return tables.add("delay", delay.astype(np.uint8 if layer.taps <= 256 else np.uint16), index)
 
 
