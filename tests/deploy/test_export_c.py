@@ -69,21 +69,21 @@ def test_float64_equals_the_stream_to_the_bit(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "bits"),
+    ("words", "bits", "thresholds"),
     [
-        ({"weights": "8"}, (8, 4)),
-        ({"weights": "4", "delays": 3}, (4, 2)),
-        ({"weights": "ternary"}, (2, 4)),
-        ({"weights": "8", "arithmetic": "loihi"}, (8, 4)),
+        ({"weights": "8"}, (8, 4), 16),
+        ({"weights": "4", "delays": 3}, (4, 2), 16),
+        ({"weights": "ternary"}, (2, 4), 16),
+        ({"weights": "8", "arithmetic": "loihi"}, (8, 4), 2),
     ],
     ids=str,
 )
-def test_integers_equal_the_stream(words, bits, tmp_path, monkeypatch) -> None:
+def test_integers_equal_the_stream(words, bits, thresholds, tmp_path, monkeypatch) -> None:
     network = quantise(deployed({"tau_ms": 12.0})[1], **words)
     frames = [recording(seed).clip(max=2) for seed in (1, 2)]
     check_equal(network, tmp_path, frames)
     synapses = [layer.weight.size for layer in network.layers]
-    neurons = 4 * (2 * 16 + 3 + 1)  # biases and thresholds, leaks, and one bias of the readout
+    neurons = 4 * (16 + thresholds + 3 + 1)  # biases, leaks, and one bias of the readout
     packed = sum(-(-n * b // 8) for n in synapses for b in bits)
     assert c.facts(network)["flash_bytes"] == packed + neurons
     short = re.search(r"-DSNN_LARGEST_VALUE=(\d+)", (tmp_path / "snn.h").read_text("utf-8"))
