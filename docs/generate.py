@@ -26,6 +26,7 @@ API = {
         "deploy.predict",
         "deploy.export",
         "deploy.verify",
+        "deploy.margin",
     ],
     "Analysis": [
         "analysis.trained_run",

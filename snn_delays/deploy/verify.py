@@ -139,7 +139,7 @@ def verify(name: str, network: Deployed, out: Path, held_out: HeldOut | None) ->
         compared = compare(form, network, out, held_out.frames, margin)
         report |= {"recordings": held_out.source, **_numbers(compared, held_out.evaluation)}
         report["margin"] = margin.report()
-        sentence, is_equal = _sentence(compared), compared.is_equal
+        sentence, is_equal = _sentence(report), compared.is_equal
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     return sentence, is_equal
 
@@ -163,10 +163,11 @@ def _numbers(compared: Comparison, evaluation: Evaluation | None) -> dict[str, A
     }
 
 
-def _sentence(compared: Comparison) -> str:
-    spikes = compared.spikes_that_differ
-    told = "" if spikes is None else f"{spikes:,} of {compared.spikes:,} spikes and "
+def _sentence(report: dict[str, Any]) -> str:
+    spikes, of_evaluate = report["spikes_that_differ"], "predictions_that_differ_from_evaluate"
+    told = "" if spikes is None else f"{spikes:,} of {report['spikes']:,} spikes and "
+    more = f", and {report[of_evaluate]:,} from evaluate's" if of_evaluate in report else ""
     return (
-        f"Run on {compared.samples:,} recordings, {told}{compared.predictions_that_differ:,}"
-        " predictions differ from the network's."
+        f"Run on {report['samples']:,} recordings, {told}{report['predictions_that_differ']:,}"
+        f" predictions differ from the network's{more}."
     )
