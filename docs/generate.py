@@ -16,6 +16,15 @@ API = {
     "Operations": ["ops.maps", "ops.taps"],
     "Training": ["training.run", "training.checkpoint", "evaluate"],
     "Data": ["data.dataset", "data.loaders", "data.augment"],
+    "Deployment": [
+        "deploy.network",
+        "deploy.describe",
+        "deploy.plain",
+        "deploy.stream",
+        "deploy.events",
+        "deploy.recordings",
+        "deploy.predict",
+    ],
     "Analysis": [
         "analysis.trained_run",
         "analysis.tables",

@@ -26,18 +26,20 @@ if sys.platform == "linux" and "torch" not in sys.modules:
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
+    from snn_delays import deploy
     from snn_delays.analysis.trained_run import open_run
     from snn_delays.config import Config
     from snn_delays.nn import DelayedLinear, Network
     from snn_delays.training.checkpoint import load_run
     from snn_delays.training.run import train
 
-__all__ = ["Config", "DelayedLinear", "Network", "load_run", "open_run", "train"]
+__all__ = ["Config", "DelayedLinear", "Network", "deploy", "load_run", "open_run", "train"]
 
 _MODULES = {
     "Config": "config",
     "DelayedLinear": "nn",
     "Network": "nn",
+    "deploy": "deploy",
     "load_run": "training.checkpoint",
     "open_run": "analysis.trained_run",
     "train": "training.run",
@@ -51,7 +53,8 @@ def __getattr__(name: str) -> Any:
 
         message = f"Module {__name__!r} has no attribute {name!r}.{nearest(name, __all__)}"
         raise AttributeError(message, name=name)  # without obj, Python adds no hint of its own
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    value = value if name == "deploy" else getattr(value, name)
     globals()[name] = value
     return value
 

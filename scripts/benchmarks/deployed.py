@@ -115,7 +115,7 @@ class ConvolutionNetwork(ReferenceNetwork):
 
 def network_module(problem: Problem, backend: str, dtype: torch.dtype = torch.float32) -> Call:
     """Our network in evaluation mode."""
-    network = _calibrated(problem).to(dtype)
+    network = calibrated(problem).to(dtype)
     network.set_backend(backend)
     x = random_batch(problem)[0].to(dtype)
     return torch.no_grad()(lambda: network(x))
@@ -123,7 +123,7 @@ def network_module(problem: Problem, backend: str, dtype: torch.dtype = torch.fl
 
 def network_convolution(problem: Problem) -> Call:
     """The same network, computed by convolutions and SpikingJelly's neurons."""
-    ours = _calibrated(problem).float()
+    ours = calibrated(problem).float()
     network = reference_of(ours, problem, ConvolutionNetwork).eval()
     network.kernels = [_convolution_kernel(linear) for linear in ours.delayed_layers()]
     x, _ = random_batch(problem)
@@ -131,7 +131,7 @@ def network_convolution(problem: Problem) -> Call:
 
 
 @torch.no_grad()
-def _calibrated(problem: Problem) -> Network:
+def calibrated(problem: Problem) -> Network:
     """A deployed network in float64 whose neurons fire: BatchNorm has seen a small batch."""
     small = replace(problem, batch=CALIBRATION, backend="reference")
     network = our_network(small, torch.float64).eval()

@@ -27,6 +27,7 @@ from snn_delays.config import (
     Config,
     EncodeConfig,
     EvaluateConfig,
+    PredictConfig,
     RunsConfig,
     SearchConfig,
     validate,
@@ -47,6 +48,7 @@ def register() -> None:
     store.store("schema_benchmark", BenchmarkConfig)
     store.store("schema_analyse", AnalyseConfig)
     store.store("schema_runs", RunsConfig)
+    store.store("schema_predict", PredictConfig)
     store.store("optuna", SearchConfig, group="hydra/sweeper")
     OmegaConf.register_new_resolver("or", _path_or, replace=True)
 

@@ -12,12 +12,21 @@ from snn_delays.config import (
     Config,
     EncodeConfig,
     EvaluateConfig,
+    PredictConfig,
     RunsConfig,
 )
 from snn_delays.config.options import MOST_MEANT, WRITTEN, close_matches, options
 from snn_delays.errors import UserError
 
-Schema = Config | EvaluateConfig | EncodeConfig | BenchmarkConfig | AnalyseConfig | RunsConfig
+Schema = (
+    Config
+    | EvaluateConfig
+    | EncodeConfig
+    | BenchmarkConfig
+    | AnalyseConfig
+    | RunsConfig
+    | PredictConfig
+)
 SCHEMAS: dict[str, type[Schema]] = {
     "train": Config,
     "demo": Config,
@@ -26,6 +35,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "benchmark": BenchmarkConfig,
     "analyse": AnalyseConfig,
     "runs": RunsConfig,
+    "predict": PredictConfig,
 }
 SUITES = "suites"  # a folder of configs/ for `snn-delays benchmark`; not a group
 

@@ -5,6 +5,7 @@ from snn_delays.config.commands import (
     BenchmarkConfig,
     EncodeConfig,
     EvaluateConfig,
+    PredictConfig,
     RunsConfig,
     SearchConfig,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "EncodeConfig",
     "EvaluateConfig",
     "ModelConfig",
+    "PredictConfig",
     "RunsConfig",
     "SearchConfig",
     "SyntheticConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snn_delays.config.options import LARGEST_SEED, MOST, option
+from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 from snn_delays.config.schema import AUDIO_CHANNELS, BACKENDS, DEVICE_WORDS
 
 
@@ -113,6 +113,49 @@ class RunsConfig:
         choices=("time", "accuracy", "name"),
     )
     format: str = option("table", "form of the list", choices=("table", "json", "csv"))
+
+
+@dataclass
+class PredictConfig:
+    """Options of ``snn-delays predict``, where ``source`` is written ``in``."""
+
+    run: str = option(
+        "???", "folder of the run, or file of a deployed network (required)", path=True
+    )
+    source: str = option(
+        "???",
+        "audio file, folder of audio files, HDF5 file of SHD's format, or -: standard input"
+        " (required)",
+        path=True,
+    )
+    every: float | None = option(
+        None,
+        "ms between running decisions, a multiple of the step; null: the last decision alone",
+        above=0,
+        at_most=LARGEST,
+    )
+    format: str = option(
+        "json", "form of the lines; json: an object a line", choices=("json", "csv")
+    )
+    checkpoint: str = option(
+        "best",
+        "best: the epoch that the protocol chose; last: the last one",
+        choices=("best", "last"),
+        synonyms={"chosen": "best", "final": "last", "latest": "last"},
+    )
+    steps: int | None = option(
+        None,
+        "length in steps that recordings are padded to; null: as trained, but a run of"
+        " train.protocol=paper has none",
+        at_least=1,
+        at_most=MOST,
+    )
+    channel: str | None = option(
+        None,
+        "channel to read of audio with several: left, right, the mean of all, or its number from"
+        " 0; null: as in training",
+        choices=AUDIO_CHANNELS,
+    )
 
 
 @dataclass

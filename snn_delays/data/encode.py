@@ -53,7 +53,6 @@ def encode_words(
     if out.exists():
         raise UserError(f"out={out} is there already; choose another name or remove it.")
     seconds = _listen(words, channel)
-    kind = np.float16 if max(seconds) <= FLOAT16_SECONDS else np.float32
     names = None if words.speakers is None else sort_names(np.unique(words.speakers))
     number = {} if names is None else {name: k for k, name in enumerate(names)}
     speaker = None if words.speakers is None else np.array([number[s] for s in words.speakers])
@@ -62,7 +61,15 @@ def encode_words(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".encoding-") as scratch:
             temporary = Path(scratch) / out.name
             spikes = _spikes(words, sum(seconds), channel, channels, seed)
-            write_spikes(temporary, spikes, words.labels, words.classes, speaker, names, times=kind)
+            write_spikes(
+                temporary,
+                spikes,
+                words.labels,
+                words.classes,
+                speaker,
+                names,
+                times=stored_times(max(seconds)),
+            )
             os.replace(temporary, out)
     except (OSError, RuntimeError) as error:  # h5py, where the disk is full
         raise UserError(f"out={out} cannot be written: {message_of(error)}.") from error
@@ -105,20 +112,31 @@ def _spikes(
 def _encode_file(
     path: Path, channel: str | None, source: str, channels: int, threads: int | None
 ) -> Spikes:
-    """Spikes of one recording.
+    if threads is not None:
+        torch.set_num_threads(threads)
+    times, units = encode_file(path, channel, source, channels)
+    if not len(times):
+        raise UserError(f"{path} gives no spike; leave it out by a list (only=<list>).")
+    return times, units
+
+
+def encode_file(path: Path, channel: str | None, source: str, channels: int) -> Spikes:
+    """Spikes of one recording: times in seconds, sorted, and units, each [spikes].
 
     Args:
         path: of the recording.
         channel: of a recording with several.
-        source: text from which the seed of the recording is made.
+        source: text from which the seed of the recording is made: ``<seed>/<word>/<name>.wav``.
         channels: of the cochlea.
-        threads: of this process; None: as many as it has.
+
+    Raises:
+        UserError: the recording cannot be read, is silent or too short.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     audio, rate = read_audio(path, channel)
     number = int.from_bytes(hashlib.sha256(source.encode()).digest()[:7], "little")
-    times, units = encode(audio, rate, channels=channels, seed=number)
-    if not len(times):
-        raise UserError(f"{path} gives no spike; leave it out by a list (only=<list>).")
-    return times, units
+    return encode(audio, rate, channels=channels, seed=number)
+
+
+def stored_times(seconds: float) -> type[np.floating]:
+    """The type of the times in a file whose longest recording is so long."""
+    return np.float16 if seconds <= FLOAT16_SECONDS else np.float32

@@ -37,7 +37,7 @@ def to_frames(
         [n, channels] counts.
     """
     number = np.dtype(arithmetic)
-    t = _milliseconds(times, time_unit, number)
+    t = milliseconds(times, time_unit, number)
     t -= t.min()
     step = number.type(step_ms)
     n = max(1, int(np.ceil(t.max() / step)))
@@ -48,7 +48,7 @@ def to_frames(
     return np.bincount(cell, minlength=n * channels).reshape(n, channels)
 
 
-def _milliseconds(
+def milliseconds(
     times: NDArray[np.floating], unit: str, number: np.dtype[np.floating]
 ) -> NDArray[np.floating]:
     """Times in ms. Seconds are multiplied in the given precision, as in the authors' code; other

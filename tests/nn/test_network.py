@@ -6,12 +6,14 @@ import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
-from spikingjelly.activation_based import functional, monitor, neuron, op_counter
+from spikingjelly.activation_based import functional, layer, monitor, neuron, op_counter
 
 from snn_delays.config import Config
 from snn_delays.nn import DelayedLinear, Network, build_network, count_parameters
+from snn_delays.nn.sync import BatchNorm1d
 
 
 def small(**model) -> Config:
@@ -123,6 +125,22 @@ def test_evaluation_changes_nothing() -> None:
     network.eval()(spikes())
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_norm_of_evaluation_rounds_the_product_before_the_sum(dtype) -> None:
+    """As any processor does without fused operations, so that spikes are equal everywhere."""
+    norm = BatchNorm1d(33, step_mode="m").to(dtype)
+    torch.manual_seed(0)
+    for _ in range(3):
+        norm(torch.randn(5, 4, 33, dtype=dtype) * 2 + 1)
+    norm.eval()
+    x = torch.randn(50, 2, 33, dtype=dtype)
+    with torch.no_grad():
+        alpha, beta = (number.numpy() for number in norm.affine_map())
+        y, usual = norm(x), layer.BatchNorm1d.forward(norm, x)
+    assert np.array_equal(y.numpy(), x.numpy() * alpha + beta)
+    torch.testing.assert_close(y, usual)
 
 
 def test_evaluation_uses_rounded_delays() -> None:

@@ -20,6 +20,7 @@ from scripts.benchmarks import (
     neurons,
     recurrent,
     scaling,
+    stream,
     train_step,
     workers,
 )
@@ -35,6 +36,7 @@ COMMANDS = {
     "inference": (inference, [*TINY, "--batch", "3", "--backend", "auto"]),
     "recurrent": (recurrent, ["--hidden", "16", *TINY[2:4], *TINY[6:], "--batch", "4"]),
     "delay_types": (delay_types, [*TINY, "--batch", "4"]),
+    "stream": (stream, [*TINY, "--samples", "2"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
 }
 
@@ -179,7 +181,7 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert found == {"median": 3.0, "min": 2.0, "max": 4.0, "n": 3, "values": [2.0, 3.0, 4.0]}
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"recurrent"}))
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"recurrent", "stream"}))
 def test_wrong_numbers_get_no_speed(name, tmp_path, monkeypatch, capsys) -> None:
     right = layers.delayed_linear
 
@@ -287,6 +289,15 @@ def die() -> None:
 
 def give_die():
     return die
+
+
+def test_a_stream_that_computes_something_else_gets_no_speed(monkeypatch, capsys) -> None:
+    right = stream.Stream.step
+    monkeypatch.setattr(stream.Stream, "step", lambda self, frame: right(self, 2 * frame))
+    assert stream.main([*COMMANDS["stream"][1]]) == 1
+    told = capsys.readouterr()
+    assert "predictions differ from evaluation. No speed is reported" in told.err
+    assert not told.out
 
 
 def test_a_recurrent_layer_that_computes_something_else_gets_no_speed(monkeypatch, capsys) -> None:

@@ -7,9 +7,14 @@ steps at least. Unsigned offsets spare numba's test for negative indices.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from snn_delays.runtime.numba_jit import inner, kernel, prange
+
+# products are rounded before they are added, on every processor: a deployed network repeats sums
+exact_inner = functools.partial(inner, fastmath=False)
 
 
 @inner
@@ -22,13 +27,14 @@ def _events(x_I, events_I):
     return n
 
 
-@inner
-def _scatter(x_I, events_I, weight_IK, offset_IK, first, last, y):
+@exact_inner
+def scatter(x_I, events_I, weight_IK, offset_IK, first, last, y):
     """One step's events add their weights to the outputs ``first`` to ``last``."""
     for n in range(_events(x_I, events_I)):
         i = events_I[n]
+        x, weight_K, offset_K = x_I[i], weight_IK[i], offset_IK[i]
         for k in range(first, last):
-            y[offset_IK[i, k]] += x_I[i] * weight_IK[i, k]
+            y[offset_K[k]] += x * weight_K[k]
 
 
 @kernel
@@ -53,7 +59,7 @@ def forward(jobs, x_TBI, weight_IK, offset_IK, count, late, y_TBO):
             y_SO[:, o] = zero
             for t in range(T):
                 x = x_TBI[t, b]
-                _scatter(x, events, weight_IK, offset_IK, first, last, y[t * outputs :])
+                scatter(x, events, weight_IK, offset_IK, first, last, y[t * outputs :])
             y_TBO[:, b, o] = y_SO[:steps, o]
 
 
