@@ -388,13 +388,6 @@ def experiments() -> list[str]:
     return groups("train")["experiment"]
 
 
-@pytest.mark.parametrize("experiment", experiments())
-def test_every_experiment_composes_and_builds(experiment) -> None:
-    config = compose("train", [f"experiment={experiment}"])
-    assert config.name == experiment.replace("/", "_")
-    build_network(config, 20)
-
-
 def test_demo_networks_have_equal_parameter_counts() -> None:
     counts = {}
     for variant in demo.VARIANTS:
