@@ -126,17 +126,18 @@ def verify(name: str, network: Deployed, out: Path, held_out: HeldOut | None) ->
         A sentence on what was compared, and whether all of it is equal.
     """
     form = target(name)
+    computed = form.reference(network)
     report = {
         "target": name,
         "digest": network.digest,
         "commit": commit(),
-        "arithmetic": network.arithmetic,
+        "arithmetic": computed.arithmetic,
         **form.facts(network),
     }
     sentence, is_equal = "It was not compared with the network.", True
     if held_out is not None:
-        margin = Margin(network)
-        compared = compare(form, network, out, held_out.frames, margin)
+        margin = Margin(computed)
+        compared = compare(form, computed, out, held_out.frames, margin)
         report |= {"recordings": held_out.source, **_numbers(compared, held_out.evaluation)}
         report["margin"] = margin.report()
         sentence, is_equal = _sentence(report), compared.is_equal

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from snn_delays.config.commands import TARGETS
 from snn_delays.deploy.network import Deployed
+from snn_delays.errors import UserError
 
 __all__ = ["TARGETS", "Answer", "Target", "target"]
 
@@ -59,6 +60,9 @@ class Target(Protocol):
             UserError: a program that this needs is missing; the sentence names it.
         """
 
+    def reference(self, network: Deployed) -> Deployed:
+        """The network that the export computes: the same numbers, perhaps in wider arithmetic."""
+
     def facts(self, network: Deployed) -> dict[str, Any]:
         """Sizes and costs for verify.json, by a name with the unit, such as ``flash_bytes``."""
 
@@ -68,5 +72,13 @@ def target(name: str) -> Target:
 
     Args:
         name: a word of ``TARGETS``.
+
+    Raises:
+        UserError: the target needs a package that is missing.
     """
-    return cast(Target, importlib.import_module(f"{__name__}.{name}"))
+    try:
+        return cast(Target, importlib.import_module(f"{__name__}.{name}"))
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"target={name} needs the package {error.name}: pip install 'snn-delays[export]'."
+        ) from error

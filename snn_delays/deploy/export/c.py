@@ -77,6 +77,11 @@ def write(network: Deployed, out: Path) -> None:
         (out / name).write_text(env.get_template(f"{name}.jinja").render(values), "utf-8")
 
 
+def reference(network: Deployed) -> Deployed:
+    """The network itself."""
+    return network
+
+
 def facts(network: Deployed) -> dict[str, Any]:
     """Bytes of constants and of state, without code and stack, and the work of a step."""
     return _facts(c_layers(network), network)
