@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 from snn_delays.config.schema import AUDIO_CHANNELS, BACKENDS, DEVICE_WORDS
 
-TARGETS = ("c",)  # forms that a network is exported to; each a module of snn_delays.deploy.export
+# Forms that a network is exported to, each a module of snn_delays.deploy.export.
+TARGETS = ("c", "nir", "onnx", "nest", "brian2", "lava")
 
 
 @dataclass
@@ -168,7 +169,10 @@ class ExportConfig:
         "???", "folder of the run, or file of a deployed network (required)", path=True
     )
     target: str = option(
-        "???", "form to write; c: a file and a header of C99 (required)", choices=TARGETS
+        "???",
+        "form to write; c: a file and a header of C99; nir: a NIR graph; onnx: an ONNX model; nest,"
+        " brian2, lava: a program for this simulator (required)",
+        choices=TARGETS,
     )
     out: str = option("???", "folder to write, a new or an empty one (required)", path="folder")
     verify: int = option(
