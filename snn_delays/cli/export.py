@@ -12,7 +12,7 @@ from snn_delays.cli.compose import compose
 from snn_delays.cli.help import help_text
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import ExportConfig
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 from snn_delays.files import new_folder
 
 if TYPE_CHECKING:
@@ -41,9 +41,12 @@ def _export(given: ExportConfig) -> None:
     if reason:
         raise UserError(f"target={given.target} cannot hold this network: {reason}")
     held_out = _held_out(given, network) if given.verify else None
-    with new_folder(out) as folder:
-        form.write(network, folder)
-        sentence, is_equal = verify(given.target, network, folder, held_out)
+    try:
+        with new_folder(out) as folder:
+            form.write(network, folder)
+            sentence, is_equal = verify(given.target, network, folder, held_out)
+    except OSError as error:
+        raise UserError(f"out={out} cannot be written: {message_of(error)}.") from error
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}. {sentence}")
     if not is_equal:
         raise UserError(f"The export in {out} is not the network: verify.json has the numbers.")

@@ -112,6 +112,14 @@ def test_nothing_is_left_of_a_failure(trained, tmp_path, command, monkeypatch) -
     )
 
 
+def test_a_folder_beneath_a_file_is_refused(trained, tmp_path, command) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "made"
+    code, _, error = command(f"run={trained}", "target=c", f"out={out}", "verify=0")
+    assert code == 2
+    assert error.startswith(f"snn-delays: out={out} cannot be written: ")
+
+
 def test_without_recordings_nothing_is_run(trained, tmp_path, command, monkeypatch) -> None:
     monkeypatch.setattr(c, "compiler", lambda: None)
     out = tmp_path / "made"
