@@ -224,7 +224,7 @@ def _channel_number(path: Path, channel: str | None, channels: int) -> int | Non
     if channel is None:
         raise UserError(
             f"{path} has {channels} channels: choose one by data.channel=left, right, mean or its"
-            " number from 0 (in data encode: channel=)."
+            " number from 0 (in data encode and predict: channel=)."
         )
     if channel == "mean":
         return None

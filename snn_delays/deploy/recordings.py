@@ -70,7 +70,8 @@ def recordings(path: Path, front: FrontEnd) -> Generator[Recording, None, None]:
         yield Recording(str(path), 0, audio_frames(path, front))
     else:
         kinds = ", ".join((*SUFFIXES, *HDF5))
-        raise UserError(f"in={path} must be a folder, - or a file of one of the kinds {kinds}.")
+        given = f"in={path}" if path.exists() else f"There is no file or folder {path}: in="
+        raise UserError(f"{given} must be a folder, - or a file of one of the kinds {kinds}.")
 
 
 def piped(pipe: BinaryIO, front: FrontEnd) -> Recording:

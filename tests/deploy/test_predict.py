@@ -187,6 +187,7 @@ def test_deployed_file_and_another_length(trained, tmp_path, command) -> None:
         (["in={here}/nothing.h5"], b"", "There is no file"),
         (["in={here}/nothing.wav"], b"", "There is no file"),
         (["in={here}/nothing"], b"", "must be a folder, - or a file of one of the kinds .wav"),
+        (["in={here}/nothing"], b"", "There is no file or folder"),
         (["in={here}"], b"", "holds no audio file"),
         (["in=-"], b"", "The input holds no event"),
         (["in=-"], b"0.1 5\nhello\n", "Line 2 of standard input is 'hello', neither <time> <unit>"),
