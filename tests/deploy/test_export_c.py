@@ -151,6 +151,8 @@ def test_the_program_reads_events_as_predict_does(tmp_path) -> None:
         ("", "The input is empty"),
         ("0.1 3\n0.05 3", "Line 2 comes after a later event"),
         ("0.1 3\n\n0.2", "Line 3 is not <time> <unit>"),
+        ("0.1 2.7", "Line 1 is not <time> <unit>"),
+        ("0.1 2 , 3", "Line 1 is not <time> <unit>"),
         ("0.1 60", "Line 1 has no unit of the network"),
         ("0 1\n1e300 1", "Line 2 is too late"),
         ("nan 1", "Line 1 comes after"),
