@@ -188,6 +188,12 @@ def test_what_a_target_cannot_hold(name, words, options) -> None:
     assert reason.endswith(".")
 
 
+def test_the_neurons_are_named_before_the_reset_that_they_bring() -> None:
+    for name in ("nest", "lava"):
+        reason = target(name).refusal(exported({"neuron": "adlif", "reset": "soft"}))
+        assert reason == "it has adaptive neurons (model.neuron)."
+
+
 def test_simulators_refuse_sound_energies() -> None:
     network = exported({})
     network = replace(network, front=replace(network.front, kind="log_mel"))
@@ -223,6 +229,13 @@ def test_missing_packages_are_named(tmp_path, monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "snn_delays.deploy.export.nir", raising=False)
     with pytest.raises(UserError, match=r"target=nir needs the package nir: pip install"):
         target("nir")
+
+
+def test_another_python_that_is_missing_is_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OWN_PYTHON", str(tmp_path / "python"))
+    answers = program.run(exported({}), tmp_path, [recording(1)], package="own", install="")
+    with pytest.raises(UserError, match=r"The Python .*python cannot be started: No such file"):
+        next(answers)
 
 
 def test_a_program_that_fails_says_why(tmp_path) -> None:

@@ -90,9 +90,9 @@ def refusal(
         "it has a synaptic filter (model.filter_tau_ms)": any(
             layer.filter_leak is not None for layer in layers
         ),
+        "it has adaptive neurons (model.neuron)": not adaptive and bool(kinds & {*ADAPTIVE}),
         "a spike subtracts the threshold (model.reset=soft)": (
             not soft and any(neurons.reset == "soft" for neurons in firing)
         ),
-        "it has adaptive neurons (model.neuron)": not adaptive and bool(kinds & {*ADAPTIVE}),
     }
     return next((f"{reason}." for reason, is_so in reasons.items() if is_so), None)

@@ -161,6 +161,9 @@ def _start(
     for file, frames in zip(files, samples, strict=True):
         np.save(file, frames)
     command = [python, program, *files, "--answers", folder / "answers.npz"]
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, encoding="utf-8", check=False
-    )
+    try:
+        return subprocess.run(
+            [str(part) for part in command], capture_output=True, encoding="utf-8", check=False
+        )
+    except OSError as error:
+        raise UserError(f"The Python {python} cannot be started: {error.strerror}.") from error
