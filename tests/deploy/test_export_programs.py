@@ -164,6 +164,16 @@ def test_programs_run_by_themselves(name, tmp_path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["nest", "nir", "onnx"])
+def test_programs_refuse_another_number_of_channels(name, tmp_path) -> None:
+    if name == "nest":
+        python_with("nest")
+    target(name).write(exported({}), tmp_path)
+    answers = target(name).run(exported({}), tmp_path, [np.zeros((5, 13))])
+    with pytest.raises(UserError, match=r"has the shape \[5, 13\], not \[steps, 12\]"):
+        next(answers)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count"), [("nest", 20), ("nir", 20), ("onnx", 200), ("brian2", 20), ("lava", 2)]

@@ -35,7 +35,7 @@ class Brian2:
 
     def __init__(self, folder: Path) -> None:
         self.network = read(folder)
-        self.classes = self.network.classes
+        self.classes, self.channels = self.network.classes, self.network.channels
         brian2.prefs.codegen.target = "numpy"
         brian2.defaultclock.dt = STEP
 

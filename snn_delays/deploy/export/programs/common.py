@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +17,11 @@ class Engine(Protocol):
 
     Attributes:
         classes: names of the K classes.
+        channels: number of input channels I.
     """
 
     classes: list[str]
+    channels: int
 
     def run(self, samples: list[NDArray[Any]]) -> Iterable[tuple[NDArray[Any], list[NDArray[Any]]]]:
         """Scores [K], and every layer's output in each step [S, O], of frames [T, I] each.
@@ -46,14 +48,15 @@ def main(engine_of: Callable[[Path], Engine]) -> None:
     given = parser.parse_args()
     engine = engine_of(Path(__file__).parent)
     answers: dict[str, NDArray[Any]] = {}
-    for number, (file, (score, outputs)) in enumerate(_answers(engine, given.frames)):
+    samples = [np.load(file) for file in given.frames]
+    for file, frames in zip(given.frames, samples, strict=True):
+        if frames.ndim != 2 or frames.shape[1] != engine.channels:
+            parser.error(f"{file} has the shape {[*frames.shape]}, not [steps, {engine.channels}]")
+    answered = zip(given.frames, engine.run(samples), strict=True)
+    for number, (file, (score, outputs)) in enumerate(answered):
         name = engine.classes[int(score.argmax())]
         print(json.dumps({"file": file, "class": name, "scores": score.tolist()}), flush=True)
         answers |= {f"{number}/{layer}": output for layer, output in enumerate(outputs)}
         answers[f"{number}/scores"] = score
     if given.answers:
         np.savez(given.answers, **answers)  # type: ignore[arg-type]
-
-
-def _answers(engine: Engine, files: list[str]) -> Iterator[tuple[str, Any]]:
-    return zip(files, engine.run([np.load(file) for file in files]), strict=True)

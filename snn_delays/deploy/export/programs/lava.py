@@ -30,7 +30,7 @@ class Lava:
 
     def __init__(self, folder: Path) -> None:
         self.network = read(folder)
-        self.classes = self.network.classes
+        self.classes, self.channels = self.network.classes, self.network.channels
 
     def run(self, samples: list[NDArray[Any]]) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
         """Scores and every layer's output."""

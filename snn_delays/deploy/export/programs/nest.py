@@ -27,7 +27,7 @@ class Nest:
 
     def __init__(self, folder: Path) -> None:
         self.network = read(folder)
-        self.classes = self.network.classes
+        self.classes, self.channels = self.network.classes, self.network.channels
         nest.verbosity = nest.VerbosityLevel.ERROR
 
     def run(self, samples: list[NDArray[Any]]) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:

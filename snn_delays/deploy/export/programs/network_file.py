@@ -68,6 +68,11 @@ class Network:
     steps: int
     classes: list[str]
 
+    @property
+    def channels(self) -> int:
+        """Number of input channels."""
+        return int(self.layers[0].weight.shape[1])
+
     def ends(self, frames: int) -> list[int]:
         """Number of steps of each layer, for so many frames."""
         extra = itertools.accumulate(layer.extra_steps for layer in self.layers)

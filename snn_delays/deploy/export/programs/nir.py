@@ -31,6 +31,7 @@ class Nir:
         self.graph = nir.read(folder / "network.nir")
         self.told = self.graph.metadata
         self.classes = json.loads(self.told["classes"])
+        self.channels = int(self.graph.nodes["input"].input_type["input"][0])
         self.sources: dict[str, list[str]] = {name: [] for name in self.graph.nodes}
         for source, target in self.graph.edges:
             self.sources[target].append(source)

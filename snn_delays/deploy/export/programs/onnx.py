@@ -24,6 +24,7 @@ class Onnx:
         self.session = onnxruntime.InferenceSession(folder / "network.onnx")
         told = self.session.get_modelmeta().custom_metadata_map
         self.classes = json.loads(told["classes"])
+        self.channels = int(self.session.get_inputs()[0].shape[1])
 
     def run(self, samples: list[NDArray[Any]]) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
         """Scores and every layer's output."""
