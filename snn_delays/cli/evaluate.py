@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_delays.cli.app import run_command
+from snn_delays.cli.deployed import SHORT
 from snn_delays.config import EvaluateConfig
 from snn_delays.errors import UserError
 from snn_delays.output import one_line
 
 if TYPE_CHECKING:
     from snn_delays.data.loaders import Samples
+    from snn_delays.deploy import Deployed
     from snn_delays.evaluate import Evaluation
     from snn_delays.training.checkpoint import LoadedRun
 
@@ -31,6 +33,7 @@ def _evaluate(options: EvaluateConfig) -> None:
 
 def _evaluated(options: EvaluateConfig) -> str:
     from snn_delays.data.loaders import Loader
+    from snn_delays.deploy.module import StreamModule, module_of
     from snn_delays.evaluate import evaluate
     from snn_delays.nn.loss import build_loss
     from snn_delays.runtime.device import pick_device, pick_dtype, tensor_cores
@@ -40,7 +43,15 @@ def _evaluated(options: EvaluateConfig) -> str:
     run = load_run(options.run, options.checkpoint, device)
     loss = build_loss(run.config, run.network, len(run.meta.classes))
     run.network.set_backend(options.backend)
+    module = module_of(
+        run, arithmetic=options.arithmetic, weights=options.weights, delays=options.delays
+    )
     samples = _samples(run, options)
+    if isinstance(module, StreamModule) and options.backend != "auto":
+        raise UserError(
+            f"backend={options.backend} has no use for rounded numbers, whose network runs step by"
+            " step."
+        )
     x = next(run.network.parameters()).detach().new_empty(1, 1, run.config.data.channels)
     reason = run.network.eval().why_not(options.backend, x)
     if reason:
@@ -53,8 +64,9 @@ def _evaluated(options: EvaluateConfig) -> str:
         device,
     )
     with tensor_cores(run.config.precision):
-        evaluation = evaluate(run.network, loader, loss)
-    return _report(run, options, samples, evaluation)
+        evaluation = evaluate(module, loader, loss)
+    rounded = module.network if isinstance(module, StreamModule) else None
+    return _report(run, options, samples, evaluation, rounded)
 
 
 def _samples(run: LoadedRun, options: EvaluateConfig) -> Samples:
@@ -87,11 +99,15 @@ def _noted_samples(run: LoadedRun, folder: Path, split: str) -> Samples:
 
 
 def _report(
-    run: LoadedRun, options: EvaluateConfig, samples: Samples, evaluation: Evaluation
+    run: LoadedRun,
+    options: EvaluateConfig,
+    samples: Samples,
+    evaluation: Evaluation,
+    rounded: Deployed | None,
 ) -> str:
     note = _note(run, options)
     what = options.file or f"{options.split} data ({samples.stores[0].source})"
-    lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, deployed network (rounded delays)"]
+    lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, {_network(rounded)}"]
     lines += [f"{what}", "", f"{'class':20} accuracy  [95 % interval]"]
     for name, score in evaluation.per_class(run.meta.classes).items():
         lines.append(f"{one_line(name):20} {score}{note}")
@@ -102,6 +118,13 @@ def _report(
         lines.append(f"{name:20} {score}{note}")
     lines.append(f"loss {evaluation.loss:.4f}{note}")
     return "\n".join(lines)
+
+
+def _network(rounded: Deployed | None) -> str:
+    if rounded is None:
+        return "deployed network (rounded delays)"
+    numbers = "integers" if rounded.is_integer else "floats"
+    return f"deployed network of {numbers}, digest {rounded.digest[:SHORT]}"
 
 
 def _note(run: LoadedRun, options: EvaluateConfig) -> str:

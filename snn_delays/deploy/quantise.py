@@ -48,7 +48,10 @@ def quantise(
 
     Raises:
         UserError: a part of the network has no integer form, or the options do not fit.
+        ValueError: there are no such weights.
     """
+    if weights not in LEVELS:
+        raise ValueError(f"weights={weights} must be one of {', '.join(LEVELS)}.")
     if delays is not None:
         network = replace(network, layers=tuple(_with_delays(n, delays) for n in network.layers))
     if arithmetic == "loihi" and weights != "8":
@@ -98,7 +101,7 @@ def _with_delays(layer: Layer, delays: int) -> Layer:
         raise UserError(
             f"delays={delays} must be at most {layer.taps}, the network's number of taps."
         )
-    rounded = round_delays(torch.from_numpy(layer.delay).double(), layer.taps, delays)
+    rounded = round_delays(torch.tensor(layer.delay).double(), layer.taps, delays)
     return replace(layer, delay=rounded.numpy().astype(np.int32))
 
 
@@ -211,7 +214,7 @@ def _with_mantissa(bias: Numbers) -> Numbers:
 
 def _rounded(weight: Numbers, levels: int, *, shared: bool) -> tuple[Numbers, Numbers]:
     """Whole numbers [O, I, C] and steps [O], rounded as in training: in the weights' precision."""
-    whole, step = round_weights(torch.from_numpy(weight), levels, shared=shared)
+    whole, step = round_weights(torch.tensor(weight), levels, shared=shared)
     return (
         whole.double().numpy(),
         np.broadcast_to(step.double().numpy().ravel(), len(weight)),

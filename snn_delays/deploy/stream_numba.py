@@ -246,8 +246,8 @@ def advance(arithmetic: str) -> Any:
     Its arguments: 1, the number of jobs; frames [N, I] of the type; ends [L] int64; table [L];
     (weights, their offsets in the window, numbers [9, A], recurrent weights, lags [A]); (window,
     states [3, A], returning spikes, first row of each layer's window [L]), which move; scratch
-    (events, two of the widest layer); the readout; unit [M], counts [3] and scores [M] float64, which move;
-    out [N, A], what every layer gives in every step.
+    (events, two of the widest layer); the readout; unit [M], counts [3] and scores [M] float64,
+    which move; out [N, A], what every layer gives in every step.
     """
     of_type = _charge_integer if arithmetic == "int32" else _charge
     charge = exact_inner(specialise(of_type, __name__, f"_{arithmetic}"))

@@ -9,6 +9,7 @@ from snn_delays.config import ModelConfig, TrainConfig
 from snn_delays.config.options import check_options, is_own
 from snn_delays.nn.delays import HasDelays
 from snn_delays.nn.own_parts import own_shape
+from snn_delays.nn.rounding import NO_ROUNDING, Rounding
 from snn_delays.ops.maps import Problem, check_backend, delayed_linear
 from snn_delays.ops.spectral.spectrum import Spectrum, delayed_linear_of
 from snn_delays.ops.taps import SHAPES, Synapses
@@ -47,6 +48,7 @@ class DelayedLinear(HasDelays):
         extra_steps: steps added behind the sequence.
         bias: add a bias, drawn as torch's convolutions draw it.
         density: share of synapses that exist, by a fixed Bernoulli mask (one per synapse).
+        rounding: what weights and delays are rounded to before they act, in both modes.
         backend: implementation of the map.
 
     Raises:
@@ -76,6 +78,7 @@ class DelayedLinear(HasDelays):
         extra_steps: int = 0,
         bias: bool = False,
         density: float = 1.0,
+        rounding: Rounding = NO_ROUNDING,
         backend: str = "auto",
     ) -> None:
         super().__init__(delays)
@@ -109,6 +112,7 @@ class DelayedLinear(HasDelays):
         self.delay_kernel = delay_kernel
         self.delay_gradient = delay_gradient
         self.extra_steps = extra_steps
+        self.rounding = rounding
         self.backend = backend
         shape = (outputs, inputs, kernel_count)
         self.weight = nn.Parameter(torch.empty(shape))
@@ -141,8 +145,9 @@ class DelayedLinear(HasDelays):
     def synapses(self) -> Synapses:
         """The synapses that act in this mode, their weights and delays within their bounds.
 
-        In training mode these hold the parameters themselves, brought into their bounds; in
-        evaluation mode copies, which several calls share and nobody may change.
+        In training mode these hold the parameters themselves, brought into their bounds, or what
+        they are rounded to; in evaluation mode copies, which several calls share and nobody may
+        change.
         """
         weight, delay = self._acting()
         if self.deployed:
@@ -158,17 +163,19 @@ class DelayedLinear(HasDelays):
             return self._bounded(weight, delay)
         if self.training:
             _constrain(weight, delay, self.mask, self.taps)
-            return weight, delay
+            return self.rounding.apply(weight, delay, self.taps)
         if torch.is_grad_enabled() or weight.device.type != "cpu":
             return self._bounded(weight, delay)
         numbers = (weight, delay) if self.mask is None else (weight, delay, self.mask)
-        return constants(numbers, self.taps, lambda: self._bounded(weight, delay))
+        kind = self.taps, self.rounding
+        return constants(numbers, kind, lambda: self._bounded(weight, delay))
 
     def _bounded(self, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies within bounds; gradients pass a clamped delay as if it had not been clamped."""
+        """Rounded copies within bounds; gradients pass as if nothing were clamped or rounded."""
         fixed = delay.detach()
         inside = fixed.clamp(0, self.taps - 1) + (delay - fixed)
-        return weight if self.mask is None else weight * self.mask, inside
+        existing = weight if self.mask is None else weight * self.mask
+        return self.rounding.apply(existing, inside, self.taps)
 
     @property
     def exists(self) -> Tensor:
@@ -185,8 +192,8 @@ class DelayedLinear(HasDelays):
     @property
     def kept_steps(self) -> Tensor:
         """For how many steps a deployment keeps each input: its longest rounded delay, [I]."""
-        delay = self.delay.detach().clamp(0, self.taps - 1).round()
-        return (delay * self.exists).amax((0, 2)).long()
+        _, delay = self._bounded(self.weight.detach(), self.delay.detach())
+        return (delay.round() * self.exists).amax((0, 2)).long()
 
     def problem(self, x: Tensor, steps: int) -> Problem:
         """The problem that the map has to solve for ``steps`` steps of a batch like ``x``."""

@@ -28,11 +28,6 @@ class Rounding:
     shared: bool = False
     delays: int | None = None
 
-    @property
-    def is_none(self) -> bool:
-        """Whether nothing is rounded."""
-        return self.levels is None and self.delays is None
-
     def apply(self, weight: Tensor, delay: Tensor, taps: int) -> tuple[Tensor, Tensor]:
         """The rounded weights and delays; gradients pass the rounding as if it were not there.
 
@@ -45,6 +40,9 @@ class Rounding:
         if self.delays is not None:
             delay = round_delays(delay, taps, self.delays) + (delay - delay.detach())
         return weight, delay
+
+
+NO_ROUNDING = Rounding()
 
 
 @torch.no_grad()
