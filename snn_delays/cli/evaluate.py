@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snn_delays.cli.app import run_command
 from snn_delays.cli.deployed import SHORT
@@ -12,7 +12,7 @@ from snn_delays.errors import UserError
 from snn_delays.output import one_line
 
 if TYPE_CHECKING:
-    from snn_delays.data.loaders import Samples
+    from snn_delays.data.loaders import Loader, Samples
     from snn_delays.deploy import Deployed
     from snn_delays.evaluate import Evaluation
     from snn_delays.training.checkpoint import LoadedRun
@@ -27,11 +27,14 @@ def _evaluate(options: EvaluateConfig) -> None:
     from snn_delays.training.error_messages import explained
 
     with explained("give a lower batch_size"):
-        report = _evaluated(options)
+        report, refusal = _evaluated(options)
     print(report)
+    if refusal:
+        raise UserError(refusal)
 
 
-def _evaluated(options: EvaluateConfig) -> str:
+def _evaluated(options: EvaluateConfig) -> tuple[str, str]:
+    """The report, and why the network does not fit the target; empty where it does."""
     from snn_delays.data.loaders import Loader
     from snn_delays.deploy.module import StreamModule, module_of
     from snn_delays.evaluate import evaluate
@@ -43,9 +46,7 @@ def _evaluated(options: EvaluateConfig) -> str:
     run = load_run(options.run, options.checkpoint, device)
     loss = build_loss(run.config, run.network, len(run.meta.classes))
     run.network.set_backend(options.backend)
-    module = module_of(
-        run, arithmetic=options.arithmetic, weights=options.weights, delays=options.delays
-    )
+    module = module_of(run, **_roundings(options))
     samples = _samples(run, options)
     if isinstance(module, StreamModule) and options.backend != "auto":
         raise UserError(
@@ -66,7 +67,56 @@ def _evaluated(options: EvaluateConfig) -> str:
     with tensor_cores(run.config.precision):
         evaluation = evaluate(module, loader, loss)
     rounded = module.network if isinstance(module, StreamModule) else None
-    return _report(run, options, samples, evaluation, rounded)
+    report = _report(run, options, samples, evaluation, rounded)
+    if options.target is None:
+        return report, ""
+    lines, refusal = _hardware(run, options, loader, rounded)
+    return "\n".join([report, "", *lines]), refusal
+
+
+def _roundings(options: EvaluateConfig) -> dict[str, Any]:
+    """The arguments of ``from_run`` that the options give; ``fit`` gives those of the target."""
+    from snn_delays.deploy.hardware import hardware
+
+    given = {
+        "arithmetic": options.arithmetic,
+        "weights": options.weights,
+        "delays": options.delays,
+    }
+    if not options.fit:
+        return given
+    if options.target is None or options.weights or options.arithmetic:
+        raise UserError("fit=true needs target=..., and gives weights= and arithmetic= itself.")
+    return {**given, **hardware(options.target).fit}
+
+
+def _hardware(
+    run: LoadedRun, options: EvaluateConfig, loader: Loader, rounded: Deployed | None
+) -> tuple[list[str], str]:
+    """The limits of the target, the accuracy of the network that is rounded for it, a refusal."""
+    from snn_delays.deploy.describe import from_loaded
+    from snn_delays.deploy.hardware import check, hardware
+    from snn_delays.deploy.module import StreamModule
+    from snn_delays.evaluate import evaluate
+
+    assert options.target is not None
+    chip = hardware(options.target)
+    frames = [x.numpy() for batch in loader.epoch() for x in batch.x.cpu().unbind(1)]
+    findings = check(rounded or from_loaded(run), chip, frames)
+    lines = [f"limits of {chip.name} (stated, not measured)", *map(str, findings)]
+    over = sum(finding.excess > 0 for finding in findings)
+    if not over:
+        return lines, ""
+    end = ""
+    if not options.fit:
+        fitted = from_loaded(run, delays=options.delays, **chip.fit)
+        score = evaluate(StreamModule(fitted), loader).score()
+        words = " ".join(f"{name}={value}" for name, value in chip.fit.items())
+        left = sum(finding.excess > 0 for finding in check(fitted, chip, frames))
+        lines.append(f"{'with ' + words:20} {score}; {left} limits exceeded")
+        end = " fit=true evaluates the network with the roundings that the target needs."
+    one = "1 limit" if over == 1 else f"{over} limits"
+    return lines, f"The network exceeds {one} of target={options.target}, listed above.{end}"
 
 
 def _samples(run: LoadedRun, options: EvaluateConfig) -> Samples:

@@ -16,6 +16,7 @@ from snn_delays.config.schema import (
 
 TARGETS = ("c",)  # forms that a network is exported to; each a module of snn_delays.deploy.export
 
+HARDWARE = ("loihi2", "loihi1", "xylo_audio", "spinnaker1", "spinnaker2")  # of deploy/limits.yaml
 # Of every command that runs or writes a deployed network.
 ROUND_WEIGHTS = (
     "round weights: integers of so many bits, or -1, 0 and 1, times a step of each neuron, in a"
@@ -62,6 +63,12 @@ class EvaluateConfig:
     weights: str | None = option(None, ROUND_WEIGHTS, choices=WEIGHTS, synonyms=WEIGHT_WORDS)
     delays: int | None = option(None, ROUND_DELAYS, at_least=2, at_most=MOST)
     arithmetic: str | None = option(None, INTEGERS, choices=ARITHMETICS)
+    target: str | None = option(
+        None,
+        "hardware whose limits the network is compared with; exit code 2 if it exceeds one",
+        choices=HARDWARE,
+    )
+    fit: bool = option(False, "round weights first as the target needs it")
 
 
 @dataclass
