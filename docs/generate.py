@@ -19,6 +19,7 @@ API = {
     "Deployment": [
         "deploy.network",
         "deploy.describe",
+        "deploy.quantise",
         "deploy.plain",
         "deploy.stream",
         "deploy.events",
@@ -26,6 +27,7 @@ API = {
         "deploy.predict",
         "deploy.export",
         "deploy.verify",
+        "deploy.hardware",
     ],
     "Analysis": [
         "analysis.trained_run",
