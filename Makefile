@@ -12,7 +12,8 @@ demo: .venv/installed
 	$(BIN)/snn-delays demo
 
 # A file's tests stay in one process; files start in the order of tests/conftest.py, longest first.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Compiled Python is kept, whatever the environment says, for the processes that tests start.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/dev
 	$(PYTEST)

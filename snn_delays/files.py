@@ -96,21 +96,22 @@ def is_trusted(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[None]:
+def locked(path: Path, *, wait: bool, most: float = -1) -> Iterator[None]:
     """Hold a lock; the system releases it when the process ends in any way.
 
     Args:
         path: the lock's file; it stays after the release, without effect.
         wait: whether to wait until another process releases the lock.
+        most: seconds to wait; -1: for ever.
 
     Raises:
-        Locked: another process holds the lock, and ``wait`` is False.
+        Locked: another process holds the lock, and ``wait`` is False or over.
         OSError: the file cannot be written, or is a link, which might lead to a file of value.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(
         path,
-        timeout=-1 if wait else 0,
+        timeout=most if wait else 0,
         fallback_to_soft=False,
         preserve_lock_file=True,
         on_acquired=_write_process,

@@ -179,13 +179,18 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
 
+def write_spike_files(folder: Path) -> dict[str, Path]:
+    """Write a training and a test file."""
+    return {
+        "train": random_spikes(folder / "train.h5", 48, 0),
+        "test": random_spikes(folder / "test.h5", 30, 1, speakers=6),
+    }
+
+
 @pytest.fixture
 def spike_files(tmp_path: Path) -> dict[str, Path]:
     """A training and a test file."""
-    return {
-        "train": random_spikes(tmp_path / "train.h5", 48, 0),
-        "test": random_spikes(tmp_path / "test.h5", 30, 1, speakers=6),
-    }
+    return write_spike_files(tmp_path)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from snn_delays.nn.recurrence import Recurrence
 ACCUMULATOR_BYTES = 4  # a float32
 
 COUNTED = ("synapses", "zero_synapses", "connection_sparsity", "weights", "delays")
-STORED = ("footprint_bytes", "accumulator_bytes", "history_bytes")
+STORED = ("footprint_bytes", "accumulator_bytes", "history_bytes", "buffer_steps")
 PER_SAMPLE = ("spikes", "acs", "macs", "dense", "neuron_updates", "energy_estimate_pj")
 
 
@@ -65,6 +65,8 @@ class LayerOperations:
         history_bytes: of the alternative, the inputs of the last ``taps`` steps: inputs x taps, a
             bit each where all inputs given are 0 or 1, else a float32 each; and the neurons'
             spikes of as many steps as the longest recurrent delay, a bit each.
+        buffer_steps: of a history that keeps each input for the longest delay of its own synapses,
+            and each neuron with recurrent connections for its delay: ``Network.buffer_steps``.
         spikes: emitted, per sample; 0 for the readout.
         spike_chances: neurons x steps at which there could be one; 0 for the readout.
         acs: effective accumulates, per sample.
@@ -81,6 +83,7 @@ class LayerOperations:
     footprint_bytes: int
     accumulator_bytes: int
     history_bytes: int
+    buffer_steps: int
     spikes: float
     spike_chances: int
     acs: float
@@ -194,6 +197,7 @@ def _memory(linear: DelayedLinear, x_TBI: Tensor) -> dict[str, int]:
         "delays": int(linear.delay_exists.sum()) if linear.delays in ("learned", "fixed") else 0,
         "accumulator_bytes": outputs * linear.taps * ACCUMULATOR_BYTES,
         "history_bytes": -(-inputs * linear.taps * bits // 8),  # rounded up
+        "buffer_steps": int(linear.buffer_steps.sum()),
     }
 
 
@@ -217,7 +221,8 @@ def _with_recurrence(
     if recurrence is None:
         return costs
     steps, batch, neurons = spikes_TBN.shape
-    weight, longest = recurrence.weight, 1 + int(recurrence.delay.round().clamp(min=0).max())
+    weight, steps_N = recurrence.weight, recurrence.buffer_steps
+    longest = int(steps_N.max())
     effective = int((spikes_TBN.count_nonzero((0, 1)) * weight.count_nonzero(0)).sum()) / batch
     own = {
         "synapses": weight.numel(),
@@ -226,6 +231,7 @@ def _with_recurrence(
         "delays": 0 if recurrence.delays == "undelayed" else neurons,
         "accumulator_bytes": neurons * longest * ACCUMULATOR_BYTES,
         "history_bytes": -(-neurons * longest // 8),
+        "buffer_steps": int(steps_N.sum()),
         "acs": effective,
         "dense": steps * weight.numel(),
     }

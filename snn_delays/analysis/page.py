@@ -94,6 +94,7 @@ def write_report(report: Report, out: Path) -> Path:
             if isinstance(part, ReportFigure):
                 for suffix in ("png", "svg"):
                     save_figure(part.figure, out / f"{part.name}.{suffix}")
+                    part.figure.set_layout_engine("none")  # once is enough, and takes as long
     replace_file(out / PAGE_FILE, page(report).encode("utf-8", "backslashreplace"))
     return out / PAGE_FILE
 

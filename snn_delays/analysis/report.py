@@ -29,7 +29,8 @@ OPERATIONS_NOTE = (
     " costs one operation for each synapse that it reaches: an accumulate where all inputs of the"
     " layer are 0 or 1, else a multiply-accumulate (one bin with two spikes makes it so)."
     " Parameters and buffers are those of torch. A delay buffer is either an accumulator, sums yet"
-    " to arrive (outputs x delays), or a history, the last inputs (inputs x delays). The energy is"
+    " to arrive (outputs x delays), or a history, the last inputs (inputs x delays). Its steps are"
+    " those of a history in which each input is kept for its own longest delay. The energy is"
     " an estimate: arithmetic alone, by the constants of SpikingJelly, without memory traffic."
 )
 

@@ -38,6 +38,7 @@ OPERATIONS = {
     "footprint_bytes": "parameters and buffers (bytes)",
     "accumulator_bytes": "delay buffer, accumulator (bytes)",
     "history_bytes": "delay buffer, history (bytes)",
+    "buffer_steps": "delay buffer, longest delays (steps)",
     "activation_sparsity": "share of neurons and steps without a spike",
     "spikes_per_sample": "spikes per recording",
     "acs_per_sample": "accumulates per recording",

@@ -240,7 +240,7 @@ def run_task(task: Task, host: Host) -> None:
 def _note(job: Job, error: Exception, host: Host) -> None:
     if isinstance(error, Interrupted):
         _say(job, f"Stopped by {signal.Signals(error.signal).name}.")
-        if host.is_local():
+        if host.is_local() and not host.has_died():  # else its stop file would stop the next suite
             host.request_stop(error.signal)
     elif isinstance(error, InUse):
         _say(job, str(error))

@@ -200,8 +200,8 @@ def _legend(lines: list[Line], groups: list[str], split: str) -> str:
     others = sorted({g for line in lines for g in line["per_speaker_group"]} - set(groups))
     buffer = (
         " Delay buffer: the memory, mean over seeds, in which a deployed network keeps each layer's"
-        " inputs and the spikes of recurrent neurons for as long as their longest delays, a byte"
-        " for each of them and each step."
+        " inputs and the spikes of recurrent neurons, each for 1 + its longest delay in steps, a"
+        " byte a step."
     )
     left = f" Not shown, since their recordings differ between rows: {', '.join(others)}."
     return (

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from snn_delays.benchmark.suite import named
 from snn_delays.cli.compose import (
     checked,
     composed,
@@ -56,12 +57,23 @@ def run_command(
     report_errors(lambda: _run(name, task), once=True, prints=prints)
 
 
-def _run(name: str, task: Callable[[Any], Any]) -> None:
+def _run(name: str, task: Callable[[Any], Any]) -> Any:
     flags, overrides = read(name, sys.argv[1:])
     if HELP in flags:
         with needed_output():
             print(wrapped(command_help(name, overrides)))
-        return
+        return None
+    if not flags and not any(named(override).startswith("hydra") for override in overrides):
+        made = checked(name, composed(name, overrides))  # Hydra's main would compose twice
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+        return task(made)
+    return _run_with_hydra(name, task, flags, overrides)
+
+
+def _run_with_hydra(
+    name: str, task: Callable[[Any], Any], flags: list[str], overrides: list[str]
+) -> None:
+    """Run a multirun, a search, or a command with other settings of Hydra."""
     started = False
 
     def job(config: DictConfig) -> Any:  # reports its errors itself: Hydra would add lines

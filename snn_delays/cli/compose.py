@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from snn_delays.config.own_parts import pinned
 from snn_delays.errors import UserError
 
 
+@functools.cache
 def register() -> None:
     """Register the schema of every command and of a search with Hydra."""
     Plugins.instance()  # first, so that no installed plugin replaces our hydra/sweeper=optuna

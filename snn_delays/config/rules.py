@@ -7,8 +7,12 @@ from typing import Any
 from snn_delays.config.datasets import DATASETS, FILES, HELD_OUT, kind_of
 from snn_delays.config.neurons import NEURONS, STEEP, NeuronKind
 from snn_delays.config.options import check_types, check_values, is_own
-from snn_delays.config.schema import Config, DataConfig, ModelConfig, sigma_offset
+from snn_delays.config.schema import Config, DataConfig, ModelConfig, TrainConfig, sigma_offset
 from snn_delays.errors import UserError
+
+OF_LEARNED_DELAYS = (  # options of train that have no use where no delay is learned
+    "delay_gradient", "round_epochs", "freeze", "delay_noise", "delay_penalty", "buffer_budget",
+)  # fmt: skip
 
 
 def validate(config: Any) -> None:
@@ -38,6 +42,7 @@ def _check_rules(config: Config) -> None:
         )
     _check_network(config)
     _check_delay_training(config)
+    _check_switches(config.model, train)
     _check_data_rules(config.data)
 
 
@@ -96,9 +101,9 @@ def _check_network(config: Config) -> None:
 
 def _check_delay_training(config: Config) -> None:
     model, train = config.model, config.train
-    for key, plain in (("delay_gradient", "smooth"), ("round_epochs", 0.0)):
+    for key in OF_LEARNED_DELAYS:
         value = getattr(train, key)
-        if value != plain and "learned" not in (model.delays, model.recurrent):
+        if value != getattr(TrainConfig, key) and "learned" not in (model.delays, model.recurrent):
             raise UserError(
                 f"train.{key}={value} has no use with model.delays={model.delays} and"
                 f" model.recurrent={model.recurrent}: no delay is learned."
@@ -115,6 +120,39 @@ def _check_delay_training(config: Config) -> None:
             f"train.sigma_start={train.sigma_start:g} must not be below"
             f" train.sigma_end={config.sigma_end:g}."
         )
+
+
+def _check_switches(model: ModelConfig, train: TrainConfig) -> None:
+    """Refuse switches for research that exclude each other, or leave nothing to train."""
+    if train.freeze == "weights" and train.round_epochs:
+        raise UserError(
+            f"train.freeze=weights leaves nothing to train in the epochs of"
+            f" train.round_epochs={train.round_epochs:g}, which freeze the delays, too."
+        )
+    if train.freeze == "delays" and train.delay_penalty:
+        raise UserError(
+            f"train.delay_penalty={train.delay_penalty:g} has no use with train.freeze=delays."
+        )
+    if train.rate_limit and not train.rate_penalty:
+        raise UserError(f"train.rate_limit={train.rate_limit:g} needs train.rate_penalty.")
+    if train.buffer_budget is not None:
+        _check_budget(model, train, train.buffer_budget)
+
+
+def _check_budget(model: ModelConfig, train: TrainConfig, budget: int) -> None:
+    option, layers = f"train.buffer_budget={budget}", len(model.hidden) + 1
+    if model.delays != "learned" or model.recurrent != "none":
+        raise UserError(
+            f"{option} prunes feedforward synapses of learned delays alone: it needs"
+            " model.delays=learned and model.recurrent=none."
+        )
+    if not round(train.round_epochs * train.epochs):
+        raise UserError(
+            f"{option} needs a train.round_epochs of at least one of train.epochs={train.epochs}:"
+            " synapses are pruned when these last epochs begin."
+        )
+    if budget < layers:
+        raise UserError(f"{option} must be at least {layers}, a step for each layer.")
 
 
 def _check_neuron(model: ModelConfig) -> NeuronKind:

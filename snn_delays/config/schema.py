@@ -572,6 +572,51 @@ class TrainConfig:
         at_least=0,
         at_most=1,
     )
+    freeze: str = option(
+        "none",
+        "what is not trained; weights: everything that lr_weight trains, BatchNorm's scale and"
+        " shift included; delays: everything that lr_delay trains",
+        choices=("none", "weights", "delays"),
+        synonyms={
+            **dict.fromkeys(("no", "off", "false"), "none"),
+            **dict.fromkeys(("weight", "w"), "weights"),
+            **dict.fromkeys(("delay", "d"), "delays"),
+        },
+    )
+    delay_noise: float = option(
+        0.0,
+        "standard deviation of the noise on every learned delay in training, steps, drawn anew for"
+        " each batch",
+        at_least=0,
+        at_most=MOST,
+    )
+    rate_penalty: float = option(
+        0.0,
+        "factor of the penalty on firing rates r (spikes per step) that is added to the loss: the"
+        " mean of max(0, r - rate_limit)^2 over hidden neurons and samples",
+        at_least=0,
+        at_most=LARGEST,
+    )
+    rate_limit: float = option(
+        0.0,
+        "firing rate up to which rate_penalty takes nothing, spikes per step",
+        at_least=0,
+        below=1,
+    )
+    delay_penalty: float = option(
+        0.0,
+        "factor of the penalty on delay length that is added to the loss: the mean of all learned"
+        " delays, steps",
+        at_least=0,
+        at_most=LARGEST,
+    )
+    buffer_budget: int | None = option(
+        None,
+        "largest size of the deployed network's delay buffer, in steps summed over the inputs of"
+        " all layers; synapses are pruned to it when round_epochs begin; null: none are pruned",
+        at_least=1,
+        at_most=MOST,
+    )
     recurrent_sigma_start: float = option(
         10.0, "initial width of recurrent delays' taps, steps", above=0, at_most=MOST
     )
@@ -581,7 +626,6 @@ class TrainConfig:
         above=0,
         at_most=1,
     )
-
     test: bool = option(
         True, "evaluate the test set at the end; false: do not read it, as in a search"
     )

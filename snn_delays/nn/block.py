@@ -54,6 +54,12 @@ class Block(nn.Module):
     """Delayed linear -> BatchNorm -> neuron, recurrent or not -> dropout -> (filter).
 
     The recurrent current is added to that of the norm. Shape: [T, B, I] -> [T + extra_steps, B, O].
+
+    Attributes:
+        measured: whether a pass in training mode leaves ``rates``, for which the modules run one
+            after another.
+        rates: firing rates of that pass, spikes per step of each sample and neuron before dropout,
+            [B, O], differentiable; ``take_rates`` clears them.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Block(nn.Module):
         dropout: nn.Module,
         filter: nn.Module,
         recurrence: Recurrence | None = None,
+        measured: bool = False,
     ) -> None:
         super().__init__()
         self.linear = linear
@@ -72,6 +79,8 @@ class Block(nn.Module):
         self.dropout = dropout
         self.filter = filter
         self.recurrence = recurrence
+        self.measured = measured
+        self.rates: Tensor | None = None
 
     def forward(self, x: Tensor | Spectrum, how: How | None = None) -> Any:
         """[T, B, I] -> [T + extra_steps, B, O].
@@ -85,7 +94,17 @@ class Block(nn.Module):
         y = self.linear(x)
         if how is not None and how.path == "scan":
             return self.filter(self._by_scan(y))
-        return self.filter(self.dropout(self._fire(self.norm(y))))
+        spikes = self._fire(self.norm(y))
+        if self.measured and self.training:
+            self.rates = spikes.mean(0)
+        return self.filter(self.dropout(spikes))
+
+    def take_rates(self) -> Tensor:
+        """The rates of the last pass in training mode, which the block then holds no more."""
+        rates, self.rates = self.rates, None
+        if rates is None:
+            raise ValueError("No rates: they need measured=True and a pass in training mode.")
+        return rates
 
     def _fire(self, x: Tensor) -> Any:
         if self.recurrence is None:

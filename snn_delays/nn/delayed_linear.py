@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -45,10 +47,13 @@ class DelayedLinear(HasDelays):
             "triangle", or ``module:name`` of the user's own.
         delay_gradient: "smooth", or "straight_through": learned delays act through the nearest tap
             in training mode, too, but their gradient is that of taps of width ``sigma``.
+        delay_noise: standard deviation in steps of the noise that every pass in training mode draws
+            for each learned delay, from torch's global random state.
         extra_steps: steps added behind the sequence.
         bias: add a bias, drawn as torch's convolutions draw it.
         density: share of synapses that exist, by a fixed Bernoulli mask (one per synapse).
         rounding: what weights and delays are rounded to before they act, in both modes.
+        prunable: have a mask with density 1, too, for ``prune``.
         backend: implementation of the map.
 
     Raises:
@@ -75,10 +80,12 @@ class DelayedLinear(HasDelays):
         delay_init: str = "uniform",
         delay_kernel: str = "gauss",
         delay_gradient: str = "smooth",
+        delay_noise: float = 0.0,
         extra_steps: int = 0,
         bias: bool = False,
         density: float = 1.0,
         rounding: Rounding = NO_ROUNDING,
+        prunable: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__(delays)
@@ -93,7 +100,7 @@ class DelayedLinear(HasDelays):
             extra_steps=extra_steps,
             density=density,
         )
-        check_options(TrainConfig, delay_gradient=delay_gradient)
+        check_options(TrainConfig, delay_gradient=delay_gradient, delay_noise=delay_noise)
         check_backend(backend)
         if is_own(delay_kernel):
             own_shape(delay_kernel)  # which refuses one that does not fit
@@ -111,6 +118,7 @@ class DelayedLinear(HasDelays):
         self.delay_type = delay_type
         self.delay_kernel = delay_kernel
         self.delay_gradient = delay_gradient
+        self.delay_noise = delay_noise
         self.extra_steps = extra_steps
         self.rounding = rounding
         self.backend = backend
@@ -124,8 +132,9 @@ class DelayedLinear(HasDelays):
         if self.bias is not None:
             bound = (inputs * kernel_count) ** -0.5
             nn.init.uniform_(self.bias, -bound, bound)
-        mask = torch.rand(outputs, inputs, 1) < density if density < 1 else None
-        self.register_buffer("mask", mask)
+        sparse = torch.rand(outputs, inputs, 1) < density if density < 1 else None
+        every = torch.ones(outputs, inputs, 1, dtype=torch.bool) if prunable else None
+        self.register_buffer("mask", every if sparse is None else sparse)
         self.constrain()
 
     def _set_delay(self, delay: Tensor) -> None:
@@ -152,6 +161,9 @@ class DelayedLinear(HasDelays):
         weight, delay = self._acting()
         if self.deployed:
             return Synapses(weight, delay, self.taps)
+        if self.delay_noise:
+            noise = self.delay_noise * torch.randn_like(delay)
+            delay = _inside(delay + noise, self.taps)
         kernel = self.delay_kernel
         shape = own_shape(kernel) if is_own(kernel) else SHAPES[kernel]
         straight_through = self.delay_gradient == "straight_through"
@@ -171,11 +183,9 @@ class DelayedLinear(HasDelays):
         return constants(numbers, kind, lambda: self._bounded(weight, delay))
 
     def _bounded(self, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
-        """Rounded copies within bounds; gradients pass as if nothing were clamped or rounded."""
-        fixed = delay.detach()
-        inside = fixed.clamp(0, self.taps - 1) + (delay - fixed)
+        """Rounded copies within bounds; gradients pass as if nothing were rounded."""
         existing = weight if self.mask is None else weight * self.mask
-        return self.rounding.apply(existing, inside, self.taps)
+        return self.rounding.apply(existing, _inside(delay, self.taps), self.taps)
 
     @property
     def exists(self) -> Tensor:
@@ -190,10 +200,32 @@ class DelayedLinear(HasDelays):
         return self.exists.any(shared[0], keepdim=True) if shared else self.exists
 
     @property
-    def kept_steps(self) -> Tensor:
-        """For how many steps a deployment keeps each input: its longest rounded delay, [I]."""
+    def buffer_steps(self) -> Tensor:
+        """1 + the longest rounded delay of each input's synapses, [I]; 0 for an input without.
+
+        These are the rows of a ring buffer: ``HasDelays.buffer_steps``.
+        """
         _, delay = self._bounded(self.weight.detach(), self.delay.detach())
-        return (delay.round() * self.exists).amax((0, 2)).long()
+        steps = 1 + delay.round().long()
+        return (steps * self.exists).amax((0, 2))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        if self.mask is not None:  # that of a layer without one leaves every synapse
+            state_dict.setdefault(f"{prefix}mask", torch.ones_like(self.mask))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    @torch.no_grad()
+    def prune(self, keep: Tensor) -> None:
+        """Remove all synapses but those of ``keep`` [O, I] for good; a delay without is 0.
+
+        Raises:
+            ValueError: the layer was not made ``prunable`` and has no mask.
+        """
+        if self.mask is None:
+            raise ValueError("A layer without a mask cannot be pruned: make it with prunable=True.")
+        self.mask &= keep.unsqueeze(2)
+        self.delay.mul_(self.delay_exists)
+        self.constrain()
 
     def problem(self, x: Tensor, steps: int) -> Problem:
         """The problem that the map has to solve for ``steps`` steps of a batch like ``x``."""
@@ -235,6 +267,12 @@ def _constrain(weight: Tensor, delay: Tensor, mask: Tensor | None, taps: int) ->
     delay.data.clamp_(0, taps - 1)
     if mask is not None:
         weight.data.mul_(mask)
+
+
+def _inside(delay: Tensor, taps: int) -> Tensor:
+    """Within [0, D - 1]; gradients pass a clamped delay as if it had not been clamped."""
+    fixed = delay.detach()
+    return fixed.clamp(0, taps - 1) + (delay - fixed)
 
 
 def _draw_delay(shape: tuple[int, ...], taps: int, delays: str, init: str) -> Tensor:

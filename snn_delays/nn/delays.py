@@ -43,6 +43,16 @@ class HasDelays(nn.Module):
             self.frozen = True
 
     @property
+    def buffer_steps(self) -> Tensor:
+        """Rows of a ring buffer for each input in a deployment that computes step by step, [I].
+
+        At step t an input with R rows is written into row t mod R, and each of its synapses reads
+        row (t - delay) mod R. R is therefore 1 + the longest rounded delay. Recurrent spikes arrive
+        1 + delay steps later, but are written after the reading, and need as many rows.
+        """
+        raise NotImplementedError
+
+    @property
     def deployed(self) -> bool:
         """Whether each delay acts through the one tap nearest to it in this mode."""
         return not self.training or self.frozen or self.delays != "learned"

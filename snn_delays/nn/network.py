@@ -18,6 +18,7 @@ from snn_delays.config.options import is_own
 from snn_delays.errors import UserError
 from snn_delays.nn.block import Block, How
 from snn_delays.nn.delayed_linear import DelayedLinear
+from snn_delays.nn.delays import HasDelays
 from snn_delays.nn.neurons import WEIGHT_DRAWS, LearnedNode, build_neuron
 from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
@@ -128,15 +129,22 @@ class Network(nn.Module):
         return (module for module in self.modules() if isinstance(module, Recurrence))
 
     @property
-    def delay_buffer_bytes(self) -> int:
-        """Memory that the deployed delays need: a byte for each input and step that is kept.
+    def buffer_steps(self) -> int:
+        """Rows of the deployed delays' ring buffers, summed over the inputs of all layers.
 
-        Each input of a layer, and each neuron with recurrent connections, is kept for as many steps
-        as its longest rounded delay. The byte holds a spike, or the spikes of an input's bin.
+        A neuron with recurrent connections is an input of its layer, too. See
+        ``HasDelays.buffer_steps``.
         """
-        kept = [linear.kept_steps for linear in self.delayed_layers()]
-        kept += [recurrence.kept_steps for recurrence in self.recurrences()]
-        return int(torch.cat(kept).sum())
+        parts: list[HasDelays] = [*self.delayed_layers(), *self.recurrences()]
+        return sum(int(part.buffer_steps.sum()) for part in parts)
+
+    @property
+    def delay_buffer_bytes(self) -> int:
+        """Memory that the deployed delays need: a byte for each of ``buffer_steps``.
+
+        The byte holds a spike, or the spikes of an input's bin.
+        """
+        return self.buffer_steps
 
     def set_sigma(self, sigma: float) -> None:
         """Set the width of the feedforward delays' taps, in steps, in every layer."""
@@ -269,7 +277,8 @@ def _build_block(config: Config, inputs: int, outputs: int, *, last: bool) -> Bl
         )
     recurrent = model.recurrent != "none" and (last or model.recurrent_layers == "all")
     recurrence = _build_recurrence(config, outputs) if recurrent else None
-    return Block(linear, norm, node, dropout, filter, recurrence)
+    measured = config.train.rate_penalty > 0
+    return Block(linear, norm, node, dropout, filter, recurrence, measured)
 
 
 def _build_recurrence(config: Config, neurons: int) -> Recurrence:
@@ -281,6 +290,7 @@ def _build_recurrence(config: Config, neurons: int) -> Recurrence:
         delay_low=model.recurrent_delay_low,
         delay_spread=model.recurrent_delay_spread,
         delay_gradient=config.train.delay_gradient,
+        delay_noise=config.train.delay_noise,
         width_scope=model.recurrent_width_scope,
         dropout=model.recurrent_dropout,
     )
@@ -334,10 +344,12 @@ def _build_linear(
         delay_init=model.delay_init,
         delay_kernel=model.delay_kernel,
         delay_gradient=config.train.delay_gradient,
+        delay_noise=config.train.delay_noise,
         extra_steps=model.layer_extra_steps,
         bias=model.bias,
         density=model.density,
         rounding=Rounding(LEVELS[model.quantise.weights], not fires, model.quantise.delays),
+        prunable=config.train.buffer_budget is not None,
         backend=config.backend,
     )
     if draw := WEIGHT_DRAWS.get(model.neuron):

@@ -151,6 +151,8 @@ def why_not_one_function(block: Any) -> str | None:
     """Why a block's norm, neuron and dropout cannot be one function, or None where they can."""
     if block.recurrence is not None:
         return "it is recurrent"
+    if block.measured:
+        return "its firing rates are penalised"
     if not _is_plain_norm(block.norm):
         return (
             "it has no BatchNorm of nn.sync that learns scale and shift and tracks its statistics"

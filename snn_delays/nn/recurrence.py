@@ -37,6 +37,8 @@ class Recurrence(HasDelays):
         delay_spread: standard deviation of the half normal, or length of the uniform's interval.
         delay_gradient: "smooth", or "straight_through": in training mode learned delays, too, act
             through one step, and only their gradient is that of the triangle.
+        delay_noise: standard deviation in steps of the noise that every pass in training mode draws
+            for each learned delay, from torch's global random state.
         width_scope: "layer", or "neuron": half-widths ``1 + 2 sigma sigmoid(p)`` with learned p,
             drawn as 0.
         dropout: share of the recurrent current's neurons silenced in training, one mask per sample
@@ -61,6 +63,7 @@ class Recurrence(HasDelays):
         delay_low: float = 0.0,
         delay_spread: float = 12.0,
         delay_gradient: str = "smooth",
+        delay_noise: float = 0.0,
         width_scope: str = "layer",
         dropout: float = 0.0,
     ) -> None:
@@ -74,8 +77,9 @@ class Recurrence(HasDelays):
             recurrent_width_scope=width_scope,
             recurrent_dropout=dropout,
         )
-        check_options(TrainConfig, delay_gradient=delay_gradient)
+        check_options(TrainConfig, delay_gradient=delay_gradient, delay_noise=delay_noise)
         self.delay_gradient = delay_gradient
+        self.delay_noise = delay_noise
         self.sigma = 10.0
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(neurons, neurons)))
         delay = _draw_delay(neurons, delays, delay_init, delay_low, delay_spread)
@@ -93,8 +97,8 @@ class Recurrence(HasDelays):
         return torch.ones_like(self.delay, dtype=torch.bool)
 
     @property
-    def kept_steps(self) -> Tensor:
-        """For how many steps a deployment keeps each neuron's spikes, [N]; at least one."""
+    def buffer_steps(self) -> Tensor:
+        """1 + each neuron's rounded delay, [N]: ``HasDelays.buffer_steps``."""
         return 1 + self.delay.detach().clamp(min=0).round().long()
 
     def constrain(self) -> None:
@@ -107,10 +111,11 @@ class Recurrence(HasDelays):
         if self.training and not watcher() and delay.is_leaf:
             self.constrain()
         else:
-            fixed = delay.detach()
-            delay = fixed.clamp(min=0) + (delay - fixed)
+            delay = _inside(delay)
         if self.deployed:
             return DelayLines(delay)
+        if self.delay_noise:
+            delay = _inside(delay + self.delay_noise * torch.randn_like(delay))
         spread = self.width if self.p is None else 2 * self.width * self.p.sigmoid()
         return DelayLines(delay, 1 + spread, self.delay_gradient == "straight_through")
 
@@ -139,6 +144,12 @@ class Recurrence(HasDelays):
     def extra_repr(self) -> str:
         """Sizes and settings, for ``print(network)``."""
         return f"{len(self.weight)}, delays={self.delays}"
+
+
+def _inside(delay: Tensor) -> Tensor:
+    """At least 0; gradients pass a clamped delay as if it had not been clamped."""
+    fixed = delay.detach()
+    return fixed.clamp(min=0) + (delay - fixed)
 
 
 def _draw_delay(neurons: int, delays: str, init: str, low: float, spread: float) -> Tensor:

@@ -6,7 +6,7 @@ the modules of this package that it imports, without comments, docstrings and li
 instructions of the functions that it calls, since a neuron may be defined outside of this package;
 the compiler's options; the types of the arguments; the processor. A new clone of this package
 therefore reuses the kernels of an old one. A file that is damaged or cannot be written is never an
-error: the kernel is compiled again.
+error: the kernel is compiled again. If several processes need a kernel at once, one compiles it.
 
 Cached kernels are executable code, so a folder that others can write to is not used.
 """
@@ -30,11 +30,12 @@ import numba
 from numba.core import caching
 from numba.core.serialize import dumps
 
-from snn_delays.files import replace_file, user_cache
+from snn_delays.files import Locked, locked, replace_file, user_cache
 
 PACKAGE = __name__.partition(".")[0]
 MACHINERY = f"{PACKAGE}.runtime.numba_jit"
 DIGEST = 32  # bytes of SHA-256, in front of every file
+PATIENCE = 300  # seconds to wait for another process that compiles the same kernel
 
 
 def keep(dispatcher: Any, options: str) -> None:
@@ -93,6 +94,9 @@ class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = [_Locator]  # noqa: RUF012
 
 
+_held: dict[Path, contextlib.ExitStack] = {}  # the locks of compilations
+
+
 class _KernelCache(caching.FunctionCache):
     _impl_class = _Implementation
 
@@ -105,6 +109,17 @@ class _KernelCache(caching.FunctionCache):
         self._cache_file = _KernelFiles(folder, function.__name__, shape)
 
     def load_overload(self, sig, target_context):
+        """A kernel from its file; if there is none, its lock is held until ``save_overload``."""
+        found = self._load_if_sound(sig, target_context)
+        if found is None:
+            path = self._path(sig, target_context.codegen())
+            _hold(path)
+            found = self._load_if_sound(sig, target_context)
+            if found is not None:
+                _release(path)
+        return found
+
+    def _load_if_sound(self, sig, target_context):
         with contextlib.suppress(Exception):  # any damaged file: compile again
             return super().load_overload(sig, target_context)
         return None
@@ -112,6 +127,25 @@ class _KernelCache(caching.FunctionCache):
     def save_overload(self, sig, data):
         with contextlib.suppress(OSError):  # such as a full disk
             super().save_overload(sig, data)
+        _release(self._path(sig, data.codegen))
+
+    def _path(self, sig, codegen):
+        return self._cache_file.path(self._index_key(sig, codegen)).with_suffix(".lock")
+
+
+def _hold(path: Path) -> None:
+    """Wait for the lock, unless this process holds it from a compilation that failed."""
+    if path not in _held:
+        lock = contextlib.ExitStack()
+        with contextlib.suppress(OSError, Locked):  # compile beside the other process
+            lock.enter_context(locked(path, wait=True, most=PATIENCE))
+        _held[path] = lock
+
+
+def _release(path: Path) -> None:
+    _held.pop(path, contextlib.ExitStack()).close()
+    with contextlib.suppress(OSError):  # Windows keeps the file while another process waits
+        path.unlink()
 
 
 class _KernelFiles:

@@ -43,6 +43,10 @@ def why_not_batched(config: Config) -> str | None:
         return "tracking=wandb follows one run at a time"
     if config.train.loss != "cross_entropy":
         return f"train.loss={config.train.loss} is not cross_entropy"
+    if config.train.delay_noise:
+        return "train.delay_noise draws from the random state of one run"
+    if config.train.delay_penalty:
+        return "train.delay_penalty is added to the loss of one run"
     return batched.why_not_batched(build_network(config, 2))
 
 

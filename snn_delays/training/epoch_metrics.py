@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,19 +16,24 @@ from snn_delays.training.step import StepResult
 
 @dataclass
 class Sums:
-    """Running sums of an epoch: of losses, correct answers, samples, skipped batches, seconds."""
+    """Running sums of an epoch: of losses, correct answers, samples, skipped batches, seconds.
+
+    ``penalties`` holds a sum for each penalty by its name.
+    """
 
     loss: float = 0.0
     correct: int = 0
     seen: int = 0
     skipped: int = 0
     seconds: float = 0.0
+    penalties: dict[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """Means over the epoch's samples, and its speed."""
         skipped = {"skipped_batches": self.skipped} if self.skipped else {}
         return {
             "train_loss": self.loss / self.seen,
+            **{name: value / self.seen for name, value in self.penalties.items()},
             "train_accuracy": self.correct / self.seen,
             "samples_per_second": round(self.seen / self.seconds, 1),
             "seconds": round(self.seconds, 2),
@@ -42,13 +48,18 @@ class EpochMeter:
         sums: sums of earlier batches of the epoch.
         batches: number of batches of the epoch.
         device: of the results.
+        penalties: names of the penalties in the results.
     """
 
-    def __init__(self, sums: Sums, batches: int, device: torch.device) -> None:
-        self._before = sums
+    def __init__(
+        self, sums: Sums, batches: int, device: torch.device, penalties: Sequence[str] = ()
+    ) -> None:
+        self._before, self._penalties = sums, penalties
         self._started = time.perf_counter() - sums.seconds
         self._sizes = np.zeros(batches)
-        self._rows = torch.full((batches, 3), math.nan, dtype=torch.float64, device=device)
+        self._rows = torch.full(
+            (batches, 3 + len(penalties)), math.nan, dtype=torch.float64, device=device
+        )
         self._copy = self._rows.cpu().pin_memory() if device.type == "cuda" else self._rows
 
     def add(self, number: int, size: int, result: StepResult) -> None:
@@ -74,12 +85,20 @@ class EpochMeter:
 
     def _sums(self, rows: NDArray[np.float64]) -> Sums:
         before, good = self._before, rows[:, 2] == 1
-        sizes, (loss, correct, _) = self._sizes[good], rows[good].T
+        sizes, (loss, correct, _, *penalties) = self._sizes[good], rows[good].T
+
+        def total(first: float, values: NDArray[np.float64]) -> float:
+            """Summed in order, so that a resumed epoch gives the same sum."""
+            return float(np.cumsum(np.append(first, values * sizes))[-1])
+
         return Sums(
-            # summed in order, so that a resumed epoch gives the same sum
-            float(np.cumsum(np.append(before.loss, loss * sizes))[-1]),
+            total(before.loss, loss),
             before.correct + int(correct.sum()),
             before.seen + int(sizes.sum()),
             before.skipped + int((rows[:, 2] == 0).sum()),
             time.perf_counter() - self._started,
+            {
+                name: total(before.penalties.get(name, 0.0), values)
+                for name, values in zip(self._penalties, penalties, strict=True)
+            },
         )

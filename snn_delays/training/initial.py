@@ -157,6 +157,12 @@ def _check_same(mine: Config, theirs: Config, path: Path) -> None:
                 f"train.init={path} holds a network with {name}={shown(there[name])}, and this run"
                 f" has {name}={shown(here[name])}; give {name}={shown(there[name])}."
             )
+    budget = theirs.train.buffer_budget
+    if budget is not None and mine.train.buffer_budget is None and mine.model.density == 1:
+        raise UserError(
+            f"train.init={path} holds a network that was pruned to train.buffer_budget={budget};"
+            " give this run the budget, too, and train.round_epochs."
+        )
     if mine.data.channels != theirs.data.channels:
         raise UserError(
             f"train.init={path} holds a network of {theirs.data.channels} input channels, and this"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,9 @@ from snn_delays.training.epoch_metrics import EpochMeter, Sums
 from snn_delays.training.error_messages import writing
 from snn_delays.training.health import NonFinite, describe_activity, layer_activity
 from snn_delays.training.optim import build_optimizers
+from snn_delays.training.penalties import penalty_names
 from snn_delays.training.progress import Progress
+from snn_delays.training.pruning import prune_to_budget
 from snn_delays.training.run_files import METRICS_FILE, NONFINITE_FILE
 from snn_delays.training.schedules import is_rounded, recurrent_sigma_at, sigma_at
 from snn_delays.training.signals import StopSignal
@@ -193,7 +195,7 @@ class Training:
     def _build_step(self) -> Callable[[Batch], StepResult]:
         config, device = self.config, next(self.network.parameters()).device
         return build_step(
-            self.network, self.optimizers, config.precision, device, self.loss,
+            self.network, self.optimizers, config.precision, device, self.loss, config.train,
             capture=not own_parts(config),
         )  # fmt: skip
 
@@ -205,6 +207,8 @@ class Training:
         self.network.set_recurrent_sigma(recurrent_sigma_at(position.epoch, self.config))
         if is_rounded(position.epoch, self.config) and not self.network.frozen:
             self.network.freeze_delays()
+            if (budget := self.config.train.buffer_budget) is not None:
+                prune_to_budget(self.network, budget)
             self.step = self._build_step()  # a CUDA graph would go on as before
         self._rates = self.optimizers.learning_rates()
         self._epoch = Epoch(
@@ -215,6 +219,7 @@ class Training:
             skip_nonfinite=self.config.train.nonfinite == "skip",
             first=position.batch,
             sums=Sums(**position.sums),  # type: ignore[arg-type]
+            penalties=penalty_names(self.config.train),
         )
 
     def add(self, result: StepResult) -> None:
@@ -240,6 +245,8 @@ class Training:
         self._epoch = None
         self.optimizers.end_epoch()
         metrics |= layer_activity(self.network, self._activity_batch)
+        if self.config.train.buffer_budget is not None:
+            metrics["buffer_steps"] = self.network.buffer_steps
         if self._drawn:
             metrics["delays"] = delay_trace(self.network, self._drawn)
         score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best
@@ -250,13 +257,18 @@ class Training:
             metrics[f"{phase.select_name}_loss"] = evaluation.loss
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         position.metrics.append(metrics)
-        if position.update_best(position.epoch, score):
+        if self._fits_budget and position.update_best(position.epoch, score):
             self._keep_best()
         self.save()
         self.folder.write_metrics(position.metrics)
         self.folder.tracker.log(metrics)
         self._progress.epoch(metrics, describe_activity(metrics))
         self._stop_if(self._check_due()[1])
+
+    @property
+    def _fits_budget(self) -> bool:
+        """Whether the network may be chosen: it is pruned, or need not be."""
+        return self.config.train.buffer_budget is None or self.network.frozen
 
     @contextlib.contextmanager
     def _explaining_nonfinite(self) -> Iterator[None]:
@@ -374,6 +386,7 @@ class Epoch:
         skip_nonfinite: skip a batch whose loss or gradient is infinite or NaN.
         first: the first batch, from 0.
         sums: sums over the batches before ``first``.
+        penalties: names of the penalties in the loss.
 
     Attributes:
         number: number of the next batch, from 0.
@@ -390,10 +403,11 @@ class Epoch:
         skip_nonfinite: bool = False,
         first: int = 0,
         sums: Sums | None = None,
+        penalties: Sequence[str] = (),
     ) -> None:
         network.train()
         self.number = first
-        self.meter = EpochMeter(sums or Sums(), len(loader), loader.device)
+        self.meter = EpochMeter(sums or Sums(), len(loader), loader.device, penalties)
         self._loader, self._epoch, self._progress = loader, epoch, progress
         self._batches = iter(loader.epoch(epoch, first))
         self._size = 0

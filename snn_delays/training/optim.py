@@ -72,6 +72,8 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
 
     Weight decay is coupled L2. It applies to weights and to the learned time constants of PLIF
     neurons and synaptic filters; BatchNorm, biases, delays and adaptive neurons have none.
+
+    What ``train.freeze`` names is in no optimiser.
     """
     delays = [p for m in network.modules() for p in _delays(m)]
     plain = [p for m in network.modules() for p in _without_decay(m)]
@@ -81,10 +83,10 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     if plain:
         groups.append({"params": plain, "weight_decay": 0.0})
     kind = Adam if decayed[0].is_cuda else torch.optim.Adam
-    optimizers: dict[str, torch.optim.Optimizer] = {
-        "weight": kind(groups, lr=train.lr_weight, fused=True)
-    }
-    if delays:
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    if train.freeze != "weights":
+        optimizers["weight"] = kind(groups, lr=train.lr_weight, fused=True)
+    if delays and train.freeze != "delays":
         optimizers["delay"] = kind(delays, lr=train.lr_delay, fused=True)
     kinds = {"weight": train.weight_schedule, "delay": train.delay_schedule}
     return Optimizers(

@@ -186,6 +186,7 @@ class Run:
             return None
         if self._training is not None:
             self._training.close()
+            self._parameters = count_parameters(self._training.network)  # fewer once pruned
             self._training = None  # frees its frames on the GPU
             if self.position.phase == "train":
                 self.position.chosen, self._saved = self.position.best_epoch, None

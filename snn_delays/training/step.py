@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from snn_delays.config import TrainConfig
 from snn_delays.data.loaders import Batch
 from snn_delays.nn import Network
 from snn_delays.nn.loss import Loss, cross_entropy
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
-from snn_delays.runtime.distributed import sharing, world_size
+from snn_delays.runtime.distributed import all_reduce, sharing, world_size
 from snn_delays.training.distributed import all_reduce_step
 from snn_delays.training.health import are_finite
 from snn_delays.training.optim import Optimizers
+from snn_delays.training.penalties import penalties
+
+NO_PENALTIES = TrainConfig()
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,19 @@ class StepResult:
     """The result of one batch over all ranks, on the device.
 
     Attributes:
-        values: [3], the mean loss over the samples, the number of correct answers, and 1 if loss
-            and gradients are finite; 0 if not, and the parameters did not change.
+        values: [3 + P], the mean loss over the samples, the number of correct answers, and 1 if
+            loss and gradients are finite; 0 if not, and the parameters did not change; then each of
+            the P penalties, which the loss contains.
     """
 
     values: Tensor
 
     @classmethod
-    def of(cls, loss: Tensor, correct: Tensor, finite: Tensor) -> StepResult:
-        """A result from three scalars, in the loss's precision."""
-        return cls(torch.stack([loss, correct.to(loss.dtype), finite.to(loss.dtype)]))
+    def of(
+        cls, loss: Tensor, correct: Tensor, finite: Tensor, added: Sequence[Tensor] = ()
+    ) -> StepResult:
+        """A result from scalars, in the loss's precision; ``added``: the penalties."""
+        return cls(torch.stack([x.to(loss.dtype) for x in (loss, correct, finite, *added)]))
 
     @property
     def finite(self) -> Tensor:
@@ -66,6 +73,7 @@ def build_step(
     precision: str,
     device: torch.device,
     loss: Loss = cross_entropy,
+    train: TrainConfig = NO_PENALTIES,
     *,
     capture: bool = True,
 ) -> Callable[[Batch], StepResult]:
@@ -75,15 +83,18 @@ def build_step(
     captured: they launch few kernels, and their schedules change plain numbers, which a graph would
     keep. With several ranks nothing is captured, since sums over ranks are not; networks of the
     paper's sizes are likely slower on several GPUs than on one. ``capture=False`` captures nothing:
-    a user's own code may wait for the GPU, or change plain numbers.
+    a user's own code may wait for the GPU, or change plain numbers. ``train`` says what the
+    penalties are that are added to ``loss``.
     """
 
     def step(batch: Batch) -> StepResult:
-        return take_step(network, optimizers, batch, precision, loss)
+        return take_step(network, optimizers, batch, precision, loss, train)
 
     if device.type != "cuda" or world_size() > 1 or not capture:
         return step
-    compute = functools.partial(compute_gradients, network, precision=precision, loss=loss)
+    compute = functools.partial(
+        compute_gradients, network, precision=precision, loss=loss, train=train
+    )
     captured = CapturedStep(compute, list(network.parameters()))
     return lambda batch: apply(network, optimizers, captured(batch))
 
@@ -94,16 +105,21 @@ def take_step(
     batch: Batch,
     precision: str,
     loss: Loss = cross_entropy,
+    train: TrainConfig = NO_PENALTIES,
 ) -> StepResult:
     """Forward, backward and update; a loss or gradient that is not finite changes nothing.
 
     All ranks decide alike, since they decide by sums over all ranks.
     """
-    return apply(network, optimizers, compute_gradients(network, batch, precision, loss))
+    return apply(network, optimizers, compute_gradients(network, batch, precision, loss, train))
 
 
 def compute_gradients(
-    network: Network, batch: Batch, precision: str, loss: Loss = cross_entropy
+    network: Network,
+    batch: Batch,
+    precision: str,
+    loss: Loss = cross_entropy,
+    train: TrainConfig = NO_PENALTIES,
 ) -> StepResult:
     """Forward and backward."""
     before = statistics(network)
@@ -111,14 +127,18 @@ def compute_gradients(
     with sharing(batch.own_part):
         with autocast(precision, batch.x.device):
             scores = network(batch.x)
-        mean = loss(scores, batch.target)
+        terms = penalties(network, train)
+        mean = sum(terms, loss(scores, batch.target))
         mean.backward(torch.full_like(mean, batch.loss_weight))
+        added = [all_reduce(batch.loss_weight * term.detach()) for term in terms]
     correct = (scores.argmax(1) == batch.y).sum(dtype=mean.dtype)
     mean, correct = all_reduce_step(network, batch, mean.detach(), correct)
-    return finish(network, before, mean, correct)
+    return finish(network, before, mean, correct, added)
 
 
-def finish(network: Network, before: Tensor, loss: Tensor, correct: Tensor) -> StepResult:
+def finish(
+    network: Network, before: Tensor, loss: Tensor, correct: Tensor, added: Sequence[Tensor] = ()
+) -> StepResult:
     """The result of a batch whose gradients are computed.
 
     Args:
@@ -126,12 +146,13 @@ def finish(network: Network, before: Tensor, loss: Tensor, correct: Tensor) -> S
         before: what ``statistics`` returned before the batch.
         loss: mean over the samples.
         correct: number of correct answers.
+        added: the penalties in the loss.
     """
     finite = are_finite(network, loss)
     if buffers := _statistics(network):
         kept = torch.where(finite, torch.cat(buffers), before)
         torch._foreach_copy_(buffers, kept.split([len(buffer) for buffer in buffers]))
-    return StepResult.of(loss, correct, finite)
+    return StepResult.of(loss, correct, finite, added)
 
 
 def apply(network: Network, optimizers: Optimizers, result: StepResult) -> StepResult:

@@ -152,6 +152,10 @@ def test_memory_and_sparsity_of_connections(kernel_count: int) -> None:
     assert counted.connection_sparsity == weights.count(0.0) / len(weights)
     assert counted.footprint_bytes == 2 * len(weights) * 8  # weights and delays in float64
     assert [row.accumulator_bytes for row in counted.layers] == [2 * TAPS * 4] * 2
+    delays = [[[row[i][:kernel_count] for row in d] for i in range(2)]
+              for d in (HIDDEN_DELAY, READOUT_DELAY)]  # fmt: skip
+    longest = [sum(1 + round(max(max(row) for row in of)) for of in layer) for layer in delays]
+    assert [row.buffer_steps for row in counted.layers] == longest
 
 
 def test_footprint_holds_every_parameter_and_buffer() -> None:
@@ -228,7 +232,8 @@ def test_the_table_has_a_row_per_layer_and_one_for_all() -> None:
     frame = operations.table(counted)
     assert list(frame.index) == ["hidden layer 1", "readout", "all"]
     whole = ["synapses", "zero_synapses", "connection_sparsity", "weights", "delays"]
-    whole += ["footprint_bytes", "accumulator_bytes", "history_bytes", "activation_sparsity"]
+    whole += ["footprint_bytes", "accumulator_bytes", "history_bytes", "buffer_steps"]
+    whole += ["activation_sparsity"]
     per_sample = ["spikes", "acs", "macs", "dense", "neuron_updates", "energy_estimate_pj"]
     names = {name: name for name in whole} | {f"{name}_per_sample": name for name in per_sample}
     assert list(frame.columns) == list(names)

@@ -64,6 +64,7 @@ def test_recurrent_connections_cost_as_synapses_do() -> None:
         longest = 1 + round(max(delays))
         assert mine.accumulator_bytes - plain.accumulator_bytes == 2 * 4 * longest
         assert mine.history_bytes - plain.history_bytes == -(-2 * longest // 8)
+        assert mine.buffer_steps - plain.buffer_steps == sum(1 + round(d) for d in delays)
     assert counted.layers[2] == without.layers[2]
     assert steps > 1
 

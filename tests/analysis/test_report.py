@@ -124,7 +124,7 @@ def test_its_numbers_are_the_runs(trained) -> None:
 @pytest.mark.parametrize(
     "model", [{"delays": "none"}, {"delays": "dense"}, {"delays": "fixed"}, {"density": 0.5}]
 )
-def test_other_networks_have_reports(model, trained, tmp_path) -> None:
+def test_other_networks_have_reports(model, trained) -> None:
     subject, folder = trained(**model)
     report = report_of(subject, folder, repeats=1)
     names = {p.name for s in report.sections for p in s.parts}
@@ -132,7 +132,7 @@ def test_other_networks_have_reports(model, trained, tmp_path) -> None:
     assert ("causal_layers" in names) == has_delays
     learned = model.get("delays") is None
     assert ("movement" in names) == ("drift" in names) == learned
-    text = write_report(report, tmp_path / "report").read_text("utf-8")
+    text = page(report)
     assert ("width of the delays" in text) == ("clamped" in text) == learned
     assert ("moved at random" in text) == ("rounded to q" in text) == has_delays
     assert ("what the delays learned" in text) == learned

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import run, small  # noqa: F401
+from snn_delays import cli
+from tests.cli.test_cli import options_of, run
+from tests.conftest import write_spike_files
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with two runs, a and b."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = options_of(write_spike_files(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("a", "b"):
+            patch.setattr(sys, "argv", ["snn-delays", "train", *options, f"out={name}"])
+            cli.main()
+    return folder
 
 
 @pytest.fixture
-def folders(small, capsys, monkeypatch) -> list[str]:  # noqa: F811
-    for name in ("a", "b"):
-        assert run(capsys, monkeypatch, "train", *small, f"out={name}")[0] == 0
+def folders(trained, tmp_path, monkeypatch) -> list[str]:
+    """The runs, in a working folder of their own."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return ["a", "b"]
 
 

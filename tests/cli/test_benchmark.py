@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from snn_delays.benchmark.jobs import Host, Job
+from snn_delays.benchmark.jobs import Host, Job, _note
 from snn_delays.benchmark.results import read_results, reproducible_values
 from snn_delays.benchmark.suite import load_suite, suites
 from snn_delays.cli import benchmark
 from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.cli.launch import Launcher
 from snn_delays.config import Config
-from snn_delays.errors import UserError
+from snn_delays.errors import Interrupted, UserError
 from snn_delays.files import locked
 from tests.cli.test_cli import run
 from tests.processes import Command
@@ -326,6 +326,15 @@ def test_workers_of_a_suite_that_died_train_nothing(words, tmp_path) -> None:
     )
     assert Command([], tmp_path, code=script).wait() == 128 + signal.SIGTERM
     assert not Path("a").exists()
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_stopped_worker_tells_its_own_suite_alone(alive, tmp_path) -> None:
+    """If its suite has died, the file would stop the next one in the folder."""
+    job = Job("a", Config(out=str(tmp_path / "s0")))
+    host = Host(platform.node(), os.getpid() if alive else 2**22 + 1, 1, tmp_path / ".stop")
+    _note(job, Interrupted(signal.SIGTERM, "", ""), host)
+    assert host.stop.exists() == alive
 
 
 def test_what_a_full_disk_does_not_let_note_is_left_open(words, capsys, monkeypatch) -> None:

@@ -28,6 +28,10 @@ COMMAND = [sys.executable, "-m", "snn_delays.cli.train"]
 def small(spike_files, tmp_path, monkeypatch) -> list[str]:
     """Overrides that make `train` take a second, in an empty working folder."""
     monkeypatch.chdir(tmp_path)
+    return options_of(spike_files)
+
+
+def options_of(spike_files) -> list[str]:
     return [
         "data=spikes", f"data.train_file={spike_files['train']}",
         f"data.test_file={spike_files['test']}", "data.units_per_channel=50", "data.cache=cache",

@@ -71,7 +71,6 @@ def taken(monkeypatch, tmp_path) -> list[Any]:
 
     monkeypatch.setattr("snn_delays.training.run.train", train)
     monkeypatch.setattr("snn_delays.cli.train.describe", lambda result: "")
-    monkeypatch.setattr("snn_delays.analysis.curves.write_learning_curve", lambda folder: None)
     return configs
 
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ import pytest
 
 from snn_delays import cli
 from snn_delays.cli.groups import groups, option_names
+from snn_delays.config import ModelConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -67,6 +69,7 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_run(page, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("snn_delays.analysis.curves.write_learning_curve", lambda folder: None)
     names: dict[str, object] = {}
     for block in blocks(page):
         if file := FILE.match(block.code):
@@ -127,3 +130,10 @@ def test_linked_files_exist(page) -> None:
         if not target.startswith("http"):
             path = (page.parent / target).resolve()
             assert path.exists() or path.parent.name == "reference", target
+
+
+def test_the_page_of_models_lists_every_option_of_a_network() -> None:
+    page = (ROOT / "docs/explanation/models.md").read_text("utf-8")
+    table = page.partition("## Every option and its paper")[2]
+    listed = re.findall(r"`(model\.\w+)`", table)
+    assert sorted(listed) == sorted(f"model.{field.name}" for field in fields(ModelConfig))

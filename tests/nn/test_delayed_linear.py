@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 
 import pytest
 import torch
@@ -173,5 +174,21 @@ def test_an_input_is_kept_until_its_last_effect(delays, delay_type) -> None:
     impulses = torch.zeros(12, 6, 6)
     impulses[0] = torch.eye(6)  # a sample for each input
     seen = linear(impulses).ne(0).any(2)
-    last = [max(row.nonzero().flatten().tolist(), default=0) for row in seen.T]
-    assert linear.kept_steps.tolist() == last
+    rows = [1 + max(row.nonzero().flatten().tolist(), default=-1) for row in seen.T]
+    assert linear.buffer_steps.tolist() == rows
+
+
+@pytest.mark.parametrize("delay_type", ["synaptic", "axonal", "dendritic"])
+@torch.no_grad()
+def test_ring_buffers_of_these_steps_stream_the_layer(delay_type) -> None:
+    torch.manual_seed(0)
+    linear = DelayedLinear(6, 3, taps=9, kernel_count=2, delay_type=delay_type, density=0.4).eval()
+    x_TI, delay_OIC = torch.rand(20, 6), linear.delay.round().long().expand_as(linear.weight)
+    rings = [torch.zeros(rows) for rows in linear.buffer_steps]
+    y_TO = torch.zeros(20, 3)
+    for t, (i, ring) in itertools.product(range(20), enumerate(rings)):
+        if len(ring):
+            ring[t % len(ring)] = x_TI[t, i]
+            arriving_OC = ring[(t - delay_OIC[:, i]) % len(ring)]
+            y_TO[t] += (arriving_OC * linear.weight[:, i] * linear.exists[:, i]).sum(1)
+    torch.testing.assert_close(linear(x_TI[:, None])[:, 0], y_TO)

@@ -269,12 +269,26 @@ def test_options_without_use_are_refused(model, words) -> None:
 
 def test_the_delay_buffer_keeps_inputs_and_spikes() -> None:
     network = recurrent(delays="none", hidden=[3, 2])
+    inputs = sum(linear.weight.shape[1] for linear in network.delayed_layers())
     first, second = network.recurrences()
     first.delay.data.copy_(torch.tensor([0.4, 2.6, -1.0]))  # kept for 1, 4 and 1 steps
     second.delay.data.zero_()
-    assert network.delay_buffer_bytes == 6 + 2
+    assert network.delay_buffer_bytes == 6 + 2 + inputs
     delayed = recurrent("none", hidden=[3, 2], taps=5, delays="learned")
     for linear in delayed.delayed_layers():
         linear.delay.data.fill_(2.4)
-    inputs = sum(linear.weight.shape[1] for linear in delayed.delayed_layers())
-    assert delayed.delay_buffer_bytes == 2 * inputs
+    assert delayed.delay_buffer_bytes == 3 * inputs
+
+
+@torch.no_grad()
+def test_ring_buffers_of_these_steps_delay_the_spikes() -> None:
+    torch.manual_seed(0)
+    layer = Recurrence(5, delay_spread=4.0).eval()
+    spikes_TN = (torch.rand(20, 5) < 0.4).float()
+    taps_TN = layer.lines().taps(torch.arange(1, 20)[:, None])  # of j = 1, 2, ...
+    rings = [torch.zeros(rows) for rows in layer.buffer_steps]
+    for t in range(20):
+        for i, ring in enumerate(rings):
+            arriving = sum(taps_TN[j - 1, i] * spikes_TN[t - j, i] for j in range(1, t + 1))
+            assert ring[t % len(ring)] == arriving  # read, then written
+            ring[t % len(ring)] = spikes_TN[t, i]

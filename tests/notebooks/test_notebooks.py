@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pytest
 
 from snn_delays.files import user_cache
@@ -31,6 +32,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         for name in ("XDG_CACHE_HOME", "IPYTHONDIR", *jupyter):
             patch.setenv(name, str(home / name))
         patch.setenv("NUMBA_CACHE_DIR", os.environ.get("NUMBA_CACHE_DIR", str(kernels)))
+        patch.setenv("MPLCONFIGDIR", mpl.get_cachedir())  # its list of fonts takes seconds
         patch.setenv("SNN_DELAYS_QUICK", "1")
         patch.setenv("PYTHONPATH", str(ROOT))
         empty = nbformat.v4.new_notebook()

@@ -40,7 +40,8 @@ from tests.ops.scan.neurons import (
 from tests.ops.synapses import synapses
 
 ROOT = Path(__file__).parents[2]
-SIZES = [(1, 3, 257), (2, 1, 140), (63, 3, 7), (127, 1, 1), (127, 1, 140)]
+SIZES = [(1, 3, 257), (2, 1, 140), (63, 3, 7), (9, 1, 1)]
+AND_LONG = [*SIZES, pytest.param(127, 1, 140, marks=pytest.mark.slow)]
 DEVICES = [
     pytest.param(
         "cpu",
@@ -117,7 +118,7 @@ def test_membranes_equal_spikingjellys(device, dtype, kind) -> None:
         assert torch.equal(integrate(x.to(device), v.to(device), **on).cpu(), node.v_seq)
 
 
-@pytest.mark.parametrize(("T", "B", "N"), SIZES)
+@pytest.mark.parametrize(("T", "B", "N"), AND_LONG)
 @pytest.mark.parametrize(("tau", "share"), [(1.5, None), (None, 0.3)])
 def test_gradients_of_lif(device, T, B, N, tau, share) -> None:
     x, v = current(T, B, N)
@@ -250,7 +251,7 @@ def by_modules(y, gamma, beta, mask):
     return spikes * mask, y.detach().mean((0, 1)), var, v.detach()[None]
 
 
-@pytest.mark.parametrize(("T", "B", "C"), [*SIZES, (63, 3, 140)])
+@pytest.mark.parametrize(("T", "B", "C"), [*AND_LONG, (63, 3, 140)])
 def test_the_plain_norm_neuron_is_what_modules_compute(T, B, C) -> None:
     if T * B < 2:
         pytest.skip("torch's BatchNorm wants two numbers")
@@ -259,7 +260,7 @@ def test_the_plain_norm_neuron_is_what_modules_compute(T, B, C) -> None:
         assert_near(a, b)
 
 
-@pytest.mark.parametrize(("T", "B", "C"), SIZES)
+@pytest.mark.parametrize(("T", "B", "C"), AND_LONG)
 def test_norm_neuron(device, T, B, C) -> None:
     parts = layer(T, B, C)
     ours = results(by_kernels, *(a.to(device) for a in parts))

@@ -99,6 +99,8 @@ def positions(configs: list[Config]) -> list[tuple[int, int]]:
         ({"quantise": QuantiseConfig("4", 3)}, {"protocol": "last"}),
         ({"neuron": "se_adlif", "tau_scope": "layer"}, {"protocol": "last"}),
         ({"delay_type": "axonal", "kernel_count": 2}, {"round_epochs": 0.34}),
+        ({"density": 0.8}, {"round_epochs": 0.34, "buffer_budget": 90}),
+        ({}, {"freeze": "weights"}),
         ({"delay_type": "dendritic"}, {"delay_gradient": "straight_through"}),
     ],
 )
