@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.deploy.export import Answer, Target, target
+from snn_delays.deploy.margin import Margin
 from snn_delays.deploy.network import Deployed
 from snn_delays.deploy.stream import Decision, Stream
 from snn_delays.evaluate import Evaluation
@@ -77,7 +78,11 @@ class Comparison:
 
 
 def compare(
-    form: Target, network: Deployed, out: Path, recordings: Iterable[NDArray[Any]]
+    form: Target,
+    network: Deployed,
+    out: Path,
+    recordings: Iterable[NDArray[Any]],
+    margin: Margin | None = None,
 ) -> Comparison:
     """Run an export on recordings, and compare every spike and decision with the network's.
 
@@ -86,6 +91,7 @@ def compare(
         network: the network that was written.
         out: the export's folder.
         recordings: frames [T, I] of each.
+        margin: counts the recordings, too; None: nothing does.
 
     Raises:
         UserError: see ``Target.run``.
@@ -97,6 +103,8 @@ def compare(
     def watched() -> Iterator[NDArray[Any]]:
         for frames in recordings:
             decision, outputs = stream.record(frames)
+            if margin is not None:
+                margin.add(frames, outputs)
             wanted.append((decision, [o for o, f in zip(outputs, fires, strict=True) if f]))
             yield frames
 
@@ -127,8 +135,10 @@ def verify(name: str, network: Deployed, out: Path, held_out: HeldOut | None) ->
     }
     sentence, is_equal = "It was not compared with the network.", True
     if held_out is not None:
-        compared = compare(form, network, out, held_out.frames)
+        margin = Margin(network)
+        compared = compare(form, network, out, held_out.frames, margin)
         report |= {"recordings": held_out.source, **_numbers(compared, held_out.evaluation)}
+        report["margin"] = margin.report()
         sentence, is_equal = _sentence(compared), compared.is_equal
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     return sentence, is_equal

@@ -48,11 +48,11 @@ class Target(Protocol):
     def run(
         self, network: Deployed, out: Path, samples: Iterable[NDArray[Any]]
     ) -> Iterator[Answer]:
-        """Run what ``write`` has written into the folder.
+        """Run what ``write`` has written into the folder, and perhaps add an example there.
 
         Args:
             network: the network that was written, to know its sizes; its numbers stay unread.
-            out: the folder, which stays as it is.
+            out: the folder.
             samples: frames [T, I] of each recording.
 
         Raises:
