@@ -201,4 +201,5 @@ def test_delays_alone_are_rounded_in_training(small_config) -> None:
     assert "deployed" not in result
     assert {*np.unique(from_run(config.out).layers[0].delay)} <= {0, 2, 4}
     kept = json.loads(Path(config.out, "result.json").read_text("utf-8"))["delay_buffer_bytes"]
-    assert kept == sum(int(layer.delays.max((0, 2)).sum()) for layer in from_run(config.out).layers)
+    layers = from_run(config.out).layers
+    assert kept == sum(int((1 + layer.delays.max((0, 2))).sum()) for layer in layers)
