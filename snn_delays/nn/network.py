@@ -24,6 +24,7 @@ from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.recurrence import Recurrence
+from snn_delays.nn.rounding import LEVELS, Rounding
 from snn_delays.nn.state import detach, reset, stateful
 from snn_delays.nn.sync import BatchNorm1d, Dropout
 from snn_delays.ops.maps import BACKENDS, check_backend
@@ -238,7 +239,7 @@ def build_network(config: Config, classes: int) -> Network:
         node = build_neuron(
             "lif", tau=math.inf, v_threshold=math.inf, surrogate_alpha=1.0, store_membrane=True
         )
-    linear = _build_linear(config, sizes[-1], classes)
+    linear = _build_linear(config, sizes[-1], classes, fires=counts_spikes)
     return Network(blocks, Readout(linear, node, model.readout))
 
 
@@ -328,7 +329,10 @@ def _build_neuron(
     )
 
 
-def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
+def _build_linear(
+    config: Config, inputs: int, outputs: int, *, fires: bool = True
+) -> DelayedLinear:
+    """A linear layer; the neurons behind it fire, or have membranes that are compared."""
     model = config.model
     linear = DelayedLinear(
         inputs,
@@ -344,6 +348,7 @@ def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
         extra_steps=model.layer_extra_steps,
         bias=model.bias,
         density=model.density,
+        rounding=Rounding(LEVELS[model.quantise.weights], not fires, model.quantise.delays),
         prunable=config.train.buffer_budget is not None,
         backend=config.backend,
     )
