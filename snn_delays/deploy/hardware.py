@@ -30,7 +30,7 @@ class Limit:
         most: the greatest value that fits.
         change: what to change where it is exceeded.
         source: where the limit is stated.
-        date: when the source was read.
+        date: when this limit was written down; makers change their limits.
     """
 
     what: str
@@ -72,7 +72,7 @@ class Finding:
         words = f"{limit.what.replace('_', ' '):20} {self.value:>11,} of {limit.most:>11,}"
         if self.excess <= 0:
             return words
-        return f"{words}  {self.excess:,} too many: {limit.change} ({limit.source}, {limit.date})"
+        return f"{words}  {self.excess:,} too many: {limit.change} ({limit.source}; as of {limit.date})"
 
 
 def hardware(target: str) -> Hardware:

@@ -80,7 +80,7 @@ def test_a_finding_says_how_much_and_what_to_change() -> None:
     assert value > 60
     assert str(finding).split("  ")[-1] == (
         f"{value} too many: model.delays=none and train again (Rockpool documentation, Xylo"
-        " overview (no delays), 2026-11-28)"
+        " overview (no delays); as of 2026-11-28)"
     )
 
 
