@@ -18,7 +18,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-IMPORTED = ["snn_delays.cli.train", "snn_delays.training.run", "torch._dynamo"]
+IMPORTED = [
+    "snn_delays.cli.train", "snn_delays.training.run", "snn_delays.analysis.curves",
+    "snn_delays.cli.benchmark", "torch._dynamo",
+]  # fmt: skip
 COMMAND = "from snn_delays.cli import main; main()"
 PATIENCE = 300  # seconds
 

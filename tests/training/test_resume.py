@@ -370,7 +370,7 @@ def command(spike_files, tmp_path):
         "train", "data=spikes", f"data.train_file={spike_files['train']}",
         f"data.test_file={spike_files['test']}", "data.units_per_channel=50",
         f"data.cache={tmp_path / 'cache'}", "model.hidden=[12]", "model.taps=5",
-        "train.epochs=40", "train.batch_size=8", "device=cpu", "train.checkpoint_minutes=1e-9",
+        "train.epochs=16", "train.batch_size=8", "device=cpu", "train.checkpoint_minutes=1e-9",
         "backend=dense", "resume=auto", "data.augment.spike_drop=0.1",
     ]  # fmt: skip
 
@@ -404,7 +404,7 @@ def kill_and_go_on(command, out, kills: int, tmp_path) -> None:
     while killed < kills and tries < 3 * kills:
         tries += 1
         if killed % 2:  # at a moment
-            more = int(rng.integers(1, 12))
+            more = int(rng.integers(1, 4))
             process = start(command, out)
             wait_for_epochs(process, out, epochs(out) + more)
             time.sleep(rng.uniform(0, 0.05))
@@ -458,7 +458,7 @@ def test_a_killed_command_goes_on(command, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_a_command_killed_twenty_times_goes_on(command, tmp_path) -> None:
-    command = [a.replace("train.epochs=40", "train.epochs=150") for a in command]
+    command = [a.replace("train.epochs=16", "train.epochs=60") for a in command]
     kill_and_go_on(command, tmp_path / "killed", 20, tmp_path)
 
 
