@@ -409,7 +409,7 @@ def _test(out: Path, data: Data, device: torch.device) -> tuple[Network, Evaluat
     loader = build_loader(run.config, data.test, run.meta.steps, device)
     network = run.network.to(device)
     loss = build_loss(run.config, network, len(data.classes))
-    return network, evaluate(network, loader, loss)
+    return network, evaluate(network, loader, loss, latency=True)
 
 
 def _test_result(
@@ -422,9 +422,15 @@ def _test_result(
     def marked(scores: dict[str, Score]) -> dict[str, Any]:
         return {k: {**s.as_dict(), "selection": config.selection} for k, s in scores.items()}
 
+    latency = evaluation.latency
+    assert latency is not None
     result = {
         **evaluation.score().as_dict(),
         "loss": evaluation.loss,
+        "latency": {
+            "ms": latency.steps * config.data.step_ms,
+            "at_last_input": {**latency.after(0).as_dict(), "selection": config.selection},
+        },
         "per_class": marked(evaluation.per_class(data.classes)),
         "per_speaker_group": marked(groups),
     }
