@@ -23,6 +23,8 @@ from snn_delays.deploy.stream_numba import (
     TABLE,
     THRESHOLD,
 )
+from snn_delays.errors import UserError
+from snn_delays.runtime import numba_jit
 
 # By the loop's number of each way to score: a number of spikes is a sum, as the mean is; the
 # membranes of linear_sum hold their sum.
@@ -58,11 +60,16 @@ class Stream:
     Args:
         network: the deployed network.
 
+    Raises:
+        UserError: loops cannot be compiled.
+
     Attributes:
         network: the same.
     """
 
     def __init__(self, network: Deployed) -> None:
+        if reason := numba_jit.why_not():
+            raise UserError(f"A stream runs in a compiled loop: {reason}.")
         self.network = network
         self._advance = stream_numba.advance(network.arithmetic)
         self._packed = _pack(network)

@@ -27,7 +27,7 @@ class BatchNorm1d(layer.BatchNorm1d):
         """[T, B, C] -> [T, B, C]."""
         if not self.training and self._is_affine(x):
             alpha, beta = self.affine_map()
-            return x * alpha + beta
+            return (x * alpha).add_(beta)
         if own_part() is None or not self.training:
             return super().forward(x)
         y, mean, var = PooledNorm.apply(x, self.weight, self.bias, self.eps)
@@ -43,7 +43,7 @@ class BatchNorm1d(layer.BatchNorm1d):
     def affine_map(self) -> tuple[Tensor, Tensor]:
         """Alpha and beta of evaluation, [C] each, which are rounded once."""
         numbers = (self.weight, self.bias, self.running_mean, self.running_var)
-        gamma, shift, mean, var = (number.double() for number in numbers)
+        gamma, shift, mean, var = torch.stack(numbers).double()
         alpha = gamma / (var + self.eps).sqrt()
         return alpha.to(self.weight.dtype), (shift - mean * alpha).to(self.weight.dtype)
 

@@ -6,7 +6,7 @@ the modules of this package that it imports, without comments, docstrings and li
 instructions of the functions that it calls, since a neuron may be defined outside of this package;
 the compiler's options; the types of the arguments; the processor. A new clone of this package
 therefore reuses the kernels of an old one. A file that is damaged or cannot be written is never an
-error: the kernel is compiled again.
+error: the kernel is compiled again. If several processes need a kernel at once, one compiles it.
 
 Cached kernels are executable code, so a folder that others can write to is not used.
 """
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from filelock import FileLock
 from numba.core import caching
 from numba.core.serialize import dumps
 
@@ -35,6 +36,7 @@ from snn_delays.files import replace_file, user_cache
 PACKAGE = __name__.partition(".")[0]
 MACHINERY = f"{PACKAGE}.runtime.numba_jit"
 DIGEST = 32  # bytes of SHA-256, in front of every file
+PATIENCE = 300  # seconds to wait for another process that compiles the same kernel
 
 
 def keep(dispatcher: Any, options: str) -> None:
@@ -93,6 +95,9 @@ class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = [_Locator]  # noqa: RUF012
 
 
+_locks: dict[Path, FileLock] = {}  # a failed compilation keeps its lock, to be taken again
+
+
 class _KernelCache(caching.FunctionCache):
     _impl_class = _Implementation
 
@@ -105,6 +110,18 @@ class _KernelCache(caching.FunctionCache):
         self._cache_file = _KernelFiles(folder, function.__name__, shape)
 
     def load_overload(self, sig, target_context):
+        """A kernel from its file; if there is none, its lock is held until ``save_overload``."""
+        found = self._load_if_sound(sig, target_context)
+        if found is None:
+            lock = self._lock(sig, target_context.codegen())
+            with contextlib.suppress(OSError):  # such as a folder without locks, or a timeout
+                lock.acquire()
+            found = self._load_if_sound(sig, target_context)
+            if found is not None:
+                _release(lock)
+        return found
+
+    def _load_if_sound(self, sig, target_context):
         with contextlib.suppress(Exception):  # any damaged file: compile again
             return super().load_overload(sig, target_context)
         return None
@@ -112,6 +129,17 @@ class _KernelCache(caching.FunctionCache):
     def save_overload(self, sig, data):
         with contextlib.suppress(OSError):  # such as a full disk
             super().save_overload(sig, data)
+        _release(self._lock(sig, data.codegen))
+
+    def _lock(self, sig, codegen):
+        path = self._cache_file.path(self._index_key(sig, codegen))
+        return _locks.setdefault(path, FileLock(path.with_suffix(".lock"), timeout=PATIENCE))
+
+
+def _release(lock: FileLock) -> None:
+    lock.release(force=True)
+    with contextlib.suppress(OSError):  # Windows keeps the file while another process waits
+        os.unlink(lock.lock_file)
 
 
 class _KernelFiles:

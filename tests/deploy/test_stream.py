@@ -14,6 +14,7 @@ from snn_delays.deploy import plain
 from snn_delays.deploy.network import Deployed, FrontEnd, Layer, Neurons
 from snn_delays.deploy.stream import Stream
 from snn_delays.errors import UserError
+from snn_delays.runtime import numba_jit
 from tests.deploy.networks import OPTIONS, deployed, evaluated, name_of, recording
 
 
@@ -168,6 +169,14 @@ def test_state_does_not_grow() -> None:
     assert [a.nbytes for a in stream._state[:3]] == [a.nbytes for a in (window, states, returning)]
     assert stream._state[0] is window
     assert np.isfinite(stream.scores).all()
+
+
+def test_numba_is_needed(monkeypatch) -> None:
+    monkeypatch.setattr(numba_jit, "numba", None)
+    with pytest.raises(
+        UserError, match=r"A stream runs in a compiled loop: numba is not installed"
+    ):
+        Stream(deployed()[1])
 
 
 def test_misuse_is_refused() -> None:

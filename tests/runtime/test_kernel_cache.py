@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -15,6 +18,7 @@ from numba.core import event
 
 from snn_delays.runtime import kernel_cache
 from snn_delays.runtime.specialise import specialise
+from tests.processes import CONTEXT, PATIENCE, fork
 
 
 class Compilations(event.Listener):
@@ -51,6 +55,38 @@ def test_a_kernel_is_compiled_once(folder: Path) -> None:
     assert compile_and_call() == (6.0, 1)
     assert compile_and_call() == (6.0, 0)
     assert compile_and_call("other options") == (6.0, 1)
+
+
+class Meeting(event.Listener):
+    """Lets a compilation wait a second for that of another process."""
+
+    def __init__(self, both: Any) -> None:
+        self.both = both
+
+    def on_start(self, event) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self.both.wait(1)
+
+    def on_end(self, event) -> None:
+        pass
+
+
+def compile_beside(folder: Path, start: Any, both: Any, counts: Any) -> None:
+    """In a process of its own: compile when another does."""
+    kernel_cache._folder = lambda: folder
+    start.wait()
+    with event.install_listener("numba:compile", Meeting(both)):
+        counts.put(compile_and_call())
+
+
+def test_of_two_processes_one_compiles(tmp_path: Path) -> None:
+    start, both, counts = CONTEXT.Barrier(2), CONTEXT.Barrier(2), CONTEXT.Queue()
+    processes = [fork(compile_beside, tmp_path, start, both, counts) for _ in range(2)]
+    found = [counts.get(timeout=PATIENCE) for _ in processes]
+    assert sorted(found) == [(6.0, 0), (6.0, 1)]
+    for process in processes:
+        process.join()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".kernel"]
 
 
 def half_of(x):
