@@ -18,6 +18,7 @@ COMMANDS = {
     "analyse": "report on what the delays of a run learned, or compare runs",
     "benchmark": "train the networks of a suite with several seeds, and compare them",
     "predict": "what a run's deployed network says of recordings",
+    "live": "what it says of what a microphone hears",
     "runs": "list runs: seed, accuracy or state, changed options",
     "data": "prepare, verify and describe data sets; encode audio as spikes",
     "demo": "train with learned, fixed and no delays on data made here, and compare",

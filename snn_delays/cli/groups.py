@@ -12,6 +12,7 @@ from snn_delays.config import (
     Config,
     EncodeConfig,
     EvaluateConfig,
+    LiveConfig,
     PredictConfig,
     RunsConfig,
 )
@@ -26,6 +27,7 @@ Schema = (
     | AnalyseConfig
     | RunsConfig
     | PredictConfig
+    | LiveConfig
 )
 SCHEMAS: dict[str, type[Schema]] = {
     "train": Config,
@@ -36,6 +38,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "analyse": AnalyseConfig,
     "runs": RunsConfig,
     "predict": PredictConfig,
+    "live": LiveConfig,
 }
 SUITES = "suites"  # a folder of configs/ for `snn-delays benchmark`; not a group
 

@@ -38,21 +38,26 @@ def main() -> None:
 def _predict(given: PredictConfig) -> None:
     from snn_delays.deploy.predict import predict
 
-    network = _network(given)
+    network = read_network(given.run, given.checkpoint, given.steps)
+    if given.channel is not None:
+        network = replace(network, front=replace(network.front, channel=given.channel))
     write = _json_lines if given.format == "json" else _csv_lines(network)
     for prediction in predict(network, _recordings(given, network), given.every):
         write(_values(prediction, network))
         sys.stdout.flush()
 
 
-def _network(given: PredictConfig) -> Deployed:
+def read_network(run: str, checkpoint: str, steps: int | None) -> Deployed:
+    """The deployed network of a run's folder, or of a file, perhaps with another length.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
     from snn_delays.deploy import from_run, load
 
-    path = Path(given.run)
-    network = load(path) if path.is_file() else from_run(path, checkpoint=given.checkpoint)
-    if given.channel is not None:
-        network = replace(network, front=replace(network.front, channel=given.channel))
-    return network if given.steps is None else replace(network, steps=given.steps)
+    path = Path(run)
+    network = load(path) if path.is_file() else from_run(path, checkpoint=checkpoint)
+    return network if steps is None else replace(network, steps=steps)
 
 
 def _recordings(given: PredictConfig, network: Deployed) -> Iterable[Recording]:

@@ -109,7 +109,16 @@ def test_options_exist(page) -> None:
     ]
     known = {
         n
-        for command in ("train", "evaluate", "encode", "benchmark", "analyse", "runs", "predict")
+        for command in (
+            "train",
+            "evaluate",
+            "encode",
+            "benchmark",
+            "analyse",
+            "runs",
+            "predict",
+            "live",
+        )
         for n in option_names(command)
     }
     known |= {*groups("train"), "in"}
