@@ -76,13 +76,12 @@ class Microphone:
 
     def _next(self) -> NDArray[np.int16]:
         """The samples that have come since the last call; waits for some."""
-        blocks = [self._blocks.get()]
-        while not self._blocks.empty():
+        blocks: list[NDArray[np.int16]] = []
+        while not blocks or not self._blocks.empty():
+            if self._stopped and self._blocks.empty():
+                raise UserError("The microphone stopped: check that it is plugged in.")
             blocks.append(self._blocks.get())
-        samples = np.concatenate(blocks)
-        if self._stopped and not len(samples):
-            raise UserError("The microphone stopped: check that it is plugged in.")
-        return samples
+        return np.concatenate(blocks)
 
 
 @contextlib.contextmanager
@@ -105,21 +104,23 @@ def listening(front: FrontEnd, level: float, device: str | None) -> Iterator[Mic
         )
     sounddevice = _library()
     microphone = Microphone(front, level)
-    try:
-        with sounddevice.InputStream(
-            samplerate=RATE,
-            channels=1,
-            dtype="int16",
-            device=int(device) if device is not None and device.isdigit() else device,
-            callback=microphone.hear,
-            finished_callback=microphone.stop,
-        ):
-            yield microphone
-    except (sounddevice.PortAudioError, ValueError) as error:
-        raise UserError(
-            f"No microphone can be opened at {RATE} Hz ({error}): python -m sounddevice lists"
-            " devices; choose one by input=<number>."
-        ) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = sounddevice.InputStream(
+                samplerate=RATE,
+                channels=1,
+                dtype="int16",
+                device=int(device) if device is not None and device.isdigit() else device,
+                callback=microphone.hear,
+                finished_callback=microphone.stop,
+            )
+            stack.enter_context(stream)
+        except (sounddevice.PortAudioError, ValueError) as error:
+            raise UserError(
+                f"No microphone can be opened at {RATE} Hz ({error}): python -m sounddevice lists"
+                " devices; choose one by input=<number>."
+            ) from error
+        yield microphone
 
 
 def _library() -> Any:

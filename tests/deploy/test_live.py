@@ -155,7 +155,10 @@ def command(capsys, monkeypatch, network, tmp_path):
 def test_running_decisions_are_printed(command, network) -> None:
     library = Sound(sound())
     code, printed, error = command(library, f"level={ANY_SOUND}", "input=2")
-    assert (code, error) == (2, "The microphone stopped: check that it is plugged in.\n")
+    assert (code, error) == (
+        2,
+        "snn-delays: The microphone stopped: check that it is plugged in.\n",
+    )
     given = {k: library.given[k] for k in ("samplerate", "channels", "dtype", "device")}
     assert given == {"samplerate": RATE, "channels": 1, "dtype": "int16", "device": 2}
     first, *lines = printed.splitlines()
