@@ -24,6 +24,9 @@ API = {
         "deploy.events",
         "deploy.recordings",
         "deploy.predict",
+        "deploy.export",
+        "deploy.verify",
+        "deploy.margin",
     ],
     "Analysis": [
         "analysis.trained_run",

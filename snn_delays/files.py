@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -65,6 +66,23 @@ def replace_file(path: Path, content: bytes, keep: Path | None = None) -> None:
         file.write(content)
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill; it becomes ``path`` unless the block raises an error.
+
+    Args:
+        path: the complete folder, which does not exist yet, or is empty.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}{PARTIAL}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def is_trusted(path: Path) -> bool:
     """Whether a file or folder can be trusted.
 
@@ -78,21 +96,22 @@ def is_trusted(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[None]:
+def locked(path: Path, *, wait: bool, most: float = -1) -> Iterator[None]:
     """Hold a lock; the system releases it when the process ends in any way.
 
     Args:
         path: the lock's file; it stays after the release, without effect.
         wait: whether to wait until another process releases the lock.
+        most: seconds to wait; -1: for ever.
 
     Raises:
-        Locked: another process holds the lock, and ``wait`` is False.
+        Locked: another process holds the lock, and ``wait`` is False or over.
         OSError: the file cannot be written, or is a link, which might lead to a file of value.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(
         path,
-        timeout=-1 if wait else 0,
+        timeout=most if wait else 0,
         fallback_to_soft=False,
         preserve_lock_file=True,
         on_acquired=_write_process,

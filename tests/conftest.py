@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hydra.core.config_store import ConfigStore
 
 # pytest's workers together have more threads than there are cores, so a waiting thread must leave
 # its core to others instead of spinning. OpenMP reads the variable when the package is loaded.
@@ -31,6 +33,11 @@ def _interpret_kernels_without_gpu() -> None:
 
 
 _interpret_kernels_without_gpu()
+
+
+gc.set_threshold(50_000, 20, 20)  # fewer searches of a heap that is mostly of imported modules
+# Hydra copies the schemas of all commands for each configuration that it composes.
+ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 
 
 FSDD = Path(__file__).parents[2] / "shared" / "data" / "fsdd"

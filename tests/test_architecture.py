@@ -53,6 +53,12 @@ ONLY_PLACE = {
     "numba": {"runtime/numba_jit.py", "runtime/kernel_cache.py", "ops/spectral/gemm_llvm.py"},
     "llvmlite": {"runtime/numba_jit.py", "ops/spectral/gemm_llvm.py"},
     "triton": {"runtime/triton_jit.py"},
+    "nest": {"deploy/export/programs/nest.py"},  # of another licence: no other module loads it
+    "brian2": {"deploy/export/programs/brian2.py"},
+    "lava": {"deploy/export/programs/lava.py"},
+    "onnxruntime": {"deploy/export/programs/onnx.py"},
+    "onnx": {"deploy/export/onnx.py"},
+    "nir": {"deploy/export/nir.py", "deploy/export/programs/nir.py"},
 }
 
 

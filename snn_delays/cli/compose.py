@@ -27,6 +27,7 @@ from snn_delays.config import (
     Config,
     EncodeConfig,
     EvaluateConfig,
+    ExportConfig,
     LiveConfig,
     PredictConfig,
     RunsConfig,
@@ -50,6 +51,7 @@ def register() -> None:
     store.store("schema_analyse", AnalyseConfig)
     store.store("schema_runs", RunsConfig)
     store.store("schema_predict", PredictConfig)
+    store.store("schema_export", ExportConfig)
     store.store("schema_live", LiveConfig)
     store.store("optuna", SearchConfig, group="hydra/sweeper")
     OmegaConf.register_new_resolver("or", _path_or, replace=True)

@@ -12,6 +12,7 @@ from snn_delays.config import (
     Config,
     EncodeConfig,
     EvaluateConfig,
+    ExportConfig,
     LiveConfig,
     PredictConfig,
     RunsConfig,
@@ -27,6 +28,7 @@ Schema = (
     | AnalyseConfig
     | RunsConfig
     | PredictConfig
+    | ExportConfig
     | LiveConfig
 )
 SCHEMAS: dict[str, type[Schema]] = {
@@ -38,6 +40,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "analyse": AnalyseConfig,
     "runs": RunsConfig,
     "predict": PredictConfig,
+    "export": ExportConfig,
     "live": LiveConfig,
 }
 SUITES = "suites"  # a folder of configs/ for `snn-delays benchmark`; not a group

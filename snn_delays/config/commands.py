@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 from snn_delays.config.schema import AUDIO_CHANNELS, BACKENDS, DEVICE_WORDS
 
+# Forms that a network is exported to, each a module of snn_delays.deploy.export.
+TARGETS = ("c", "nir", "onnx", "nest", "brian2", "lava")
+
 
 @dataclass
 class EvaluateConfig:
@@ -180,6 +183,48 @@ class LiveConfig:
     )
     input: str | None = option(
         None, "name or number of the microphone; null: the system's default input"
+    )
+    checkpoint: str = option(
+        "best",
+        "best: the epoch that the protocol chose; last: the last one",
+        choices=("best", "last"),
+        synonyms={"chosen": "best", "final": "last", "latest": "last"},
+    )
+    steps: int | None = option(
+        None,
+        "length in steps that recordings are padded to; null: as trained, but a run of"
+        " train.protocol=paper has none",
+        at_least=1,
+        at_most=MOST,
+    )
+
+
+@dataclass
+class ExportConfig:
+    """Options of ``snn-delays export``, where ``source`` is written ``in``."""
+
+    run: str = option(
+        "???", "folder of the run, or file of a deployed network (required)", path=True
+    )
+    target: str = option(
+        "???",
+        "form to write; c: a file and a header of C99; nir: a NIR graph; onnx: an ONNX model; nest,"
+        " brian2, lava: a program for this simulator (required)",
+        choices=TARGETS,
+    )
+    out: str = option("???", "folder to write, a new or an empty one (required)", path="folder")
+    verify: int = option(
+        200,
+        "number of held-out recordings on which the export is run and compared with the network,"
+        " spread over all of them; 0: none",
+        at_least=0,
+        at_most=MOST,
+    )
+    source: str | None = option(
+        None,
+        "recordings to verify on, as for predict: audio file, folder of audio files or HDF5 file;"
+        " null: those that the run was tested on",
+        path=True,
     )
     checkpoint: str = option(
         "best",

@@ -36,6 +36,7 @@ from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 
 FORMAT = 1
+MOST_COUNT = 255  # of an input channel in a step, for which sums of integers are proven to fit
 # Kinds of neurons and their parameters.
 PARAMETERS = {
     "lif": ("tau",),
@@ -44,6 +45,7 @@ PARAMETERS = {
     "adaptive_after": ("al", "be", "a", "b"),
     "leaky": ("al",),
     "integer": ("keep",),
+    "loihi": ("keep",),
 }
 
 
@@ -57,6 +59,7 @@ class Neurons:
     - adaptive_after: the same with r after the reset for u in the second equation
     - leaky: ``u = al r + (1 - al) y``
     - integer: ``u = ((r keep) >> 16) + y``, all of them integers
+    - loihi: the same with ``sign(r) ((|r| keep) >> 16)``, the product rounded toward zero
 
     All states are 0 at the start.
 
@@ -139,6 +142,11 @@ class Layer:
         """A delay for every weight, [O, I, C]."""
         return np.broadcast_to(self.delay, self.weight.shape)
 
+    @property
+    def output_unit(self) -> NDArray[Any] | float:
+        """What a 1 of the output stands for: a spike, or the unit of a membrane."""
+        return 1.0 if self.unit is None or self.neurons.fires else self.unit
+
 
 @dataclass(frozen=True)
 class FrontEnd:
@@ -176,13 +184,14 @@ class Deployed:
         layers: the hidden layers, then the readout.
         readout: from the readout's outputs v [S, K] to scores [K]; "sum": of softmax(v) over the
             steps; "mean", "max", "last": of v; "spike_count": number of spikes; "linear_sum": the
-            last v. Of an integer network v is multiplied by the readout's unit first.
+            last v. Membranes v of an integer network are multiplied by the readout's unit first.
         steps: length that recordings are padded to with zeros, never cutting a longer one; None:
             none is stored (``train.protocol=paper``).
         front: from a recording to frames.
         classes: K names, in order of the scores.
         arithmetic: "float32", "float64" or "int32": all numbers of the layers are of it, weights
-            of an integer network perhaps narrower; every operation rounds to it.
+            of an integer network perhaps narrower; every operation rounds to it. No channel of
+            the frames of an integer network may count more than ``MOST_COUNT``.
     """
 
     layers: tuple[Layer, ...]

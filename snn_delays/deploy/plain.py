@@ -81,6 +81,9 @@ class LayerState:
             u = r - r * p["share"] + y
         elif neurons.kind == "integer":
             u = ((r.astype(np.int64) * p["keep"]) >> 16).astype(y.dtype) + y
+        elif neurons.kind == "loihi":
+            kept = (np.abs(r.astype(np.int64)) * p["keep"]) >> 16
+            u = (np.sign(r) * kept).astype(y.dtype) + y
         else:
             u = p["al"] * r + (1 - p["al"]) * (y - w)
         self.membrane = self.spikes = self.rest = u
@@ -121,8 +124,7 @@ def run(
 
 def scores(network: Deployed, outputs: Array) -> Array:
     """From the readout's outputs of all steps, [S, K], to scores [K] in float64."""
-    unit = network.layers[-1].unit
-    v = outputs.astype(np.float64) * (1.0 if unit is None else unit)
+    v = outputs.astype(np.float64) * network.layers[-1].output_unit
     if network.readout == "sum":
         e = np.exp(v - v.max(1, keepdims=True))
         return np.asarray((e / e.sum(1, keepdims=True)).sum(0))

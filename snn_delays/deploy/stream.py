@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.deploy import stream_numba
-from snn_delays.deploy.network import PARAMETERS, Deployed, Layer
+from snn_delays.deploy.network import MOST_COUNT, PARAMETERS, Deployed, Layer
 from snn_delays.deploy.stream_numba import (
     ALPHA,
     BETA,
@@ -153,10 +153,17 @@ class Stream:
 
     def run(self, frames: NDArray[Any]) -> Decision:
         """The decision on a whole recording, [T, I], by itself; the stream is reset first."""
+        return self.record(frames)[0]
+
+    def record(self, frames: NDArray[Any]) -> tuple[Decision, list[NDArray[Any]]]:
+        """As ``run``; also what every layer gave in all steps, [S, O] each."""
         self.reset()
         whole = self._checked(frames)
-        self._run(whole, np.empty((len(whole), self._out.shape[1]), self.network.dtype))
-        return self.finish()
+        first = np.empty((len(whole), self._out.shape[1]), self.network.dtype)
+        self._run(whole, first)
+        decision = self.finish()
+        self._out = np.concatenate([first, self._out])
+        return decision, self.outputs
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -173,6 +180,11 @@ class Stream:
         if frames.ndim != 2 or frames.shape[1] != self._channels:
             shape = list(frames.shape[1:])
             raise ValueError(f"A frame {shape} must be [{self._channels}], a number a channel.")
+        if self.network.is_integer and frames.size and frames.max() > MOST_COUNT:
+            raise UserError(
+                f"A channel counts {frames.max()} spikes in a step; an integer network takes at"
+                f" most {MOST_COUNT}, or its sums might not fit into 32 bits."
+            )
         return np.ascontiguousarray(frames, self.network.dtype)
 
     def _run(self, frames_NI: NDArray[Any], out_NA: NDArray[Any]) -> None:
@@ -213,7 +225,7 @@ def _pack(network: Deployed) -> _Packed:
         np.concatenate([np.zeros(0, dtype), *recurrent], dtype=dtype),
         np.concatenate([_lags(layer) for layer in layers]),
     )
-    unit = np.broadcast_to(1.0 if layers[-1].unit is None else layers[-1].unit, layers[-1].outputs)
+    unit = np.broadcast_to(layers[-1].output_unit, layers[-1].outputs)
     return _Packed(table, arrays, READOUTS[network.readout], unit.astype(np.float64))
 
 

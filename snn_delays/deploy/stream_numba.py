@@ -30,7 +30,8 @@ TABLE = np.dtype(
         )
     ]
 )  # fmt: skip
-LIF, PLIF, ADAPTIVE, ADAPTIVE_AFTER = range(4)  # kinds, in the order of ``network.PARAMETERS``
+# Kinds, by their places in ``network.PARAMETERS``.
+LIF, PLIF, ADAPTIVE, ADAPTIVE_AFTER, LOIHI = 0, 1, 2, 3, 6
 SUM, MEAN, MAX, LAST = range(4)
 # Rows of numbers, [A] each; the first four are the neurons' parameters in their order.
 BIAS, ALPHA, BETA, THRESHOLD, LEAK = range(4, 9)
@@ -112,8 +113,11 @@ def _charge(kind, numbers_RO, states_RO, y_O):
 
 def _charge_integer(kind, numbers_RO, states_RO, y_O):
     r, keep = states_RO[REST], numbers_RO[0]
+    toward_zero = kind == LOIHI
     for o in range(y_O.size):
-        y_O[o] += np.int32((np.int64(r[o]) * keep[o]) >> 16)
+        product = np.int64(r[o]) * keep[o]
+        rest = -(-product >> 16) if toward_zero and product < 0 else product >> 16
+        y_O[o] += np.int32(rest)
 
 
 @exact_inner

@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from filelock import FileLock
 from numba.core import caching
 from numba.core.serialize import dumps
 
-from snn_delays.files import replace_file, user_cache
+from snn_delays.files import Locked, locked, replace_file, user_cache
 
 PACKAGE = __name__.partition(".")[0]
 MACHINERY = f"{PACKAGE}.runtime.numba_jit"
@@ -95,7 +94,7 @@ class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = [_Locator]  # noqa: RUF012
 
 
-_locks: dict[Path, FileLock] = {}  # a failed compilation keeps its lock, to be taken again
+_held: dict[Path, contextlib.ExitStack] = {}  # the locks of compilations
 
 
 class _KernelCache(caching.FunctionCache):
@@ -113,12 +112,11 @@ class _KernelCache(caching.FunctionCache):
         """A kernel from its file; if there is none, its lock is held until ``save_overload``."""
         found = self._load_if_sound(sig, target_context)
         if found is None:
-            lock = self._lock(sig, target_context.codegen())
-            with contextlib.suppress(OSError):  # such as a folder without locks, or a timeout
-                lock.acquire()
+            path = self._path(sig, target_context.codegen())
+            _hold(path)
             found = self._load_if_sound(sig, target_context)
             if found is not None:
-                _release(lock)
+                _release(path)
         return found
 
     def _load_if_sound(self, sig, target_context):
@@ -129,17 +127,25 @@ class _KernelCache(caching.FunctionCache):
     def save_overload(self, sig, data):
         with contextlib.suppress(OSError):  # such as a full disk
             super().save_overload(sig, data)
-        _release(self._lock(sig, data.codegen))
+        _release(self._path(sig, data.codegen))
 
-    def _lock(self, sig, codegen):
-        path = self._cache_file.path(self._index_key(sig, codegen))
-        return _locks.setdefault(path, FileLock(path.with_suffix(".lock"), timeout=PATIENCE))
+    def _path(self, sig, codegen):
+        return self._cache_file.path(self._index_key(sig, codegen)).with_suffix(".lock")
 
 
-def _release(lock: FileLock) -> None:
-    lock.release(force=True)
+def _hold(path: Path) -> None:
+    """Wait for the lock, unless this process holds it from a compilation that failed."""
+    if path not in _held:
+        lock = contextlib.ExitStack()
+        with contextlib.suppress(OSError, Locked):  # compile beside the other process
+            lock.enter_context(locked(path, wait=True, most=PATIENCE))
+        _held[path] = lock
+
+
+def _release(path: Path) -> None:
+    _held.pop(path, contextlib.ExitStack()).close()
     with contextlib.suppress(OSError):  # Windows keeps the file while another process waits
-        os.unlink(lock.lock_file)
+        path.unlink()
 
 
 class _KernelFiles:

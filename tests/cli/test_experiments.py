@@ -12,11 +12,12 @@ from torch.nn.functional import cross_entropy
 from snn_delays.benchmark.suite import load_suite
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SUITES, config_folder, groups
-from snn_delays.nn import count_parameters, draw_network
+from snn_delays.nn import build_network, count_parameters, draw_network
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.schedules import sigma_at
 
-PAPER = [name for name in groups("train")["experiment"] if name.startswith("paper/")]
+EVERY = groups("train")["experiment"]
+PAPER = [name for name in EVERY if name.startswith("paper/")]
 LATER = ["axonal/ssc", "axonal/gsc", "dendritic/ssc"]
 LATER += ["silif/ssc_10ms", "silif/ssc_4ms", "dcadlif/ssc", "dcadlif/gsc"]
 LATER += ["delrec/ssc", "delrec/ssc_ff", "delrec/shd", "se_adlif/shd_small", "best/ssc"]
@@ -49,12 +50,20 @@ def test_every_row_and_ablation_is_there() -> None:
     assert {name.removeprefix("paper/") for name in PAPER} == rows | ablations
 
 
+@pytest.mark.parametrize("experiment", [name for name in EVERY if name not in [*PAPER, *LATER]])
+def test_it_composes_and_builds(experiment) -> None:
+    config = compose("train", [f"experiment={experiment}"])
+    assert config.name == experiment.replace("/", "_")
+    build_network(config, 20)
+
+
 @pytest.mark.parametrize("experiment", [*PAPER, *LATER])
 def test_it_counts_as_its_header_says_and_trains_a_step(experiment) -> None:
     text = header(experiment)
     assert f"#   snn-delays train experiment={experiment} data.root=<folder>\n" in text
     assert all(f"# {word}: " in text for word in ("Published", "Measured", "Cost"))
     config = compose("train", [f"experiment={experiment}"])
+    assert config.name == experiment.replace("/", "_")
     assert config.train.protocol == "validation"  # never the test set unless asked for
     network = draw_network(config, classes(experiment))
     said = re.search(r"# Parameters: ([\d,]+)", text)

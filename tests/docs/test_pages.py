@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from snn_delays import cli
-from snn_delays.cli.groups import groups, option_names
+from snn_delays.cli.groups import SCHEMAS, groups, option_names
 from snn_delays.config import ModelConfig
 
 ROOT = Path(__file__).parents[2]
@@ -107,20 +107,7 @@ def test_options_exist(page) -> None:
     shown = [
         word for b in blocks(page) if b.language == "bash" for c in commands(b.code) for word in c
     ]
-    known = {
-        n
-        for command in (
-            "train",
-            "evaluate",
-            "encode",
-            "benchmark",
-            "analyse",
-            "runs",
-            "predict",
-            "live",
-        )
-        for n in option_names(command)
-    }
+    known = {n for command in SCHEMAS for n in option_names(command)}
     known |= {*groups("train"), "in"}
     for word in shown:
         option, equals, _ = word.partition("=")
