@@ -44,6 +44,7 @@ ONLY_PLACE = {
     },
     "filelock": {"files.py"},
     "platformdirs": {"files.py"},
+    "sounddevice": {"deploy/live.py"},
     "wandb": {"training/tracking.py"},
     "hydra": {
         f"cli/{name}.py" for name in ("app", "compose", "explain", "launch", "search", "sweep")

@@ -193,6 +193,44 @@ class PredictConfig:
 
 
 @dataclass
+class LiveConfig:
+    """Options of ``snn-delays live``."""
+
+    run: str = option(
+        "???", "folder of the run, or file of a deployed network (required)", path=True
+    )
+    every: float | None = option(
+        None,
+        "ms between running decisions, a multiple of the step; null: about 100",
+        above=0,
+        at_most=LARGEST,
+    )
+    level: float = option(
+        -30.0,
+        "amplitude in dB of full scale at which a sound begins a recording, of the length that the"
+        " network was trained on",
+        at_least=-100,
+        at_most=0,
+    )
+    input: str | None = option(
+        None, "name or number of the microphone; null: the system's default input"
+    )
+    checkpoint: str = option(
+        "best",
+        "best: the epoch that the protocol chose; last: the last one",
+        choices=("best", "last"),
+        synonyms={"chosen": "best", "final": "last", "latest": "last"},
+    )
+    steps: int | None = option(
+        None,
+        "length in steps that recordings are padded to; null: as trained, but a run of"
+        " train.protocol=paper has none",
+        at_least=1,
+        at_most=MOST,
+    )
+
+
+@dataclass
 class ExportConfig:
     """Options of ``snn-delays export``, where ``source`` is written ``in``."""
 

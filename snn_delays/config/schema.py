@@ -508,6 +508,13 @@ class TrainConfig:
         " the mean over the samples; target: classes [B], with data.augment.cutmix probabilities"
         " [B, K]",
     )
+    running_loss: float = option(
+        0.0,
+        "share of the loss that is the mean of the running scores' losses over all steps, for an"
+        " early answer; the rest is the loss of the scores at the end",
+        at_least=0,
+        at_most=1,
+    )
     lr_weight: float = option(
         5e-3, "peak learning rate of weights and BatchNorm", above=0, at_most=LARGEST
     )

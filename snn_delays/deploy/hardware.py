@@ -72,7 +72,8 @@ class Finding:
         words = f"{limit.what.replace('_', ' '):20} {self.value:>11,} of {limit.most:>11,}"
         if self.excess <= 0:
             return words
-        return f"{words}  {self.excess:,} too many: {limit.change} ({limit.source}; as of {limit.date})"
+        stated = f"{limit.source}; as of {limit.date}"
+        return f"{words}  {self.excess:,} too many: {limit.change} ({stated})"
 
 
 def hardware(target: str) -> Hardware:

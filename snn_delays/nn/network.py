@@ -61,8 +61,13 @@ class Network(nn.Module):
         super().__setstate__(state)
         self._lock = threading.RLock()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, running: bool = False) -> Tensor:
         """[T, B, I] -> [B, K].
+
+        Args:
+            x: the input.
+            running: return the scores after each of the S steps of the readout instead,
+                [S, B, K]; the last are those of the whole input.
 
         Raises:
             ValueError: an input of another shape or precision, or without steps; in training, one
@@ -73,21 +78,21 @@ class Network(nn.Module):
         with contextlib.nullcontext() if torch.compiler.is_compiling() else self._lock:
             parts = stateful(self)
             reset(parts)
-            scores = self._scores(x)
+            scores = self._scores(x, running)
             if watcher():
                 reset(parts)  # or they would hold on to tensors of a trace
             elif torch.is_grad_enabled():
                 detach(parts)
         return scores
 
-    def _scores(self, x: Tensor) -> Tensor:
+    def _scores(self, x: Tensor, running: bool) -> Tensor:
         plan = self.plan_for(x)
         if not watcher():
             self.plan = plan
         for block, how in zip(self.blocks, plan[:-1], strict=True):
             # a foreign block takes x alone
             x = block(x) if how.path == "modules" else block(x, how=how)
-        return self.readout(x)
+        return self.readout(x, running=True) if running else self.readout(x)
 
     def _check_input(self, x: Tensor) -> None:
         first, shape = self._first_delayed(), list(x.shape)

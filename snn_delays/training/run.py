@@ -418,7 +418,7 @@ def _test(out: Path, data: Data, device: torch.device) -> tuple[Network, nn.Modu
     module = module_of(run).to(device)
     network = run.network.to(device)
     loss = build_loss(run.config, network, len(data.classes))
-    return network, module, evaluate(module, loader, loss)
+    return network, module, evaluate(module, loader, loss, latency=module is network)
 
 
 def _describe_integers(network: Deployed) -> dict[str, Any]:
@@ -442,6 +442,11 @@ def _test_result(
         "per_class": marked(evaluation.per_class(data.classes)),
         "per_speaker_group": marked(groups),
     }
+    if (latency := evaluation.latency) is not None:
+        result["latency"] = {
+            "ms": latency.steps * config.data.step_ms,
+            "at_last_input": {**latency.after(0).as_dict(), "selection": config.selection},
+        }
     if config.train.protocol == "paper":
         result["batch_accuracy"] = evaluation.batch_accuracy
     return result

@@ -101,7 +101,8 @@ def texts(command: str) -> list:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "analyse", "benchmark", "encode", "runs", "predict", "export"]
+    "command",
+    ["train", "evaluate", "analyse", "benchmark", "encode", "runs", "predict", "export", "live"],
 )
 def test_text_is_what_was_written(command, monkeypatch) -> None:
     """Many values in few compositions, each of which takes a fifth of a second."""

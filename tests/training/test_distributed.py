@@ -119,6 +119,7 @@ CASES = {
     "axonal": {"model": {"delay_type": "axonal"}, "round_epochs": 0.5},
     "penalties": {
         "model": {"recurrent": "learned", "dropout": 0.2},
+        "running_loss": 0.5,
         "rate_penalty": 9.0,
         "delay_penalty": 0.1,
         "delay_noise": 0.5,
