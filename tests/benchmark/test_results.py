@@ -181,7 +181,9 @@ def test_published_numbers_stand_beside_the_suite_s_own_options() -> None:
     assert "published" not in table(SUITE, LINES, {}, ["train.epochs=3"])
 
 
-@pytest.mark.parametrize(("folder", "suite"), [("fsdd", "fsdd"), ("fsdd/protocol", "protocol"), ("fsdd/early", "early")])
+@pytest.mark.parametrize(
+    ("folder", "suite"), [("fsdd", "fsdd"), ("fsdd/protocol", "protocol"), ("fsdd/early", "early")]
+)
 def test_committed_tables_are_made_of_their_results(folder, suite) -> None:
     place = Path(__file__).parents[2] / "scripts/reproduce" / folder
     lines = read_results(place / "results.jsonl")
