@@ -19,6 +19,7 @@ API = {
     "Deployment": [
         "deploy.network",
         "deploy.describe",
+        "deploy.quantise",
         "deploy.plain",
         "deploy.stream",
         "deploy.events",
@@ -27,6 +28,7 @@ API = {
         "deploy.export",
         "deploy.verify",
         "deploy.margin",
+        "deploy.hardware",
     ],
     "Analysis": [
         "analysis.trained_run",

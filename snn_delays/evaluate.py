@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from snn_delays.data.gpu_loader import AnyLoader
 from snn_delays.data.loaders import Batch
 from snn_delays.data.names import checked_names
 from snn_delays.nn.loss import Loss, cross_entropy
+from snn_delays.runtime.device import bring
 from snn_delays.runtime.distributed import gather_interleaved, rank, world_size
 
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
@@ -68,6 +70,34 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """How soon after a recording's last input the network's decisions are right.
+
+    A recording's last input is its last frame, before any padding.
+
+    Attributes:
+        correct: [L] right decisions 0, 1, ... steps after the last input, the last at the end.
+        n: number of recordings.
+    """
+
+    correct: NDArray[np.int64]
+    n: int
+
+    @property
+    def steps(self) -> int:
+        """Steps after the last input from which on the accuracy stays within a point of the final.
+
+        At most one point below it, that is.
+        """
+        is_lower = 100 * (self.correct[-1] - self.correct) > self.n
+        return int(np.flatnonzero(is_lower).max(initial=-1)) + 1
+
+    def after(self, steps: int) -> Score:
+        """The score of the decisions so many steps after the last input."""
+        return Score(int(self.correct[min(steps, len(self.correct) - 1)]), self.n)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A network's answers on N samples.
 
@@ -76,12 +106,14 @@ class Evaluation:
         labels: [N].
         loss: mean over the samples; the cross-entropy, unless another loss was given.
         batch_accuracy: accuracy averaged over batches, as in the paper's code.
+        latency: of the decisions; None: not asked for.
     """
 
     predictions: NDArray[np.int64]
     labels: NDArray[np.int64]
     loss: float
     batch_accuracy: float
+    latency: Latency | None = None
 
     def score(self, where: NDArray[np.bool_] | None = None) -> Score:
         """Score over all samples, or over the samples where ``where`` is True."""
@@ -128,7 +160,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, loader: AnyLoader, loss: Loss = cross_entropy) -> Evaluation:
+def evaluate(
+    network: nn.Module, loader: AnyLoader, loss: Loss = cross_entropy, *, latency: bool = False
+) -> Evaluation:
     """Run the deployed network (evaluation mode: rounded delays) over a loader.
 
     With several ranks, each evaluates every n-th batch and all exchange their answers: the result
@@ -138,31 +172,62 @@ def evaluate(network: nn.Module, loader: AnyLoader, loss: Loss = cross_entropy) 
         network: [T, B, I] -> scores [B, K]; on the loader's device, of its dtype.
         loader: batches of the samples, in their order.
         loss: mean loss of scores [B, K] and classes [B].
+        latency: also measure the decisions' latency, which takes a ``Network``.
     """
     was_training = network.training
     network.eval()
     try:
         mine = loader.epoch(0, rank(), world_size())
-        answers = [_answers(network, batch, loss) for batch in mine]
+        steps = loader.samples.steps if latency else None
+        answers = [_answers(network, batch, loss, steps) for batch in mine]
     finally:
         network.train(was_training)
-    plain = [(p.cpu().numpy(), loader.samples.labels[n], total.item()) for p, n, total in answers]
-    predictions, labels, losses = zip(*gather_interleaved(plain), strict=True)
+    plain = [
+        (p.cpu().numpy(), loader.samples.labels[n], total.item(), right.cpu().numpy())
+        for p, n, total, right in answers
+    ]
+    predictions, labels, losses, right = zip(*gather_interleaved(plain), strict=True)
     accuracies = [float(np.mean(p == y)) for p, y in zip(predictions, labels, strict=True)]
     return Evaluation(
         np.concatenate(predictions),
         np.concatenate(labels),
         sum(losses) / len(loader.samples),
         sum(accuracies) / len(accuracies),
+        _latency(right, len(loader.samples)) if latency else None,
     )
 
 
 def _answers(
-    network: nn.Module, batch: Batch, loss: Loss
-) -> tuple[Tensor, NDArray[np.int64], Tensor]:
-    """Predictions and sample indices of a batch, [B] each, and its summed loss.
+    network: nn.Module, batch: Batch, loss: Loss, steps: NDArray[np.int64] | None
+) -> tuple[Tensor, NDArray[np.int64], Tensor, Tensor]:
+    """Predictions and sample indices of a batch, [B] each, its summed loss, and right decisions.
 
     The results stay on the device, so that the host waits for a GPU only after the last batch.
+
+    Args:
+        network: [T, B, I] -> scores [B, K].
+        batch: the batch.
+        loss: see ``evaluate``.
+        steps: of every sample of the loader; None: the latency is not measured.
     """
-    scores = network(batch.x)
-    return scores.argmax(1), batch.indices, loss(scores, batch.y) * len(batch.y)
+    if steps is None:
+        scores, right = network(batch.x), batch.y[:0]
+    else:
+        running = network(batch.x, running=True)
+        scores, right = running[-1], _right_after(running, batch.y, steps[batch.indices])
+    return scores.argmax(1), batch.indices, loss(scores, batch.y) * len(batch.y), right
+
+
+def _right_after(running_SBK: Tensor, y_B: Tensor, steps_B: NDArray[np.int64]) -> Tensor:
+    """Number of right decisions 0, 1, ... steps after the last inputs, [L]."""
+    last, most = len(running_SBK) - 1, len(running_SBK) - int(steps_B.min())
+    after_L1 = torch.arange(most + 1, device=y_B.device)[:, None]
+    asked_LB = (after_L1 + bring(torch.from_numpy(steps_B - 1), y_B.device)).clamp(max=last)
+    return (running_SBK.argmax(2) == y_B).gather(0, asked_LB).sum(1)
+
+
+def _latency(right: Sequence[NDArray[np.int64]], n: int) -> Latency:
+    """From every batch's number of right decisions, which stays once the batch has ended."""
+    longest = max(map(len, right))
+    padded = [np.pad(r, (0, longest - len(r)), "edge") for r in right]
+    return Latency(np.sum(padded, axis=0), n)

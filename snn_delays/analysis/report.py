@@ -12,6 +12,7 @@ from snn_delays.analysis import curves, delays, mistakes, spikes, tables, words
 from snn_delays.analysis.activity import Activity, record
 from snn_delays.analysis.causal import causal_tests
 from snn_delays.analysis.finding import finding
+from snn_delays.analysis.latency import decision_latency
 from snn_delays.analysis.operations import count_operations
 from snn_delays.analysis.operations import table as operations_table
 from snn_delays.analysis.page import Report, Section, Table, describe_options
@@ -58,7 +59,7 @@ def run_report(
         )
     answered = mistakes.answers(subject, samples)
     sections = [
-        Section("Results", _results(subject, answered)),
+        Section("Results", _results(subject, samples, answered)),
         Section("Delays" if delays.has_delays(subject) else "Weights", _delays(subject)),
         Section("Spikes", _spikes(subject, samples, sample)),
     ]
@@ -93,7 +94,9 @@ def _lead(subject: TrainedRun) -> list[str]:
     return lines
 
 
-def _results(subject: TrainedRun, answered: pd.DataFrame) -> list[ReportFigure | Table]:
+def _results(
+    subject: TrainedRun, samples: Samples, answered: pd.DataFrame
+) -> list[ReportFigure | Table]:
     result = subject.result or {}
     rows = {}
     if "accuracy" in result:
@@ -106,6 +109,7 @@ def _results(subject: TrainedRun, answered: pd.DataFrame) -> list[ReportFigure |
     parts: list[ReportFigure | Table] = []
     parts += [_scores("results", "Accuracy", note, rows)] if rows else []
     parts += [mistakes.confusion(subject, answered), _mistakes(subject, answered)]
+    parts.append(decision_latency(subject, samples))
     if "per_class" in result:
         parts.append(_scores("classes", "Accuracy by class", note, result["per_class"], True))
     return parts

@@ -152,7 +152,9 @@ def _rows(
     sizes = [_several(f"{_size(line, group):,}" for line in every) for group in groups]
     heads = [f"{group} (n = {size})" for group, size in zip(groups, sizes, strict=True)]
     buffers = _know_buffers(every)
+    latency = _know_latency(every)
     columns = ["network", "parameters", "seeds", *heads]
+    columns += ["at the last input", "latency, ms"] if latency else []
     columns += ["delay buffer, bytes"] if buffers else []
     columns += ["minutes a run"]
     columns += ["published"] if published else []
@@ -168,11 +170,20 @@ def _rows(
             cells.append(
                 _percent(summarise([_accuracy(ln, group) for ln in lines], PERCENT)) + note
             )
+        if latency:
+            asked = [100 * ln["latency"]["at_last_input"]["accuracy"] for ln in lines]
+            times = summarise([ln["latency"]["ms"] for ln in lines])
+            spread = f" ± {times.std:.0f}" if times.n > 1 else ""
+            cells += [_percent(summarise(asked, PERCENT)) + note, f"{times.mean:.0f}{spread}{note}"]
         if buffers:
             cells.append(f"{summarise([ln['delay_buffer_bytes'] for ln in lines]).mean:,.0f}")
         minutes = summarise([ln["seconds"] / 60 for ln in lines]).mean
         cells += [f"{minutes:.1f}", *([member.published] if published else [])]
         yield f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _know_latency(lines: list[Line]) -> bool:
+    return all("latency" in line for line in lines)  # earlier versions did not measure it
 
 
 def _know_buffers(lines: list[Line]) -> bool:
@@ -203,12 +214,18 @@ def _legend(lines: list[Line], groups: list[str], split: str) -> str:
         " inputs and the spikes of recurrent neurons, each for 1 + its longest delay in steps, a"
         " byte a step."
     )
+    latency = (
+        " At the last input: accuracy of the running decisions at each recording's last frame."
+        " Latency: the time after it from which on this accuracy stays at most a point below the"
+        " final one, mean ± standard deviation over seeds."
+    )
     left = f" Not shown, since their recordings differ between rows: {', '.join(others)}."
     return (
         f"{split.capitalize()} accuracy of the deployed networks (rounded delays): mean ± standard"
         " deviation over seeds [95 % interval of the mean, Student's t, cut at 0 and 100 %]. The"
         " interval is over seeds, on the same recordings."
-        f" Epochs: {chosen}.{buffer if _know_buffers(lines) else ''}{left if others else ''}"
+        f" Epochs: {chosen}.{latency if _know_latency(lines) else ''}"
+        f"{buffer if _know_buffers(lines) else ''}{left if others else ''}"
     )
 
 

@@ -222,7 +222,9 @@ def _configs(
     for seed in range(seeds):
         for key, config in members.items():
             folder = str((out / key / f"s{seed}").absolute())
-            found.append((key, dataclasses.replace(config, seed=seed, out=folder)))
+            init = config.train.init and config.train.init.replace("{seed}", str(seed))
+            train = dataclasses.replace(config.train, init=init)
+            found.append((key, dataclasses.replace(config, seed=seed, out=folder, train=train)))
     return found
 
 

@@ -28,6 +28,7 @@ from snn_delays.config import (
     EncodeConfig,
     EvaluateConfig,
     ExportConfig,
+    LiveConfig,
     PredictConfig,
     RunsConfig,
     SearchConfig,
@@ -51,6 +52,7 @@ def register() -> None:
     store.store("schema_runs", RunsConfig)
     store.store("schema_predict", PredictConfig)
     store.store("schema_export", ExportConfig)
+    store.store("schema_live", LiveConfig)
     store.store("optuna", SearchConfig, group="hydra/sweeper")
     OmegaConf.register_new_resolver("or", _path_or, replace=True)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snn_delays.cli.app import run_command
+from snn_delays.cli.deployed import SHORT
 from snn_delays.config import EvaluateConfig
 from snn_delays.errors import UserError
 from snn_delays.output import one_line
 
 if TYPE_CHECKING:
-    from snn_delays.data.loaders import Samples
+    from snn_delays.data.loaders import Loader, Samples
+    from snn_delays.deploy import Deployed
     from snn_delays.evaluate import Evaluation
     from snn_delays.training.checkpoint import LoadedRun
 
@@ -25,12 +27,16 @@ def _evaluate(options: EvaluateConfig) -> None:
     from snn_delays.training.error_messages import explained
 
     with explained("give a lower batch_size"):
-        report = _evaluated(options)
+        report, refusal = _evaluated(options)
     print(report)
+    if refusal:
+        raise UserError(refusal)
 
 
-def _evaluated(options: EvaluateConfig) -> str:
+def _evaluated(options: EvaluateConfig) -> tuple[str, str]:
+    """The report, and why the network does not fit the target; empty where it does."""
     from snn_delays.data.loaders import Loader
+    from snn_delays.deploy.module import StreamModule, module_of
     from snn_delays.evaluate import evaluate
     from snn_delays.nn.loss import build_loss
     from snn_delays.runtime.device import pick_device, pick_dtype, tensor_cores
@@ -40,7 +46,13 @@ def _evaluated(options: EvaluateConfig) -> str:
     run = load_run(options.run, options.checkpoint, device)
     loss = build_loss(run.config, run.network, len(run.meta.classes))
     run.network.set_backend(options.backend)
+    module = module_of(run, **_roundings(options))
     samples = _samples(run, options)
+    if isinstance(module, StreamModule) and options.backend != "auto":
+        raise UserError(
+            f"backend={options.backend} has no use for rounded numbers, whose network runs step by"
+            " step."
+        )
     x = next(run.network.parameters()).detach().new_empty(1, 1, run.config.data.channels)
     reason = run.network.eval().why_not(options.backend, x)
     if reason:
@@ -53,8 +65,58 @@ def _evaluated(options: EvaluateConfig) -> str:
         device,
     )
     with tensor_cores(run.config.precision):
-        evaluation = evaluate(run.network, loader, loss)
-    return _report(run, options, samples, evaluation)
+        evaluation = evaluate(module, loader, loss)
+    rounded = module.network if isinstance(module, StreamModule) else None
+    report = _report(run, options, samples, evaluation, rounded)
+    if options.target is None:
+        return report, ""
+    lines, refusal = _hardware(run, options, loader, rounded)
+    return "\n".join([report, "", *lines]), refusal
+
+
+def _roundings(options: EvaluateConfig) -> dict[str, Any]:
+    """The arguments of ``from_run`` that the options give; ``fit`` gives those of the target."""
+    from snn_delays.deploy.hardware import hardware
+
+    given = {
+        "arithmetic": options.arithmetic,
+        "weights": options.weights,
+        "delays": options.delays,
+    }
+    if not options.fit:
+        return given
+    if options.target is None or options.weights or options.arithmetic:
+        raise UserError("fit=true needs target=..., and gives weights= and arithmetic= itself.")
+    return {**given, **hardware(options.target).fit}
+
+
+def _hardware(
+    run: LoadedRun, options: EvaluateConfig, loader: Loader, rounded: Deployed | None
+) -> tuple[list[str], str]:
+    """The limits of the target, the accuracy of the network that is rounded for it, a refusal."""
+    from snn_delays.deploy.describe import from_loaded
+    from snn_delays.deploy.hardware import check, hardware
+    from snn_delays.deploy.module import StreamModule
+    from snn_delays.evaluate import evaluate
+
+    assert options.target is not None
+    chip = hardware(options.target)
+    frames = [x.numpy() for batch in loader.epoch() for x in batch.x.cpu().unbind(1)]
+    findings = check(rounded or from_loaded(run), chip, frames)
+    lines = [f"limits of {chip.name} (stated, not measured)", *map(str, findings)]
+    over = sum(finding.excess > 0 for finding in findings)
+    if not over:
+        return lines, ""
+    end = ""
+    if not options.fit:
+        fitted = from_loaded(run, delays=options.delays, **chip.fit)
+        score = evaluate(StreamModule(fitted), loader).score()
+        words = " ".join(f"{name}={value}" for name, value in chip.fit.items())
+        left = sum(finding.excess > 0 for finding in check(fitted, chip, frames))
+        lines.append(f"{'with ' + words:20} {score}; {left} limits exceeded")
+        end = " fit=true evaluates the network with the roundings that the target needs."
+    one = "1 limit" if over == 1 else f"{over} limits"
+    return lines, f"The network exceeds {one} of target={options.target}, listed above.{end}"
 
 
 def _samples(run: LoadedRun, options: EvaluateConfig) -> Samples:
@@ -87,11 +149,15 @@ def _noted_samples(run: LoadedRun, folder: Path, split: str) -> Samples:
 
 
 def _report(
-    run: LoadedRun, options: EvaluateConfig, samples: Samples, evaluation: Evaluation
+    run: LoadedRun,
+    options: EvaluateConfig,
+    samples: Samples,
+    evaluation: Evaluation,
+    rounded: Deployed | None,
 ) -> str:
     note = _note(run, options)
     what = options.file or f"{options.split} data ({samples.stores[0].source})"
-    lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, deployed network (rounded delays)"]
+    lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, {_network(rounded)}"]
     lines += [f"{what}", "", f"{'class':20} accuracy  [95 % interval]"]
     for name, score in evaluation.per_class(run.meta.classes).items():
         lines.append(f"{one_line(name):20} {score}{note}")
@@ -102,6 +168,13 @@ def _report(
         lines.append(f"{name:20} {score}{note}")
     lines.append(f"loss {evaluation.loss:.4f}{note}")
     return "\n".join(lines)
+
+
+def _network(rounded: Deployed | None) -> str:
+    if rounded is None:
+        return "deployed network (rounded delays)"
+    numbers = "integers" if rounded.is_integer else "floats"
+    return f"deployed network of {numbers}, digest {rounded.digest[:SHORT]}"
 
 
 def _note(run: LoadedRun, options: EvaluateConfig) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from snn_delays.cli.app import report_errors
 from snn_delays.cli.compose import compose
+from snn_delays.cli.deployed import deployed
 from snn_delays.cli.help import help_text
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import ExportConfig
@@ -35,7 +36,7 @@ def _export(given: ExportConfig) -> None:
     out = Path(given.out).expanduser()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"out={out} is there already: remove it, or give a new folder.")
-    network, form = _network(given), target(given.target)
+    network, form = deployed(given), target(given.target)
     network.ends(1)  # refuses one without a stored length
     reason = form.refusal(network)
     if reason:
@@ -52,14 +53,6 @@ def _export(given: ExportConfig) -> None:
         raise UserError(f"The export in {out} is not the network: verify.json has the numbers.")
 
 
-def _network(given: ExportConfig) -> Deployed:
-    from snn_delays.deploy import from_run, load
-
-    path = Path(given.run).expanduser()
-    network = load(path) if path.is_file() else from_run(path, checkpoint=given.checkpoint)
-    return network if given.steps is None else replace(network, steps=given.steps)
-
-
 def _held_out(given: ExportConfig, network: Deployed) -> HeldOut:
     """Recordings to verify on, spread evenly over all of them."""
     from snn_delays.deploy.recordings import recordings
@@ -74,6 +67,7 @@ def _held_out(given: ExportConfig, network: Deployed) -> HeldOut:
 def _of_run(given: ExportConfig) -> HeldOut:
     """Recordings that the run was tested on, and what evaluation says of them."""
     from snn_delays.analysis.trained_run import held_out_samples, open_run
+    from snn_delays.deploy.module import module_of
     from snn_delays.deploy.verify import HeldOut
     from snn_delays.evaluate import evaluate
     from snn_delays.training.checkpoint import load_run
@@ -88,8 +82,13 @@ def _of_run(given: ExportConfig) -> HeldOut:
     samples = replace(samples, rows=samples.rows[_spread(len(samples), given.verify)])
     one_by_one = subject.loader(samples, 1).epoch(0)
     frames = [b.x[:t, 0].numpy() for b, t in zip(one_by_one, samples.steps, strict=True)]
-    network = load_run(given.run, given.checkpoint).network
-    evaluation = evaluate(network, subject.loader(samples))
+    module = module_of(
+        load_run(given.run, given.checkpoint),
+        arithmetic=given.arithmetic,
+        weights=given.weights,
+        delays=given.delays,
+    )
+    evaluation = evaluate(module, subject.loader(samples))
     return HeldOut(frames, f"{subject.split} data of {given.run}", evaluation)
 
 

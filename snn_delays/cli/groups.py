@@ -13,6 +13,7 @@ from snn_delays.config import (
     EncodeConfig,
     EvaluateConfig,
     ExportConfig,
+    LiveConfig,
     PredictConfig,
     RunsConfig,
 )
@@ -28,6 +29,7 @@ Schema = (
     | RunsConfig
     | PredictConfig
     | ExportConfig
+    | LiveConfig
 )
 SCHEMAS: dict[str, type[Schema]] = {
     "train": Config,
@@ -39,6 +41,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "runs": RunsConfig,
     "predict": PredictConfig,
     "export": ExportConfig,
+    "live": LiveConfig,
 }
 SUITES = "suites"  # a folder of configs/ for `snn-delays benchmark`; not a group
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from snn_delays.cli.app import report_errors
 from snn_delays.cli.compose import compose
+from snn_delays.cli.deployed import SHORT, deployed
 from snn_delays.cli.help import help_text
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import PredictConfig
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from snn_delays.deploy.recordings import Recording
 
 DIGITS = 6  # of a score behind the point
-SHORT = 12  # hex digits of the network's digest
 
 
 def main() -> None:
@@ -46,13 +46,10 @@ def _predict(given: PredictConfig) -> None:
 
 
 def _network(given: PredictConfig) -> Deployed:
-    from snn_delays.deploy import from_run, load
-
-    path = Path(given.run)
-    network = load(path) if path.is_file() else from_run(path, checkpoint=given.checkpoint)
-    if given.channel is not None:
-        network = replace(network, front=replace(network.front, channel=given.channel))
-    return network if given.steps is None else replace(network, steps=given.steps)
+    network = deployed(given)
+    if given.channel is None:
+        return network
+    return replace(network, front=replace(network.front, channel=given.channel))
 
 
 def _recordings(given: PredictConfig, network: Deployed) -> Iterable[Recording]:

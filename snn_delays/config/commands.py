@@ -5,10 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
-from snn_delays.config.schema import AUDIO_CHANNELS, BACKENDS, DEVICE_WORDS
+from snn_delays.config.schema import (
+    ARITHMETICS,
+    AUDIO_CHANNELS,
+    BACKENDS,
+    DEVICE_WORDS,
+    WEIGHT_WORDS,
+    WEIGHTS,
+)
 
 # Forms that a network is exported to, each a module of snn_delays.deploy.export.
 TARGETS = ("c", "nir", "onnx", "nest", "brian2", "lava")
+
+HARDWARE = ("loihi2", "loihi1", "xylo_audio", "spinnaker1", "spinnaker2")  # of deploy/limits.yaml
+# Of every command that runs or writes a deployed network.
+ROUND_WEIGHTS = (
+    "round weights: integers of so many bits, or -1, 0 and 1, times a step of each neuron, in a"
+    " network of integers; null: as trained; float32: a network of floats"
+)
+ROUND_DELAYS = "round delays to so many values, spread evenly over 0 to taps-1; null: as trained"
+INTEGERS = (
+    "of a network of integers; loihi: that of Loihi 2, with weights=8; null: plain, in which each"
+    " neuron has its own step"
+)
 
 
 @dataclass
@@ -42,6 +61,15 @@ class EvaluateConfig:
     backend: str = option(
         "auto", "computation of the delayed linear map; affects speed alone", choices=BACKENDS
     )
+    weights: str | None = option(None, ROUND_WEIGHTS, choices=WEIGHTS, synonyms=WEIGHT_WORDS)
+    delays: int | None = option(None, ROUND_DELAYS, at_least=2, at_most=MOST)
+    arithmetic: str | None = option(None, INTEGERS, choices=ARITHMETICS)
+    target: str | None = option(
+        None,
+        "hardware whose limits the network is compared with; exit code 2 if it exceeds one",
+        choices=HARDWARE,
+    )
+    fit: bool = option(False, "round weights first as the target needs it")
 
 
 @dataclass
@@ -159,6 +187,47 @@ class PredictConfig:
         " 0; null: as in training",
         choices=AUDIO_CHANNELS,
     )
+    weights: str | None = option(None, ROUND_WEIGHTS, choices=WEIGHTS, synonyms=WEIGHT_WORDS)
+    delays: int | None = option(None, ROUND_DELAYS, at_least=2, at_most=MOST)
+    arithmetic: str | None = option(None, INTEGERS, choices=ARITHMETICS)
+
+
+@dataclass
+class LiveConfig:
+    """Options of ``snn-delays live``."""
+
+    run: str = option(
+        "???", "folder of the run, or file of a deployed network (required)", path=True
+    )
+    every: float | None = option(
+        None,
+        "ms between running decisions, a multiple of the step; null: about 100",
+        above=0,
+        at_most=LARGEST,
+    )
+    level: float = option(
+        -30.0,
+        "amplitude in dB of full scale at which a sound begins a recording, of the length that the"
+        " network was trained on",
+        at_least=-100,
+        at_most=0,
+    )
+    input: str | None = option(
+        None, "name or number of the microphone; null: the system's default input"
+    )
+    checkpoint: str = option(
+        "best",
+        "best: the epoch that the protocol chose; last: the last one",
+        choices=("best", "last"),
+        synonyms={"chosen": "best", "final": "last", "latest": "last"},
+    )
+    steps: int | None = option(
+        None,
+        "length in steps that recordings are padded to; null: as trained, but a run of"
+        " train.protocol=paper has none",
+        at_least=1,
+        at_most=MOST,
+    )
 
 
 @dataclass
@@ -201,6 +270,9 @@ class ExportConfig:
         at_least=1,
         at_most=MOST,
     )
+    weights: str | None = option(None, ROUND_WEIGHTS, choices=WEIGHTS, synonyms=WEIGHT_WORDS)
+    delays: int | None = option(None, ROUND_DELAYS, at_least=2, at_most=MOST)
+    arithmetic: str | None = option(None, INTEGERS, choices=ARITHMETICS)
 
 
 @dataclass

@@ -87,6 +87,16 @@ def _check_network(config: Config) -> None:
         raise UserError("model.recurrent_width_scope=neuron needs model.recurrent=learned.")
     if model.filter_learnable and model.filter_tau_ms is None:
         raise UserError("model.filter_learnable=true needs model.filter_tau_ms.")
+    values = model.quantise.delays
+    if values is not None and model.delays in ("none", "dense"):
+        raise UserError(
+            f"model.quantise.delays={values} has no use with model.delays={model.delays}."
+        )
+    if values is not None and values > model.taps:
+        raise UserError(
+            f"model.quantise.delays={values} must be at most model.taps={model.taps}, the number of"
+            " values that delays have."
+        )
 
 
 def _check_delay_training(config: Config) -> None:

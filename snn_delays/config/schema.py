@@ -25,6 +25,16 @@ DEVICE_WORDS = dict.fromkeys(("gpu", "gpu0", "gpu:0", "cuda:0", "nvidia", "0"), 
 STEADY = dict.fromkeys(("none", "no", "off", "false", "flat", "fixed"), "constant")
 MEL_BANDS = 140  # of the log-mel frames of audio.
 LONGEST_S = 60  # longest recording of audio in seconds; words are shorter, and memory is bounded
+# What weights may be rounded to, and how an integer network computes.
+WEIGHTS = ("float32", "16", "8", "4", "ternary")
+WEIGHT_WORDS = {
+    **dict.fromkeys(("float", "none", "null", "no", "32"), "float32"),
+    **dict.fromkeys(("int16", "16bit"), "16"),
+    **dict.fromkeys(("int8", "8bit"), "8"),
+    **dict.fromkeys(("int4", "4bit"), "4"),
+    **dict.fromkeys(("1.58", "2", "t", "tern"), "ternary"),
+}
+ARITHMETICS = ("plain", "loihi")
 AUDIO_CHANNELS = ("left", "right", "mean", *"01234567")  # of a recording with several
 
 
@@ -255,6 +265,28 @@ class DataConfig:
 
 
 @dataclass
+class QuantiseConfig:
+    """Roundings of weights and delays in training, through which gradients pass unchanged.
+
+    A run with rounded weights is tested as the integer network that is deployed.
+    """
+
+    weights: str = option(
+        "float32",
+        "what weights are rounded to: integers of so many bits, or -1, 0 and 1, times a step of"
+        " each neuron; float32: not rounded",
+        choices=WEIGHTS,
+        synonyms=WEIGHT_WORDS,
+    )
+    delays: int | None = option(
+        None,
+        "number of values that delays may have, spread evenly over 0 to taps-1; null: not rounded",
+        at_least=2,
+        at_most=MOST,
+    )
+
+
+@dataclass
 class ModelConfig:
     """Layers of delayed linear -> BatchNorm -> neuron -> dropout -> (filter), and a readout."""
 
@@ -420,6 +452,7 @@ class ModelConfig:
     readout_threshold: float = option(
         2.0, "firing threshold of readout=spike_count", above=0, at_most=LARGEST
     )
+    quantise: QuantiseConfig = option(QuantiseConfig, "rounding of weights and delays in training")
 
     @property
     def layer_taps(self) -> int:
@@ -474,6 +507,13 @@ class TrainConfig:
         own="a function of (scores [B, K], target), or of (scores, target, network), that returns"
         " the mean over the samples; target: classes [B], with data.augment.cutmix probabilities"
         " [B, K]",
+    )
+    running_loss: float = option(
+        0.0,
+        "share of the loss that is the mean of the running scores' losses over all steps, for an"
+        " early answer; the rest is the loss of the scores at the end",
+        at_least=0,
+        at_most=1,
     )
     lr_weight: float = option(
         5e-3, "peak learning rate of weights and BatchNorm", above=0, at_most=LARGEST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from snn_delays.config import Config
+from snn_delays.config.schema import ARITHMETICS
 from snn_delays.deploy.network import PARAMETERS, Deployed, FrontEnd, Layer, Neurons, Recurrent
+from snn_delays.deploy.quantise import quantise
 from snn_delays.errors import UserError
 from snn_delays.nn import DelayedLinear, Network
 from snn_delays.nn.block import Block
@@ -24,10 +27,11 @@ from snn_delays.nn.stock import is_stock
 from snn_delays.nn.sync import BatchNorm1d, Dropout
 from snn_delays.ops.taps import whole_delay
 from snn_delays.runtime.device import pick_dtype
-from snn_delays.training.checkpoint import load_run
+from snn_delays.training.checkpoint import LoadedRun, load_run
 
 # The kind of each cell of ``ops.neurons``. Those that never fire charge as those that do.
 KINDS = {"li": "lif", "pli": "plif"}
+FLOATS = ("float32", "float64")
 
 
 def from_run(
@@ -36,29 +40,48 @@ def from_run(
     checkpoint: str = "best",
     arithmetic: str | None = None,
     steps: int | None = None,
+    weights: str | None = None,
+    delays: int | None = None,
 ) -> Deployed:
     """The network that ``snn-delays evaluate run=<run>`` runs.
 
     Args:
         run: the run's folder.
         checkpoint: "best", the epoch that the protocol chose, or "last".
-        arithmetic: "float32" or "float64"; None: the run's own. A run's numbers in float32 become
-            float64 before anything is computed from them, as torch's ``network.double()`` does.
+        arithmetic: "float32" or "float64": of floats, whatever the run was trained for. A run's
+            numbers in float32 become float64 before anything is computed from them, as torch's
+            ``network.double()`` does. "plain" or "loihi": of integers, see ``quantise``. None: the
+            run's own.
         steps: length that recordings are padded to; None: the run's own.
+        weights: what weights are rounded to, see ``quantise``; None: what the run was trained for.
+        delays: number of values of delays; None: what the run was trained for.
 
     Raises:
         UserError: there is no such run, it is damaged, or an option of it has no deployed form.
-        ValueError: another arithmetic.
+        ValueError: there is no such arithmetic.
     """
-    if arithmetic not in (None, "float32", "float64"):
-        raise ValueError(f"arithmetic={arithmetic} must be float32 or float64.")
     loaded = load_run(run, checkpoint)
-    network, meta = loaded.network, loaded.meta
-    if arithmetic is not None:
-        network = network.to(pick_dtype(arithmetic))
-    return from_network(
-        network, loaded.config, meta.classes, meta.steps if steps is None else steps
-    )
+    network = from_loaded(loaded, arithmetic=arithmetic, weights=weights, delays=delays)
+    return network if steps is None else dataclasses.replace(network, steps=steps)
+
+
+def from_loaded(
+    run: LoadedRun,
+    *,
+    arithmetic: str | None = None,
+    weights: str | None = None,
+    delays: int | None = None,
+) -> Deployed:
+    """``from_run`` of a run that is loaded."""
+    if arithmetic not in (None, *FLOATS, *ARITHMETICS):
+        names = ", ".join((*FLOATS, *ARITHMETICS))
+        raise ValueError(f"arithmetic={arithmetic} must be one of {names}.")
+    network, meta, own = run.network, run.meta, run.config.model.quantise.weights
+    if arithmetic in FLOATS:
+        network, own = network.to(pick_dtype(arithmetic)), "float32"
+    floats = from_network(network, run.config, meta.classes, meta.steps)
+    kind = arithmetic if arithmetic in ARITHMETICS else "plain"
+    return quantise(floats, weights or own, delays, kind)
 
 
 @torch.no_grad()

@@ -18,9 +18,10 @@ from snn_delays.data.audio import SUFFIXES, read_waveform
 from snn_delays.data.encode import Spikes, encode_file, stored_times
 from snn_delays.data.frames import to_frames
 from snn_delays.data.progress import progress
-from snn_delays.data.sources import SpikeSource, to_float
-from snn_delays.data.speech import RATE, fit_length, log_mel
+from snn_delays.data.sources import SpikeSource
+from snn_delays.data.speech import fit_length
 from snn_delays.deploy.events import EventFrames
+from snn_delays.deploy.frontend import log_mel_frames, samples_of
 from snn_delays.deploy.network import FrontEnd
 from snn_delays.errors import UserError, message_of
 from snn_delays.output import one_line
@@ -109,9 +110,8 @@ def audio_frames(path: Path, front: FrontEnd, name: str | None = None) -> NDArra
         UserError: the file cannot be read, or gives no spike.
     """
     if front.kind == "log_mel":
-        samples = round((front.seconds or 0) * RATE)
-        wave = fit_length(read_waveform(path, front.channel), samples)
-        return np.asarray(log_mel(to_float(wave[None]), step_ms=front.step_ms)[0].numpy())
+        wave = fit_length(read_waveform(path, front.channel), samples_of(front))
+        return log_mel_frames(wave, front)
     place = path.absolute()
     times, units = _cochlea(path, front, name or f"{place.parent.name}/{place.name}")
     return to_frames(

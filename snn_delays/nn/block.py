@@ -123,7 +123,7 @@ class Block(nn.Module):
         if isinstance(x, Tensor):
             check_input(x, synapses, linear.extra_steps)
             x = Spectrum.of(x, make_plan(x.shape[0], linear.taps, linear.extra_steps))
-        invalidate(synapses.weight)
+        invalidate(linear.weight)
         batch, steps = x.values.shape[2], x.plan.out_steps
         mask = dropout_mask(self.dropout, x.values.new_empty(batch, len(synapses.weight)))
         settings = BlockSettings(

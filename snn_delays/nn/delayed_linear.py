@@ -11,6 +11,7 @@ from snn_delays.config import ModelConfig, TrainConfig
 from snn_delays.config.options import check_options, is_own
 from snn_delays.nn.delays import HasDelays
 from snn_delays.nn.own_parts import own_shape
+from snn_delays.nn.rounding import NO_ROUNDING, Rounding
 from snn_delays.ops.maps import Problem, check_backend, delayed_linear
 from snn_delays.ops.spectral.spectrum import Spectrum, delayed_linear_of
 from snn_delays.ops.taps import SHAPES, Synapses
@@ -51,6 +52,7 @@ class DelayedLinear(HasDelays):
         extra_steps: steps added behind the sequence.
         bias: add a bias, drawn as torch's convolutions draw it.
         density: share of synapses that exist, by a fixed Bernoulli mask (one per synapse).
+        rounding: what weights and delays are rounded to before they act, in both modes.
         prunable: have a mask with density 1, too, for ``prune``.
         backend: implementation of the map.
 
@@ -82,6 +84,7 @@ class DelayedLinear(HasDelays):
         extra_steps: int = 0,
         bias: bool = False,
         density: float = 1.0,
+        rounding: Rounding = NO_ROUNDING,
         prunable: bool = False,
         backend: str = "auto",
     ) -> None:
@@ -117,6 +120,7 @@ class DelayedLinear(HasDelays):
         self.delay_gradient = delay_gradient
         self.delay_noise = delay_noise
         self.extra_steps = extra_steps
+        self.rounding = rounding
         self.backend = backend
         shape = (outputs, inputs, kernel_count)
         self.weight = nn.Parameter(torch.empty(shape))
@@ -150,8 +154,9 @@ class DelayedLinear(HasDelays):
     def synapses(self) -> Synapses:
         """The synapses that act in this mode, their weights and delays within their bounds.
 
-        In training mode these hold the parameters themselves, brought into their bounds; in
-        evaluation mode copies, which several calls share and nobody may change.
+        In training mode these hold the parameters themselves, brought into their bounds, or what
+        they are rounded to; in evaluation mode copies, which several calls share and nobody may
+        change.
         """
         weight, delay = self._acting()
         if self.deployed:
@@ -170,15 +175,17 @@ class DelayedLinear(HasDelays):
             return self._bounded(weight, delay)
         if self.training:
             _constrain(weight, delay, self.mask, self.taps)
-            return weight, delay
+            return self.rounding.apply(weight, delay, self.taps)
         if torch.is_grad_enabled() or weight.device.type != "cpu":
             return self._bounded(weight, delay)
         numbers = (weight, delay) if self.mask is None else (weight, delay, self.mask)
-        return constants(numbers, self.taps, lambda: self._bounded(weight, delay))
+        kind = self.taps, self.rounding
+        return constants(numbers, kind, lambda: self._bounded(weight, delay))
 
     def _bounded(self, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
-        """Copies within bounds."""
-        return weight if self.mask is None else weight * self.mask, _inside(delay, self.taps)
+        """Rounded copies within bounds; gradients pass as if nothing were rounded."""
+        existing = weight if self.mask is None else weight * self.mask
+        return self.rounding.apply(existing, _inside(delay, self.taps), self.taps)
 
     @property
     def exists(self) -> Tensor:
@@ -198,7 +205,8 @@ class DelayedLinear(HasDelays):
 
         These are the rows of a ring buffer: ``HasDelays.buffer_steps``.
         """
-        steps = 1 + self.delay.detach().clamp(0, self.taps - 1).round().long()
+        _, delay = self._bounded(self.weight.detach(), self.delay.detach())
+        steps = 1 + delay.round().long()
         return (steps * self.exists).amax((0, 2))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:

@@ -21,6 +21,23 @@ def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
 
 
+def running_loss(loss: Loss, share: float, running_TBK: Tensor, target: Tensor) -> Tensor:
+    """The loss for an early answer: a mix of that of the last scores and its mean over all steps.
+
+    Deng, Li, Zhang, Gu, "Temporal efficient training of spiking neural network via gradient
+    re-weighting", ICLR 2022, average the loss over steps too, of the outputs of single steps.
+
+    Args:
+        loss: the mean over the samples of what it is given.
+        share: weight of the mean over the steps, in [0, 1].
+        running_TBK: the scores after every step.
+        target: classes [B] or probabilities [B, K].
+    """
+    repeated = target.repeat(len(running_TBK), *[1] * (target.dim() - 1))
+    every, last = loss(running_TBK.flatten(0, 1), repeated), loss(running_TBK[-1], target)
+    return share * every + (1 - share) * last
+
+
 def build_loss(config: Config, network: nn.Module, classes: int) -> Loss:
     """The loss that ``train.loss`` names.
 

@@ -24,6 +24,7 @@ from snn_delays.nn.own_parts import own_neuron
 from snn_delays.nn.plan import plan_layers
 from snn_delays.nn.readout import Readout
 from snn_delays.nn.recurrence import Recurrence
+from snn_delays.nn.rounding import LEVELS, Rounding
 from snn_delays.nn.state import detach, reset, stateful
 from snn_delays.nn.sync import BatchNorm1d, Dropout
 from snn_delays.ops.maps import BACKENDS, check_backend
@@ -60,8 +61,13 @@ class Network(nn.Module):
         super().__setstate__(state)
         self._lock = threading.RLock()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, running: bool = False) -> Tensor:
         """[T, B, I] -> [B, K].
+
+        Args:
+            x: the input.
+            running: return the scores after each of the S steps of the readout instead,
+                [S, B, K]; the last are those of the whole input.
 
         Raises:
             ValueError: an input of another shape or precision, or without steps; in training, one
@@ -72,21 +78,21 @@ class Network(nn.Module):
         with contextlib.nullcontext() if torch.compiler.is_compiling() else self._lock:
             parts = stateful(self)
             reset(parts)
-            scores = self._scores(x)
+            scores = self._scores(x, running)
             if watcher():
                 reset(parts)  # or they would hold on to tensors of a trace
             elif torch.is_grad_enabled():
                 detach(parts)
         return scores
 
-    def _scores(self, x: Tensor) -> Tensor:
+    def _scores(self, x: Tensor, running: bool) -> Tensor:
         plan = self.plan_for(x)
         if not watcher():
             self.plan = plan
         for block, how in zip(self.blocks, plan[:-1], strict=True):
             # a foreign block takes x alone
             x = block(x) if how.path == "modules" else block(x, how=how)
-        return self.readout(x)
+        return self.readout(x, running=True) if running else self.readout(x)
 
     def _check_input(self, x: Tensor) -> None:
         first, shape = self._first_delayed(), list(x.shape)
@@ -238,7 +244,7 @@ def build_network(config: Config, classes: int) -> Network:
         node = build_neuron(
             "lif", tau=math.inf, v_threshold=math.inf, surrogate_alpha=1.0, store_membrane=True
         )
-    linear = _build_linear(config, sizes[-1], classes)
+    linear = _build_linear(config, sizes[-1], classes, fires=counts_spikes)
     return Network(blocks, Readout(linear, node, model.readout))
 
 
@@ -328,7 +334,10 @@ def _build_neuron(
     )
 
 
-def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
+def _build_linear(
+    config: Config, inputs: int, outputs: int, *, fires: bool = True
+) -> DelayedLinear:
+    """A linear layer; the neurons behind it fire, or have membranes that are compared."""
     model = config.model
     linear = DelayedLinear(
         inputs,
@@ -344,6 +353,7 @@ def _build_linear(config: Config, inputs: int, outputs: int) -> DelayedLinear:
         extra_steps=model.layer_extra_steps,
         bias=model.bias,
         density=model.density,
+        rounding=Rounding(LEVELS[model.quantise.weights], not fires, model.quantise.delays),
         prunable=config.train.buffer_budget is not None,
         backend=config.backend,
     )

@@ -20,6 +20,15 @@ SCORES = {
     "spike_count": lambda s_TBK: s_TBK.sum(0),
     "linear_sum": lambda v_TBK: v_TBK[-1],  # of membranes that do not leak
 }
+# The same after every step, [T, B, K].
+RUNNING_SCORES = {
+    "sum": lambda v_TBK: _running_sum(torch.softmax(v_TBK, dim=2)),
+    "mean": lambda v_TBK: _running_sum(v_TBK) / _steps(v_TBK),
+    "max": lambda v_TBK: v_TBK.cummax(0).values,
+    "last": lambda v_TBK: v_TBK,
+    "spike_count": lambda s_TBK: _running_sum(s_TBK),
+    "linear_sum": lambda v_TBK: v_TBK,
+}
 
 
 class Readout(nn.Module):
@@ -47,12 +56,37 @@ class Readout(nn.Module):
         self.kind = kind
         self.own_scores = own_readout(kind, classes=len(linear.weight)) if is_own(kind) else None
 
-    def forward(self, x: Tensor | Spectrum) -> Tensor:
-        """[T, B, I], or its spectrum -> [B, K]."""
-        return self.scores(self.linear(x))
+    def forward(self, x: Tensor | Spectrum, *, running: bool = False) -> Tensor:
+        """[T, B, I], or its spectrum -> [B, K]; ``running``: [T, B, K], the scores if the input's
+        steps up to each were all; the last are those of the whole input.
+        """
+        spikes = self.neuron(self.linear(x))
+        v_TBK = spikes if self.kind == "spike_count" else self.neuron.v_seq
+        scores = self.scores(v_TBK)
+        if not running:
+            return scores
+        # the last scores are equal to the bit, though a running sum rounds otherwise
+        return torch.cat([self._running_scores(v_TBK)[:-1], scores[None]])
 
-    def scores(self, y: Tensor) -> Tensor:
-        """From the delayed linear layer's output, [T, B, K], to scores [B, K]."""
-        spikes = self.neuron(y)
-        scores = self.own_scores or SCORES[self.kind]
-        return scores(spikes if self.kind == "spike_count" else self.neuron.v_seq)
+    def scores(self, v_TBK: Tensor) -> Tensor:
+        """From the neurons' membranes or spikes, [T, B, K], to scores [B, K]."""
+        return (self.own_scores or SCORES[self.kind])(v_TBK)
+
+    def _running_scores(self, v_TBK: Tensor) -> Tensor:
+        if self.own_scores is None:
+            return RUNNING_SCORES[self.kind](v_TBK)
+        return torch.stack([self.scores(v_TBK[:end]) for end in range(1, len(v_TBK) + 1)])
+
+
+def _running_sum(x_TBK: Tensor) -> Tensor:
+    """``cumsum(0)``, which torch lacks for ``train.deterministic`` on a GPU."""
+    reach = 1
+    while reach < len(x_TBK):
+        x_TBK = torch.cat([x_TBK[:reach], x_TBK[reach:] + x_TBK[:-reach]])
+        reach *= 2
+    return x_TBK
+
+
+def _steps(v_TBK: Tensor) -> Tensor:
+    """Number of steps up to each, [T, 1, 1]."""
+    return torch.arange(1, len(v_TBK) + 1, device=v_TBK.device)[:, None, None]

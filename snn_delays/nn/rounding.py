@@ -9,7 +9,8 @@ from torch import Tensor
 
 # The greatest whole number that a weight becomes, by the options' names; None: it stays a float.
 LEVELS = {"float32": None, "16": 32767, "8": 127, "4": 7, "ternary": 1}
-SHARES = tuple(0.05 * n for n in range(20, 3, -1))  # of the largest weight, from 1 to 0.2
+SHARES = tuple(0.05 * n for n in range(20, 7, -1))  # of the largest weight, from 1 to 0.4
+CUT = 0.7  # of the mean size; ternary weights below it are 0
 SMALLEST = 1e-30  # a weight of this size counts as 0
 
 
@@ -49,9 +50,10 @@ NO_ROUNDING = Rounding()
 def round_weights(weight: Tensor, levels: int, *, shared: bool = False) -> tuple[Tensor, Tensor]:
     """Whole numbers and steps whose products are near the weights.
 
-    Of each share of the largest weight that may become ``levels``, the whole numbers are the
-    nearest ones and the step is that of least squares. The share of the least squared error is
-    taken. With one level this is the ternary rounding of Li, Zhang and Liu 2016 (arXiv 1605.04711).
+    Whole numbers are the nearest ones for some step, and the returned step is that of least squares
+    for them. With one level, weights above 0.7 of the mean size become 1 or -1: the ternary weights
+    of Li, Zhang and Liu 2016 (arXiv 1605.04711). With more levels, that share of the largest weight
+    becomes ``levels`` which gives the least squared error.
 
     Args:
         weight: [O, I, C].
@@ -63,13 +65,17 @@ def round_weights(weight: Tensor, levels: int, *, shared: bool = False) -> tuple
         where all weights are 0.
     """
     flat = weight.reshape(1 if shared else len(weight), -1)
-    largest = flat.abs().amax(1, keepdim=True).clamp_min(SMALLEST)
-    best, step, least = torch.zeros_like(flat), torch.zeros_like(largest), largest * torch.inf
-    for share in SHARES:
-        whole = (flat * (levels / share / largest)).round().clamp(-levels, levels)
-        fitted = (whole * flat).sum(1, keepdim=True) / whole.square().sum(
-            1, keepdim=True
-        ).clamp_min(1)
+    size = flat.abs()
+    if levels == 1:
+        steps = [2 * CUT * size.mean(1, keepdim=True).clamp_min(SMALLEST)]
+    else:
+        largest = size.amax(1, keepdim=True).clamp_min(SMALLEST)
+        steps = [largest * (share / levels) for share in SHARES]
+    best, step, least = flat, steps[0], torch.full_like(steps[0], torch.inf)
+    for near in steps:
+        whole = (flat / near).round().clamp(-levels, levels)
+        norm = whole.square().sum(1, keepdim=True).clamp_min(1)
+        fitted = (whole * flat).sum(1, keepdim=True) / norm
         error = (whole * fitted - flat).square().sum(1, keepdim=True)
         better = error < least
         best, step = torch.where(better, whole, best), torch.where(better, fitted, step)

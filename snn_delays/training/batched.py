@@ -43,6 +43,8 @@ def why_not_batched(config: Config) -> str | None:
         return "tracking=wandb follows one run at a time"
     if config.train.loss != "cross_entropy":
         return f"train.loss={config.train.loss} is not cross_entropy"
+    if config.train.running_loss:
+        return "train.running_loss needs the scores after every step"
     if config.train.delay_noise:
         return "train.delay_noise draws from the random state of one run"
     if config.train.delay_penalty:

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn_delays.config import Config, config_hash, validate
 from snn_delays.config.own_parts import describe as describe_own_parts
 from snn_delays.config.own_parts import pinned
 from snn_delays.data.dataset import Data, load_data
+from snn_delays.deploy import Deployed, from_network
+from snn_delays.deploy.module import StreamModule, module_of
+from snn_delays.deploy.quantise import quantise
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Evaluation, Score, evaluate
 from snn_delays.nn import Network, count_parameters, draw_network
@@ -210,9 +213,11 @@ class Run:
         config, data, position, start = self.config, self.data, self.position, self._initial
         tested: dict[str, Any] = {}
         if config.train.test:
-            network, evaluation = _test(self.out, data, self.device)
+            network, module, evaluation = _test(self.out, data, self.device)
             tested = _test_result(config, self._phase, data, evaluation)
             tested["delay_buffer_bytes"] = network.delay_buffer_bytes
+            if isinstance(module, StreamModule):
+                tested["deployed"] = _describe_integers(module.network)
         epoch = position.best_epoch if position.phase == "refit" else position.chosen
         result = {
             "name": config.name,
@@ -249,6 +254,8 @@ def _prepare(
     network = draw_network(config, len(data.classes)).to(device, pick_dtype(config.precision))
     _plan_layers(config, data, network, batched)
     build_loss(config, network, len(data.classes))  # refuses one that does not fit
+    if config.model.quantise.weights != "float32":  # refuses one without a form of integers
+        quantise(from_network(network, config, data.classes, 1), config.model.quantise.weights)
     return data, network, initial
 
 
@@ -404,12 +411,19 @@ def _describe_data(config: Config, data: Data, initial: Initial | None) -> str:
 # ---- the result --------------------------------------------------------------------------------
 
 
-def _test(out: Path, data: Data, device: torch.device) -> tuple[Network, Evaluation]:
+def _test(out: Path, data: Data, device: torch.device) -> tuple[Network, nn.Module, Evaluation]:
+    """The tested network, what was run of it, and its answers."""
     run = broadcast_from_first(lambda: load_run(out, "best"))
     loader = build_loader(run.config, data.test, run.meta.steps, device)
+    module = module_of(run).to(device)
     network = run.network.to(device)
     loss = build_loss(run.config, network, len(data.classes))
-    return network, evaluate(network, loader, loss)
+    return network, module, evaluate(module, loader, loss, latency=module is network)
+
+
+def _describe_integers(network: Deployed) -> dict[str, Any]:
+    """What result.json says of the network that was tested in place of the trained one."""
+    return {"arithmetic": network.arithmetic, "digest": network.digest}
 
 
 def _test_result(
@@ -428,6 +442,11 @@ def _test_result(
         "per_class": marked(evaluation.per_class(data.classes)),
         "per_speaker_group": marked(groups),
     }
+    if (latency := evaluation.latency) is not None:
+        result["latency"] = {
+            "ms": latency.steps * config.data.step_ms,
+            "at_last_input": {**latency.after(0).as_dict(), "selection": config.selection},
+        }
     if config.train.protocol == "paper":
         result["batch_accuracy"] = evaluation.batch_accuracy
     return result

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snn_delays.config import TrainConfig
 from snn_delays.data.loaders import Batch
 from snn_delays.nn import Network
-from snn_delays.nn.loss import Loss, cross_entropy
+from snn_delays.nn.loss import Loss, cross_entropy, running_loss
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
 from snn_delays.runtime.distributed import all_reduce, sharing, world_size
@@ -125,15 +125,25 @@ def compute_gradients(
     before = statistics(network)
     network.zero_grad()
     with sharing(batch.own_part):
-        with autocast(precision, batch.x.device):
-            scores = network(batch.x)
+        scores, first = _scores_and_loss(network, batch, precision, loss, train.running_loss)
         terms = penalties(network, train)
-        mean = sum(terms, loss(scores, batch.target))
+        mean = sum(terms, first)
         mean.backward(torch.full_like(mean, batch.loss_weight))
         added = [all_reduce(batch.loss_weight * term.detach()) for term in terms]
     correct = (scores.argmax(1) == batch.y).sum(dtype=mean.dtype)
     mean, correct = all_reduce_step(network, batch, mean.detach(), correct)
     return finish(network, before, mean, correct, added)
+
+
+def _scores_and_loss(
+    network: Network, batch: Batch, precision: str, loss: Loss, share: float
+) -> tuple[Tensor, Tensor]:
+    """The scores of the whole input, [B, K], and the loss without penalties."""
+    with autocast(precision, batch.x.device):
+        scores = network(batch.x, running=True) if share else network(batch.x)
+    if not share:
+        return scores, loss(scores, batch.target)
+    return scores[-1], running_loss(loss, share, scores, batch.target)
 
 
 def finish(

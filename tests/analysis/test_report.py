@@ -88,7 +88,7 @@ def test_a_report_is_whole_and_its_files_say_the_same(trained, tmp_path) -> None
     assert parts.open == []
     assert not re.search(r'(src|href)="(?!data:)', text)  # nothing is fetched
     figures = [p for s in report.sections for p in s.parts if not isinstance(p, Table)]
-    assert len(parts.images) == len(figures) == 12
+    assert len(parts.images) == len(figures) == 13
     for section in report.sections:
         for p in section.parts:
             read = pd.read_csv(path.with_name(f"{p.name}.csv"))
@@ -108,6 +108,13 @@ def test_its_numbers_are_the_runs(trained) -> None:
     assert list(results.loc["test, all"]) == pytest.approx(
         [100 * score.accuracy, *(100 * v for v in score.interval), 30]
     )
+    latency = part(report, "latency").data
+    asked = subject.result["latency"]["at_last_input"]
+    shown = latency.loc[0, ["after_ms", "accuracy", "low", "high"]]
+    assert shown.tolist() == pytest.approx(
+        [0, *(100 * np.r_[asked["accuracy"], asked["interval"]])]
+    )
+    assert latency["accuracy"].iloc[-1] == pytest.approx(100 * score.accuracy)
     intact = part(report, "causal").data.loc["intact"]
     assert intact["accuracy"] == pytest.approx(100 * score.accuracy)
     x = next(iter(subject.loader(samples, 30).epoch())).x

@@ -71,6 +71,18 @@ def test_delay_buffers_have_a_column_if_every_run_knows_its_own() -> None:
     assert "elay buffer" not in table(SUITE, [*lines[1:], LINES[0]], {})
 
 
+def test_latencies_have_columns_if_every_run_knows_its_own() -> None:
+    lines = [
+        {**each, "latency": {"ms": 100.0 + each["seed"], "at_last_input": {"accuracy": 0.25}}}
+        for each in LINES
+    ]
+    text = table(SUITE, lines, {})
+    assert "| at the last input | latency, ms |" in text
+    assert "| 25.0 ± 0.0 % [25.0, 25.0] | 101 ± 1 |" in text
+    assert "Latency: " in text
+    assert "atency" not in table(SUITE, [*lines[1:], LINES[0]], {})
+
+
 def test_rows_pairs_and_how_it_was_made() -> None:
     text = table(SUITE, LINES, {"none, seed 3": "the disk is full."})
     assert "| learned delays | 71,680 | 3 | 82.0 ± 2.0 % [77.0, 87.0] |" in text
@@ -169,7 +181,9 @@ def test_published_numbers_stand_beside_the_suite_s_own_options() -> None:
     assert "published" not in table(SUITE, LINES, {}, ["train.epochs=3"])
 
 
-@pytest.mark.parametrize(("folder", "suite"), [("fsdd", "fsdd"), ("fsdd/protocol", "protocol")])
+@pytest.mark.parametrize(
+    ("folder", "suite"), [("fsdd", "fsdd"), ("fsdd/protocol", "protocol"), ("fsdd/early", "early")]
+)
 def test_committed_tables_are_made_of_their_results(folder, suite) -> None:
     place = Path(__file__).parents[2] / "scripts/reproduce" / folder
     lines = read_results(place / "results.jsonl")

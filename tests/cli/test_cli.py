@@ -470,7 +470,17 @@ def test_the_demos_order_holds_over_five_seeds(tmp_path, monkeypatch, capsys) ->
 def test_the_readme_is_whole_and_its_options_exist() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     assert not re.search(r"@[A-Z_]+@", text)
-    commands = ("train", "evaluate", "encode", "benchmark", "analyse", "runs", "predict", "export")
+    commands = (
+        "train",
+        "evaluate",
+        "encode",
+        "benchmark",
+        "analyse",
+        "runs",
+        "predict",
+        "export",
+        "live",
+    )
     known = {name for command in commands for name in option_names(command)} | {*groups("train")}
     used = set(re.findall(r"(?<![\w.])([a-z_]+(?:\.[a-z_]+)*)=", text))
     assert used - known <= {"query", "install", "taps", "extra_steps", "in", "signal", "launcher"}

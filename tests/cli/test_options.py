@@ -33,9 +33,15 @@ def words(field) -> list[str]:
     return field.type.replace("[", " ").replace("]", " ").split()
 
 
+def required_words(kind) -> dict[str, str]:
+    """A word for each option that must be given and takes words of a list."""
+    listed = ((n, v, f.metadata["choices"]) for n, v, f in options(kind()))
+    return {name: choices[0] for name, value, choices in listed if value == "???" and choices}
+
+
 def with_value(kind, name: str, value):
     """The defaults, with one option changed."""
-    config = kind()
+    config = kind(**required_words(kind))
     *groups, key = name.split(".")
     place = config
     for group in groups:
@@ -95,7 +101,8 @@ def texts(command: str) -> list:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "analyse", "benchmark", "encode", "runs", "predict", "export"]
+    "command",
+    ["train", "evaluate", "analyse", "benchmark", "encode", "runs", "predict", "export", "live"],
 )
 def test_text_is_what_was_written(command, monkeypatch) -> None:
     """Many values in few compositions, each of which takes a fifth of a second."""
@@ -114,6 +121,7 @@ def test_text_is_what_was_written(command, monkeypatch) -> None:
             f"{WRITTEN.get(name, name)}={f'[{chr(44).join(v)}]' if isinstance(v, list) else v}"
             for name, v in given.items()
         ]
+        overrides += [f"{n}={word}" for n, word in required_words(SCHEMAS[command]).items()]
         made = {n: v for n, v, _ in options(compose(command, overrides))}
         for name, value in given.items():
             found = made[name]

@@ -144,5 +144,7 @@ def test_run_is_read(trained) -> None:
     assert wide.layers[0].neurons.parameters["tau"] == 10.05 / 10
     with pytest.raises(UserError, match="is not the folder of a run"):
         from_run(f"{trained}-not")
-    with pytest.raises(ValueError, match="arithmetic=int8 must be float32 or float64"):
+    with pytest.raises(
+        ValueError, match=r"arithmetic=int8 must be one of float32, float64, plain, loihi\."
+    ):
         from_run(trained, arithmetic="int8")

@@ -117,6 +117,7 @@ def test_options_exist(page) -> None:
     assert {option for option in dotted if not option.endswith("_")} <= known | {
         "data.remarks",
         "data.augment",
+        "model.quantise",
     }
 
 

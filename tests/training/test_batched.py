@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from snn_delays.config import Config
+from snn_delays.config.schema import QuantiseConfig
 from snn_delays.data.loaders import Batch, Loader
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.nn import build_network
@@ -95,6 +96,7 @@ def positions(configs: list[Config]) -> list[tuple[int, int]]:
         ({"extra_steps": 3}, {"protocol": "refit"}),
         ({"delays": "fixed", "density": 0.6}, {"protocol": "last"}),
         ({"delays": "none", "dropout": 0.0}, {}),
+        ({"quantise": QuantiseConfig("4", 3)}, {"protocol": "last"}),
         ({"neuron": "se_adlif", "tau_scope": "layer"}, {"protocol": "last"}),
         ({"delay_type": "axonal", "kernel_count": 2}, {"round_epochs": 0.34}),
         ({"density": 0.8}, {"round_epochs": 0.34, "buffer_budget": 90}),

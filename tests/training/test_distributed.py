@@ -20,6 +20,7 @@ import torch
 
 from snn_delays import cli
 from snn_delays.config import Config
+from snn_delays.config.schema import QuantiseConfig
 from snn_delays.data.loaders import Loader, Samples
 from snn_delays.errors import UserError
 from snn_delays.runtime import numba_jit
@@ -114,9 +115,11 @@ CASES = {
     "own_lengths": {"protocol": "paper", "model": {"dropout": 0.2}},
     "refit": {"protocol": "refit"},
     "recurrent": {"model": {"recurrent": "learned", "recurrent_dropout": 0.3}},
+    "rounded": {"model": {"quantise": QuantiseConfig("4", 3)}},
     "axonal": {"model": {"delay_type": "axonal"}, "round_epochs": 0.5},
     "penalties": {
         "model": {"recurrent": "learned", "dropout": 0.2},
+        "running_loss": 0.5,
         "rate_penalty": 9.0,
         "delay_penalty": 0.1,
         "delay_noise": 0.5,

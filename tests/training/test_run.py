@@ -86,9 +86,9 @@ def spy(monkeypatch) -> list[tuple[str, int]]:
     for module in (loop, run):
         original = module.evaluate
 
-        def wrapped(network, loader, *loss, original=original, module=module):
+        def wrapped(network, loader, *loss, original=original, module=module, **more):
             seen.append((module.__name__.rpartition(".")[2], len(loader.samples)))
-            return original(network, loader, *loss)
+            return original(network, loader, *loss, **more)
 
         monkeypatch.setattr(module, "evaluate", wrapped)
     return seen

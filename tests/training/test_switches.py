@@ -316,7 +316,7 @@ def test_a_finished_run_is_pruned_by_a_fine_tuning(small_config, tmp_path) -> No
     ("switches", "model", "precision"),
     [
         (ALL | PRUNED, {}, "mixed"),
-        ({"freeze": "weights", "delay_noise": 0.5}, {}, "float32"),
+        ({"freeze": "weights", "delay_noise": 0.5, "running_loss": 0.5}, {}, "float32"),
         (ALL | {"round_epochs": 0.5}, BEST, "float32"),
     ],
 )
@@ -344,6 +344,7 @@ def test_they_go_on_from_any_batch(
 @pytest.mark.parametrize(
     ("key", "words"),
     [
+        ("running_loss", "train.running_loss needs the scores after every step"),
         ("delay_noise", "train.delay_noise draws from the random state of one run"),
         ("delay_penalty", "train.delay_penalty is added to the loss of one run"),
         ("rate_penalty", "its firing rates are penalised"),

@@ -1,0 +1,242 @@
+"""Limits of hardware, and Loihi's arithmetic against Lava's documented equations."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snn_delays import cli
+from snn_delays.config.commands import HARDWARE
+from snn_delays.deploy import plain
+from snn_delays.deploy.hardware import LIMITS, MEASURES, check, hardware
+from snn_delays.deploy.network import Deployed
+from snn_delays.deploy.quantise import quantise
+from snn_delays.documents import read_yaml
+from tests.deploy.networks import deployed, recording
+
+
+def test_the_file_of_limits() -> None:
+    assert [*read_yaml(LIMITS)] == [*HARDWARE]
+    for name in HARDWARE:
+        chip = hardware(name)
+        assert {limit.what for limit in chip.limits} <= MEASURES.keys()
+        for limit in chip.limits:
+            assert limit.source
+            assert limit.date.startswith("20")
+            assert limit.change
+
+
+def test_values_by_hand() -> None:
+    """12 inputs, 9 and 7 neurons, 4 classes, 5 taps."""
+    _, floats = deployed({"density": 0.5})
+    network = quantise(floats, "8", None, "loihi")
+    values = {what: measure(network, 1000) for what, measure in MEASURES.items()}
+    present = [np.abs(layer.weight) > 0 for layer in network.layers]
+    assert values == {
+        "weight_bits": 8,
+        "units": 1,
+        "threshold_bits": max(
+            (int(layer.neurons.threshold[0]) >> 6).bit_length() for layer in network.layers[:2]
+        ),
+        "membrane_bits": 11,
+        "longest_delay": max(int(layer.delay.max()) for layer in network.layers),
+        "channels": 12,
+        "classes": 4,
+        "hidden_neurons": 16,
+        "layer_neurons": 9,
+        "layer_inputs": 12,
+        "layer_synapse_bits": 8 * max(int(p.sum()) for p in present),
+        "fan_out": max(int(p.sum((0, 2)).max()) for p in present),
+        "memory_bytes": 3 * (9 * 12 + 7 * 9 + 4 * 7) + 4 * 5 * (9 + 7 + 4),
+    }
+    assert MEASURES["weight_bits"](floats, 0) == 32
+    assert MEASURES["units"](floats, 0) == 9
+    assert MEASURES["weight_bits"](quantise(floats, "4"), 0) == 4
+    assert MEASURES["weight_bits"](quantise(floats, "ternary"), 0) == 2
+    assert MEASURES["weight_bits"](quantise(floats, "16"), 0) == 16
+
+
+def test_bound_of_membranes_for_recordings() -> None:
+    network = quantise(deployed()[1], "8", None, "loihi")
+    frames = [recording(seed) for seed in (1, 2)]
+    bits = next(f.value for f in check(network, hardware("loihi2"), frames) if "membrane" in str(f))
+    peak = 0
+    for each in frames:
+        seen: list[Any] = []
+        plain.run(network, each, lambda n, t, s, to=seen: to.append(np.abs(s.membrane).max()))
+        peak = max(peak, *seen)
+    assert peak < 2 ** (bits - 1)
+    many = check(network, hardware("loihi2"), [50 * each for each in frames])
+    assert next(f.value for f in many if "membrane" in str(f)) > bits
+
+
+def test_a_finding_says_how_much_and_what_to_change() -> None:
+    finding = check(deployed({"taps": 71})[1], hardware("xylo_audio"))[-1]
+    value = finding.value
+    assert value > 60
+    assert str(finding).split("  ")[-1] == (
+        f"{value} too many: model.delays=none and train again (Rockpool documentation, Xylo"
+        " overview (no delays); as of 2026-11-28)"
+    )
+
+
+def test_command(trained, capsys, monkeypatch) -> None:
+    """Exit code 2 where a limit is exceeded; ``fit`` evaluates what the target needs."""
+
+    def evaluate(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["snn-delays", "evaluate", f"run={trained}", *words])
+        cli.main()
+        return str(capsys.readouterr().out)
+
+    fitted = evaluate("target=loihi2", "fit=true")
+    assert "limits of Intel Loihi 2 (stated, not measured)\nweight bits  " in fitted
+    assert "too many" not in fitted
+    accuracy = next(line for line in fitted.splitlines() if line.startswith("all "))
+    with pytest.raises(SystemExit) as stop:
+        evaluate("target=loihi2")
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    assert "24 too many: weights=8 arithmetic=loihi (Lava 0.10" in said.out
+    last = said.out.splitlines()[-1]
+    assert last.split("  ")[0] == "with weights=8 arithmetic=loihi"
+    assert last.split("  ")[1].strip() in accuracy
+    assert last.endswith("; 0 limits exceeded")
+    assert "exceeds 4 limits of target=loihi2, listed above. fit=true evaluates" in said.err
+    with pytest.raises(SystemExit):
+        evaluate("fit=true")
+    assert "fit=true needs target=..., and gives weights=" in capsys.readouterr().err
+
+
+# ---- Lava --------------------------------------------------------------------------------------
+
+
+def lava_layer(layer: Any, x_TI: Any, steps: int) -> tuple[Any, Any]:
+    """Spikes and voltages [S, O] by the equations of Lava 0.10, one synapse at a time.
+
+    ``PyDelayDenseModelBitAcc`` adds ``weights`` of a synapse ``delays`` steps after a spike, and
+    ``PyLifModelBitAcc`` shifts the sum by 6 bits and decays u by ``du=4095`` and v by ``dv``, with
+    products of 12 bits rounded toward zero; it fires above ``vth << 6``, and resets to 0.
+    """
+    outputs, inputs = layer.outputs, layer.inputs
+    dv = 4096 - (int(layer.neurons.parameters["keep"]) >> 4)
+    fires = layer.neurons.threshold is not None
+    vth = (int(layer.neurons.threshold[0]) - 1) >> 6 if fires else None
+    u, v = [0] * outputs, [0] * outputs
+    spikes, voltages = np.zeros((2, steps, outputs), int)
+    for t in range(steps):
+        for o in range(outputs):
+            a_in = 0
+            for i in range(inputs):
+                before = t - int(layer.delays[o, i, 0])
+                if 0 <= before < len(x_TI):
+                    a_in += int(layer.weight[o, i, 0]) * int(x_TI[before, i])
+            u[o] = decayed(u[o], 4095 + 1) + (a_in << 6)
+            v[o] = decayed(v[o], dv) + u[o] + int(layer.bias[o])
+            v[o] = max(-(2**23) + 1, min(2**23 - 1, v[o]))
+            voltages[t, o] = v[o]
+            if fires and v[o] > vth << 6:
+                spikes[t, o], v[o] = 1, 0
+    return spikes, voltages
+
+
+def exponent_of(layer: Any) -> int:
+    """The greatest power of two that divides all biases."""
+    return min((int(b & -b).bit_length() - 1 for b in layer.bias.tolist() if b), default=0)
+
+
+def decayed(value: int, constant: int) -> int:
+    product = abs(value) * (4096 - constant) >> 12
+    return product if value >= 0 else -product
+
+
+def loihi_network(seed: int) -> Deployed:
+    _, floats = deployed({"tau_ms": 33.0}, seed=seed)
+    return quantise(floats, "8", None, "loihi")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_arithmetic_of_lavas_documentation(seed) -> None:
+    network = loihi_network(seed)
+    x = recording(seed)
+    seen: list[list[Any]] = [[] for _ in network.layers]
+
+    def watch(n: int, t: int, state: Any) -> None:
+        seen[n].append((state.spikes.copy(), state.membrane.copy()))
+
+    plain.run(network, x, watch)
+    for layer, mine, steps in zip(network.layers, seen, network.ends(len(x)), strict=True):
+        spikes, voltages = lava_layer(layer, x, steps)
+        np.testing.assert_array_equal(np.stack([v for _, v in mine]), voltages)
+        assert (voltages < 0).any()  # where toward zero differs from downward
+        if layer.neurons.threshold is not None:
+            np.testing.assert_array_equal(np.stack([s for s, _ in mine]), spikes)
+            assert 0 < spikes.mean() < 1
+        x = spikes
+
+
+def test_numbers_are_those_that_lava_takes() -> None:
+    network = loihi_network(0)
+    for layer in network.layers:
+        assert not (layer.weight & 1).any()
+        assert np.abs(layer.weight).max() <= 254
+        assert len(np.unique(layer.unit)) == 1
+        assert int(layer.neurons.parameters["keep"]) % 16 == 0
+        assert (np.abs(layer.bias) >> exponent_of(layer)).max() < 2**12
+        if layer.neurons.threshold is not None:
+            theta = np.unique(layer.neurons.threshold) - 1
+            assert len(theta) == 1
+            assert theta[0] % 64 == 0
+            assert theta[0] >> 6 < 2**17
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("lava") is None,
+    reason="lava-nc, which needs Python 3.10, is not installed",
+)
+def test_lavas_own_model() -> None:  # pragma: no cover
+    """The first layer in Lava's ``Loihi2SimCfg``, every spike.
+
+    A spike reaches the neurons a step after its own, and the bias acts in the step before, so that
+    the first frame here is one of silence.
+    """
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.dense.process import DelayDense
+    from lava.proc.io.sink import RingBuffer as Sink
+    from lava.proc.io.source import RingBuffer as Source
+    from lava.proc.lif.process import LIF
+
+    network = loihi_network(0)
+    layer, x = network.layers[0], recording(0)
+    steps = network.ends(len(x) + 1)[0]
+    exponent = exponent_of(layer)
+    source = Source(data=np.pad(x.T, ((0, 0), (0, steps - len(x)))).astype(int))
+    dense = DelayDense(
+        weights=layer.weight[..., 0].astype(int),
+        delays=layer.delays[..., 0].astype(int),
+        max_delay=layer.taps - 1,
+        num_message_bits=8,
+    )
+    lif = LIF(
+        shape=(layer.outputs,),
+        vth=(int(layer.neurons.threshold[0]) - 1) >> 6,
+        du=4095,
+        dv=4096 - (int(layer.neurons.parameters["keep"]) >> 4),
+        bias_mant=layer.bias >> exponent,
+        bias_exp=exponent,
+    )
+    sink = Sink(shape=(layer.outputs,), buffer=steps)
+    source.s_out.connect(dense.s_in)
+    dense.a_out.connect(lif.a_in)
+    lif.s_out.connect(sink.a_in)
+    lif.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+    got = sink.data.get().T
+    lif.stop()
+    late, first = np.concatenate([0 * x[:1], x]), []
+    plain.run(network, late, lambda n, t, s: first.append(s.spikes.copy()) if n == 0 else None)
+    np.testing.assert_array_equal(got[: len(first)], np.stack(first)[: len(got)])
