@@ -3,7 +3,7 @@
 Two programs that add up the same floats in other orders get other last digits, and a membrane that
 is nearer to its threshold than these may fire in one program alone. The certificate bounds the
 difference (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1), with
-``e = 2^-24`` in float32, for an input y that is a sum of n products with the sizes added up to A:
+``e = 2^-24`` in float32, for an input y that is a sum of n products with the sizes added up to A::
 
     y    moves by at most  g (|alpha| (A + |bias|) + |beta|),  g = (n + 4) e / (1 - (n + 4) e)
     u    moves by at most  |k| m + that + e (4 |r| + 4 |r| / tau + 2 |y| + 2 |u|),  k = 1 - 1 / tau
