@@ -85,10 +85,7 @@ class Latency:
 
     @property
     def steps(self) -> int:
-        """Steps after the last input from which on the accuracy stays within a point of the final.
-
-        At most one point below it, that is.
-        """
+        """Steps after the last input from which on at most a point of the accuracy is missing."""
         is_lower = 100 * (self.correct[-1] - self.correct) > self.n
         return int(np.flatnonzero(is_lower).max(initial=-1)) + 1
 

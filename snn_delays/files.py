@@ -105,7 +105,7 @@ def locked(path: Path, *, wait: bool, most: float = -1) -> Iterator[None]:
         most: seconds to wait; -1: for ever.
 
     Raises:
-        Locked: another process holds the lock, and ``wait`` is False or over.
+        Locked: another process holds the lock, and ``wait`` is False, or ``most`` seconds are over.
         OSError: the file cannot be written, or is a link, which might lead to a file of value.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

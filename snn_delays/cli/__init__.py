@@ -19,7 +19,7 @@ COMMANDS = {
     "benchmark": "train the networks of a suite with several seeds, and compare them",
     "predict": "what a run's deployed network says of recordings",
     "export": "a run's deployed network in another form, compared with it spike by spike",
-    "live": "what it says of what a microphone hears",
+    "live": "what a run's deployed network says of what a microphone hears",
     "runs": "list runs: seed, accuracy or state, changed options",
     "data": "prepare, verify and describe data sets; encode audio as spikes",
     "demo": "train with learned, fixed and no delays on data made here, and compare",

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from snn_delays.benchmark.suite import named
 from snn_delays.cli.compose import (
     checked,
+    compose,
     composed,
     in_own_folder,
     number_in_multirun,
@@ -29,7 +30,7 @@ from snn_delays.cli.compose import (
 )
 from snn_delays.cli.explain import explain, unforeseen
 from snn_delays.cli.groups import config_folder
-from snn_delays.cli.help import command_help
+from snn_delays.cli.help import command_help, help_text
 from snn_delays.cli.overrides import HELP, read
 from snn_delays.cli.search import searches
 from snn_delays.cli.sweep import Failed, announce, checked_sweeps
@@ -57,17 +58,31 @@ def run_command(
     report_errors(lambda: _run(name, task), once=True, prints=prints)
 
 
-def _run(name: str, task: Callable[[Any], Any]) -> Any:
+def run_without_hydra(name: str, task: Callable[[Any], Any], *, prints: bool = True) -> None:
+    """Run ``task`` with the options of a command that takes none of Hydra's flags.
+
+    Args:
+        name: name of the command.
+        task: takes the validated configuration.
+        prints: see ``report_errors``.
+    """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        report_errors(lambda: print(wrapped(help_text(name, []))), prints=True)
+        return
+    report_errors(lambda: task(compose(name, sys.argv[1:])), prints=prints)
+
+
+def _run(name: str, task: Callable[[Any], Any]) -> None:
     flags, overrides = read(name, sys.argv[1:])
     if HELP in flags:
         with needed_output():
             print(wrapped(command_help(name, overrides)))
-        return None
-    if not flags and not any(named(override).startswith("hydra") for override in overrides):
+    elif not flags and not any(named(override).startswith("hydra") for override in overrides):
         made = checked(name, composed(name, overrides))  # Hydra's main would compose twice
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-        return task(made)
-    return _run_with_hydra(name, task, flags, overrides)
+        task(made)
+    else:
+        _run_with_hydra(name, task, flags, overrides)
 
 
 def _run_with_hydra(

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snn_delays.cli.app import report_errors
-from snn_delays.cli.compose import compose
+from snn_delays.cli.app import run_without_hydra
 from snn_delays.cli.deployed import deployed
-from snn_delays.cli.help import help_text
-from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import ExportConfig
 from snn_delays.errors import UserError, message_of
 from snn_delays.files import new_folder
@@ -23,10 +19,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry point."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(wrapped(help_text("export", []))), prints=True)
-        return
-    report_errors(lambda: _export(compose("export", sys.argv[1:])))
+    run_without_hydra("export", _export, prints=False)
 
 
 def _export(given: ExportConfig) -> None:

@@ -6,11 +6,8 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from snn_delays.cli.app import report_errors
-from snn_delays.cli.compose import compose
+from snn_delays.cli.app import run_without_hydra
 from snn_delays.cli.deployed import deployed
-from snn_delays.cli.help import help_text
-from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import LiveConfig, PredictConfig
 from snn_delays.output import one_line
 
@@ -23,10 +20,7 @@ BAR = 20  # letters
 
 def main() -> None:
     """Entry point."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(wrapped(help_text("live", []))), prints=True)
-        return
-    report_errors(lambda: _live(compose("live", sys.argv[1:])), prints=True)
+    run_without_hydra("live", _live)
 
 
 def _live(given: LiveConfig) -> None:

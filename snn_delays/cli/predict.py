@@ -10,11 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_delays.cli.app import report_errors
-from snn_delays.cli.compose import compose
+from snn_delays.cli.app import run_without_hydra
 from snn_delays.cli.deployed import SHORT, deployed
-from snn_delays.cli.help import help_text
-from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import PredictConfig
 
 if TYPE_CHECKING:
@@ -29,10 +26,7 @@ DIGITS = 6  # of a score behind the point
 
 def main() -> None:
     """Entry point."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(wrapped(help_text("predict", []))), prints=True)
-        return
-    report_errors(lambda: _predict(compose("predict", sys.argv[1:])), prints=True)
+    run_without_hydra("predict", _predict)
 
 
 def _predict(given: PredictConfig) -> None:

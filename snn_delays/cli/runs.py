@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from snn_delays.cli.app import report_errors
+from snn_delays.cli.app import run_without_hydra
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import groups
-from snn_delays.cli.help import help_text
-from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import DERIVED, Config, RunsConfig, shapes_result, with_derived
 from snn_delays.config.datasets import kind_of
 from snn_delays.config.options import options, shown
@@ -33,10 +31,7 @@ INDENT = 4 * " "
 
 def main() -> None:
     """Entry point."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        report_errors(lambda: print(wrapped(help_text("runs", []))), prints=True)
-        return
-    report_errors(lambda: _runs(compose("runs", sys.argv[1:])), prints=True)
+    run_without_hydra("runs", _runs)
 
 
 def _runs(given: RunsConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
@@ -18,15 +19,47 @@ from snn_delays.config.schema import (
 TARGETS = ("c", "nir", "onnx", "nest", "brian2", "lava")
 
 HARDWARE = ("loihi2", "loihi1", "xylo_audio", "spinnaker1", "spinnaker2")  # of deploy/limits.yaml
-# Of every command that runs or writes a deployed network.
-ROUND_WEIGHTS = (
-    "round weights: integers of so many bits, or -1, 0 and 1, times a step of each neuron, in a"
-    " network of integers; null: as trained; float32: a network of floats"
+
+# Options of several commands.
+_checkpoint = functools.partial(
+    option,
+    "best",
+    "best: the epoch that the protocol chose; last: the last one",
+    choices=("best", "last"),
+    synonyms={"chosen": "best", "final": "last", "latest": "last"},
 )
-ROUND_DELAYS = "round delays to so many values, spread evenly over 0 to taps-1; null: as trained"
-INTEGERS = (
+_network = functools.partial(
+    option, "???", "folder of the run, or file of a deployed network (required)", path=True
+)
+_steps = functools.partial(
+    option,
+    None,
+    "length in steps that recordings are padded to; null: as trained, but a run of"
+    " train.protocol=paper has none",
+    at_least=1,
+    at_most=MOST,
+)
+_weights = functools.partial(
+    option,
+    None,
+    "round weights: integers of so many bits, or -1, 0 and 1, times a step of each neuron, in a"
+    " network of integers; null: as trained; float32: a network of floats",
+    choices=WEIGHTS,
+    synonyms=WEIGHT_WORDS,
+)
+_delays = functools.partial(
+    option,
+    None,
+    "round delays to so many values, spread evenly over 0 to taps-1; null: as trained",
+    at_least=2,
+    at_most=MOST,
+)
+_arithmetic = functools.partial(
+    option,
+    None,
     "of a network of integers; loihi: that of Loihi 2, with weights=8; null: plain, in which each"
-    " neuron has its own step"
+    " neuron has its own step",
+    choices=ARITHMETICS,
 )
 
 
@@ -35,12 +68,7 @@ class EvaluateConfig:
     """Options of ``snn-delays evaluate``."""
 
     run: str = option("???", "folder of the run (required)", path="folder")
-    checkpoint: str = option(
-        "best",
-        "best: the epoch that the protocol chose; last: the last one",
-        choices=("best", "last"),
-        synonyms={"chosen": "best", "final": "last", "latest": "last"},
-    )
+    checkpoint: str = _checkpoint()
     split: str = option(
         "test", "data to evaluate on", choices=("test", "valid"), synonyms={"dev": "valid"}
     )
@@ -61,9 +89,9 @@ class EvaluateConfig:
     backend: str = option(
         "auto", "computation of the delayed linear map; affects speed alone", choices=BACKENDS
     )
-    weights: str | None = option(None, ROUND_WEIGHTS, choices=WEIGHTS, synonyms=WEIGHT_WORDS)
-    delays: int | None = option(None, ROUND_DELAYS, at_least=2, at_most=MOST)
-    arithmetic: str | None = option(None, INTEGERS, choices=ARITHMETICS)
+    weights: str | None = _weights()
+    delays: int | None = _delays()
+    arithmetic: str | None = _arithmetic()
     target: str | None = option(
         None,
         "hardware whose limits the network is compared with; exit code 2 if it exceeds one",
@@ -150,9 +178,7 @@ class RunsConfig:
 class PredictConfig:
     """Options of ``snn-delays predict``, where ``source`` is written ``in``."""
 
-    run: str = option(
-        "???", "folder of the run, or file of a deployed network (required)", path=True
-    )
+    run: str = _network()
     source: str = option(
         "???",
         "audio file, folder of audio files, HDF5 file of SHD's format, or -: standard input"
@@ -168,37 +194,24 @@ class PredictConfig:
     format: str = option(
         "json", "form of the lines; json: an object a line", choices=("json", "csv")
     )
-    checkpoint: str = option(
-        "best",
-        "best: the epoch that the protocol chose; last: the last one",
-        choices=("best", "last"),
-        synonyms={"chosen": "best", "final": "last", "latest": "last"},
-    )
-    steps: int | None = option(
-        None,
-        "length in steps that recordings are padded to; null: as trained, but a run of"
-        " train.protocol=paper has none",
-        at_least=1,
-        at_most=MOST,
-    )
+    checkpoint: str = _checkpoint()
+    steps: int | None = _steps()
     channel: str | None = option(
         None,
         "channel to read of audio with several: left, right, the mean of all, or its number from"
         " 0; null: as in training",
         choices=AUDIO_CHANNELS,
     )
-    weights: str | None = option(None, ROUND_WEIGHTS, choices=WEIGHTS, synonyms=WEIGHT_WORDS)
-    delays: int | None = option(None, ROUND_DELAYS, at_least=2, at_most=MOST)
-    arithmetic: str | None = option(None, INTEGERS, choices=ARITHMETICS)
+    weights: str | None = _weights()
+    delays: int | None = _delays()
+    arithmetic: str | None = _arithmetic()
 
 
 @dataclass
 class LiveConfig:
     """Options of ``snn-delays live``."""
 
-    run: str = option(
-        "???", "folder of the run, or file of a deployed network (required)", path=True
-    )
+    run: str = _network()
     every: float | None = option(
         None,
         "ms between running decisions, a multiple of the step; null: about 100",
@@ -215,28 +228,15 @@ class LiveConfig:
     input: str | None = option(
         None, "name or number of the microphone; null: the system's default input"
     )
-    checkpoint: str = option(
-        "best",
-        "best: the epoch that the protocol chose; last: the last one",
-        choices=("best", "last"),
-        synonyms={"chosen": "best", "final": "last", "latest": "last"},
-    )
-    steps: int | None = option(
-        None,
-        "length in steps that recordings are padded to; null: as trained, but a run of"
-        " train.protocol=paper has none",
-        at_least=1,
-        at_most=MOST,
-    )
+    checkpoint: str = _checkpoint()
+    steps: int | None = _steps()
 
 
 @dataclass
 class ExportConfig:
     """Options of ``snn-delays export``, where ``source`` is written ``in``."""
 
-    run: str = option(
-        "???", "folder of the run, or file of a deployed network (required)", path=True
-    )
+    run: str = _network()
     target: str = option(
         "???",
         "form to write; c: a file and a header of C99; nir: a NIR graph; onnx: an ONNX model; nest,"
@@ -257,22 +257,11 @@ class ExportConfig:
         " null: those that the run was tested on",
         path=True,
     )
-    checkpoint: str = option(
-        "best",
-        "best: the epoch that the protocol chose; last: the last one",
-        choices=("best", "last"),
-        synonyms={"chosen": "best", "final": "last", "latest": "last"},
-    )
-    steps: int | None = option(
-        None,
-        "length in steps that recordings are padded to; null: as trained, but a run of"
-        " train.protocol=paper has none",
-        at_least=1,
-        at_most=MOST,
-    )
-    weights: str | None = option(None, ROUND_WEIGHTS, choices=WEIGHTS, synonyms=WEIGHT_WORDS)
-    delays: int | None = option(None, ROUND_DELAYS, at_least=2, at_most=MOST)
-    arithmetic: str | None = option(None, INTEGERS, choices=ARITHMETICS)
+    checkpoint: str = _checkpoint()
+    steps: int | None = _steps()
+    weights: str | None = _weights()
+    delays: int | None = _delays()
+    arithmetic: str | None = _arithmetic()
 
 
 @dataclass

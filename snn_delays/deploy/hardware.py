@@ -107,9 +107,8 @@ def _peak(network: Deployed, recordings: Iterable[NDArray[Any]]) -> int:
     first, *others = network.layers
     bias = None if first.bias is None else np.abs(first.bias)
     neurons = replace(first.neurons, threshold=None)
-    sizes = replace(first, weight=np.abs(first.weight), bias=bias, neurons=neurons)
+    sizes = replace(first, weight=np.abs(first.weight), bias=bias, neurons=neurons, unit=None)
     alone = replace(network, layers=(sizes,), classes=("",) * first.outputs, readout="max", steps=1)
-    alone = replace(alone, layers=(replace(sizes, unit=None),))
     stream, peak = Stream(alone), 0.0
     for frames in recordings:
         peak = max(peak, stream.run(frames).scores.max())

@@ -139,13 +139,15 @@ def _hold(path: Path) -> None:
         lock = contextlib.ExitStack()
         with contextlib.suppress(OSError, Locked):  # compile beside the other process
             lock.enter_context(locked(path, wait=True, most=PATIENCE))
-        _held[path] = lock
+            _held[path] = lock
 
 
 def _release(path: Path) -> None:
-    _held.pop(path, contextlib.ExitStack()).close()
-    with contextlib.suppress(OSError):  # Windows keeps the file while another process waits
-        path.unlink()
+    """Release the lock and remove its file, if this process holds it."""
+    if path in _held:
+        _held.pop(path).close()
+        with contextlib.suppress(OSError):  # Windows keeps the file while another process waits
+            path.unlink()
 
 
 class _KernelFiles:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import sys
 from typing import Any
 
 import pytest
 
-from snn_delays import cli
 from snn_delays.deploy import Stream, from_run
 from snn_delays.deploy.export import TARGETS, Answer, c, target
 from snn_delays.deploy.verify import compare
@@ -18,20 +17,9 @@ needs_compiler = pytest.mark.skipif(c.compiler() is None, reason="there is no C 
 
 
 @pytest.fixture
-def command(capsys, monkeypatch):
-    """Runs `snn-delays export`; returns exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["snn-delays", "export", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def command(run_command):
+    """Runs `snn-delays export`."""
+    return functools.partial(run_command, "export")
 
 
 class Twin:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from snn_delays import cli
 from snn_delays.analysis.trained_run import held_out_samples, open_run
 from snn_delays.config import Config
 from snn_delays.data.encode import encode_words
@@ -33,21 +32,9 @@ RATE = 16_000
 
 
 @pytest.fixture
-def command(capsys, monkeypatch):
-    """Runs `snn-delays predict`; returns exit code, standard output and standard error."""
-
-    def run(*arguments: object, pipe: bytes = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["snn-delays", "predict", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pipe), encoding="utf-8"))
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def command(run_command):
+    """Runs `snn-delays predict`."""
+    return functools.partial(run_command, "predict")
 
 
 def write_wav(path: Path, seed: int, seconds: float = 0.3) -> Path:
