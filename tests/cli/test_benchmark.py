@@ -91,6 +91,7 @@ def test_a_suite_is_run_tabulated_and_skipped_when_done(words, capsys, monkeypat
     assert printed.endswith("Left out because of seeds=1: s1, s2.\n")
 
 
+@pytest.mark.slow
 def test_it_repeats_bit_by_bit_whatever_runs_beside(words, capsys, monkeypatch) -> None:
     found = {}
     for jobs in (1, 2):

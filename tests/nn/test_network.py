@@ -418,7 +418,9 @@ def mapped(network, x):
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("way", [traced, exported, compiled, mapped])
+@pytest.mark.parametrize(
+    "way", [traced, exported, pytest.param(compiled, marks=pytest.mark.slow), mapped]
+)
 @pytest.mark.parametrize("kind", ["lif", "adlif"])
 def test_traces_and_maps_of_a_network_compute_what_it_does(kind, way) -> None:
     network = build_network(small(v_threshold=0.2, neuron=kind), 4).double().eval()

@@ -122,6 +122,7 @@ print(taps.numpy().tobytes().hex())
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_compiles_computes_the_same_bits_as_later_ones(
     tmp_path, monkeypatch
 ) -> None:

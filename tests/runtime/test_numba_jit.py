@@ -55,6 +55,7 @@ def gradient(seed: int, ours: Network | None = None) -> torch.Tensor:
 
 
 @needs_numba
+@pytest.mark.slow
 def test_first_compilation_is_announced_and_kept(tmp_path) -> None:
     first = run(SCAN, NUMBA_CACHE_DIR=str(tmp_path))
     assert first.stdout == "2.0\n", first.stderr

@@ -74,7 +74,12 @@ GPU_SIZES = [*TINY, "--batch", "4", "--samples", "10", "--epochs", "1", "--case"
 
 
 @pytest.mark.parametrize(
-    ("part", "what"), [("steps", "shd"), ("run", "whole run"), ("seeds", "2 seeds")]
+    ("part", "what"),
+    [
+        pytest.param("steps", "shd", marks=pytest.mark.slow),
+        ("run", "whole run"),
+        ("seeds", "2 seeds"),
+    ],
 )
 def test_the_gpu_benchmark(part, what, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(gpu, "_device", lambda: "cpu")

@@ -315,6 +315,7 @@ def torchrun(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_torchrun_trains(command, tmp_path) -> None:
     out = tmp_path / "run"
     process = torchrun([*command, "train.epochs=2", f"out={out}"])
