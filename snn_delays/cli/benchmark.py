@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import platform
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
+from snn_delays.benchmark.suite import Suite, load_suite, named, suites
 from snn_delays.cli.app import SIGNALLED, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names, own_suite_folders
 from snn_delays.cli.help import help_text
 from snn_delays.cli.overrides import HELP, SEARCH_PATH, refuse_words, split_words
+from snn_delays.cli.suite_runs import run_configs
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import BenchmarkConfig, Config, shapes_result
-from snn_delays.config.options import options
 from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
 from snn_delays.output import printable
@@ -35,7 +34,6 @@ EXPLAINED = (
     " runs are computed: joblib (the default) on this machine, submitit_slurm on a cluster (pip"
     " install snn-delays[slurm]). The same command resumes stopped runs and skips finished ones."
 )
-INSTEAD = "leave it out, or write a suite of your own (suite=<path>.yaml)"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
 
 
@@ -74,7 +72,7 @@ def benchmark(arguments: list[str]) -> None:
     out = Path(given.out or f"runs/benchmark/{suite.name}").expanduser()
     seeds = given.seeds or suite.seeds
     places = [word for word in hydras if word.startswith(SEARCH_PATH)]
-    configs = _configs(suite, seeds, out, theirs, places)
+    configs = run_configs(suite, seeds, out, theirs, places)
     check_launcher(hydras)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # before torch loads, here and in workers
     from snn_delays.benchmark.jobs import Host, Job
@@ -210,58 +208,6 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[s
         else:
             theirs.append(argument)
     return mine, hydras, theirs
-
-
-def _configs(
-    suite: Suite, seeds: int, out: Path, theirs: list[str], places: Sequence[str] = ()
-) -> list[tuple[str, Config]]:
-    """The options of every run, ordered by seed, so that all networks have early results."""
-    members = _composed(suite, theirs, places)
-    _check_rows(suite, members, theirs, places)
-    found = []
-    for seed in range(seeds):
-        for key, config in members.items():
-            folder = str((out / key / f"s{seed}").absolute())
-            init = config.train.init and config.train.init.replace("{seed}", str(seed))
-            train = dataclasses.replace(config.train, init=init)
-            found.append((key, dataclasses.replace(config, seed=seed, out=folder, train=train)))
-    return found
-
-
-def _composed(suite: Suite, theirs: list[str], places: Sequence[str]) -> dict[str, Config]:
-    ends = ["resume=auto", "out=x", *places]
-    return {
-        key: compose("train", [*overrides(suite.options, member.options, theirs), *ends])
-        for key, member in suite.members.items()
-    }
-
-
-def _check_rows(
-    suite: Suite, members: dict[str, Config], theirs: list[str], places: Sequence[str]
-) -> None:
-    """Refuse options that would change a row's network so that its label becomes wrong."""
-    for key, member in suite.members.items():
-        for option in theirs:
-            if named(option) in map(named, member.options):
-                raise UserError(f"{option} would replace an option of the row {key}; {INSTEAD}.")
-        if not members[key].train.test:
-            raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
-    beside = [option for option in theirs if not shapes_result(named(option))]
-    plain = members if beside == theirs else _composed(suite, beside, places)
-    rows = {key: _values(config) for key, config in plain.items()}
-    for name in next(iter(rows.values())):
-        apart = len({str(row[name]) for row in rows.values()}) > 1
-        for key in rows if apart else ():
-            now = _values(members[key])[name]
-            if now != rows[key][name]:
-                raise UserError(
-                    f"{name}={now} would replace {rows[key][name]} in the row {key}: the rows of"
-                    f" suite={suite.name} differ in this option; {INSTEAD}."
-                )
-
-
-def _values(config: Config) -> dict[str, Any]:
-    return {name: value for name, value, _ in options(config)}
 
 
 def _concurrency(threads: int, jobs: list[Job]) -> int:
