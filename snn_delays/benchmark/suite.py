@@ -11,6 +11,8 @@ from snn_delays.config.options import nearest, not_one_of
 from snn_delays.documents import read_yaml
 from snn_delays.errors import UserError
 
+EQUAL = ("parameters", "buffer")
+
 
 @dataclass(frozen=True)
 class Member:
@@ -21,12 +23,15 @@ class Member:
         options: options of ``snn-delays train``, as on the command line.
         published: published accuracy, or "".
         search: values of options that are searched for this row alone, as in ``Search.space``.
+        equal: "parameters" or "buffer": hidden layers are so wide that the network has as many
+            parameters, or bytes of the delay buffer, as the baseline; None: as the options say.
     """
 
     label: str
     options: list[str]
     published: str = ""
     search: dict[str, Any] = field(default_factory=dict)
+    equal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Suite:
         options: options of all members; a member's own options come after them.
         baseline: the member that every other one is compared with, or None.
         search: the search of options, or None.
+        verdicts: pairs of members; for each a sentence says what the first adds to the second.
     """
 
     name: str
@@ -65,6 +71,7 @@ class Suite:
     options: list[str] = field(default_factory=list)
     baseline: str | None = None
     search: Search | None = None
+    verdicts: list[list[str]] = field(default_factory=list)
 
 
 def suites(folder: Path) -> list[str]:
@@ -93,6 +100,16 @@ def load_suite(folder: Path, name: str, own: Iterable[Path] = ()) -> Suite:
         raise UserError(f"{path} does not describe a suite: {error}.") from error
     if suite.baseline not in (None, *members):
         raise UserError(f"{path}: baseline {suite.baseline} is not one of {', '.join(members)}.")
+    for pair in suite.verdicts:
+        if len(pair) != 2 or not {*pair} <= {*members}:
+            raise UserError(f"{path}: verdicts: {pair} is not a pair of {', '.join(members)}.")
+    equal = {key: member.equal for key, member in members.items() if member.equal is not None}
+    for key, what in equal.items():
+        if what not in EQUAL or suite.baseline in (None, key):
+            raise UserError(
+                f"{path}: equal: {what} of {key} must be {' or '.join(EQUAL)}, and compares with"
+                " another member, the baseline."
+            )
     if search is None and any(member.search for member in members.values()):
         raise UserError(f"{path}: a member has a search, but the suite gives no search.trials.")
     return suite

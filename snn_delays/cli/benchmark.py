@@ -11,24 +11,24 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from snn_delays.benchmark.rows import Row, seeded
 from snn_delays.benchmark.suite import Suite, load_suite, named, suites
 from snn_delays.cli.app import SIGNALLED, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names, own_suite_folders
 from snn_delays.cli.help import help_text
 from snn_delays.cli.overrides import HELP, SEARCH_PATH, refuse_words, split_words
-from snn_delays.cli.suite_runs import member_configs, seed_configs, trial_configs
+from snn_delays.cli.suite_runs import suite_rows
 from snn_delays.cli.wrapping import wrapped
-from snn_delays.config import BenchmarkConfig, Config, shapes_result
+from snn_delays.config import BenchmarkConfig, shapes_result
 from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
 from snn_delays.output import printable
 
 if TYPE_CHECKING:
     from snn_delays.benchmark.jobs import Host, Job, Task
-    from snn_delays.benchmark.trials import Trial
 
 EXPLAINED = (
     "suite=<path>.yaml is a suite of your own. --config-dir FOLDER adds your own suites"
@@ -75,26 +75,27 @@ def benchmark(arguments: list[str]) -> None:
     out = Path(given.out or f"runs/benchmark/{suite.name}").expanduser()
     seeds = given.seeds or suite.seeds
     places = [word for word in hydras if word.startswith(SEARCH_PATH)]
-    members = member_configs(suite, theirs, places)
-    trials = trial_configs(suite, given.trials, theirs, places)
+    rows = suite_rows(suite, given.trials, theirs, places)
     check_launcher(hydras)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # before torch loads, here and in workers
+    from snn_delays.benchmark.equal import equalised
     from snn_delays.benchmark.jobs import Host
     from snn_delays.benchmark.search import trial_jobs
 
+    rows = equalised(suite, rows)
     if given.batched:
-        _check_batched(members)
+        _check_batched(rows)
     host = Host(platform.node(), os.getpid(), given.threads, (out / STOP_FILE).absolute())
     with _locked_folder(out):
-        searches = {key: trial_jobs(key, found, out) for key, found in trials.items()}
-        ready = {key: config for key, config in members.items() if key not in trials}
-        _check_there([*itertools.chain(*searches.values()), *_seed_jobs(ready, seeds, out)])
+        trials = {key: trial_jobs(key, row, out) for key, row in rows.items() if row.trials}
+        known = {key: row for key, row in rows.items() if not row.trials}
+        _check_there([*itertools.chain(*trials.values()), *_seed_jobs(known, seeds, out)])
         host.stop.unlink(missing_ok=True)
         print(
             f"{suite.title}\n{len(suite.members)} networks x {seeds} seeds, in {out}/", flush=True
         )
-        accounts, failures = _search(members, trials, searches, host, given, hydras)
-        jobs = _seed_jobs(members, seeds, out, accounts)
+        rows, failures = _search(rows, trials, host, given, hydras)
+        jobs = _seed_jobs(rows, seeds, out)
         _check_there(jobs)
         try:
             _run_all(jobs, host, given, hydras)
@@ -104,46 +105,43 @@ def benchmark(arguments: list[str]) -> None:
         _end(jobs, failures, host)
 
 
-def _seed_jobs(
-    members: dict[str, Config], seeds: int, out: Path, accounts: dict[str, Any] | None = None
-) -> list[Job]:
+def _seed_jobs(rows: dict[str, Row], seeds: int, out: Path) -> list[Job]:
+    """The runs of the table, ordered by seed, so that all networks have early results."""
     from snn_delays.benchmark.jobs import Job
 
-    known = accounts or {}
-    configs = seed_configs(members, seeds, out)
-    return [Job(member, config, account=known.get(member, {})) for member, config in configs]
+    return [
+        Job(key, seeded(row.config, seed, out / key / f"s{seed}"), account=row.account)
+        for seed in range(seeds)
+        for key, row in rows.items()
+    ]
 
 
 def _search(
-    members: dict[str, Config],
-    trials: dict[str, list[Trial]],
-    searches: dict[str, list[Job]],
+    rows: dict[str, Row],
+    trials: dict[str, list[Job]],
     host: Host,
     given: BenchmarkConfig,
     hydras: list[str],
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Run the trials, and replace the options of members that have some by those of the best.
+) -> tuple[dict[str, Row], dict[str, str]]:
+    """Run the trials, and take the options of each member's best one.
 
     Returns:
-        How the options were found, by member; and why a search failed, whose member is left out.
+        The rows without those whose search failed; the reasons of these, by title.
     """
     from snn_delays.benchmark.search import chosen
 
-    accounts: dict[str, dict[str, Any]] = {}
-    failures: dict[str, str] = {}
-    jobs = [*itertools.chain(*searches.values())]
+    jobs = [*itertools.chain(*trials.values())]
     if jobs:
         _run_all(jobs, host, dataclasses.replace(given, batched=False), hydras, "trials")
         _end(jobs, {}, host)
-    for key, found in trials.items():
+    found, failures = {}, {}
+    for key, row in rows.items():
         try:
-            members[key], account = chosen(found, searches[key])
-            accounts[key] = {"search": account}
+            found[key] = chosen(row, trials[key]) if row.trials else row
         except UserError as error:
             failures[f"{key}, search"] = str(error)
             print(f"The search of {key} failed.", file=sys.stderr)
-            del members[key]
-    return accounts, failures
+    return found, failures
 
 
 @contextlib.contextmanager
@@ -164,12 +162,12 @@ def _locked_folder(out: Path) -> Iterator[None]:
         yield
 
 
-def _check_batched(members: dict[str, Config]) -> None:
+def _check_batched(rows: dict[str, Row]) -> None:
     """Refuse networks whose seeds cannot be batched."""
     from snn_delays.training.batched import why_not_batched
 
-    for member, config in members.items():
-        reason = why_not_batched(config)
+    for member, row in rows.items():
+        reason = why_not_batched(row.config)
         if reason:
             raise UserError(f"batched=true cannot train the row {member}: {reason}.")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
+from snn_delays.benchmark.rows import Row, Trial, points
 from snn_delays.benchmark.suite import Member, Suite, named, overrides
-from snn_delays.benchmark.trials import Trial, points
 from snn_delays.cli.compose import compose, values_of
 from snn_delays.cli.overrides import as_hydra
 from snn_delays.cli.search import option_at
@@ -17,74 +15,49 @@ from snn_delays.errors import UserError
 INSTEAD = "leave it out, or write a suite of your own (suite=<path>.yaml)"
 
 
-def member_configs(
-    suite: Suite, theirs: Sequence[str], places: Sequence[str] = ()
-) -> dict[str, Config]:
-    """The options of each member, before a search and without seed and folder.
+def suite_rows(
+    suite: Suite, trials: int | None, theirs: Sequence[str], places: Sequence[str] = ()
+) -> dict[str, Row]:
+    """The options of each member and of its trials.
 
     Args:
         suite: the suite.
-        theirs: options of the command line.
+        trials: number of trials of each member; None: the suite's.
+        theirs: options of the command line, which are not searched.
         places: overrides that name the user's own folders of configurations.
 
     Raises:
-        UserError: an option is invalid, or would make a row's label wrong.
+        UserError: an option is invalid, or would make a row's label wrong; or the suite has no
+            search, and there shall be trials.
     """
     _check_options(suite, theirs)
-    members = {
-        key: _composed(suite, member, theirs, places) for key, member in suite.members.items()
-    }
-    if not all(config.train.test for config in members.values()):
+    if suite.search is None and trials:
+        raise UserError(f"suite={suite.name} searches no options; leave trials={trials} out.")
+    rows = {}
+    for key, member in suite.members.items():
+        config = _composed(suite, member, theirs, places)
+        rows[key] = Row(config, _trials(suite, member, trials, theirs, places))
+    if not all(row.config.train.test for row in rows.values()):
         raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
     if any(shapes_result(named(option)) for option in theirs):
         _check_differences(suite, theirs, places)
-    return members
+    return rows
 
 
-def trial_configs(
-    suite: Suite, count: int | None, theirs: Sequence[str], places: Sequence[str] = ()
-) -> dict[str, list[Trial]]:
-    """The trials of each member that has options to search.
-
-    Args:
-        suite: the suite.
-        count: number of trials; None: the suite's.
-        theirs: options of the command line, which are not searched.
-        places: as in ``member_configs``.
-
-    Raises:
-        UserError: the suite has no search, or an option is invalid at one of its trials.
-    """
+def _trials(
+    suite: Suite, member: Member, count: int | None, theirs: Sequence[str], places: Sequence[str]
+) -> list[Trial]:
+    """The trials of a member; none if it has no option to search."""
     if suite.search is None:
-        if count:
-            raise UserError(f"suite={suite.name} searches no options; leave trials={count} out.")
-        return {}
-    count = suite.search.trials if count is None else count
-    found: dict[str, list[Trial]] = {}
-    for key, member in suite.members.items():
-        space = {**suite.search.space, **member.search}
-        for option in (*member.options, *theirs):
-            space.pop(named(option), None)
-        if not space or not count:
-            continue
-        found[key] = []
-        for point in points(count, len(space)):
-            drawn = [option_at(*each, at) for each, at in zip(space.items(), point, strict=True)]
-            config = _composed(suite, member, [*theirs, *drawn], places)
-            found[key].append(Trial(drawn, config))
-    return found
-
-
-def seed_configs(members: dict[str, Config], seeds: int, out: Path) -> list[tuple[str, Config]]:
-    """The options of every run, ordered by seed, so that all networks have early results."""
-    found = []
-    for seed in range(seeds):
-        for key, config in members.items():
-            folder = str((out / key / f"s{seed}").absolute())
-            init = config.train.init and config.train.init.replace("{seed}", str(seed))
-            train = dataclasses.replace(config.train, init=init)
-            found.append((key, dataclasses.replace(config, seed=seed, out=folder, train=train)))
-    return found
+        return []
+    space = {**suite.search.space, **member.search}
+    for option in (*member.options, *theirs):
+        space.pop(named(option), None)
+    trials = []
+    for point in points(suite.search.trials if count is None else count, len(space)):
+        drawn = [option_at(*each, at) for each, at in zip(space.items(), point, strict=True)]
+        trials.append(Trial(drawn, _composed(suite, member, [*theirs, *drawn], places)))
+    return trials
 
 
 def _overrides(

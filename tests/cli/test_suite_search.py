@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from snn_delays.benchmark.results import read_results
+from snn_delays.benchmark.rows import Row, Trial, points
 from snn_delays.benchmark.search import chosen, trial_jobs
 from snn_delays.benchmark.suite import Member, Search, Suite
-from snn_delays.benchmark.trials import Trial, points
 from snn_delays.cli.search import option_at
-from snn_delays.cli.suite_runs import trial_configs
+from snn_delays.cli.suite_runs import suite_rows
 from snn_delays.config import Config
 from snn_delays.data.frame_cache import FrameStore
 from snn_delays.errors import UserError
@@ -122,30 +122,33 @@ def test_given_options_are_not_searched() -> None:
     }
     space = {"train.lr_weight": [0.1], "model.tau_ms": [20, 30]}
     suite = Suite("own", "Own", members, 1, search=Search(2, space))
-    found = trial_configs(suite, None, ["train.lr_weight=0.3"])
+    rows = suite_rows(suite, None, ["train.lr_weight=0.3"])
+    found = {key: row.trials for key, row in rows.items()}
     names = {key: {o.partition("=")[0] for t in ts for o in t.options} for key, ts in found.items()}
     assert names == {"a": {"model.dropout"}, "b": {"model.tau_ms"}}
     assert {t.config.train.lr_weight for trials in found.values() for t in trials} == {0.3}
-    assert trial_configs(suite, 0, []) == {}
-    assert len(trial_configs(suite, 5, [])["b"]) == 5
+    assert not any(row.trials for row in suite_rows(suite, 0, []).values())
+    assert len(suite_rows(suite, 5, [])["b"].trials) == 5
     with pytest.raises(UserError, match="suite=own searches no options; leave trials=3 out"):
-        trial_configs(Suite("own", "Own", members, 1), 3, [])
+        suite_rows(Suite("own", "Own", members, 1), 3, [])
 
 
 def test_a_trial_that_failed_is_not_chosen(tmp_path) -> None:
     trials = [Trial([f"x={n}"], Config(name=f"n{n}")) for n in range(3)]
-    jobs = trial_jobs("a", trials, tmp_path)
+    row = Row(Config(), trials, {"equal": 1})
+    jobs = trial_jobs("a", row, tmp_path)
     for job, correct in zip(jobs[1:], (5, 6), strict=True):
         job.out.mkdir(parents=True)
         result = {"selection": "", "epoch": 1, "parameters": 1, "seconds": 1.0}
         result["valid"] = Score(correct, 10).as_dict()
         (job.out / "result.json").write_text(json.dumps(result), "utf-8")
     jobs[0].fail("its loss was infinite")
-    config, account = chosen(trials, jobs)
-    assert config.name == "n2"
-    assert account["accuracies"] == [None, 0.5, 0.6]
+    found = chosen(row, jobs)
+    assert found.config.name == "n2"
+    assert found.account["search"]["accuracies"] == [None, 0.5, 0.6]
+    assert found.account["equal"] == 1
     with pytest.raises(UserError, match=r"Every trial .* its loss was infinite"):
-        chosen(trials[:1], jobs[:1])
+        chosen(row, jobs[:1])
 
 
 def test_a_member_without_a_trial_that_ended_is_a_failure(searched, capsys, monkeypatch) -> None:
