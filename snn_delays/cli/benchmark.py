@@ -285,6 +285,8 @@ def _report(
         searches: the reasons of failed searches, by title.
     """
     from snn_delays.analysis.curves import write_learning_curve
+    from snn_delays.analysis.report_figure import save_figure
+    from snn_delays.analysis.suite_size import PICTURE_FILE, accuracy_against_size
     from snn_delays.benchmark.results import (
         RESULTS_FILE,
         TABLE_FILE,
@@ -303,10 +305,14 @@ def _report(
         except UserError as error:
             failures[job.title] = str(error)
     text = table(suite, lines, failures, given)
+    written = f"{TABLE_FILE} and {RESULTS_FILE}"
     with writing(out):
         write_results(out, lines)
         replace_file(out / TABLE_FILE, printable(text).encode())
-    print(f"\n{text}\nwritten to {out}/{TABLE_FILE} and {RESULTS_FILE}")
+        if lines and any(member.equal for member in suite.members.values()):
+            save_figure(accuracy_against_size(suite, lines).figure, out / PICTURE_FILE)
+            written = f"{TABLE_FILE}, {RESULTS_FILE} and {PICTURE_FILE}"
+    print(f"\n{text}\nwritten to {out}/{written}")
     seeds = {job.config.seed for job in jobs}
     further = {p.parent.name for p in out.glob("*/s*/result.json")} - {f"s{s}" for s in seeds}
     if further:

@@ -13,13 +13,15 @@ from snn_delays.benchmark.results import read_results
 from snn_delays.benchmark.rows import Row, Trial, points
 from snn_delays.benchmark.search import chosen, trial_jobs
 from snn_delays.benchmark.suite import Member, Search, Suite
+from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.cli.search import option_at
 from snn_delays.cli.suite_runs import suite_rows
 from snn_delays.config import Config
 from snn_delays.data.frame_cache import FrameStore
 from snn_delays.errors import UserError
 from snn_delays.evaluate import Score
-from tests.cli.test_benchmark import words  # noqa: F401
+from snn_delays.training.checkpoint import read_config
+from tests.cli.test_benchmark import SIZES, words  # noqa: F401
 from tests.cli.test_cli import run
 
 OUT = Path("runs/benchmark/words")
@@ -162,3 +164,26 @@ def test_a_member_without_a_trial_that_ended_is_a_failure(searched, capsys, monk
     assert "**Failed**: learned, search: Every trial of its search failed" in printed
     assert "| no delays |" in printed
     assert errors == "The search of learned failed.\n"
+
+
+def test_delays_pay_or_not_on_own_data(words, capsys, monkeypatch) -> None:  # noqa: F811
+    suite = yaml.safe_load((config_folder() / SUITES / "delays.yaml").read_text("utf-8"))
+    kept = ("learned", "fixed", "none_buffer")
+    suite["members"] = {key: suite["members"][key] for key in kept}
+    suite["verdicts"] = [pair for pair in suite["verdicts"] if pair[1] in kept]
+    Path("suites/delays.yaml").write_text(yaml.safe_dump(suite, sort_keys=False), "utf-8")
+    own = [option for option in words if option.startswith(("data.train", "data.cache", "jobs"))]
+    options = [*SIZES, *own, "trials=1", "seeds=1", "train.epochs=1", "model.tau_ms=20"]
+    code, printed, _ = run(capsys, monkeypatch, "benchmark", "suite=delays", *options)
+    assert code == 0, printed
+    out = Path("runs/benchmark/delays")
+    lines = {line["member"]: line for line in read_results(out / "results.jsonl")}
+    assert [*lines] == [*kept]
+    assert lines["fixed"]["parameters"] <= lines["learned"]["parameters"]
+    assert lines["fixed"]["equal"]["aim"] == lines["learned"]["parameters"]
+    assert lines["fixed"]["config"]["model"]["hidden"] > [8]
+    tried = read_config(out / "fixed/search/t0").model.hidden
+    assert tried == lines["fixed"]["config"]["model"]["hidden"]
+    assert [len(line["search"]["options"]) for line in lines.values()] == [2, 1, 1]  # tau is given
+    assert printed.count("- Nothing can be said yet of learned delays against ") == 2
+    assert (out / "accuracy.png").is_file()
