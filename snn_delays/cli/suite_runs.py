@@ -56,7 +56,13 @@ def _trials(
     trials = []
     for point in points(suite.search.trials if count is None else count, len(space)):
         drawn = [option_at(*each, at) for each, at in zip(space.items(), point, strict=True)]
-        trials.append(Trial(drawn, _composed(suite, member, [*theirs, *drawn], places)))
+        try:
+            trials.append(Trial(drawn, _composed(suite, member, [*theirs, *drawn], places)))
+        except UserError as error:
+            raise UserError(
+                f"The search of {member.label} would try {' '.join(drawn)}: {error} An option that"
+                " you give is not searched."
+            ) from error
     return trials
 
 

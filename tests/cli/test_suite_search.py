@@ -135,6 +135,17 @@ def test_given_options_are_not_searched() -> None:
         suite_rows(Suite("own", "Own", members, 1), 3, [])
 
 
+def test_a_trial_that_is_not_valid_is_one_sentence() -> None:
+    space = {"model.tau_ms": [20, 30]}
+    members = {"b": Member("no delays", [])}
+    suite = Suite("own", "Own", members, 1, ["model.tau_ms=40"], search=Search(2, space))
+    words_said = (
+        r"The search of no delays would try model.tau_ms=20: model.tau_ms=20 must be longer"
+    )
+    with pytest.raises(UserError, match=words_said):
+        suite_rows(suite, None, ["data.step_ms=25"])
+
+
 def test_a_trial_that_failed_is_not_chosen(tmp_path) -> None:
     trials = [Trial([f"x={n}"], Config(name=f"n{n}")) for n in range(3)]
     row = Row(Config(), trials, {"equal": 1})
