@@ -46,7 +46,7 @@ def equal_to(
     """Options of a network with the widths at which it is as large as another one, or just smaller.
 
     One factor scales the widths of all hidden layers; one neuron more would be too large. Networks
-    are counted as they are drawn, before training.
+    are counted as they are drawn, before a search and before training.
 
     Args:
         baseline: options of the other network.

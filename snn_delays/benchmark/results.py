@@ -249,7 +249,7 @@ def _sizes(suite: Suite, rows: dict[str, list[Line]]) -> str:
     lines = [
         f"Widths of hidden layers, scaled until the network is as large as {baseline}; one neuron"
         " more would make it larger. For an equal buffer a network grows to at most"
-        f" {MOST} times the parameters. Buffers are those before training:",
+        f" {MOST} times the parameters. Sizes are those before search and training:",
         "",
         "| network | widths | equal in | size | difference |",
         "|---|---|---|---|---|",

@@ -95,13 +95,15 @@ def load_suite(folder: Path, name: str, own: Iterable[Path] = ()) -> Suite:
         values: dict[str, Any] = read_yaml(path)
         members = {str(key): Member(**member) for key, member in values.pop("members").items()}
         search = Search(**values.pop("search")) if "search" in values else None
+        if search and not (isinstance(search.trials, int) and isinstance(search.space, dict)):
+            raise ValueError("search needs trials, a number, and space, options with their values")
         suite = Suite(path.stem, members=members, search=search, **values)
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} does not describe a suite: {error}.") from error
     if suite.baseline not in (None, *members):
         raise UserError(f"{path}: baseline {suite.baseline} is not one of {', '.join(members)}.")
     for pair in suite.verdicts:
-        if len(pair) != 2 or not {*pair} <= {*members}:
+        if not isinstance(pair, list) or len(pair) != 2 or not {*pair} <= {*members}:
             raise UserError(f"{path}: verdicts: {pair} is not a pair of {', '.join(members)}.")
     equal = {key: member.equal for key, member in members.items() if member.equal is not None}
     for key, what in equal.items():
@@ -110,6 +112,8 @@ def load_suite(folder: Path, name: str, own: Iterable[Path] = ()) -> Suite:
                 f"{path}: equal: {what} of {key} must be {' or '.join(EQUAL)}, and compares with"
                 " another member, the baseline."
             )
+        if search and "model.hidden" in {**search.space, **members[key].search}:
+            raise UserError(f"{path}: equal: {what} of {key} sets model.hidden: do not search it.")
     if search is None and any(member.search for member in members.values()):
         raise UserError(f"{path}: a member has a search, but the suite gives no search.trials.")
     return suite

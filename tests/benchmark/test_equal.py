@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from snn_delays.benchmark.equal import MOST, equal_to
+from snn_delays.benchmark.suite import load_suite
+from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.config import Config
 from snn_delays.errors import UserError
 from snn_delays.nn import count_parameters, draw_network
@@ -73,6 +75,8 @@ def test_no_delays_grow_to_a_multiple_of_the_parameters_alone() -> None:
     )
     aim = sizes(options([12, 12]))
     assert account["found"] < aim["buffer"]
+    suite = load_suite(config_folder() / SUITES, "delays")
+    assert f"up to {MOST} times the parameters" in suite.members["none_buffer"].label
     assert sizes(found)["parameters"] <= MOST * aim["parameters"]
 
 

@@ -295,6 +295,15 @@ def test_later_options_count() -> None:
             "title: x\nseeds: 1\nmembers: {a: {label: b, options: [], search: {x: [1]}}}",
             "a member has a search, but the suite gives no search.trials",
         ),
+        (
+            "title: x\nseeds: 1\nbaseline: b\nsearch: {trials: 1, space: {model.hidden: [[1]]}}\n"
+            "members:\n  a: {label: a, options: [], equal: buffer}\n  b: {label: b, options: []}",
+            "equal: buffer of a sets model.hidden: do not search it",
+        ),
+        (
+            "title: x\nseeds: 1\nsearch: {trials: a few, space: {}}\nmembers: {}",
+            "search needs trials, a number, and space",
+        ),
         ("title: x\nseeds: 1\nsearch: {trials: 1}\nmembers: {}", "does not describe a suite"),
     ],
 )

@@ -36,7 +36,7 @@ def searched(words) -> list[str]:  # noqa: F811
     suite["search"] = {"trials": 3, "space": SPACE}
     suite["members"]["none"]["search"] = {"model.dropout": [0, 0.4]}
     path.write_text(yaml.safe_dump(suite), encoding="utf-8")
-    return [*words, "seeds=1"]
+    return [*words, "seeds=1", "train.epochs=1"]
 
 
 def results(pattern: str) -> dict[str, Any]:
