@@ -30,18 +30,18 @@ def suite_rows(
         UserError: an option is invalid, or would make a row's label wrong; or the suite has no
             search, and there shall be trials.
     """
-    _check_options(suite, theirs)
     if suite.search is None and trials:
         raise UserError(f"suite={suite.name} searches no options; leave trials={trials} out.")
-    rows = {}
-    for key, member in suite.members.items():
-        config = _composed(suite, member, theirs, places)
-        rows[key] = Row(config, _trials(suite, member, trials, theirs, places))
-    if not all(row.config.train.test for row in rows.values()):
+    configs = {key: _composed(suite, m, theirs, places) for key, m in suite.members.items()}
+    _check_options(suite, theirs)
+    if not all(config.train.test for config in configs.values()):
         raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
     if any(shapes_result(named(option)) for option in theirs):
         _check_differences(suite, theirs, places)
-    return rows
+    return {
+        key: Row(configs[key], _trials(suite, member, trials, theirs, places))
+        for key, member in suite.members.items()
+    }
 
 
 def _trials(
