@@ -60,6 +60,7 @@ def test_a_search_chooses_on_validation_data_and_leaves_the_test_set(
     assert code == 0
     assert "6 trials, 0 done; 1 at a time, 1 threads each\n" in printed
     assert "none, trial 2: done" in printed
+    assert "Launching jobs" not in printed  # Hydra's words, at its second start
     assert set(opened) == {3}  # names of trials are equal: all six had ended
     for line in read_results(OUT / "results.jsonl"):
         trials = results(f"{line['member']}/search/*/result.json")
