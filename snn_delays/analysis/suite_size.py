@@ -80,8 +80,9 @@ def _means(suite: Suite, lines: Sequence[Line]) -> pd.DataFrame:
 def _count_ticks(axis: Axes) -> None:
     """Ticks of a logarithmic axis with their numbers in full."""
     low, high = axis.get_xlim()
-    narrow = high / low < 30
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+    ratio = high / low
+    subs = (1.0, 2.0, 5.0) if ratio < 12 else (1.0, 3.0) if ratio < 300 else (1.0,)
+    axis.xaxis.set_major_locator(LogLocator(subs=subs))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
 
