@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from snn_delays.config.datasets import DATASETS, kind_of
+from snn_delays.config.datasets import DATASETS, TARGETS, kind_of
 from snn_delays.config.neurons import NEURONS, SURROGATES
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
@@ -126,6 +126,16 @@ class DataConfig:
             **dict.fromkeys(("speech_commands", "speechcommands", "google"), "gsc"),
             **dict.fromkeys(("wav", "audio", "folder", "own"), "audio_folder"),
             **dict.fromkeys(("hdf5", "h5", "file"), "spikes"),
+        },
+    )
+    target: str = option(
+        "class",
+        "what the network is to answer; class: the class of a recording; per_step: numbers at every"
+        " step, whose targets the file holds (data=spikes, mackey_glass)",
+        choices=TARGETS,
+        synonyms={
+            **dict.fromkeys(("classes", "label", "labels", "classification"), "class"),
+            **dict.fromkeys(("step", "steps", "regression", "targets"), "per_step"),
         },
     )
     root: str = option(
@@ -502,11 +512,13 @@ class TrainConfig:
     )
     loss: str = option(
         "cross_entropy",
-        "what training minimises",
-        choices=("cross_entropy",),
+        "what training minimises; mse: the squared error with data.target=per_step, averaged over"
+        " the steps of each sample",
+        choices=("cross_entropy", "mse"),
         own="a function of (scores [B, K], target), or of (scores, target, network), that returns"
         " the mean over the samples; target: classes [B], with data.augment.cutmix probabilities"
-        " [B, K]",
+        " [B, K]; with data.target=per_step of (outputs [S, B, K], target [T, B, K]), S at least T,"
+        " NaN where there is no target",
     )
     running_loss: float = option(
         0.0,
