@@ -45,6 +45,8 @@ DATASETS = {
         targets=TARGETS,
     ),
     "synthetic": DataKind(validation="validation file"),
+    "localisation": DataKind(validation="validation file"),
+    "mackey_glass": DataKind(validation="validation file", targets=("per_step",)),
 }
 _OWN = DataKind(
     takes=(*FILES, "time_unit", "folder", "test_list", "valid_list", "speaker_pattern", *HELD_OUT),

@@ -194,6 +194,12 @@ def _check_data_rules(data: DataConfig) -> None:
         raise UserError(f"data.split={data.split} has no use beside a validation split of its own.")
     _check_files(data)
     _check_augmentation(data)
+    series = data.mackey_glass
+    if series.washout >= series.steps:
+        raise UserError(
+            f"data.mackey_glass.washout={series.washout} must be below"
+            f" data.mackey_glass.steps={series.steps}, or no step has a target."
+        )
 
 
 def _check_target(config: Config) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,17 @@ SPLITS = ("train", "valid", "test")
 
 
 def made_files(
-    name: str, settings: Any, version: int, folder: Path, write: Callable[[Path, str], None]
+    name: str,
+    settings: dict[str, Any],
+    version: int,
+    folder: Path,
+    write: Callable[[Path, str], None],
 ) -> dict[str, Path]:
     """Files of SHD's format for the three splits, written at the first call.
 
     Args:
         name: of the data set.
-        settings: the dataclass of its options; other settings have other files.
+        settings: its options; other settings have other files.
         version: to be raised when the same settings begin to give other files.
         folder: cache folder; the files get a folder in it whose name contains a digest of settings.
         write: writes the file of a split.
@@ -32,7 +35,7 @@ def made_files(
     Raises:
         UserError: the folder cannot be written.
     """
-    text = json.dumps([version, asdict(settings)], sort_keys=True)
+    text = json.dumps([version, settings], sort_keys=True)
     home = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     try:
         if not home.is_dir():

@@ -9,6 +9,7 @@ counts, positions in the recording and the decaying trace of a syllable do not.
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,11 @@ def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
         UserError: the folder cannot be written.
     """
     return made_files(
-        "synthetic", settings, VERSION, folder, lambda path, split: _write(path, split, settings)
+        "synthetic",
+        asdict(settings),
+        VERSION,
+        folder,
+        lambda path, split: _write(path, split, settings),
     )
 
 
