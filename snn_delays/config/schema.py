@@ -89,7 +89,10 @@ class MackeyGlassConfig:
         at_most=100,
     )
     horizon: int = option(
-        6, "number of steps between an input and the value to predict", at_least=1, at_most=1000
+        24,
+        "number of steps between an input and the value to predict; a cycle takes about 50",
+        at_least=1,
+        at_most=1000,
     )
     steps: int = option(250, "length of a recording, steps", at_least=2, at_most=MOST)
     washout: int = option(

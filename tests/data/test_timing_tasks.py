@@ -112,8 +112,8 @@ def test_both_ears_have_as_many_units(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["localisation", "mackey_glass"])
 def test_a_seed_makes_the_same_files(name, tmp_path) -> None:
-    runs = (("a", 0), ("b", 0), ("a", 1))
-    data = [load_data(options(tmp_path / place, name, seed=s)).train for place, s in runs]
+    runs, few = (("a", 0), ("b", 0), ("a", 1)), {"steps": 60} if name == "mackey_glass" else {}
+    data = [load_data(options(tmp_path / place, name, seed=s, **few)).train for place, s in runs]
     frames = [samples.frames(3) for samples in data]
     assert np.array_equal(frames[0], frames[1])
     assert not np.array_equal(frames[0], frames[2])
