@@ -299,6 +299,10 @@ def test_commands_show_the_error_or_refuse(trained, spike_files, monkeypatch, ca
     config, result = trained
     run = f"run={config.out}"
     capsys.readouterr()
+    files = [f"data.{split}_file={path}" for split, path in spike_files.items()]
+    per_step = ["data.target=per_step", "train.loss=mse", "model.readout=last"]
+    assert command(monkeypatch, "data", "info", "data=spikes", *files, *per_step) == 0
+    assert "outputs   2: output 0, output 1" in capsys.readouterr().out
     assert command(monkeypatch, "evaluate", run) == 0
     said = capsys.readouterr().out
     assert f"NRMSE {result['nrmse']:.4f}  n = 30" in said
