@@ -30,8 +30,7 @@ MEMORY_CALLS = 3
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# torch imports torch._dynamo with the first optimiser, in a second or two
-CONTEXT.set_forkserver_preload(["scripts.benchmarks.networks", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["scripts.benchmarks.networks"])
 
 Make = Callable[..., Callable[[], object]]
 
