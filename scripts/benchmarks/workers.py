@@ -119,6 +119,12 @@ def peak_memory(make: Make, *arguments: Any) -> int:
         return workers[""].peak_memory()
 
 
+def imported_memory() -> int:
+    """Memory of a process that has imported everything and computed nothing, bytes."""
+    with started({"": (list,)}) as workers:
+        return workers[""].peak_memory()
+
+
 def _serve(pipe: Connection, warm: float, make: Make, arguments: tuple[Any, ...]) -> None:
     quiet_libraries()
     step = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snn_delays.benchmark.equal import MOST
 from snn_delays.benchmark.jobs import Job
 from snn_delays.benchmark.statistics import (
     MIN_SEEDS,
@@ -20,6 +21,7 @@ from snn_delays.benchmark.statistics import (
     summarise,
 )
 from snn_delays.benchmark.suite import Suite
+from snn_delays.benchmark.verdicts import verdict
 from snn_delays.config import result_options
 from snn_delays.documents import read_json_lines
 from snn_delays.errors import UserError
@@ -63,7 +65,13 @@ def read_line(job: Job) -> Line | None:
     for epoch in epochs:
         epoch.pop("delays", None)  # these statistics stay in the run's folder
     made = {"member": job.member, "seed": job.config.seed, "per_speaker_group": {}}
-    return {**made, **result, "config": result_options(read_config(job.out)), "epochs": epochs}
+    return {
+        **made,
+        **job.account,
+        **result,
+        "config": result_options(read_config(job.out)),
+        "epochs": epochs,
+    }
 
 
 def write_results(out: Path, lines: list[Line]) -> None:
@@ -121,9 +129,12 @@ def table(
         sections += [
             "\n".join(_rows(suite, present, groups, published)),
             _legend(lines, groups, split),
+            _sizes(suite, present),
+            _searches(suite, present),
         ]
         if len({line["data_hash"] for line in lines}) == 1:
             sections += [_pairs(suite, present, group) for group in groups]
+            sections.append(_verdicts(suite, present))
         else:
             sections.append("Rows are not compared, since their data differ.")
         sections.append(_made(lines, given))
@@ -277,6 +288,56 @@ def _legend(lines: list[Line], groups: list[str], split: str) -> str:
     )
 
 
+def _sizes(suite: Suite, rows: dict[str, list[Line]]) -> str:
+    """The widths of networks that were made as large as the baseline; "" if none were."""
+    equal = {key: lines[0] for key, lines in rows.items() if "equal" in lines[0]}
+    if not equal:
+        return ""
+    baseline = suite.members[str(suite.baseline)].label
+    lines = [
+        f"Widths of hidden layers, scaled until the network is as large as {baseline}; one neuron"
+        " more would make it larger. For an equal buffer a network grows to at most"
+        f" {MOST} times the parameters. Sizes are those before search and training:",
+        "",
+        "| network | widths | equal in | size | difference |",
+        "|---|---|---|---|---|",
+    ]
+    for key, line in equal.items():
+        size = line["equal"]
+        unit = {"parameters": "parameters", "buffer": "bytes of the delay buffer"}[size["in"]]
+        widths = ", ".join(map(str, line["config"]["model"]["hidden"]))
+        share = 100 * (size["found"] / size["aim"] - 1)
+        cells = [suite.members[key].label, widths, unit]
+        cells += [f"{size['found']:,} of {size['aim']:,}", f"{share:+.1f} %"]
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines)
+
+
+def _searches(suite: Suite, rows: dict[str, list[Line]]) -> str:
+    """How the options of networks were searched; "" if none were."""
+    searched = {key: lines[0]["search"] for key, lines in rows.items() if "search" in lines[0]}
+    if not searched:
+        return ""
+    counts = _several(str(len(search["accuracies"])) for search in searched.values())
+    sizes = _several(f"{search['n']:,}" for search in searched.values())
+    lines = [
+        f"Options of each network, the best of {counts} trials by accuracy on validation data"
+        f" (n = {sizes}); no trial is tested:",
+        "",
+        "| network | options | validation accuracy | of all trials |",
+        "|---|---|---|---|",
+    ]
+    for key, search in searched.items():
+        known = [100 * score for score in search["accuracies"] if score is not None]
+        failed = len(search["accuracies"]) - len(known)
+        cells = [suite.members[key].label, " ".join(search["options"]), f"{max(known):.1f} %"]
+        cells.append(
+            f"{min(known):.1f} to {max(known):.1f} %" + f", {failed} failed" * (failed > 0)
+        )
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines)
+
+
 def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
     """The baseline compared with every other member, on the seeds that both have."""
     base = suite.baseline
@@ -286,13 +347,9 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
     compared = {}
     measure = _measure([line for lines in rows.values() for line in lines])
     for key in others:
-        seeds = sorted({ln["seed"] for ln in rows[base]} & {ln["seed"] for ln in rows[key]})
-        if len(seeds) > 1:
-            a, b = (
-                [_score(ln, group) for s in seeds for ln in rows[k] if ln["seed"] == s]
-                for k in (base, key)
-            )
-            compared[key] = compare(a, b, measure.bounds)
+        found = _compared(rows[base], rows[key], group)
+        if found is not None and found.difference.n > 1:
+            compared[key] = found
     if not compared:
         return ""
     measured = {key: c.p for key, c in compared.items() if not math.isnan(c.p)}
@@ -312,6 +369,34 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
     if any(c.difference.n < MIN_SEEDS for c in compared.values()):
         lines += ["", f"Effect and p need {MIN_SEEDS} seeds or more."]
     return "\n".join(lines)
+
+
+def _compared(first: list[Line], second: list[Line], group: str) -> Comparison | None:
+    """Two networks on the seeds that both have; None if there are none."""
+    seeds = sorted({ln["seed"] for ln in first} & {ln["seed"] for ln in second})
+    if not seeds:
+        return None
+    a, b = (
+        [_score(ln, group) for s in seeds for ln in lines if ln["seed"] == s]
+        for lines in (first, second)
+    )
+    return compare(a, b, _measure([*first, *second]).bounds)
+
+
+def _verdicts(suite: Suite, rows: dict[str, list[Line]]) -> str:
+    """A sentence for each pair that the suite asks for and that has results."""
+    sentences = []
+    for first, second in suite.verdicts:
+        compared = _compared(rows.get(first, []), rows.get(second, []), "all")
+        if compared is not None:
+            labels = suite.members[first].label, suite.members[second].label
+            selected = _is_test_selected([*rows[first], *rows[second]])
+            note = " (test-selected)" if selected else ""
+            sentences.append(f"- {_cell(verdict(*labels, compared))}{note}")
+    if not sentences:
+        return ""
+    head = "Verdict (accuracy of all test recordings, 95 % interval of each difference by itself):"
+    return "\n".join([head, "", *sentences])
 
 
 def _pair(label: str, compared: Comparison, corrected: float, note: str, of: Measure) -> str:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import platform
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
+from snn_delays.benchmark.rows import Row, seeded
+from snn_delays.benchmark.suite import Suite, load_suite, named, suites
 from snn_delays.cli.app import SIGNALLED, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names, own_suite_folders
 from snn_delays.cli.help import help_text
 from snn_delays.cli.overrides import HELP, SEARCH_PATH, refuse_words, split_words
+from snn_delays.cli.suite_runs import suite_rows
 from snn_delays.cli.wrapping import wrapped
-from snn_delays.config import BenchmarkConfig, Config, shapes_result
-from snn_delays.config.options import options
+from snn_delays.config import BenchmarkConfig, shapes_result
 from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
 from snn_delays.output import printable
@@ -35,7 +37,6 @@ EXPLAINED = (
     " runs are computed: joblib (the default) on this machine, submitit_slurm on a cluster (pip"
     " install snn-delays[slurm]). The same command resumes stopped runs and skips finished ones."
 )
-INSTEAD = "leave it out, or write a suite of your own (suite=<path>.yaml)"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
 
 
@@ -74,28 +75,73 @@ def benchmark(arguments: list[str]) -> None:
     out = Path(given.out or f"runs/benchmark/{suite.name}").expanduser()
     seeds = given.seeds or suite.seeds
     places = [word for word in hydras if word.startswith(SEARCH_PATH)]
-    configs = _configs(suite, seeds, out, theirs, places)
+    rows = suite_rows(suite, given.trials, theirs, places)
     check_launcher(hydras)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # before torch loads, here and in workers
-    from snn_delays.benchmark.jobs import Host, Job
+    from snn_delays.benchmark.equal import equalised
+    from snn_delays.benchmark.jobs import Host
+    from snn_delays.benchmark.search import trial_jobs
 
+    rows = equalised(suite, rows)
     if given.batched:
-        _check_batched(dict(configs))
-    jobs = [Job(member, config) for member, config in configs]
+        _check_batched(rows)
     host = Host(platform.node(), os.getpid(), given.threads, (out / STOP_FILE).absolute())
     with _locked_folder(out):
-        _check_there(jobs)
+        trials = {key: trial_jobs(key, row, out) for key, row in rows.items() if row.trials}
+        known = {key: row for key, row in rows.items() if not row.trials}
+        _check_there([*itertools.chain(*trials.values()), *_seed_jobs(known, seeds, out)])
         host.stop.unlink(missing_ok=True)
         print(
             f"{suite.title}\n{len(suite.members)} networks x {seeds} seeds, in {out}/", flush=True
         )
-        failures: dict[str, str] = {}
+        rows, failures = _search(rows, trials, host, given, hydras)
+        jobs = _seed_jobs(rows, seeds, out)
+        _check_there(jobs)
         try:
             _run_all(jobs, host, given, hydras)
         finally:
             options = [option for option in theirs if shapes_result(named(option))]
-            failures |= _report(suite, jobs, out, options)
+            failures |= _report(suite, jobs, out, options, failures)
         _end(jobs, failures, host)
+
+
+def _seed_jobs(rows: dict[str, Row], seeds: int, out: Path) -> list[Job]:
+    """The runs of the table, ordered by seed, so that all networks have early results."""
+    from snn_delays.benchmark.jobs import Job
+
+    return [
+        Job(key, seeded(row.config, seed, out / key / f"s{seed}"), account=row.account)
+        for seed in range(seeds)
+        for key, row in rows.items()
+    ]
+
+
+def _search(
+    rows: dict[str, Row],
+    trials: dict[str, list[Job]],
+    host: Host,
+    given: BenchmarkConfig,
+    hydras: list[str],
+) -> tuple[dict[str, Row], dict[str, str]]:
+    """Run the trials, and take the options of each member's best one.
+
+    Returns:
+        The rows without those whose search failed; the reasons of these, by title.
+    """
+    from snn_delays.benchmark.search import chosen
+
+    jobs = [*itertools.chain(*trials.values())]
+    if jobs:
+        _run_all(jobs, host, dataclasses.replace(given, batched=False), hydras, "trials")
+        _end(jobs, {}, host)
+    found, failures = {}, {}
+    for key, row in rows.items():
+        try:
+            found[key] = chosen(row, trials[key]) if row.trials else row
+        except UserError as error:
+            failures[f"{key}, search"] = str(error)
+            print(f"The search of {key} failed.", file=sys.stderr)
+    return found, failures
 
 
 @contextlib.contextmanager
@@ -116,12 +162,12 @@ def _locked_folder(out: Path) -> Iterator[None]:
         yield
 
 
-def _check_batched(members: dict[str, Config]) -> None:
+def _check_batched(rows: dict[str, Row]) -> None:
     """Refuse networks whose seeds cannot be batched."""
     from snn_delays.training.batched import why_not_batched
 
-    for member, config in members.items():
-        reason = why_not_batched(config)
+    for member, row in rows.items():
+        reason = why_not_batched(row.config)
         if reason:
             raise UserError(f"batched=true cannot train the row {member}: {reason}.")
 
@@ -143,7 +189,9 @@ def _check_there(jobs: list[Job]) -> None:
             )
 
 
-def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[str]) -> None:
+def _run_all(
+    jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[str], what: str = "runs"
+) -> None:
     """Run what is left, with a bar over all; the first signal lets every run save."""
     from snn_delays.benchmark.monitor import Monitor
     from snn_delays.cli.launch import Launcher
@@ -155,7 +203,7 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
     launcher = Launcher(host, concurrency, hydras)
     as_one = "; the seeds of a network count as one" if given.batched else ""
     print(
-        f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace} at a time,"
+        f"{len(jobs)} {what}, {len(jobs) - len(left)} done; {launcher.pace} at a time,"
         f" {host.threads} threads each{as_one}",
         flush=True,
     )
@@ -179,8 +227,9 @@ def _tasks(jobs: list[Job], batched: bool) -> list[Task]:
 
 def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
     """Print the runs that are not finished, and exit with a code if there are any."""
-    if failures:
-        print(f"{len(failures)} of {len(jobs)} runs failed.", file=sys.stderr)
+    failed = sum(job.title in failures for job in jobs)
+    if failed:
+        print(f"{failed} of {len(jobs)} runs failed.", file=sys.stderr)
     number = host.stop_signal()
     if number is not None:
         host.stop.unlink()
@@ -212,58 +261,6 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[s
     return mine, hydras, theirs
 
 
-def _configs(
-    suite: Suite, seeds: int, out: Path, theirs: list[str], places: Sequence[str] = ()
-) -> list[tuple[str, Config]]:
-    """The options of every run, ordered by seed, so that all networks have early results."""
-    members = _composed(suite, theirs, places)
-    _check_rows(suite, members, theirs, places)
-    found = []
-    for seed in range(seeds):
-        for key, config in members.items():
-            folder = str((out / key / f"s{seed}").absolute())
-            init = config.train.init and config.train.init.replace("{seed}", str(seed))
-            train = dataclasses.replace(config.train, init=init)
-            found.append((key, dataclasses.replace(config, seed=seed, out=folder, train=train)))
-    return found
-
-
-def _composed(suite: Suite, theirs: list[str], places: Sequence[str]) -> dict[str, Config]:
-    ends = ["resume=auto", "out=x", *places]
-    return {
-        key: compose("train", [*overrides(suite.options, member.options, theirs), *ends])
-        for key, member in suite.members.items()
-    }
-
-
-def _check_rows(
-    suite: Suite, members: dict[str, Config], theirs: list[str], places: Sequence[str]
-) -> None:
-    """Refuse options that would change a row's network so that its label becomes wrong."""
-    for key, member in suite.members.items():
-        for option in theirs:
-            if named(option) in map(named, member.options):
-                raise UserError(f"{option} would replace an option of the row {key}; {INSTEAD}.")
-        if not members[key].train.test:
-            raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
-    beside = [option for option in theirs if not shapes_result(named(option))]
-    plain = members if beside == theirs else _composed(suite, beside, places)
-    rows = {key: _values(config) for key, config in plain.items()}
-    for name in next(iter(rows.values())):
-        apart = len({str(row[name]) for row in rows.values()}) > 1
-        for key in rows if apart else ():
-            now = _values(members[key])[name]
-            if now != rows[key][name]:
-                raise UserError(
-                    f"{name}={now} would replace {rows[key][name]} in the row {key}: the rows of"
-                    f" suite={suite.name} differ in this option; {INSTEAD}."
-                )
-
-
-def _values(config: Config) -> dict[str, Any]:
-    return {name: value for name, value, _ in options(config)}
-
-
 def _concurrency(threads: int, jobs: list[Job]) -> int:
     """Number of runs at a time: the number of GPUs, or of cores over threads per run."""
     import torch
@@ -275,9 +272,21 @@ def _concurrency(threads: int, jobs: list[Job]) -> int:
     return max(min(gpus or cores // threads, len(jobs)), 1)
 
 
-def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[str, str]:
-    """Write and print the results so far; returns the reasons of failed runs, by title."""
+def _report(
+    suite: Suite, jobs: list[Job], out: Path, given: list[str], searches: dict[str, str]
+) -> dict[str, str]:
+    """Write and print the results so far; returns the reasons of failed runs, by title.
+
+    Args:
+        suite: the suite.
+        jobs: its runs.
+        out: its folder.
+        given: options of the command line that affect the results.
+        searches: the reasons of failed searches, by title.
+    """
     from snn_delays.analysis.curves import write_learning_curve
+    from snn_delays.analysis.report_figure import save_figure
+    from snn_delays.analysis.suite_size import PICTURE_FILE, accuracy_against_size
     from snn_delays.benchmark.results import (
         RESULTS_FILE,
         TABLE_FILE,
@@ -287,7 +296,7 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
     )
     from snn_delays.training.error_messages import writing
 
-    lines, failures = [], {job.title: why for job in jobs if (why := job.failure())}
+    lines, failures = [], searches | {job.title: why for job in jobs if (why := job.failure())}
     for job in jobs:
         try:
             lines += [line for line in [read_line(job)] if line]
@@ -296,10 +305,14 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
         except UserError as error:
             failures[job.title] = str(error)
     text = table(suite, lines, failures, given)
+    written = f"{TABLE_FILE} and {RESULTS_FILE}"
     with writing(out):
         write_results(out, lines)
         replace_file(out / TABLE_FILE, printable(text).encode())
-    print(f"\n{text}\nwritten to {out}/{TABLE_FILE} and {RESULTS_FILE}")
+        if lines and any(member.equal for member in suite.members.values()):
+            save_figure(accuracy_against_size(suite, lines).figure, out / PICTURE_FILE)
+            written = f"{TABLE_FILE}, {RESULTS_FILE} and {PICTURE_FILE}"
+    print(f"\n{text}\nwritten to {out}/{written}")
     seeds = {job.config.seed for job in jobs}
     further = {p.parent.name for p in out.glob("*/s*/result.json")} - {f"s{s}" for s in seeds}
     if further:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Launcher:
         settings = [f"hydra.sweep.dir={quoted(str(host.stop.parent))}", *self.overrides]
         if self._kind == JOBLIB:
             settings.insert(0, f"hydra.launcher.n_jobs={self.concurrency}")
-        before = sys.argv
+        before, handlers = sys.argv, logging.root.handlers[:]
         sys.argv = [before[0], "-m", f"job=range({len(jobs)})", *settings]
         folder = str(config_folder())
         try:
@@ -108,6 +109,7 @@ class Launcher:
             raise UserError(unforeseen(error, self.overrides, "benchmark")) from error
         finally:
             sys.argv = before
+            logging.root.handlers[:] = handlers  # a job's would print messages of the next launch
         return True
 
 

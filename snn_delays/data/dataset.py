@@ -127,6 +127,17 @@ def open_stores(config: Config, *, fresh: bool = False) -> Iterator[tuple[str, F
             yield f"{split} waveforms", store.waveforms
 
 
+def read_classes(config: Config) -> list[str]:
+    """Class names of the training data, whose frames are made if missing.
+
+    Raises:
+        UserError: the file is missing or malformed, or the cache cannot be written.
+    """
+    source = find_sources(config)["train"]
+    source.check()
+    return open_frames(source, cache_folder(config.data)).classes
+
+
 def load_data(config: Config) -> Data:
     """Open every split; missing frames are made first.
 

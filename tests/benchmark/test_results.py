@@ -176,6 +176,50 @@ def test_rows_of_other_data_or_held_out_speakers_are_not_compared() -> None:
     assert text.count("unseen speakers") == 1
 
 
+ASKED = replace(SUITE, verdicts=[["learned", "none"], ["none", "learned"], ["learned", "late"]])
+
+
+def verdicts(*accuracies: tuple[str, list[float]], **changes: Any) -> list[str]:
+    lines = [line(m, s, a, **changes) for m, values in accuracies for s, a in enumerate(values)]
+    text = table(ASKED, lines, {})
+    return [row for row in text.partition("Verdict (")[2].splitlines() if row.startswith("- ")]
+
+
+def test_verdicts_are_sentences() -> None:
+    one, other = [0.80, 0.82, 0.84], [0.40, 0.41, 0.42]  # differences 40, 41, 42
+    assert verdicts(("learned", one), ("none", other)) == [
+        "- Learned delays add 41.0 [38.5, 43.5] points over no delays; n = 3.",
+        "- No delays lose 41.0 [38.5, 43.5] points to learned delays; n = 3.",
+    ]
+    same = [0.79, 0.83, 0.83]  # differences 1, -1, 1: t(2) = 4.303, interval +-2.87
+    assert verdicts(("learned", one), ("none", same))[0] == (
+        "- No difference could be shown between learned delays and no delays"
+        " (+0.3 [-2.5, +3.2] points; n = 3)."
+    )
+    assert verdicts(("learned", one[:2]), ("none", other))[0] == (
+        "- Nothing can be said yet of learned delays against no delays: +40.5 points in 2 seeds,"
+        " where an interval needs 3."
+    )
+    assert "points in 1 seed, where" in verdicts(("learned", one[:1]), ("none", other))[0]
+    assert verdicts(("learned", one)) == []
+    chosen = verdicts(("learned", one), ("none", other), selection="test-selected")
+    assert all(sentence.endswith(" (test-selected)") for sentence in chosen)
+
+
+def test_searches_and_sizes_stand_in_the_table() -> None:
+    search = {"options": ["x=1", "y=2"], "accuracies": [0.5, None, 0.7], "n": 40}
+    size = {"in": "buffer", "aim": 2000, "found": 1990}
+    wide = {"data": {"fold": 0}, "model": {"hidden": [12, 11]}}
+    more = {"search": search, "equal": size, "config": wide}
+    text = table(SUITE, [*LINES[:3], *({**each, **more} for each in LINES[3:])], {})
+    assert "the best of 3 trials by accuracy on validation data (n = 40)" in text
+    assert "| no delays | x=1 y=2 | 70.0 % | 50.0 to 70.0 %, 1 failed |" in text
+    assert "as large as learned delays; one neuron more would" in text
+    assert "| no delays | 12, 11 | bytes of the delay buffer | 1,990 of 2,000 | -0.5 % |" in text
+    assert "trials" not in table(SUITE, LINES, {})
+    assert "Widths" not in table(SUITE, LINES, {})
+
+
 def test_published_numbers_stand_beside_the_suite_s_own_options() -> None:
     assert "published" in table(SUITE, LINES, {})
     assert "published" not in table(SUITE, LINES, {}, ["train.epochs=3"])
@@ -234,6 +278,33 @@ def test_later_options_count() -> None:
         ("title: x\nseeds: 1\nmembers: {a: {label: b}}\n", "does not describe a suite"),
         ("title: x\nseeds: 1\nbaseline: z\nmembers: {a: {label: b, options: []}}", "baseline z"),
         (": :", "does not describe a suite"),
+        (
+            "title: x\nseeds: 1\nverdicts: [[a, b]]\nmembers: {a: {label: b, options: []}}",
+            r"verdicts: \['a', 'b'\] is not a pair of a",
+        ),
+        (
+            "title: x\nseeds: 1\nmembers: {a: {label: b, options: [], equal: parameters}}",
+            "compares with another member, the baseline",
+        ),
+        (
+            "title: x\nseeds: 1\nbaseline: b\nmembers:\n  a: {label: a, options: [], equal: size}\n"
+            "  b: {label: b, options: []}",
+            "equal: size of a must be parameters or buffer",
+        ),
+        (
+            "title: x\nseeds: 1\nmembers: {a: {label: b, options: [], search: {x: [1]}}}",
+            "a member has a search, but the suite gives no search.trials",
+        ),
+        (
+            "title: x\nseeds: 1\nbaseline: b\nsearch: {trials: 1, space: {model.hidden: [[1]]}}\n"
+            "members:\n  a: {label: a, options: [], equal: buffer}\n  b: {label: b, options: []}",
+            "equal: buffer of a sets model.hidden: do not search it",
+        ),
+        (
+            "title: x\nseeds: 1\nsearch: {trials: a few, space: {}}\nmembers: {}",
+            "search needs trials, a number, and space",
+        ),
+        ("title: x\nseeds: 1\nsearch: {trials: 1}\nmembers: {}", "does not describe a suite"),
     ],
 )
 def test_a_wrong_suite_is_one_sentence(text, words, tmp_path) -> None:
