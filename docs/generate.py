@@ -14,7 +14,7 @@ FACTS = ("Parameters", "Published", "Measured", "Cost")  # that an experiment's 
 API = {
     "Networks": ["nn.delayed_linear", "nn.network", "nn.neurons", "nn.readout"],
     "Operations": ["ops.maps", "ops.taps"],
-    "Training": ["training.run", "training.checkpoint", "evaluate"],
+    "Training": ["training.run", "training.checkpoint", "evaluate", "regression"],
     "Data": ["data.dataset", "data.loaders", "data.augment"],
     "Deployment": [
         "deploy.network",

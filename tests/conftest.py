@@ -110,6 +110,21 @@ def random_spikes(
     )
 
 
+def add_targets(path: Path, *, step_ms: float = 10.0, outputs: int = 2) -> Path:
+    """Add targets per step to a file: of other lengths than the spikes, some of them missing."""
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "a") as file:
+        times = file["spikes/times"]
+        targets = file.create_dataset("targets", (len(times),), h5py.vlen_dtype(np.float32))
+        for number, seconds in enumerate(times):
+            steps = int(np.ceil(seconds.max() * 1000 / step_ms)) + rng.integers(1, 5)
+            values = np.cumsum(rng.normal(size=(steps, outputs)), axis=0)
+            values[: rng.integers(0, 3)] = np.nan
+            targets[number] = values.ravel().astype(np.float32)
+        file["extra/outputs"] = [f"output {k}".encode() for k in range(outputs)]
+    return path
+
+
 def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
     """Let the CPU augment in the way that GPUs do."""
     from snn_delays.data import augment, augment_random
@@ -184,6 +199,22 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(host, *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
+
+
+@pytest.fixture
+def step_config(
+    spike_files: dict[str, Path], small_config: Callable[..., Config]
+) -> Callable[..., Config]:
+    """``small_config`` with targets per step of two outputs."""
+    for path in spike_files.values():
+        add_targets(path)
+
+    def make(**train: Any) -> Config:
+        config = small_config(**{"loss": "mse", **train})
+        config.data.target, config.model.readout = "per_step", "last"
+        return config
+
+    return make
 
 
 def write_spike_files(folder: Path) -> dict[str, Path]:

@@ -24,6 +24,7 @@ LAYERS = (
     "nn",
     "data",
     "evaluate",
+    "regression",
     "training.run_files",
     "training.checkpoint",
     "training.provenance",

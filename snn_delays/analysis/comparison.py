@@ -20,7 +20,7 @@ from snn_delays.analysis.report_figure import (
     new_figure,
     run_style,
 )
-from snn_delays.analysis.trained_run import TrainedRun, layer_names
+from snn_delays.analysis.trained_run import TrainedRun, layer_names, refuse_targets
 from snn_delays.benchmark.statistics import PERCENT, holm, mcnemar, summarise
 from snn_delays.config.options import options, shown
 from snn_delays.config.schema import shapes_result
@@ -45,6 +45,8 @@ def comparison_report(
         samples: recordings that each run is tested on, or None where they cannot be read; the
             networks of runs with the same recordings are tested in pairs.
     """
+    for subject in subjects:
+        refuse_targets(subject)
     paths = [f"run {number}: {subject.name}" for number, subject in enumerate(subjects, 1)]
     runs = [dataclasses.replace(s, name=f"run {n}") for n, s in enumerate(subjects, 1)]
     differing = _differences(runs)

@@ -151,11 +151,13 @@ def _reference_lines(axis: Axes, data: pd.DataFrame, subject: TrainedRun) -> Non
 
 
 def training_curves(subject: TrainedRun) -> ReportFigure:
-    """Loss and accuracy over the epochs of the training that made the network."""
+    """Loss and accuracy or NRMSE over the epochs of the training that made the network."""
     data = training_data(subject)
     number = 3 if subject.learns_delays else 2
     figure = new_figure(number)
-    panels = [("loss", 1, "loss"), ("accuracy", 100, "accuracy (%)")]
+    per_step = subject.config.data.target == "per_step"
+    score = ("nrmse", 1, "NRMSE") if per_step else ("accuracy", 100, "accuracy (%)")
+    panels = [("loss", 1, "loss"), score]
     axes = figure.subplots(number, 1, sharex=True)
     for split, colour in (("train", AFTER), ("valid", COLOURS[0]), ("test", COLOURS[1])):
         for axis, (what, scale, name) in zip(axes, panels, strict=False):
@@ -174,8 +176,8 @@ def training_curves(subject: TrainedRun) -> ReportFigure:
     return ReportFigure(
         "training",
         "Training",
-        f"Loss and accuracy, in training with dropout{with_delays}, on the other data as"
-        f" deployed{width}.{_chosen(subject)}",
+        f"Loss and {'NRMSE' if per_step else 'accuracy'}, in training with dropout{with_delays}, on"
+        f" the other data as deployed{width}.{_chosen(subject)}",
         data,
         figure,
     )
@@ -195,9 +197,11 @@ def write_learning_curve(folder: Path) -> None:
 
 
 def training_data(subject: TrainedRun) -> pd.DataFrame:
-    """Columns epoch, sigma (steps), and loss and accuracy of train, valid and test where known."""
-    names = ["epoch", "sigma", "train_loss", "train_accuracy"]
-    names += [f"{split}_{what}" for split in ("valid", "test") for what in ("loss", "accuracy")]
+    """Columns epoch, sigma (steps), and of train, valid and test, where they are known, the loss,
+    and the accuracy or with targets per step the NRMSE."""
+    names = ["epoch", "sigma", "train_loss", "train_accuracy", "train_nrmse"]
+    scores = ("loss", "accuracy", "nrmse")
+    names += [f"{split}_{what}" for split in ("valid", "test") for what in scores]
     return pd.DataFrame(subject.training).reindex(columns=names).dropna(axis=1, how="all")
 
 

@@ -17,7 +17,7 @@ from snn_delays.analysis.operations import count_operations
 from snn_delays.analysis.operations import table as operations_table
 from snn_delays.analysis.page import Report, Section, Table, describe_options
 from snn_delays.analysis.report_figure import ReportFigure
-from snn_delays.analysis.trained_run import TrainedRun
+from snn_delays.analysis.trained_run import TrainedRun, refuse_targets
 from snn_delays.config.options import options
 from snn_delays.data.loaders import Samples
 from snn_delays.errors import UserError
@@ -53,6 +53,7 @@ def run_report(
     Raises:
         UserError: there is no such sample.
     """
+    refuse_targets(subject)
     if not 0 <= sample < len(samples):
         raise UserError(
             f"sample={sample} must be from 0 to {len(samples) - 1}, a {subject.split} recording."

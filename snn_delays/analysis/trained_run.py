@@ -112,6 +112,15 @@ def open_run(folder: str | Path) -> TrainedRun:
     )
 
 
+def refuse_targets(subject: TrainedRun) -> None:
+    """Refuse a network that answers at every step: the reports are of decisions on a class."""
+    if subject.config.data.target == "per_step":
+        raise UserError(
+            f"{subject.name} has data.target=per_step: reports are of networks that decide on a"
+            " class; analysis.tables has its delays as tables."
+        )
+
+
 def held_out_samples(subject: TrainedRun, folder: str | Path) -> Samples:
     """The recordings that the run was tested on, as it noted them.
 

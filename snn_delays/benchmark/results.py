@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def read_line(job: Job) -> Line | None:
     path = job.out / METRICS_FILE
     try:
         epochs = read_metrics(job.out, result)
-        for key in ("accuracy", "n", "per_speaker_group", "seconds", "commit", "data_hash"):
+        if "nrmse" not in result:
+            result["accuracy"], result["per_speaker_group"]
+        for key in ("n", "seconds", "commit", "data_hash"):
             result[key]
         result["machine"]["cpu"], result["machine"]["threads"], result["versions"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -61,7 +64,7 @@ def read_line(job: Job) -> Line | None:
         ) from error
     for epoch in epochs:
         epoch.pop("delays", None)  # these statistics stay in the run's folder
-    made = {"member": job.member, "seed": job.config.seed}
+    made = {"member": job.member, "seed": job.config.seed, "per_speaker_group": {}}
     return {
         **made,
         **job.account,
@@ -84,7 +87,16 @@ def read_results(path: Path) -> list[Line]:
 
 def reproducible_values(line: Line) -> Line:
     """The values of a line that a repetition on the same machine must give bit by bit."""
-    kept = ("member", "seed", "accuracy", "loss", "per_class", "per_speaker_group", "epoch")
+    kept = (
+        "member",
+        "seed",
+        "accuracy",
+        "nrmse",
+        "loss",
+        "per_class",
+        "per_speaker_group",
+        "epoch",
+    )
     epochs = [{k: v for k, v in e.items() if k not in TIMES} for e in line["epochs"]]
     return {**{key: line[key] for key in kept if key in line}, "epochs": epochs}
 
@@ -106,7 +118,7 @@ def table(
         lines: lines of the finished runs.
         failures: the reasons of failed runs, by the run's title.
         given: options from the command line that affect the results.
-        split: "test" or "validation", the recordings of the accuracies.
+        split: "test" or "validation", the recordings of the accuracies or errors.
     """
     rows = {key: [ln for ln in lines if ln["member"] == key] for key in suite.members}
     present = {key: found for key, found in rows.items() if found}
@@ -147,7 +159,36 @@ def _division(line: Line) -> Line:
     return {"hash": line["data_hash"], **{key: data.get(key) for key in DIVISION}}
 
 
-def _accuracy(line: Line, group: str) -> float:
+@dataclass(frozen=True)
+class Measure:
+    """What a table shows of each run.
+
+    Attributes:
+        name: in sentences.
+        bounds: smallest and largest possible value.
+        decimals: that are shown.
+        unit: behind a value.
+        difference: head of a column of differences.
+    """
+
+    name: str
+    bounds: tuple[float, float]
+    decimals: int
+    unit: str
+    difference: str
+
+
+ACCURACY = Measure("accuracy", PERCENT, 1, " %", "points")
+NRMSE = Measure("NRMSE", (0.0, math.inf), 4, "", "NRMSE")
+
+
+def _measure(lines: list[Line]) -> Measure:
+    return NRMSE if any("nrmse" in line for line in lines) else ACCURACY
+
+
+def _score(line: Line, group: str) -> float:
+    if "nrmse" in line:
+        return float(line["nrmse"])
     score = line if group == "all" else line["per_speaker_group"][group]
     return 100 * float(score["accuracy"])
 
@@ -172,20 +213,23 @@ def _rows(
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
     for key, lines in rows.items():
-        member = suite.members[key]
+        member, of = suite.members[key], _measure(lines)
         note = " (test-selected)" if _is_test_selected(lines) else ""
         counts = sorted({ln["parameters"] for ln in lines})
         shown = " to ".join(f"{n:,}" for n in dict.fromkeys([counts[0], counts[-1]]))
         cells = [member.label, shown, str(len(lines))]
         for group in groups:
             cells.append(
-                _percent(summarise([_accuracy(ln, group) for ln in lines], PERCENT)) + note
+                _shown(summarise([_score(ln, group) for ln in lines], of.bounds), of) + note
             )
         if latency:
             asked = [100 * ln["latency"]["at_last_input"]["accuracy"] for ln in lines]
             times = summarise([ln["latency"]["ms"] for ln in lines])
             spread = f" ± {times.std:.0f}" if times.n > 1 else ""
-            cells += [_percent(summarise(asked, PERCENT)) + note, f"{times.mean:.0f}{spread}{note}"]
+            cells += [
+                _shown(summarise(asked, PERCENT), ACCURACY) + note,
+                f"{times.mean:.0f}{spread}{note}",
+            ]
         if buffers:
             cells.append(f"{summarise([ln['delay_buffer_bytes'] for ln in lines]).mean:,.0f}")
         minutes = summarise([ln["seconds"] / 60 for ln in lines]).mean
@@ -210,11 +254,12 @@ def _is_test_selected(lines: list[Line]) -> bool:
     return any(line["selection"] == "test-selected" for line in lines)
 
 
-def _percent(summary: Summary) -> str:
-    if summary.n < 2:
-        return f"{summary.mean:.1f} %"
-    interval = f"[{summary.low:.1f}, {summary.high:.1f}]"
-    return f"{summary.mean:.1f} ± {summary.std:.1f} % {interval}"
+def _shown(summary: Summary, of: Measure) -> str:
+    mean, std, low, high = (
+        f"{value:.{of.decimals}f}"
+        for value in (summary.mean, summary.std, summary.low, summary.high)
+    )
+    return f"{mean} ± {std}{of.unit} [{low}, {high}]" if summary.n > 1 else f"{mean}{of.unit}"
 
 
 def _legend(lines: list[Line], groups: list[str], split: str) -> str:
@@ -231,10 +276,13 @@ def _legend(lines: list[Line], groups: list[str], split: str) -> str:
         " final one, mean ± standard deviation over seeds."
     )
     left = f" Not shown, since their recordings differ between rows: {', '.join(others)}."
+    measure = _measure(lines)
+    least = " (lower is better; 1: outputs that do not change)" if measure is NRMSE else ""
+    cut = "0" if measure is NRMSE else "0 and 100 %"
     return (
-        f"{split.capitalize()} accuracy of the deployed networks (rounded delays): mean ± standard"
-        " deviation over seeds [95 % interval of the mean, Student's t, cut at 0 and 100 %]. The"
-        " interval is over seeds, on the same recordings."
+        f"{split.capitalize()} {measure.name}{least} of the deployed networks (rounded delays):"
+        " mean ± standard deviation over seeds [95 % interval of the mean, Student's t, cut at"
+        f" {cut}]. The interval is over seeds, on the same recordings."
         f" Epochs: {chosen}.{latency if _know_latency(lines) else ''}"
         f"{buffer if _know_buffers(lines) else ''}{left if others else ''}"
     )
@@ -297,6 +345,7 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
     if base not in rows or not others:
         return ""
     compared = {}
+    measure = _measure([line for lines in rows.values() for line in lines])
     for key in others:
         found = _compared(rows[base], rows[key], group)
         if found is not None and found.difference.n > 1:
@@ -308,13 +357,15 @@ def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:
     lines = [
         f"**{suite.members[base].label}** minus each other network, {group}, paired by seed:",
         "",
-        "| minus | seeds | points [95 % interval] | effect (d_z) | p | p (Holm) |",
+        f"| minus | seeds | {measure.difference} [95 % interval] | effect (d_z) | p | p (Holm) |",
         "|---|---|---|---|---|---|",
     ]
     for key, c in compared.items():
         selected = _is_test_selected([*rows[base], *rows[key]])
         note = " (test-selected)" if selected else ""
-        lines.append(_pair(suite.members[key].label, c, corrected.get(key, math.nan), note))
+        lines.append(
+            _pair(suite.members[key].label, c, corrected.get(key, math.nan), note, measure)
+        )
     if any(c.difference.n < MIN_SEEDS for c in compared.values()):
         lines += ["", f"Effect and p need {MIN_SEEDS} seeds or more."]
     return "\n".join(lines)
@@ -326,10 +377,10 @@ def _compared(first: list[Line], second: list[Line], group: str) -> Comparison |
     if not seeds:
         return None
     a, b = (
-        [_accuracy(ln, group) for s in seeds for ln in lines if ln["seed"] == s]
+        [_score(ln, group) for s in seeds for ln in lines if ln["seed"] == s]
         for lines in (first, second)
     )
-    return compare(a, b, PERCENT)
+    return compare(a, b, _measure([*first, *second]).bounds)
 
 
 def _verdicts(suite: Suite, rows: dict[str, list[Line]]) -> str:
@@ -348,9 +399,10 @@ def _verdicts(suite: Suite, rows: dict[str, list[Line]]) -> str:
     return "\n".join([head, "", *sentences])
 
 
-def _pair(label: str, compared: Comparison, corrected: float, note: str) -> str:
+def _pair(label: str, compared: Comparison, corrected: float, note: str, of: Measure) -> str:
     d = compared.difference
-    interval = f"{d.mean:+.1f} [{d.low:+.1f}, {d.high:+.1f}]{note}"
+    mean, low, high = (f"{value:+.{of.decimals}f}" for value in (d.mean, d.low, d.high))
+    interval = f"{mean} [{low}, {high}]{note}"
     effect = "-" if math.isnan(compared.effect) else f"{compared.effect:.1f}"
     return (
         f"| {_cell(label)} | {d.n} | {interval} | {effect} | {_p(compared.p)} | {_p(corrected)} |"

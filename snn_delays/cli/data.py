@@ -116,7 +116,8 @@ def _describe(config: Config, store: FrameStore) -> str:
     speakers = [] if store.speakers is None else sort_names(set(store.speakers))
     lines = [
         f"  samples   {len(store):,}",
-        f"  classes   {len(store.classes)}: {first_names(store.classes)}",
+        f"  {'outputs' if store.has_targets else 'classes'}   {len(store.classes)}:"
+        f" {first_names(store.classes)}",
         f"  speakers  {f'{len(speakers)}: {first_names(speakers)}' if speakers else 'not known'}",
     ]
     if not config.data.audio:

@@ -1,4 +1,4 @@
-"""``snn-delays evaluate run=<folder>``: accuracy of a run's deployed network."""
+"""``snn-delays evaluate run=<folder>``: accuracy or error of a run's deployed network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from snn_delays.data.loaders import Loader, Samples
     from snn_delays.deploy import Deployed
     from snn_delays.evaluate import Evaluation
+    from snn_delays.nn.loss import Loss
     from snn_delays.training.checkpoint import LoadedRun
 
 
@@ -36,6 +37,7 @@ def _evaluate(options: EvaluateConfig) -> None:
 def _evaluated(options: EvaluateConfig) -> tuple[str, str]:
     """The report, and why the network does not fit the target; empty where it does."""
     from snn_delays.data.loaders import Loader
+    from snn_delays.deploy.describe import refuse_targets
     from snn_delays.deploy.module import StreamModule, module_of
     from snn_delays.evaluate import evaluate
     from snn_delays.nn.loss import build_loss
@@ -46,6 +48,8 @@ def _evaluated(options: EvaluateConfig) -> tuple[str, str]:
     run = load_run(options.run, options.checkpoint, device)
     loss = build_loss(run.config, run.network, len(run.meta.classes))
     run.network.set_backend(options.backend)
+    if options.target is not None:
+        refuse_targets(run.config)
     module = module_of(run, **_roundings(options))
     samples = _samples(run, options)
     if isinstance(module, StreamModule) and options.backend != "auto":
@@ -64,6 +68,8 @@ def _evaluated(options: EvaluateConfig) -> tuple[str, str]:
         pick_dtype(run.config.precision),
         device,
     )
+    if run.config.data.target == "per_step":
+        return _step_report(run, options, samples, loader, loss), ""
     with tensor_cores(run.config.precision):
         evaluation = evaluate(module, loader, loss)
     rounded = module.network if isinstance(module, StreamModule) else None
@@ -156,9 +162,8 @@ def _report(
     rounded: Deployed | None,
 ) -> str:
     note = _note(run, options)
-    what = options.file or f"{options.split} data ({samples.stores[0].source})"
-    lines = [f"{Path(options.run)}: epoch {run.meta.epoch}, {_network(rounded)}"]
-    lines += [f"{what}", "", f"{'class':20} accuracy  [95 % interval]"]
+    lines = _head(run, options, samples, rounded)
+    lines += ["", f"{'class':20} accuracy  [95 % interval]"]
     for name, score in evaluation.per_class(run.meta.classes).items():
         lines.append(f"{one_line(name):20} {score}{note}")
     groups = evaluation.per_speaker_group(
@@ -168,6 +173,27 @@ def _report(
         lines.append(f"{name:20} {score}{note}")
     lines.append(f"loss {evaluation.loss:.4f}{note}")
     return "\n".join(lines)
+
+
+def _head(
+    run: LoadedRun, options: EvaluateConfig, samples: Samples, rounded: Deployed | None = None
+) -> list[str]:
+    what = options.file or f"{options.split} data ({samples.stores[0].source})"
+    return [f"{Path(options.run)}: epoch {run.meta.epoch}, {_network(rounded)}", f"{what}"]
+
+
+def _step_report(
+    run: LoadedRun, options: EvaluateConfig, samples: Samples, loader: Loader, loss: Loss
+) -> str:
+    """The error of outputs per step."""
+    from snn_delays.regression import evaluate_steps
+    from snn_delays.runtime.device import tensor_cores
+
+    with tensor_cores(run.config.precision):
+        measured = evaluate_steps(run.network, loader, loss)
+    note = _note(run, options)
+    lines = [*_head(run, options, samples), "", f"{measured.error}{note}"]
+    return "\n".join([*lines, f"loss {measured.loss:.4f}{note}"])
 
 
 def _network(rounded: Deployed | None) -> str:

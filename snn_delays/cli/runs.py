@@ -6,6 +6,7 @@ import copy
 import csv
 import functools
 import json
+import math
 import shutil
 import sys
 import textwrap
@@ -58,7 +59,8 @@ def _order(run: RunSummary, sort: str) -> Any:
         return str(run.folder)
     if sort == "time":
         return run.modified
-    return run.score["accuracy"] if run.score else -1.0
+    score = run.score or {"nrmse": math.inf}
+    return score["accuracy"] if "accuracy" in score else -score["nrmse"]
 
 
 # ---- the values of a run -----------------------------------------------------------------------
@@ -79,6 +81,7 @@ def _values(run: RunSummary) -> dict[str, Any]:
         "accuracy": score.get("accuracy"),
         "low": low,
         "high": high,
+        "nrmse": score.get("nrmse"),
         "n": score.get("n"),
         "accuracy_of": _split(run),
         "changed": _changed(config),
@@ -163,6 +166,8 @@ def _table(runs: Sequence[RunSummary], folder: Path) -> str:
 
 
 def _result(run: RunSummary) -> str:
+    if run.score is not None and "nrmse" in run.score:
+        return f"NRMSE {run.score['nrmse']:.4f} {_split(run)}"
     if run.score is not None:
         low, high = run.score["interval"]
         interval = f"[{100 * low:.1f}, {100 * high:.1f}]"

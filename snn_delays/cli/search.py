@@ -214,6 +214,10 @@ def _check_search(config: Schema) -> None:
     """Refuse options with which a search would read the test set."""
     if not isinstance(config, Config):
         raise UserError("hydra/sweeper=optuna searches options of `snn-delays train` alone.")
+    if config.data.target == "per_step":
+        raise UserError(
+            "A search maximises validation accuracy, which data.target=per_step does not have."
+        )
     if config.train.protocol not in ("validation", "refit"):
         raise UserError(
             "A search chooses on validation data, which train.protocol="

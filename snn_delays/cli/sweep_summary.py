@@ -15,7 +15,7 @@ LEFT_OUT = ("out", "train.test")  # options of a trial that a training with its 
 
 
 def runs_table(options: Sequence[Sequence[str]], results: Sequence[dict[str, Any]]) -> str:
-    """The table of a suite for the runs of a multirun; "" if no run has an accuracy.
+    """The table of a suite for the runs of a multirun; "" if no run has an accuracy or NRMSE.
 
     Args:
         options: of each run, the options in which it differs from others; runs that differ in
@@ -24,11 +24,13 @@ def runs_table(options: Sequence[Sequence[str]], results: Sequence[dict[str, Any
     """
     from snn_delays.benchmark.results import table
 
-    split = "test" if all("accuracy" in result for result in results) else "validation"
+    scores = {"accuracy", "nrmse"}
+    split = "test" if all(scores & {*result} for result in results) else "validation"
     lines = []
     for own, result in zip(options, results, strict=True):
         score = result if split == "test" else {**result.get("valid", {}), "per_speaker_group": {}}
-        if "accuracy" in score:
+        score = {"per_speaker_group": {}, **score}
+        if scores & {*score}:
             row = " ".join(o for o in own if named(o) != "seed") or result["name"]
             lines.append({**result, **score, "member": row, "config": _options_of(result)})
     if not lines:

@@ -35,14 +35,20 @@ def _train(config: Config) -> dict[str, Any]:
 def describe(result: dict[str, Any]) -> str:
     """A result as text for the terminal."""
     from snn_delays.evaluate import Score
+    from snn_delays.regression import StepError
 
     def line(name: str, values: dict[str, Any], note: str = "") -> str:
-        return f"  {name:20} {Score.from_dict(values)}{note}"
+        kind = StepError if "nrmse" in values else Score
+        return f"  {name:20} {kind.from_dict(values)}{note}"
 
-    how = f"epoch {result['epoch']} ({result['selection']}), 95 % interval"
-    lines = [""]
+    chosen = f"epoch {result['epoch']} ({result['selection']})"
+    how, lines = f"{chosen}, 95 % interval", [""]
     if "valid" in result:
-        lines += [f"validation accuracy of {how}", line("all", result["valid"])]
+        per_step = "nrmse" in result["valid"]
+        what = f"validation error of {chosen}" if per_step else f"validation accuracy of {how}"
+        lines += [what, line("all", result["valid"])]
+    if "nrmse" in result:
+        lines += [f"test error of {chosen}", line("all", result)]
     if "accuracy" in result:
         note = "  (test-selected)" if result["selection"] == "test-selected" else ""
         lines += [f"test accuracy of {how}", line("all", result, note)]

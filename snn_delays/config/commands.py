@@ -175,7 +175,8 @@ class RunsConfig:
     source: str = option("runs", "folder of the runs, which may lie deeper in it", path="folder")
     sort: str = option(
         "time",
-        "order of the runs; time: the newest last; accuracy: the best last; name: by folder",
+        "order of the runs; time: the newest last; accuracy: the best last, behind those with"
+        " data.target=per_step by their NRMSE; name: by folder",
         choices=("time", "accuracy", "name"),
     )
     format: str = option("table", "form of the list", choices=("table", "json", "csv"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from snn_delays.config.options import is_own
 
+TARGETS = ("class", "per_step")  # values of data.target
 FILES = ("train_file", "valid_file", "test_file")
 HELD_OUT = ("test_speakers", "test_fold")  # options that choose test recordings without a test file
 
@@ -19,12 +20,14 @@ class DataKind:
         needs: its required options, each with a description of the value.
         audio: whether its recordings are audio, with real-valued frames instead of spike counts.
         validation: the name of its own validation split in messages; "" if it has none.
+        targets: the values of data.target that its recordings can serve.
     """
 
     takes: tuple[str, ...] = ()
     needs: dict[str, str] = field(default_factory=dict)
     audio: bool = False
     validation: str = ""
+    targets: tuple[str, ...] = ("class",)
 
 
 DATASETS = {
@@ -37,12 +40,17 @@ DATASETS = {
         audio=True,
     ),
     "spikes": DataKind(
-        takes=(*FILES, "time_unit", *HELD_OUT), needs={"train_file": "HDF5 file of SHD's format"}
+        takes=(*FILES, "time_unit", *HELD_OUT),
+        needs={"train_file": "HDF5 file of SHD's format"},
+        targets=TARGETS,
     ),
     "synthetic": DataKind(validation="validation file"),
+    "localisation": DataKind(validation="validation file"),
+    "mackey_glass": DataKind(validation="validation file", targets=("per_step",)),
 }
 _OWN = DataKind(
-    takes=(*FILES, "time_unit", "folder", "test_list", "valid_list", "speaker_pattern", *HELD_OUT)
+    takes=(*FILES, "time_unit", "folder", "test_list", "valid_list", "speaker_pattern", *HELD_OUT),
+    targets=TARGETS,
 )
 
 

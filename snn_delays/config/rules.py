@@ -14,6 +14,9 @@ OF_LEARNED_DELAYS = (  # options of train that have no use where no delay is lea
     "delay_gradient", "round_epochs", "freeze", "delay_noise", "delay_penalty", "buffer_budget",
 )  # fmt: skip
 
+# Augmentations after which the targets of the steps would no longer be right.
+MOVE_TARGETS = ("time_shift", "blend", "cutmix")
+
 
 def validate(config: Any) -> None:
     """Check choices, bounds and the rules between options.
@@ -44,6 +47,7 @@ def _check_rules(config: Config) -> None:
     _check_delay_training(config)
     _check_switches(config.model, train)
     _check_data_rules(config.data)
+    _check_target(config)
 
 
 def _check_network(config: Config) -> None:
@@ -190,6 +194,34 @@ def _check_data_rules(data: DataConfig) -> None:
         raise UserError(f"data.split={data.split} has no use beside a validation split of its own.")
     _check_files(data)
     _check_augmentation(data)
+    series = data.mackey_glass
+    if series.washout >= series.steps:
+        raise UserError(
+            f"data.mackey_glass.washout={series.washout} must be below"
+            f" data.mackey_glass.steps={series.steps}, or no step has a target."
+        )
+
+
+def _check_target(config: Config) -> None:
+    """Refuse a target that the data set lacks, and options that do not fit the target."""
+    data, train = config.data, config.train
+    if data.target not in kind_of(data.name).targets:
+        raise UserError(f"data={data.name} needs data.target={kind_of(data.name).targets[0]}.")
+    if data.target == "class":
+        if train.loss == "mse":
+            raise UserError("train.loss=mse needs data.target=per_step.")
+        return
+    fits = {
+        "model.readout=last": config.model.readout == "last",
+        "train.loss=mse": train.loss == "mse" or is_own(train.loss),
+        "train.running_loss=0": not train.running_loss,
+        "train.protocol=validation, refit or last": train.protocol != "paper",
+        "model.quantise.weights=float32": config.model.quantise.weights == "float32",
+        **{f"data.augment.{key}=0": not getattr(data.augment, key) for key in MOVE_TARGETS},
+    }
+    needed = [option for option, fit in fits.items() if not fit]
+    if needed:
+        raise UserError(f"data.target=per_step needs {' and '.join(needed)}.")
 
 
 def _check_files(data: DataConfig) -> None:

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from snn_delays.config.datasets import DATASETS, kind_of
+from snn_delays.config.datasets import DATASETS, TARGETS, kind_of
 from snn_delays.config.neurons import NEURONS, SURROGATES
 from snn_delays.config.options import LARGEST, LARGEST_SEED, MOST, option
 
@@ -50,6 +50,57 @@ class SyntheticConfig:
     jitter_ms: float = option(
         5.0, "standard deviation of every spike's time, ms", at_least=0, at_most=1000
     )
+
+
+@dataclass
+class LocalisationConfig:
+    """Options of the sounds to localise by the time between two ears."""
+
+    seed: int = option(0, "seed of the generated files", at_least=0, at_most=LARGEST_SEED)
+    classes: int = option(9, "number of directions", at_least=2, at_most=1000)
+    itd_ms: float = option(
+        0.8,
+        "largest time between the ears, ms; those of the directions lie evenly from minus to plus"
+        " this",
+        above=0,
+        at_most=1000,
+    )
+    length_ms: float = option(15.0, "length of a sound, ms", above=0, at_most=60_000)
+    clicks_per_ms: float = option(
+        0.5, "mean number of clicks in a frequency band, per ms", above=0, at_most=1000
+    )
+    jitter_ms: float = option(
+        0.05, "standard deviation of every click's time, ms", at_least=0, at_most=1000
+    )
+    train_samples: int = option(2000, "sounds to train on", at_least=1, at_most=MOST)
+    valid_samples: int = option(500, "validation sounds", at_least=1, at_most=MOST)
+    test_samples: int = option(1000, "sounds to test on", at_least=1, at_most=MOST)
+
+
+@dataclass
+class MackeyGlassConfig:
+    """Options of the Mackey-Glass series, of which a step of the network is a unit of time."""
+
+    seed: int = option(0, "seed of the generated files", at_least=0, at_most=LARGEST_SEED)
+    tau: float = option(
+        17.0,
+        "delay of the equation, rounded to a tenth; from about 16.8 the series is chaotic",
+        at_least=1,
+        at_most=100,
+    )
+    horizon: int = option(
+        24,
+        "number of steps between an input and the value to predict; a cycle takes about 50",
+        at_least=1,
+        at_most=1000,
+    )
+    steps: int = option(250, "length of a recording, steps", at_least=2, at_most=MOST)
+    washout: int = option(
+        50, "number of steps at the start of a recording without a target", at_least=0, at_most=MOST
+    )
+    train_samples: int = option(400, "recordings to train on", at_least=1, at_most=MOST)
+    valid_samples: int = option(100, "validation recordings", at_least=1, at_most=MOST)
+    test_samples: int = option(200, "recordings to test on", at_least=1, at_most=MOST)
 
 
 @dataclass
@@ -126,6 +177,16 @@ class DataConfig:
             **dict.fromkeys(("speech_commands", "speechcommands", "google"), "gsc"),
             **dict.fromkeys(("wav", "audio", "folder", "own"), "audio_folder"),
             **dict.fromkeys(("hdf5", "h5", "file"), "spikes"),
+        },
+    )
+    target: str = option(
+        "class",
+        "what the network is to answer; class: the class of a recording; per_step: numbers at every"
+        " step, whose targets the file holds (data=spikes, mackey_glass)",
+        choices=TARGETS,
+        synonyms={
+            **dict.fromkeys(("classes", "label", "labels", "classification"), "class"),
+            **dict.fromkeys(("step", "steps", "regression", "targets"), "per_step"),
         },
     )
     root: str = option(
@@ -252,6 +313,8 @@ class DataConfig:
     )
     augment: AugmentConfig = option(AugmentConfig, "augmentation of training batches")
     synthetic: SyntheticConfig = option(SyntheticConfig, "settings of data=synthetic")
+    localisation: LocalisationConfig = option(LocalisationConfig, "settings of data=localisation")
+    mackey_glass: MackeyGlassConfig = option(MackeyGlassConfig, "settings of data=mackey_glass")
 
     @property
     def audio(self) -> bool:
@@ -502,11 +565,13 @@ class TrainConfig:
     )
     loss: str = option(
         "cross_entropy",
-        "what training minimises",
-        choices=("cross_entropy",),
+        "what training minimises; mse: the squared error with data.target=per_step, averaged over"
+        " the steps of each sample",
+        choices=("cross_entropy", "mse"),
         own="a function of (scores [B, K], target), or of (scores, target, network), that returns"
         " the mean over the samples; target: classes [B], with data.augment.cutmix probabilities"
-        " [B, K]",
+        " [B, K]; with data.target=per_step of (outputs [S, B, K], target [T, B, K]), S at least T,"
+        " NaN where there is no target",
     )
     running_loss: float = option(
         0.0,

@@ -161,8 +161,20 @@ def load_data(config: Config) -> Data:
         rest, valid, split = _split(config, stores, rest)
     rule = "; ".join([split, *sentences])
     splits = {"train": rest, "valid": valid, "test": test}
+    for samples in splits.values():
+        if samples:
+            _check_targets(samples, config.data.target)
     odd = remarks({name: samples for name, samples in splits.items() if samples}, config.data)
     return Data(rest, valid, everything, test, stores, rule, odd)
+
+
+def _check_targets(samples: Samples, target: str) -> None:
+    """Refuse targets that are constant, or of another kind than ``data.target`` names."""
+    if samples.has_targets != (target == "per_step"):
+        has = "targets per step" if samples.has_targets else "classes"
+        raise UserError(f"{samples.stores[0].source} has {has}, but data.target={target}.")
+    if samples.has_targets and not samples.target_variance:
+        raise UserError(f"{samples.stores[0].source}: all targets are the same number.")
 
 
 def _labelled(samples: Samples) -> Labelled:
@@ -220,8 +232,11 @@ def check_classes(store: FrameStore, classes: list[str]) -> None:
         UserError: a class has another name, or a label has no class.
     """
     known = len(classes)
-    if store.classes[:known] != classes[: len(store.classes)] or np.max(store.labels) >= known:
+    fewer = len(store.classes) < known and store.has_targets
+    same = store.classes[:known] == classes[: len(store.classes)]
+    if fewer or not same or np.max(store.labels) >= known:
+        answers = "outputs" if store.has_targets else "classes"
         raise UserError(
-            f"{store.source} has the classes {first_names(store.classes)}; the training file has"
+            f"{store.source} has the {answers} {first_names(store.classes)}; the training file has"
             f" {first_names(classes)}."
         )

@@ -94,6 +94,15 @@ class FrameStore:
         assert waveforms is not None
         return open_frames(waveforms, self.folder)
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether the samples have targets per step in place of classes."""
+        return self.file.has_targets
+
+    def targets(self, number: int) -> NDArray[np.float32]:
+        """Targets of one sample, [steps, K], NaN where there is none."""
+        return self.file.targets(number)
+
     def frames(self, number: int) -> NDArray[Any]:
         """Frames of one sample, [steps, channels], read-only."""
         try:
@@ -147,7 +156,8 @@ def _make(source: Source, path: Path, digest: str) -> FrameFile:
 
     try:
         with source.open() as recordings:
-            classes = checked_names(recordings.classes, f"The list of classes of {source.path}")
+            answers = "classes" if recordings.targets is None else "outputs"
+            classes = checked_names(recordings.classes, f"The list of {answers} of {source.path}")
             write_frame_file(path, replace(recordings, classes=classes), check)
     except OSError as error:
         raise UserError(

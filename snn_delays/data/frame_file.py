@@ -3,7 +3,8 @@
 Layout: a header of 64 bytes, the frames of one sample after another (each in the smallest type that
 holds its values), and an index. The header, written last, has the position and checksum of the
 index; the index has a checksum of every sample, which is compared when the sample is first read.
-A file of any size therefore opens in milliseconds, and no damaged frame is ever used.
+A file of any size therefore opens in milliseconds, and no damaged frame is ever used. Targets per
+step lie in the index: they are read when the file is opened.
 """
 
 from __future__ import annotations
@@ -41,13 +42,16 @@ class Recordings:
         frames: frames of each sample in order, [steps, channels].
         labels: [N].
         speakers: [N], or None if unknown.
-        classes: class names, in order of their label.
+        classes: class names, in order of their label; with targets, the names of the K outputs.
+        targets: float32 [sum of all samples' steps, K], NaN where there is none; None: the samples
+            have classes instead.
     """
 
     frames: Iterable[NDArray[Any]]
     labels: NDArray[np.int64]
     speakers: NDArray[np.str_] | None
     classes: list[str]
+    targets: NDArray[np.float32] | None = None
 
 
 def write_frame_file(
@@ -100,6 +104,8 @@ def _pack(recordings: Recordings, index: dict[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     classes = np.array(recordings.classes)
     columns: dict[str, Any] = {"speakers": speakers, "classes": classes, **index}
+    if recordings.targets is not None:
+        columns["targets"] = recordings.targets
     np.savez(buffer, labels=recordings.labels, **columns)
     return buffer.getvalue()
 
@@ -117,7 +123,7 @@ def _unpack(data: bytes) -> dict[str, NDArray[Any]]:
     """
     try:
         with np.load(io.BytesIO(data)) as file:
-            index = {name: file[name] for name in COLUMNS}
+            index = {name: file[name] for name in (*COLUMNS, *({"targets"} & {*file}))}
         sizes = index["steps"] * len(index["used"]) * np.array(BYTES)[index["kind"]]
         sound = (
             index["offset"][0] == HEAD_BYTES
@@ -125,6 +131,7 @@ def _unpack(data: bytes) -> dict[str, NDArray[Any]]:
             and {len(index[name]) for name in ("labels", "steps", "crc", "total")} == {len(sizes)}
             and len(index["speakers"]) in (0, len(sizes))
             and 0 <= index["labels"].min() <= index["labels"].max() < len(index["classes"])
+            and _fits(index.get("targets"), int(index["steps"].sum()), len(index["classes"]))
         )
     except (KeyError, ValueError, TypeError, IndexError, OSError, BadZipFile) as error:
         raise Damaged("its index is damaged") from error
@@ -133,13 +140,18 @@ def _unpack(data: bytes) -> dict[str, NDArray[Any]]:
     return index
 
 
+def _fits(targets: NDArray[Any] | None, steps: int, outputs: int) -> bool:
+    """Whether the targets, if there are any, are one for every step and output."""
+    return targets is None or (targets.shape, targets.dtype) == ((steps, outputs), np.float32)
+
+
 class FrameFile:
     """An open frame file.
 
     Attributes:
         labels: [N].
         speakers: [N], or None if unknown.
-        classes: class names, in order of their label.
+        classes: class names, in order of their label, or names of the outputs.
         channels: number of input channels.
         used: [channels], whether any frame is other than 0 in this channel.
         steps: [N], number of time steps of each sample.
@@ -171,6 +183,8 @@ class FrameFile:
         self.channels = len(self.used)
         self._offset, self._kind, self._crc = read["offset"], read["kind"], read["crc"]
         self._sound = np.zeros(len(self.labels), bool)
+        self._targets = read.get("targets")
+        self._first = np.cumsum([0, *self.steps])  # row of each sample's first target
 
     def frames(self, number: int) -> NDArray[Any]:
         """Frames of one sample, [steps, channels], read-only.
@@ -184,6 +198,16 @@ class FrameFile:
                 raise Damaged(f"sample {number} is damaged")
             self._sound[number] = True
         return np.ndarray((self.steps[number], self.channels), TYPES[self._kind[number]], data)
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether the samples have targets per step in place of classes."""
+        return self._targets is not None
+
+    def targets(self, number: int) -> NDArray[np.float32]:
+        """Targets of one sample, [steps, K], NaN where there is none."""
+        assert self._targets is not None
+        return self._targets[self._first[number] : self._first[number + 1]]
 
     @property
     def fingerprints(self) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ def to_frames(
     units_per_channel: int,
     time_unit: str = "s",
     arithmetic: str = "float64",
+    steps: int | None = None,
 ) -> NDArray[np.int64]:
     """Count the spikes of each time step and input channel; no spike is lost, order is irrelevant.
 
@@ -32,15 +33,18 @@ def to_frames(
         time_unit: unit of the times, a key of ``SECOND``.
         arithmetic: "float64", or "float16" as in the authors' code, which moves about 0.8 % of
             SHD's spikes by one step.
+        steps: number n of frames; the times then count from the first frame's start and lie in
+            these frames. None: they count from the first spike, as above.
 
     Returns:
         [n, channels] counts.
     """
     number = np.dtype(arithmetic)
     t = milliseconds(times, time_unit, number)
-    t -= t.min()
+    if steps is None:
+        t -= t.min()
     step = number.type(step_ms)
-    n = max(1, int(np.ceil(t.max() / step)))
+    n = max(1, int(np.ceil(t.max() / step))) if steps is None else steps
     # "//" is not floor(t / step) in floating point; the authors' float16 code uses it.
     index = t // step if arithmetic == "float16" else np.floor(t / step)
     frame = np.minimum(index.astype(np.int64), n - 1)

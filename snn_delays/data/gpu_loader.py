@@ -33,11 +33,13 @@ class GpuLoader:
         loader: gives samples and order; it must not augment waveforms.
         frames_TNI: frames of every sample, padded with zeros; counts below 256 as bytes.
         labels: [N].
+        targets_TNK: targets per step, padded with NaN; None: the samples have classes.
     """
 
     loader: Loader
     frames_TNI: Tensor
     labels: Tensor
+    targets_TNK: Tensor | None = None
 
     @classmethod
     def of(cls, loader: Loader) -> GpuLoader:
@@ -48,7 +50,11 @@ class GpuLoader:
         for first in range(0, N, CHUNK):
             indices = np.arange(first, min(first + CHUNK, N))
             frames_TNI[:, first : first + CHUNK] = loader.padded_frames(indices, steps)
-        return cls(loader, frames_TNI, torch.from_numpy(samples.labels).to(loader.device))
+        targets = None
+        if samples.has_targets:
+            targets = loader.padded_targets(np.arange(N), steps).to(loader.device, loader.dtype)
+        labels = torch.from_numpy(samples.labels).to(loader.device)
+        return cls(loader, frames_TNI, labels, targets)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -89,6 +95,8 @@ class GpuLoader:
             x_TBI, mixed = loader.augment_frames(x_TBI, indices, loader.generators(epoch, batch)[1])
             x_TBI = x_TBI[:, own_rows]
             target = y if mixed is None else mixed[own_rows].to(loader.dtype)
+        if self.targets_TNK is not None:
+            target = self.targets_TNK[: len(x_TBI)].index_select(1, index[own_rows])
         return Batch(x_TBI.to(loader.dtype).contiguous(), y, target, indices, own_rows, loss_weight)
 
 

@@ -96,6 +96,31 @@ class Samples:
         store, i = self.rows[number]
         return self.stores[store].frames(i)
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether the samples have targets per step in place of classes."""
+        return self.stores[0].has_targets
+
+    def targets(self, number: int) -> NDArray[np.float32]:
+        """Targets of one sample, [T, K], NaN where there is none."""
+        store, i = self.rows[number]
+        return self.stores[store].targets(i)
+
+    @cached_property
+    def target_variance(self) -> float:
+        """Smallest mean squared error of outputs that do not change, each with its own value.
+
+        As in the loss, the mean is over samples, of the mean over the sample's own targets.
+        """
+        every = [self.targets(number).astype(np.float64) for number in range(len(self))]
+        counts = [np.isfinite(y_TK).sum() for y_TK in every]
+        weight_M = np.repeat(1 / np.array(counts), [len(y_TK) for y_TK in every])
+        y_MK = np.concatenate(every)
+        weight_MK = weight_M[:, None] * np.isfinite(y_MK)
+        y_MK = np.nan_to_num(y_MK)
+        mean_K = (weight_MK * y_MK).sum(0) / np.maximum(weight_MK.sum(0), np.finfo(float).tiny)
+        return float((weight_MK * (y_MK - mean_K) ** 2).sum() / len(self))
+
     def waveform(self, number: int) -> NDArray[np.int16]:
         """Waveform of one sample, int16 [samples]; only audio has waveforms."""
         store, i = self.rows[number]
@@ -109,7 +134,8 @@ class Batch:
     Attributes:
         x: [T, B, I] spike counts, or log-mel energies.
         y: [B] labels.
-        target: target of the loss: the labels, or [B, K] probabilities where labels are mixed.
+        target: target of the loss: the labels, or [B, K] probabilities where labels are mixed, or
+            [T, B, K] targets per step, NaN where there is none.
         indices: index of every sample of the whole batch in the loader's samples.
         own_rows: the slice of ``indices`` that this rank holds in x, y and target; None: all.
         loss_weight: weight of this rank's mean loss in the mean over the whole batch; the weights
@@ -122,6 +148,11 @@ class Batch:
     indices: NDArray[np.int64]
     own_rows: slice | None = None
     loss_weight: float = 1.0
+
+    @property
+    def per_step(self) -> bool:
+        """Whether the target has a value for every step."""
+        return self.target.dim() == 3
 
     @property
     def own_part(self) -> Part | None:
@@ -199,8 +230,12 @@ class Loader:
             x_TBI, target = self._augmented(epoch, batch, indices)
             x_TBI = x_TBI[:, own_rows].contiguous()
         y = bring(torch.from_numpy(labels[own_rows]), self.device)
+        if self.samples.has_targets:
+            target = self.padded_targets(indices[own_rows], len(x_TBI))
+        elif target is not None:
+            target = target[own_rows]
         if target is not None:
-            target = bring(target[own_rows], self.device).to(self.dtype)
+            target = bring(target, self.device).to(self.dtype)
         x = bring(x_TBI, self.device).to(self.dtype)
         return Batch(x, y, y if target is None else target, indices, own_rows, loss_weight)
 
@@ -223,6 +258,14 @@ class Loader:
         for b, f in enumerate(frames):
             x_TBI[: len(f), b] = f
         return torch.from_numpy(x_TBI)
+
+    def padded_targets(self, indices: NDArray[np.int64], steps: int) -> Tensor:
+        """Targets of these samples, float32 [T, B, K], padded with NaN, on the host."""
+        targets = [self.samples.targets(n) for n in indices]
+        y_TBK = np.full((steps, len(targets), targets[0].shape[1]), np.nan, np.float32)
+        for b, y in enumerate(targets):
+            y_TBK[: len(y), b] = y
+        return torch.from_numpy(y_TBK)
 
     def _augmented(
         self, epoch: int, batch: int, indices: NDArray[np.int64]

@@ -93,7 +93,12 @@ class SpikeSource:
             "units": self.data.units,
             "units_per_channel": self.data.units_per_channel,
             "arithmetic": self.arithmetic,
+            **({"target": "per_step"} if self._per_step else {}),
         }
+
+    @property
+    def _per_step(self) -> bool:
+        return self.data.target == "per_step"
 
     def check(self) -> None:
         """Refuse a missing file."""
@@ -108,7 +113,7 @@ class SpikeSource:
     @contextlib.contextmanager
     def open(self) -> Iterator[Recordings]:
         """The file's samples."""
-        dataset = SpikeFile(self.path, units=self.data.units)
+        dataset = SpikeFile(self.path, units=self.data.units, per_step=self._per_step)
         try:
             if self.data.time_unit == "auto" and dataset.integer_times:
                 raise UserError(
@@ -117,7 +122,9 @@ class SpikeSource:
                 )
             title = f"frames of {self.path.name}"
             frames = progress(self._frames(dataset), title, len(dataset), "samples")
-            yield Recordings(frames, dataset.labels, dataset.speakers, dataset.classes)
+            yield Recordings(
+                frames, dataset.labels, dataset.speakers, dataset.classes, dataset.targets
+            )
         finally:
             dataset.close()
 
@@ -134,7 +141,11 @@ class SpikeSource:
 
     def _frames(self, dataset: SpikeFile) -> Iterator[NDArray[np.int64]]:
         for number, (times, units) in enumerate(dataset.spikes()):
-            self._check_times(f"{self.path}: sample {number}", times)
+            where = f"{self.path}: sample {number}"
+            self._check_times(where, times)
+            steps = None if dataset.steps is None else int(dataset.steps[number])
+            if steps is not None:
+                self._check_within(where, times, steps)
             yield to_frames(
                 times,
                 units,
@@ -143,6 +154,17 @@ class SpikeSource:
                 units_per_channel=self.data.units_per_channel,
                 time_unit=self._time_unit,
                 arithmetic=self.arithmetic,
+                steps=steps,
+            )
+
+    def _check_within(self, where: str, times: NDArray[np.floating], steps: int) -> None:
+        """Refuse spikes behind the last step that has a target."""
+        last_ms = float(times.max()) * 1000 / SECOND[self._time_unit]
+        if last_ms > steps * self.data.step_ms:
+            raise UserError(
+                f"{where} has targets for {steps} steps of {self.data.step_ms:g} ms, but a spike at"
+                f" {last_ms:g} ms: set data.step_ms to the time between targets, and give a target"
+                " (or NaN) for every step."
             )
 
     def _check_times(self, where: str, times: NDArray[np.floating]) -> None:

@@ -99,12 +99,22 @@ def from_network(
     Raises:
         UserError: a part of the network has no deployed form.
     """
+    refuse_targets(config)
     network = copy.deepcopy(network).cpu().eval()
     arithmetic = str(next(network.parameters()).dtype).removeprefix("torch.")
     layers = [_hidden(block, n) for n, block in enumerate(network.blocks, 1)]
     layers.append(_readout(network.readout))
     kind, front = network.readout.kind, _front(config)
     return Deployed((*layers,), kind, steps, front, (*classes,), arithmetic)
+
+
+def refuse_targets(config: Config) -> None:
+    """Refuse a network that answers at every step: a deployed network decides on a class."""
+    if config.data.target == "per_step":
+        raise UserError(
+            "The run has data.target=per_step: prediction, export, rounding and limits of hardware"
+            " are of networks that decide on a class."
+        )
 
 
 def _front(config: Config) -> FrontEnd:

@@ -82,14 +82,17 @@ def own_shape(value: str) -> Shape:
     return Shape(value, function)
 
 
-def own_loss(value: str, network: nn.Module, classes: int, soft: bool) -> Callable[..., Tensor]:
-    """The mean loss of (scores [B, K], target).
+def own_loss(
+    value: str, network: nn.Module, classes: int, soft: bool, per_step: bool = False
+) -> Callable[..., Tensor]:
+    """The mean loss of (scores [B, K], target), or of (outputs [S, B, K], target [T, B, K]).
 
     Args:
         value: the option's value.
         network: passed to a function that takes it.
         classes: K.
         soft: targets are probabilities [B, K] in training.
+        per_step: targets are numbers at every step, and outputs are, too.
     """
     part = OwnPart("train.loss", value)
     function = part.load()
@@ -99,8 +102,12 @@ def own_loss(value: str, network: nn.Module, classes: int, soft: bool) -> Callab
         like = next(network.parameters())
         target = torch.arange(SAMPLES, device=like.device) % classes
         targets = [target, nn.functional.one_hot(target, classes).to(like)] if soft else [target]
+        shape: tuple[int, ...] = (SAMPLES, classes)
+        if per_step:
+            shape = (STEPS, SAMPLES, classes)
+            targets = [like.new_ones(STEPS - 1, SAMPLES, classes)]
         for each in targets:
-            _try(part, _of_scores(loss, each), (SAMPLES, classes), (), like)
+            _try(part, _of_scores(loss, each), shape, (), like)
     return loss
 
 

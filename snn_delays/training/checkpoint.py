@@ -112,7 +112,7 @@ class Position:
 
     def update_best(self, epoch: int, rank: tuple[float, float]) -> bool:
         """Make epoch ``epoch`` (from 1) the best if its score is higher; whether it is the best."""
-        better = list(rank) > self.best_rank
+        better = not self.best_epoch or list(rank) > self.best_rank
         if better:
             self.best_epoch, self.best_rank = epoch, list(rank)
         return better

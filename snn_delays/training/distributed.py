@@ -242,16 +242,16 @@ def agree_on_stop(late: bool, received: int | None) -> tuple[bool, int | None]:
 def all_reduce_step(
     network: nn.Module, batch: Batch, loss: Tensor, correct: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sum gradients (in place), losses and correct answers over all ranks.
+    """Sum gradients (in place), losses and correct answers or squared errors over all ranks.
 
     Args:
         network: after backward of ``batch.loss_weight`` times the loss.
         batch: this rank's part.
         loss: mean over this rank's part.
-        correct: number of correct answers in this rank's part.
+        correct: of this rank's part, see ``StepResult.values``.
 
     Returns:
-        Mean loss and number of correct answers over the whole batch.
+        Mean loss, and ``correct`` of the whole batch.
     """
     if world_size() == 1:
         return loss, correct
@@ -262,4 +262,5 @@ def all_reduce_step(
     *sums, means = flat.split([*(g.numel() for g in gradients), len(means)])
     for gradient, total in zip(gradients, sums, strict=True):
         gradient.copy_(total.view_as(gradient))
-    return means[0], (means[1] * len(batch.indices)).round()
+    total = means[1] * len(batch.indices)
+    return means[0], total if batch.per_step else total.round()

@@ -18,7 +18,8 @@ from snn_delays.training.step import StepResult
 class Sums:
     """Running sums of an epoch: of losses, correct answers, samples, skipped batches, seconds.
 
-    ``penalties`` holds a sum for each penalty by its name.
+    ``penalties`` holds a sum for each penalty by its name. With targets per step, ``variance`` is
+    theirs, and ``squared`` the sum of the samples' mean squared errors; else it is None.
     """
 
     loss: float = 0.0
@@ -27,14 +28,23 @@ class Sums:
     skipped: int = 0
     seconds: float = 0.0
     penalties: dict[str, float] = field(default_factory=dict)
+    squared: float = 0.0
+    variance: float | None = None
+
+    def score(self) -> tuple[str, float]:
+        """ "accuracy" or "nrmse", and its value so far."""
+        if self.variance is None:
+            return "accuracy", self.correct / max(self.seen, 1)
+        return "nrmse", math.sqrt(self.squared / max(self.seen, 1) / self.variance)
 
     def metrics(self) -> dict[str, float]:
         """Means over the epoch's samples, and its speed."""
         skipped = {"skipped_batches": self.skipped} if self.skipped else {}
+        name, score = self.score()
         return {
             "train_loss": self.loss / self.seen,
             **{name: value / self.seen for name, value in self.penalties.items()},
-            "train_accuracy": self.correct / self.seen,
+            f"train_{name}": score,
             "samples_per_second": round(self.seen / self.seconds, 1),
             "seconds": round(self.seconds, 2),
             **skipped,
@@ -49,12 +59,18 @@ class EpochMeter:
         batches: number of batches of the epoch.
         device: of the results.
         penalties: names of the penalties in the results.
+        variance: of the targets per step; None: the samples have classes.
     """
 
     def __init__(
-        self, sums: Sums, batches: int, device: torch.device, penalties: Sequence[str] = ()
+        self,
+        sums: Sums,
+        batches: int,
+        device: torch.device,
+        penalties: Sequence[str] = (),
+        variance: float | None = None,
     ) -> None:
-        self._before, self._penalties = sums, penalties
+        self._before, self._penalties, self._variance = sums, penalties, variance
         self._started = time.perf_counter() - sums.seconds
         self._sizes = np.zeros(batches)
         self._rows = torch.full(
@@ -91,9 +107,10 @@ class EpochMeter:
             """Summed in order, so that a resumed epoch gives the same sum."""
             return float(np.cumsum(np.append(first, values * sizes))[-1])
 
+        per_step = self._variance is not None
         return Sums(
             total(before.loss, loss),
-            before.correct + int(correct.sum()),
+            0 if per_step else before.correct + int(correct.sum()),
             before.seen + int(sizes.sum()),
             before.skipped + int((rows[:, 2] == 0).sum()),
             time.perf_counter() - self._started,
@@ -101,4 +118,6 @@ class EpochMeter:
                 name: total(before.penalties.get(name, 0.0), values)
                 for name, values in zip(self._penalties, penalties, strict=True)
             },
+            float(np.cumsum(np.append(before.squared, correct))[-1]) if per_step else 0.0,
+            self._variance,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,7 @@ from snn_delays.evaluate import Evaluation, evaluate
 from snn_delays.files import replace_file
 from snn_delays.nn import Network, draw_network
 from snn_delays.nn.loss import build_loss
+from snn_delays.regression import evaluate_steps
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.runtime.distributed import rank, world_size
 from snn_delays.training.checkpoint import Meta, Position, load_parameters, save_checkpoint
@@ -56,7 +58,7 @@ class Phase:
     Attributes:
         title: "train" or "refit"; its name in progress and metrics.
         train: samples to train on.
-        select: samples whose accuracy chooses the epoch; None keeps the last epoch.
+        select: samples whose accuracy or NRMSE chooses the epoch; None keeps the last epoch.
         select_name: split of ``select``: "valid", or "test" (only with train.protocol=paper).
         epochs: epochs to train; the schedules always span ``config.train.epochs``.
     """
@@ -220,6 +222,7 @@ class Training:
             first=position.batch,
             sums=Sums(**position.sums),  # type: ignore[arg-type]
             penalties=penalty_names(self.config.train),
+            variance=self.phase.train.target_variance if self._per_step else None,
         )
 
     def add(self, result: StepResult) -> None:
@@ -251,10 +254,8 @@ class Training:
             metrics["delays"] = delay_trace(self.network, self._drawn)
         score = (float(position.epoch), 0.0)  # without selection data the last epoch is the best
         if self.selector:
-            evaluation = evaluate(self.network, self.selector, self.loss)
-            score = _selection_score(self.config, evaluation)
-            metrics[f"{phase.select_name}_accuracy"] = score[0]
-            metrics[f"{phase.select_name}_loss"] = evaluation.loss
+            score, measured = self._select(self.selector)
+            metrics |= {f"{phase.select_name}_{key}": value for key, value in measured.items()}
         position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
         position.metrics.append(metrics)
         if self._fits_budget and position.update_best(position.epoch, score):
@@ -264,6 +265,21 @@ class Training:
         self.folder.tracker.log(metrics)
         self._progress.epoch(metrics, describe_activity(metrics))
         self._stop_if(self._check_due()[1])
+
+    def _select(self, selector: AnyLoader) -> tuple[tuple[float, float], dict[str, float]]:
+        """The score that chooses the epoch, the higher the better, and what was measured."""
+        if self._per_step:
+            measured = evaluate_steps(self.network, selector, self.loss)
+            error = measured.error.nrmse
+            rank = -math.inf if math.isnan(error) else -error
+            return (rank, -measured.loss), {"nrmse": error, "loss": measured.loss}
+        evaluation = evaluate(self.network, selector, self.loss)
+        score = _selection_score(self.config, evaluation)
+        return score, {"accuracy": score[0], "loss": evaluation.loss}
+
+    @property
+    def _per_step(self) -> bool:
+        return self.config.data.target == "per_step"
 
     @property
     def _fits_budget(self) -> bool:
@@ -387,6 +403,7 @@ class Epoch:
         first: the first batch, from 0.
         sums: sums over the batches before ``first``.
         penalties: names of the penalties in the loss.
+        variance: of the targets per step; None: the samples have classes.
 
     Attributes:
         number: number of the next batch, from 0.
@@ -404,10 +421,11 @@ class Epoch:
         first: int = 0,
         sums: Sums | None = None,
         penalties: Sequence[str] = (),
+        variance: float | None = None,
     ) -> None:
         network.train()
         self.number = first
-        self.meter = EpochMeter(sums or Sums(), len(loader), loader.device, penalties)
+        self.meter = EpochMeter(sums or Sums(), len(loader), loader.device, penalties, variance)
         self._loader, self._epoch, self._progress = loader, epoch, progress
         self._batches = iter(loader.epoch(epoch, first))
         self._size = 0
@@ -440,7 +458,7 @@ class Epoch:
             raise NonFinite(loss, number, self._loader.batch_indices(self._epoch, number))
 
     def metrics(self) -> dict[str, float]:
-        """Mean loss, accuracy and speed.
+        """Mean loss, accuracy or NRMSE, and speed.
 
         Raises:
             NonFinite: see ``add``.

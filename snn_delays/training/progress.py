@@ -13,7 +13,7 @@ from snn_delays.training.epoch_metrics import Sums
 
 
 class Progress:
-    """A bar with loss, accuracy, samples per second and time left, and a line per epoch.
+    """A bar with loss, accuracy or NRMSE, samples per second and time left, and a line per epoch.
 
     Without a terminal there is no bar, and the lines include the time left. The first batch and the
     first evaluation may compile kernels, so neither counts in the estimate of the time left.
@@ -64,7 +64,7 @@ class Progress:
         self._bar.set_description_str(f"{self._title} {epoch}/{self._epochs}", refresh=False)
         seen = max(sums.seen, 1)
         self._bar.set_postfix_str(
-            f"loss {sums.loss / seen:.3f}, accuracy {sums.correct / seen:.1%},"
+            f"loss {sums.loss / seen:.3f}, {score_text(*sums.score()).strip()},"
             f" {seen / sums.seconds:.0f} samples/s",
             refresh=False,
         )
@@ -82,12 +82,13 @@ class Progress:
     def epoch(self, metrics: dict[str, Any], remark: str = "") -> None:
         """Print the line of a finished epoch, with ``remark`` behind it."""
         epoch = metrics["epoch"]
+        name = "accuracy" if "train_accuracy" in metrics else "nrmse"
         line = (
             f"{self._title} {epoch:3d}/{self._epochs}  loss {metrics['train_loss']:.4f}"
-            f"  accuracy {metrics['train_accuracy']:6.1%}"
+            f"  {score_text(name, metrics[f'train_{name}'])}"
         )
-        if "valid_accuracy" in metrics:
-            line += f"  valid {metrics['valid_accuracy']:6.1%}"
+        if f"valid_{name}" in metrics:
+            line += f"  {score_text(name, metrics[f'valid_{name}'], 'valid')}"
         if "test_accuracy" in metrics:
             line += f"  test {metrics['test_accuracy']:6.1%} ({metrics['selection']})"
         line += f"  {metrics['samples_per_second']:.0f} samples/s"
@@ -104,6 +105,13 @@ class Progress:
         if not self._evaluated:
             self._evaluated = True
             self._restart_clock()
+
+
+def score_text(name: str, value: float, title: str | None = None) -> str:
+    """A score in words, behind ``title`` or its name: "accuracy  93.1%", "NRMSE 0.1234"."""
+    if name == "nrmse":
+        return f"{title or 'NRMSE'} {value:.4f}"
+    return f"{title or name} {value:6.1%}"
 
 
 def _minutes(seconds: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snn_delays.config import Config, config_hash, validate
 from snn_delays.config.own_parts import describe as describe_own_parts
@@ -29,6 +29,7 @@ from snn_delays.nn.loss import build_loss
 from snn_delays.nn.plan import describe
 from snn_delays.ops.maps import BACKENDS
 from snn_delays.output import guarded
+from snn_delays.regression import StepError, evaluate_steps
 from snn_delays.runtime import numba_jit, triton_jit
 from snn_delays.runtime.device import (
     autocast,
@@ -213,11 +214,7 @@ class Run:
         config, data, position, start = self.config, self.data, self.position, self._initial
         tested: dict[str, Any] = {}
         if config.train.test:
-            network, module, evaluation = _test(self.out, data, self.device)
-            tested = _test_result(config, self._phase, data, evaluation)
-            tested["delay_buffer_bytes"] = network.delay_buffer_bytes
-            if isinstance(module, StreamModule):
-                tested["deployed"] = _describe_integers(module.network)
+            tested = self._test()
         epoch = position.best_epoch if position.phase == "refit" else position.chosen
         result = {
             "name": config.name,
@@ -236,6 +233,24 @@ class Run:
         written = broadcast_from_first(lambda: _write_result(self.out, result))
         self.folder.tracker.finish(written)
         return {**written, "out": str(self.out)}
+
+    def _test(self) -> dict[str, Any]:
+        """What result.json says of the test data."""
+        config, data = self.config, self.data
+        run = broadcast_from_first(lambda: load_run(self.out, "best"))
+        loader = build_loader(run.config, data.test, run.meta.steps, self.device)
+        network = run.network.to(self.device)
+        loss = build_loss(run.config, network, len(data.classes))
+        buffers = {"delay_buffer_bytes": network.delay_buffer_bytes}
+        if config.data.target == "per_step":
+            measured = evaluate_steps(network, loader, loss)
+            return {**measured.error.as_dict(), "loss": measured.loss, **buffers}
+        module = module_of(run).to(self.device)
+        evaluation = evaluate(module, loader, loss, latency=module is network)
+        tested = {**_test_result(config, self._phase, data, evaluation), **buffers}
+        if isinstance(module, StreamModule):
+            tested["deployed"] = _describe_integers(module.network)
+        return tested
 
 
 def _find(config: Config, device: torch.device) -> tuple[Path, dict[str, Any] | None]:
@@ -411,16 +426,6 @@ def _describe_data(config: Config, data: Data, initial: Initial | None) -> str:
 # ---- the result --------------------------------------------------------------------------------
 
 
-def _test(out: Path, data: Data, device: torch.device) -> tuple[Network, nn.Module, Evaluation]:
-    """The tested network, what was run of it, and its answers."""
-    run = broadcast_from_first(lambda: load_run(out, "best"))
-    loader = build_loader(run.config, data.test, run.meta.steps, device)
-    module = module_of(run).to(device)
-    network = run.network.to(device)
-    loss = build_loss(run.config, network, len(data.classes))
-    return network, module, evaluate(module, loader, loss, latency=module is network)
-
-
 def _describe_integers(network: Deployed) -> dict[str, Any]:
     """What result.json says of the network that was tested in place of the trained one."""
     return {"arithmetic": network.arithmetic, "digest": network.digest}
@@ -459,6 +464,11 @@ def _selected(phase: Phase, metrics: list[dict[str, Any]], epoch: int) -> dict[s
     chosen: dict[str, Any] = {"selected_on": len(phase.select)}
     if phase.select_name == "valid":
         line = metrics[epoch - 1]  # the first training's lines come first
+        if "valid_nrmse" in line:
+            n = len(phase.select)
+            mse = line["valid_nrmse"] ** 2 * phase.select.target_variance
+            error = StepError(mse, line["valid_nrmse"], n)
+            return {**chosen, "valid": {**error.as_dict(), "loss": line["valid_loss"]}}
         score = Score(round(line["valid_accuracy"] * len(phase.select)), len(phase.select))
         chosen["valid"] = {**score.as_dict(), "loss": line["valid_loss"]}
     return chosen

@@ -72,9 +72,9 @@ class RunSummary:
 
     @property
     def score(self) -> dict[str, Any] | None:
-        """The accuracy, its interval and n: of the test data, else of the validation data."""
+        """Accuracy, interval and n, or NRMSE and n: of the test data, else the validation data."""
         result = self.result or {}
-        return result if "accuracy" in result else result.get("valid")
+        return result if {"accuracy", "nrmse"} & {*result} else result.get("valid")
 
 
 def summarise_run(folder: Path) -> RunSummary:
@@ -107,10 +107,12 @@ def summarise_run(folder: Path) -> RunSummary:
 
 
 def _check_score(summary: RunSummary) -> None:
-    """Refuse a result whose accuracy is not a number with an interval."""
+    """Refuse a result whose accuracy is not a number with an interval, or NRMSE no number."""
     if not isinstance(summary.result, dict):
         raise TypeError(f"{RESULT_FILE} holds no result.")
-    if summary.score is not None:
+    if summary.score is not None and "nrmse" in summary.score:
+        float(summary.score["nrmse"])
+    elif summary.score is not None:
         low, high = summary.score["interval"]
         float(summary.score["accuracy"]), float(low), float(high)
 

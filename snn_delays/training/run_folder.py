@@ -25,6 +25,7 @@ from snn_delays.documents import read_json, read_json_lines
 from snn_delays.errors import InUse, UserError
 from snn_delays.evaluate import Score
 from snn_delays.files import PARTIAL, Locked, locked, replace_file
+from snn_delays.regression import StepError
 from snn_delays.training.checkpoint import (
     config_of,
     different,
@@ -200,7 +201,9 @@ def _check_result(result: dict[str, Any]) -> None:
     if "accuracy" in result:
         scores += [result, *result["per_class"].values(), *result["per_speaker_group"].values()]
     for score in scores:
-        Score.from_dict(score)
+        Score.from_dict(score) if "accuracy" in score else StepError.from_dict(score)
+    if "nrmse" in result:
+        StepError.from_dict(result)
 
 
 def read_metrics(out: Path, result: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -233,7 +236,8 @@ def _check_metrics(path: Path, lines: list[Any], result: dict[str, Any] | None) 
     if digest not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
         raise ValueError("its checksum is wrong")
     for line in lines:
-        for key in ("epoch", "sigma", "train_loss", "train_accuracy"):
+        score = "train_nrmse" if "train_nrmse" in line else "train_accuracy"
+        for key in ("epoch", "sigma", "train_loss", score):
             if not isinstance(line[key], int | float):
                 raise TypeError(f"{key} is no number")
         if not isinstance(line["phase"], str):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snn_delays.config import TrainConfig
 from snn_delays.data.loaders import Batch
 from snn_delays.nn import Network
-from snn_delays.nn.loss import Loss, cross_entropy, running_loss
+from snn_delays.nn.loss import Loss, cross_entropy, running_loss, squared_errors
 from snn_delays.runtime.cuda_graph import CapturedStep
 from snn_delays.runtime.device import autocast
 from snn_delays.runtime.distributed import all_reduce, sharing, world_size
@@ -29,9 +29,10 @@ class StepResult:
     """The result of one batch over all ranks, on the device.
 
     Attributes:
-        values: [3 + P], the mean loss over the samples, the number of correct answers, and 1 if
-            loss and gradients are finite; 0 if not, and the parameters did not change; then each of
-            the P penalties, which the loss contains.
+        values: [3 + P], the mean loss over the samples, the number of correct answers (with targets
+            per step the sum over the samples of their mean squared errors), and 1 if loss and
+            gradients are finite; 0 if not, and the parameters did not change; then each of the P
+            penalties, which the loss contains.
     """
 
     values: Tensor
@@ -130,17 +131,28 @@ def compute_gradients(
         mean = sum(terms, first)
         mean.backward(torch.full_like(mean, batch.loss_weight))
         added = [all_reduce(batch.loss_weight * term.detach()) for term in terms]
-    correct = (scores.argmax(1) == batch.y).sum(dtype=mean.dtype)
+    correct = _count(scores.detach(), batch).to(mean.dtype)
     mean, correct = all_reduce_step(network, batch, mean.detach(), correct)
     return finish(network, before, mean, correct, added)
+
+
+def _count(scores: Tensor, batch: Batch) -> Tensor:
+    """Number of correct answers; with targets per step the sum of the squared errors."""
+    if batch.per_step:
+        return squared_errors(scores, batch.target).sum()
+    return (scores.argmax(1) == batch.y).sum()
 
 
 def _scores_and_loss(
     network: Network, batch: Batch, precision: str, loss: Loss, share: float
 ) -> tuple[Tensor, Tensor]:
-    """The scores of the whole input, [B, K], and the loss without penalties."""
+    """The scores of the whole input, [B, K], and the loss without penalties.
+
+    With targets per step the outputs of all S steps, [S, B, K], in place of the scores.
+    """
+    running = bool(share) or batch.per_step
     with autocast(precision, batch.x.device):
-        scores = network(batch.x, running=True) if share else network(batch.x)
+        scores = network(batch.x, running=True) if running else network(batch.x)
     if not share:
         return scores, loss(scores, batch.target)
     return scores[-1], running_loss(loss, share, scores, batch.target)
@@ -155,7 +167,7 @@ def finish(
         network: if its gradients are not finite, its running statistics are restored.
         before: what ``statistics`` returned before the batch.
         loss: mean over the samples.
-        correct: number of correct answers.
+        correct: see ``StepResult.values``.
         added: the penalties in the loss.
     """
     finite = are_finite(network, loss)

@@ -143,9 +143,9 @@ class TensorBoardTracker:
                 self._writer.add_scalar(f"{metrics['phase']}/{name}", value, metrics["epoch"])
 
     def finish(self, result: dict[str, Any]) -> str:
-        """Report the test accuracy and close."""
-        if "accuracy" in result:
-            self._writer.add_scalar("test/accuracy", result["accuracy"], result["epoch"])
+        """Report the test accuracy or NRMSE and close."""
+        for name in {"accuracy", "nrmse"} & {*result}:
+            self._writer.add_scalar(f"test/{name}", result[name], result["epoch"])
         self._writer.close()
         return f"tensorboard --logdir {shlex.quote(self._folder)}"
 

@@ -267,7 +267,7 @@ def test_help_lists_commands_groups_and_options(capsys, monkeypatch) -> None:
         assert all(command in printed for command in cli.COMMANDS)
     code, printed, _ = run(capsys, monkeypatch, "train", "--help")
     assert code == 0
-    assert "data=audio_folder|fsdd|gsc|shd|spikes|ssc|synthetic" in printed
+    assert "data=audio_folder| fsdd| gsc| localisation| mackey_glass|" in printed
     assert "experiment=axonal/gsc| axonal/ssc|" in printed
     assert "model.tau_ms=10.05" in printed
     assert "one of learned, fixed, none" in printed

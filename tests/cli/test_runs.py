@@ -109,7 +109,8 @@ def test_the_list_for_other_programs(folders, capsys, monkeypatch) -> None:
     assert rows[-2] == {
         "run": "runs/a/z", "name": "demo_learned", "seed": 3, "data": "synthetic",
         "protocol": "validation", "state": "finished", "epochs": 4, "of_epochs": 4,
-        "accuracy": 0.925, "low": 0.901, "high": 0.944, "n": 600, "accuracy_of": "test",
+        "accuracy": 0.925, "low": 0.901, "high": 0.944, "nrmse": None, "n": 600,
+        "accuracy_of": "test",
         "changed": {"model.hidden": [8, 9], "model.taps": 13, "train.epochs": 4},
     }  # fmt: skip
     _, printed, _ = run(capsys, monkeypatch, "runs", "in=runs/a", "format=csv", "sort=name")

@@ -146,6 +146,17 @@ def test_two_processes_give_what_one_gives(case, team, double, alone) -> None:
     assert [session["processes"] for session in result["sessions"]] == [2]
 
 
+def test_two_processes_answer_every_step_as_one(team, step_config, tmp_path, alone) -> None:
+    one, two = step_config(epochs=2, batch_size=11), step_config(epochs=2, batch_size=11)
+    for config, name in ((one, "one"), (two, "two")):
+        config.out, config.precision, config.backend = str(tmp_path / name), "float64", "dense"
+    result, other = alone(one), assert_one(team.train(two, 2))
+    for mine, theirs in zip(metrics(one.out), metrics(two.out), strict=True):
+        for key in ("train_loss", "train_nrmse", "valid_loss", "valid_nrmse"):
+            assert mine[key] == pytest.approx(theirs[key], abs=NEAR)
+    assert result["nrmse"] == pytest.approx(other["nrmse"], abs=NEAR)
+
+
 @pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_two_processes_give_what_one_gives_fused(dropout, team, double, alone) -> None:

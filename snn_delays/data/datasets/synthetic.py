@@ -8,11 +8,7 @@ counts, positions in the recording and the decaying trace of a syllable do not.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,9 +18,8 @@ from numpy.typing import NDArray
 from snn_delays.config import Config, SyntheticConfig
 from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.data.frame_cache import cache_folder
+from snn_delays.data.made import SPLITS, made_files
 from snn_delays.data.sources import Source, spike_sources
-from snn_delays.errors import UserError, message_of
-from snn_delays.files import is_trusted
 
 VERSION = 1
 UNITS = 700
@@ -35,7 +30,6 @@ SPIKES = 60  # per syllable, times its loudness
 LOUDNESS = 0.7  # largest |log loudness|
 NOISE_SPIKES = 100  # anywhere in the recording
 SPEAKERS = 8
-SPLITS = ("train", "valid", "test")
 
 
 def sources(config: Config, fresh: bool) -> dict[str, Source]:
@@ -54,33 +48,13 @@ def synthetic_files(settings: SyntheticConfig, folder: Path) -> dict[str, Path]:
     Raises:
         UserError: the folder cannot be written.
     """
-    text = json.dumps([VERSION, asdict(settings)], sort_keys=True)
-    home = folder / f"synthetic-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    try:
-        if not home.is_dir():
-            _write_all(settings, home)
-    except (OSError, RuntimeError) as error:  # h5py, where the disk is full
-        if not home.is_dir():  # else another process was faster
-            raise UserError(
-                f"The synthetic words cannot be written to {folder} ({message_of(error)});"
-                " set data.cache to another folder."
-            ) from error
-    if not is_trusted(home):
-        raise UserError(
-            f"{home} is another user's, in a folder that everybody can write to; set data.cache to"
-            " a folder of your own."
-        )
-    return {split: home / f"{split}.h5" for split in SPLITS}
-
-
-def _write_all(settings: SyntheticConfig, home: Path) -> None:
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
-        for split in SPLITS:
-            _write(made / f"{split}.h5", split, settings)
-        os.rename(made, home)
+    return made_files(
+        "synthetic",
+        asdict(settings),
+        VERSION,
+        folder,
+        lambda path, split: _write(path, split, settings),
+    )
 
 
 def _write(path: Path, split: str, settings: SyntheticConfig) -> None:

@@ -2,7 +2,8 @@
 
 HDF5 with ``spikes/times`` (one variable-length array per sample; seconds in SHD itself),
 ``spikes/units``, ``labels`` and, optionally, ``extra/keys`` (class names), ``extra/speaker`` and,
-beyond SHD's own, ``extra/speaker_names``.
+beyond SHD's own, ``extra/speaker_names``. Where a network is to answer at every step, ``targets``
+(one variable-length array per sample) and ``extra/outputs`` (names) take the place of the classes.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ class SpikeFile(tonic.datasets.hsd.HSD):
         units: number of spike channels; ``x`` lies in [0, units).
         transform: applied to the events of an item.
         target_transform: applied to its label.
+        per_step: read targets per step in place of labels, which are then all 0.
 
     Attributes:
-        classes: class names, in order of their label.
+        classes: class names, in order of their label; with ``per_step`` names of the K outputs.
+        targets: with ``per_step`` float32 [sum of steps, K], NaN where there is none; else None.
+        steps: with ``per_step`` number of steps of each sample, [N]; else None.
         labels: [N] int64.
         integer_times: whether the file's times are integers, and therefore hardly seconds.
         speaker: [N] int64, or None if the file has no speakers.
@@ -64,12 +68,16 @@ class SpikeFile(tonic.datasets.hsd.HSD):
         units: int = 700,
         transform: Callable[..., Any] | None = None,
         target_transform: Callable[..., Any] | None = None,
+        per_step: bool = False,
     ) -> None:
         self.path = Path(path)
         super().__init__(str(self.path.parent), transform, target_transform)
         self.location_on_system = str(self.path.parent)
         self.data_filename = self.path.name
         self.units = units
+        self._per_step = per_step
+        self.targets: NDArray[np.float32] | None = None
+        self.steps: NDArray[np.int64] | None = None
         self.sensor_size = (units, 1, 1)
         self._file = open_file(self.path)
         try:
@@ -89,7 +97,7 @@ class SpikeFile(tonic.datasets.hsd.HSD):
         self._times = Ragged(file, "spikes/times", "fiu", "numbers")
         self._spike_units = Ragged(file, "spikes/units", "iu", "integers")
         self.integer_times = self._times.dtype.kind != "f"
-        samples = find(file, "labels").size
+        samples = len(self._times) if self._per_step else find(file, "labels").size
         if not samples == len(self._times) == len(self._spike_units):
             raise UserError(
                 f"{self.path} has {len(self._times)} spike times, {len(self._spike_units)} units"
@@ -97,6 +105,14 @@ class SpikeFile(tonic.datasets.hsd.HSD):
             )
         if not samples:
             raise UserError(f"{self.path} holds no sample.")
+        if self._per_step:
+            self._read_targets(samples)
+        else:
+            self._read_labels(samples)
+        self._read_speakers()
+
+    def _read_labels(self, samples: int) -> None:
+        file = self._file
         labels = read_integers(file, "labels", samples)
         self.classes = self._class_names(labels)
         wrong = np.flatnonzero((labels < 0) | (labels >= len(self.classes)))
@@ -106,7 +122,25 @@ class SpikeFile(tonic.datasets.hsd.HSD):
                 f" {len(self.classes)} classes."
             )
         self.labels = labels.astype(np.int64)
-        self._read_speakers()
+
+    def _read_targets(self, samples: int) -> None:
+        file, named = self._file, is_there(self._file, "extra/outputs")
+        self.classes = read_names(file, "extra/outputs") if named else ["output"]
+        self.labels = np.zeros(samples, np.int64)
+        stored, outputs = Ragged(file, "targets", "fiu", "numbers"), len(self.classes)
+        if len(stored) != samples:
+            raise UserError(f"{self.path} has {samples} recordings, but {len(stored)} targets.")
+        arrays = [array.astype(np.float32) for array in stored.read(0, samples)]
+        for number, array in enumerate(arrays):
+            where = f"{self.path}: sample {number}"
+            if array.size % outputs:
+                raise UserError(f"{where} has {array.size} targets, no multiple of {outputs}.")
+            if np.isinf(array).any():
+                raise UserError(f"{where} has an infinite target.")
+            if np.isnan(array).all():
+                raise UserError(f"{where} has no target; remove it from the file.")
+        self.steps = np.array([array.size // outputs for array in arrays], np.int64)
+        self.targets = np.concatenate(arrays).reshape(-1, outputs)
 
     def _class_names(self, labels: NDArray[np.integer]) -> list[str]:
         if is_there(self._file, "extra/keys"):
@@ -214,6 +248,7 @@ def write_spikes(
     speaker_names: Sequence[str] | None = None,
     *,
     times: type[np.floating] = np.float16,
+    targets: Sequence[NDArray[np.floating]] | None = None,
 ) -> None:
     """Write a file of SHD's format.
 
@@ -225,6 +260,7 @@ def write_spikes(
         speaker: [N], or None.
         speaker_names: in order of the speakers' numbers, or None.
         times: type of the times; float16, the type in SHD, is coarser than 1 ms beyond 2 s.
+        targets: of the one output at every step, [steps] for each sample; None: none are written.
 
     Raises:
         UserError: a name is empty, has a control character or occurs twice.
@@ -240,6 +276,10 @@ def write_spikes(
         for number, sample in enumerate(spikes):
             for column, values, kind in zip(columns, sample, kinds.values(), strict=True):
                 column[number] = values.astype(kind)
+        if targets is not None:
+            column = file.create_dataset("targets", (len(labels),), h5py.vlen_dtype(np.float32))
+            for number, values in enumerate(targets):
+                column[number] = values
         file["labels"] = _numbers(labels)
         if speaker is not None:
             file["extra/speaker"] = _numbers(speaker)
