@@ -120,4 +120,4 @@ def test_a_short_training_is_measured_before_and_after_rounding(small_config, tm
     assert line["moved"] > 0
     assert json.loads(json.dumps(line))["trained"] <= 1
     table = settling.table([line, other])
-    assert "| -12.5 |" in table
+    assert "| -12.5 |" in table  # points
