@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import torch
 
@@ -62,10 +62,14 @@ class Job:
     Attributes:
         member: its short name.
         config: validated; ``config.out`` is the run's folder.
+        name: its name in messages; "": the member and the seed.
+        account: how its options were found, for its line of the results.
     """
 
     member: str
     config: Config
+    name: str = ""
+    account: dict[str, Any] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -90,7 +94,7 @@ class Job:
     @property
     def title(self) -> str:
         """The run's name in messages."""
-        return f"{self.member}, seed {self.config.seed}"
+        return self.name or f"{self.member}, seed {self.config.seed}"
 
     def is_done(self) -> bool:
         """Whether it has a result."""

@@ -60,7 +60,13 @@ def read_line(job: Job) -> Line | None:
     for epoch in epochs:
         epoch.pop("delays", None)  # these statistics stay in the run's folder
     made = {"member": job.member, "seed": job.config.seed}
-    return {**made, **result, "config": result_options(read_config(job.out)), "epochs": epochs}
+    return {
+        **made,
+        **job.account,
+        **result,
+        "config": result_options(read_config(job.out)),
+        "epochs": epochs,
+    }
 
 
 def write_results(out: Path, lines: list[Line]) -> None:
@@ -109,6 +115,7 @@ def table(
         sections += [
             "\n".join(_rows(suite, present, groups, published)),
             _legend(lines, groups, split),
+            _searches(suite, present),
         ]
         if len({line["data_hash"] for line in lines}) == 1:
             sections += [_pairs(suite, present, group) for group in groups]
@@ -227,6 +234,31 @@ def _legend(lines: list[Line], groups: list[str], split: str) -> str:
         f" Epochs: {chosen}.{latency if _know_latency(lines) else ''}"
         f"{buffer if _know_buffers(lines) else ''}{left if others else ''}"
     )
+
+
+def _searches(suite: Suite, rows: dict[str, list[Line]]) -> str:
+    """How the options of networks were searched; "" if none were."""
+    searched = {key: lines[0]["search"] for key, lines in rows.items() if "search" in lines[0]}
+    if not searched:
+        return ""
+    counts = _several(str(len(search["accuracies"])) for search in searched.values())
+    sizes = _several(f"{search['n']:,}" for search in searched.values())
+    lines = [
+        f"Options of each network, the best of {counts} trials by accuracy on validation data"
+        f" (n = {sizes}), which are part of the training data; no trial read the test set:",
+        "",
+        "| network | options | validation accuracy | of all trials |",
+        "|---|---|---|---|",
+    ]
+    for key, search in searched.items():
+        known = [100 * score for score in search["accuracies"] if score is not None]
+        failed = len(search["accuracies"]) - len(known)
+        cells = [suite.members[key].label, " ".join(search["options"]), f"{max(known):.1f} %"]
+        cells.append(
+            f"{min(known):.1f} to {max(known):.1f} %" + f", {failed} failed" * (failed > 0)
+        )
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines)
 
 
 def _pairs(suite: Suite, rows: dict[str, list[Line]], group: str) -> str:

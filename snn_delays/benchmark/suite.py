@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,28 @@ class Member:
         label: name of the row.
         options: options of ``snn-delays train``, as on the command line.
         published: published accuracy, or "".
+        search: values of options that are searched for this row alone, as in ``Search.space``.
     """
 
     label: str
     options: list[str]
     published: str = ""
+    search: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search of options before the runs of the table, with equal budgets for all members.
+
+    Attributes:
+        trials: number of trials of each member.
+        space: values of each searched option: a list, or ``range(...)``, ``interval(...)`` and
+            ``tag(log, interval(...))`` as in a multirun. Options that a member or the command line
+            sets are not searched.
+    """
+
+    trials: int
+    space: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class Suite:
         seeds: number of seeds, unless the command line gives one.
         options: options of all members; a member's own options come after them.
         baseline: the member that every other one is compared with, or None.
+        search: the search of options, or None.
     """
 
     name: str
@@ -46,6 +64,7 @@ class Suite:
     seeds: int
     options: list[str] = field(default_factory=list)
     baseline: str | None = None
+    search: Search | None = None
 
 
 def suites(folder: Path) -> list[str]:
@@ -68,11 +87,14 @@ def load_suite(folder: Path, name: str, own: Iterable[Path] = ()) -> Suite:
     try:
         values: dict[str, Any] = read_yaml(path)
         members = {str(key): Member(**member) for key, member in values.pop("members").items()}
-        suite = Suite(path.stem, members=members, **values)
+        search = Search(**values.pop("search")) if "search" in values else None
+        suite = Suite(path.stem, members=members, search=search, **values)
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} does not describe a suite: {error}.") from error
     if suite.baseline not in (None, *members):
         raise UserError(f"{path}: baseline {suite.baseline} is not one of {', '.join(members)}.")
+    if search is None and any(member.search for member in members.values()):
+        raise UserError(f"{path}: a member has a search, but the suite gives no search.trials.")
     return suite
 
 
@@ -93,6 +115,6 @@ def named(option: str) -> str:
     return option.partition("=")[0].lstrip("+~")
 
 
-def overrides(*layers: list[str]) -> list[str]:
+def overrides(*layers: Sequence[str]) -> list[str]:
     """Merge lists of options; of options with the same name the last one counts."""
     return list({named(option): option for layer in layers for option in layer}.values())

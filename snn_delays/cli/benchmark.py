@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import platform
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn_delays.benchmark.suite import Suite, load_suite, named, overrides, suites
+from snn_delays.benchmark.suite import Suite, load_suite, named, suites
 from snn_delays.cli.app import SIGNALLED, refuse_torchrun, report_errors
 from snn_delays.cli.compose import check_launcher, compose
 from snn_delays.cli.groups import SUITES, config_folder, option_names, own_suite_folders
 from snn_delays.cli.help import help_text
 from snn_delays.cli.overrides import HELP, SEARCH_PATH, refuse_words, split_words
+from snn_delays.cli.suite_runs import member_configs, seed_configs, trial_configs
 from snn_delays.cli.wrapping import wrapped
 from snn_delays.config import BenchmarkConfig, Config, shapes_result
-from snn_delays.config.options import options
 from snn_delays.errors import InUse, UserError
 from snn_delays.files import Locked, locked, replace_file
 from snn_delays.output import printable
 
 if TYPE_CHECKING:
     from snn_delays.benchmark.jobs import Host, Job, Task
+    from snn_delays.benchmark.trials import Trial
 
 EXPLAINED = (
     "suite=<path>.yaml is a suite of your own. --config-dir FOLDER adds your own suites"
@@ -35,7 +37,6 @@ EXPLAINED = (
     " runs are computed: joblib (the default) on this machine, submitit_slurm on a cluster (pip"
     " install snn-delays[slurm]). The same command resumes stopped runs and skips finished ones."
 )
-INSTEAD = "leave it out, or write a suite of your own (suite=<path>.yaml)"
 LOCK_FILE, STOP_FILE = ".lock", ".stop"
 
 
@@ -74,28 +75,75 @@ def benchmark(arguments: list[str]) -> None:
     out = Path(given.out or f"runs/benchmark/{suite.name}").expanduser()
     seeds = given.seeds or suite.seeds
     places = [word for word in hydras if word.startswith(SEARCH_PATH)]
-    configs = _configs(suite, seeds, out, theirs, places)
+    members = member_configs(suite, theirs, places)
+    trials = trial_configs(suite, given.trials, theirs, places)
     check_launcher(hydras)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # before torch loads, here and in workers
-    from snn_delays.benchmark.jobs import Host, Job
+    from snn_delays.benchmark.jobs import Host
+    from snn_delays.benchmark.search import trial_jobs
 
     if given.batched:
-        _check_batched(dict(configs))
-    jobs = [Job(member, config) for member, config in configs]
+        _check_batched(members)
     host = Host(platform.node(), os.getpid(), given.threads, (out / STOP_FILE).absolute())
     with _locked_folder(out):
-        _check_there(jobs)
+        searches = {key: trial_jobs(key, found, out) for key, found in trials.items()}
+        ready = {key: config for key, config in members.items() if key not in trials}
+        _check_there([*itertools.chain(*searches.values()), *_seed_jobs(ready, seeds, out)])
         host.stop.unlink(missing_ok=True)
         print(
             f"{suite.title}\n{len(suite.members)} networks x {seeds} seeds, in {out}/", flush=True
         )
-        failures: dict[str, str] = {}
+        accounts, failures = _search(members, trials, searches, host, given, hydras)
+        jobs = _seed_jobs(members, seeds, out, accounts)
+        _check_there(jobs)
         try:
             _run_all(jobs, host, given, hydras)
         finally:
             options = [option for option in theirs if shapes_result(named(option))]
-            failures |= _report(suite, jobs, out, options)
+            failures |= _report(suite, jobs, out, options, failures)
         _end(jobs, failures, host)
+
+
+def _seed_jobs(
+    members: dict[str, Config], seeds: int, out: Path, accounts: dict[str, Any] | None = None
+) -> list[Job]:
+    from snn_delays.benchmark.jobs import Job
+
+    known = accounts or {}
+    configs = seed_configs(members, seeds, out)
+    return [Job(member, config, account=known.get(member, {})) for member, config in configs]
+
+
+def _search(
+    members: dict[str, Config],
+    trials: dict[str, list[Trial]],
+    searches: dict[str, list[Job]],
+    host: Host,
+    given: BenchmarkConfig,
+    hydras: list[str],
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Run the trials, and replace the options of members that have some by those of the best.
+
+    Returns:
+        How the options were found, by member; and why a search failed, whose member is left out.
+    """
+    from snn_delays.benchmark.search import chosen
+
+    accounts: dict[str, dict[str, Any]] = {}
+    failures: dict[str, str] = {}
+    jobs = [*itertools.chain(*searches.values())]
+    if jobs:
+        _run_all(jobs, host, dataclasses.replace(given, batched=False), hydras, "trials")
+        _end(jobs, {}, host)
+    for key, found in trials.items():
+        try:
+            members[key], account = chosen(found, searches[key])
+            accounts[key] = {"search": account}
+        except UserError as error:
+            failures[f"{key}, search"] = str(error)
+            print(f"The search of {key} failed.", file=sys.stderr)
+            del members[key]
+    return accounts, failures
 
 
 @contextlib.contextmanager
@@ -143,7 +191,9 @@ def _check_there(jobs: list[Job]) -> None:
             )
 
 
-def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[str]) -> None:
+def _run_all(
+    jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[str], what: str = "runs"
+) -> None:
     """Run what is left, with a bar over all; the first signal lets every run save."""
     from snn_delays.benchmark.monitor import Monitor
     from snn_delays.cli.launch import Launcher
@@ -155,7 +205,7 @@ def _run_all(jobs: list[Job], host: Host, given: BenchmarkConfig, hydras: list[s
     launcher = Launcher(host, concurrency, hydras)
     as_one = "; the seeds of a network count as one" if given.batched else ""
     print(
-        f"{len(jobs)} runs, {len(jobs) - len(left)} done; {launcher.pace} at a time,"
+        f"{len(jobs)} {what}, {len(jobs) - len(left)} done; {launcher.pace} at a time,"
         f" {host.threads} threads each{as_one}",
         flush=True,
     )
@@ -179,8 +229,9 @@ def _tasks(jobs: list[Job], batched: bool) -> list[Task]:
 
 def _end(jobs: list[Job], failures: dict[str, str], host: Host) -> None:
     """Print the runs that are not finished, and exit with a code if there are any."""
-    if failures:
-        print(f"{len(failures)} of {len(jobs)} runs failed.", file=sys.stderr)
+    failed = sum(job.title in failures for job in jobs)
+    if failed:
+        print(f"{failed} of {len(jobs)} runs failed.", file=sys.stderr)
     number = host.stop_signal()
     if number is not None:
         host.stop.unlink()
@@ -212,58 +263,6 @@ def _split_arguments(arguments: list[str]) -> tuple[list[str], list[str], list[s
     return mine, hydras, theirs
 
 
-def _configs(
-    suite: Suite, seeds: int, out: Path, theirs: list[str], places: Sequence[str] = ()
-) -> list[tuple[str, Config]]:
-    """The options of every run, ordered by seed, so that all networks have early results."""
-    members = _composed(suite, theirs, places)
-    _check_rows(suite, members, theirs, places)
-    found = []
-    for seed in range(seeds):
-        for key, config in members.items():
-            folder = str((out / key / f"s{seed}").absolute())
-            init = config.train.init and config.train.init.replace("{seed}", str(seed))
-            train = dataclasses.replace(config.train, init=init)
-            found.append((key, dataclasses.replace(config, seed=seed, out=folder, train=train)))
-    return found
-
-
-def _composed(suite: Suite, theirs: list[str], places: Sequence[str]) -> dict[str, Config]:
-    ends = ["resume=auto", "out=x", *places]
-    return {
-        key: compose("train", [*overrides(suite.options, member.options, theirs), *ends])
-        for key, member in suite.members.items()
-    }
-
-
-def _check_rows(
-    suite: Suite, members: dict[str, Config], theirs: list[str], places: Sequence[str]
-) -> None:
-    """Refuse options that would change a row's network so that its label becomes wrong."""
-    for key, member in suite.members.items():
-        for option in theirs:
-            if named(option) in map(named, member.options):
-                raise UserError(f"{option} would replace an option of the row {key}; {INSTEAD}.")
-        if not members[key].train.test:
-            raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
-    beside = [option for option in theirs if not shapes_result(named(option))]
-    plain = members if beside == theirs else _composed(suite, beside, places)
-    rows = {key: _values(config) for key, config in plain.items()}
-    for name in next(iter(rows.values())):
-        apart = len({str(row[name]) for row in rows.values()}) > 1
-        for key in rows if apart else ():
-            now = _values(members[key])[name]
-            if now != rows[key][name]:
-                raise UserError(
-                    f"{name}={now} would replace {rows[key][name]} in the row {key}: the rows of"
-                    f" suite={suite.name} differ in this option; {INSTEAD}."
-                )
-
-
-def _values(config: Config) -> dict[str, Any]:
-    return {name: value for name, value, _ in options(config)}
-
-
 def _concurrency(threads: int, jobs: list[Job]) -> int:
     """Number of runs at a time: the number of GPUs, or of cores over threads per run."""
     import torch
@@ -275,8 +274,18 @@ def _concurrency(threads: int, jobs: list[Job]) -> int:
     return max(min(gpus or cores // threads, len(jobs)), 1)
 
 
-def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[str, str]:
-    """Write and print the results so far; returns the reasons of failed runs, by title."""
+def _report(
+    suite: Suite, jobs: list[Job], out: Path, given: list[str], searches: dict[str, str]
+) -> dict[str, str]:
+    """Write and print the results so far; returns the reasons of failed runs, by title.
+
+    Args:
+        suite: the suite.
+        jobs: its runs.
+        out: its folder.
+        given: options of the command line that affect the results.
+        searches: the reasons of failed searches, by title.
+    """
     from snn_delays.analysis.curves import write_learning_curve
     from snn_delays.benchmark.results import (
         RESULTS_FILE,
@@ -287,7 +296,7 @@ def _report(suite: Suite, jobs: list[Job], out: Path, given: list[str]) -> dict[
     )
     from snn_delays.training.error_messages import writing
 
-    lines, failures = [], {job.title: why for job in jobs if (why := job.failure())}
+    lines, failures = [], searches | {job.title: why for job in jobs if (why := job.failure())}
     for job in jobs:
         try:
             lines += [line for line in [read_line(job)] if line]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from snn_delays.cli.groups import Schema
@@ -166,6 +169,41 @@ def distribution(override: Override) -> Any:
         return kind(min(numbers), max(numbers), log="log" in space.tags, **step)
     except ValueError as error:  # such as the logarithm of 0
         raise UserError(f"{override.input_line} cannot be searched: {error}") from error
+
+
+def option_at(name: str, values: Any, place: float) -> str:
+    """The override that sets an option to a value at a place within those that are searched.
+
+    Args:
+        name: the option.
+        values: a list, or text in Hydra's grammar: choice(...), range(...), interval(...), or
+            tag(log, interval(...)), whose values have three digits.
+        place: in [0, 1); equal parts of it hold equally many values, of log intervals equal ratios.
+
+    Raises:
+        UserError: the values cannot be read, or are a single one.
+    """
+    if isinstance(values, list) and values:
+        return f"{name}={json.dumps(values[int(place * len(values))])}"
+    text = f"{name}={values}"
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise UserError(f"The searched values {text} cannot be read.") from error
+    if not override.is_sweep_override():
+        raise UserError(
+            f"{text} holds no values to search: write a list, range(...), interval(...) or"
+            " tag(log, interval(...))."
+        )
+    space: Any = override.value()
+    if not override.is_interval_sweep():
+        among = list(override.sweep_string_iterator())
+        return f"{name}={among[int(place * len(among))]}"
+    low, high = space.start, space.end
+    if "log" in space.tags and low <= 0:
+        raise UserError(f"{text} cannot be searched: a logarithm needs values above 0.")
+    value = low * (high / low) ** place if "log" in space.tags else low + place * (high - low)
+    return f"{name}={value:.3g}"
 
 
 def _overrides(values: dict[str, Any]) -> list[str]:

@@ -129,6 +129,13 @@ class BenchmarkConfig:
     seeds: int | None = option(
         None, "number of seeds, from 0; null: the suite's number", at_least=1, at_most=MOST
     )
+    trials: int | None = option(
+        None,
+        "number of trials in the search of each network's options, for suites that have one; null:"
+        " the suite's number; 0: no search",
+        at_least=0,
+        at_most=MOST,
+    )
     out: str | None = option(None, "folder to write; null: runs/benchmark/<suite>", path="folder")
     jobs: int | None = option(
         None,

@@ -21,6 +21,7 @@ from snn_delays.benchmark.suite import load_suite, suites
 from snn_delays.cli import benchmark
 from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.cli.launch import Launcher
+from snn_delays.cli.suite_runs import member_configs, seed_configs
 from snn_delays.config import Config
 from snn_delays.errors import Interrupted, UserError
 from snn_delays.files import locked
@@ -475,7 +476,7 @@ def test_nonsense_is_one_sentence(options, words_said, words, capsys, monkeypatc
 def test_what_tells_the_rows_of_a_suite_apart_cannot_be_replaced() -> None:
     def configs(name: str, *options: str) -> dict[str, Config]:
         suite = load_suite(config_folder() / SUITES, name)
-        return dict(benchmark._configs(suite, 1, Path("x"), list(options)))
+        return member_configs(suite, options)
 
     with pytest.raises(UserError, match=r"would replace 10.05 in the row .*suite=demo differ"):
         configs("demo", "model.tau_ms=20")
@@ -497,7 +498,7 @@ def test_help_names_the_suites(capsys, monkeypatch) -> None:
 @pytest.mark.parametrize("name", suites(config_folder() / SUITES))
 def test_every_committed_suite_composes(name) -> None:
     suite = load_suite(config_folder() / SUITES, name)
-    configs = benchmark._configs(suite, 2, Path("x"), [])
+    configs = seed_configs(member_configs(suite, []), 2, Path("x"))
     assert len(configs) == 2 * len(suite.members)
     selected = {config.selection for key, config in configs if key != "paper"}
     assert "test-selected" not in selected
