@@ -11,6 +11,7 @@ from scripts.reproduce.when_delays_pay import settling, speakers
 from snn_delays.benchmark.suite import load_suite, suites
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SUITES, config_folder
+from snn_delays.cli.suite_runs import trial_configs
 from snn_delays.data.formats.spike_file import SpikeFile
 from snn_delays.nn import build_network, count_parameters
 from tests.conftest import write_spikes
@@ -121,3 +122,13 @@ def test_a_short_training_is_measured_before_and_after_rounding(small_config, tm
     assert json.loads(json.dumps(line))["trained"] <= 1
     table = settling.table([line, other])
     assert "| -12.5 |" in table  # points
+
+
+def test_every_row_has_as_many_trials() -> None:
+    found = {name: load_suite(FOLDER, name) for name in OURS}
+    searched = {name: suite for name, suite in found.items() if suite.search is not None}
+    assert len(searched) == 7
+    for suite in searched.values():
+        trials = trial_configs(suite, 1, [])
+        assert trials.keys() == suite.members.keys()
+        assert len({str(trial.options) for (trial,) in trials.values()}) == 1
