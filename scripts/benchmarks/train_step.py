@@ -1,7 +1,9 @@
-"""A full training step beside the reference's: speed, peak memory, deviation from float64.
+"""A full training step beside the reference's, and beside what its products and traffic cost.
 
 A step is zero_grad, forward, cross-entropy, backward, both optimisers and the clamp, on random
-spikes, at the sizes of the paper's SHD and SSC networks. Ours and the reference alternate.
+spikes, at the sizes of the paper's SHD and SSC networks. Ours and the reference alternate, with the
+step's matrix products alone and its memory traffic alone (roofline.py). Numbers are compared with
+float64 first.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from scripts.benchmarks import roofline
 from scripts.benchmarks.agreement import check_training
 from scripts.benchmarks.common import (
     Columns,
@@ -23,6 +26,7 @@ from scripts.benchmarks.common import (
     run,
     say,
     spread,
+    summary,
 )
 from scripts.benchmarks.networks import (
     PRECISIONS,
@@ -45,6 +49,11 @@ COLUMNS: Columns = {
     "ours, ms": lambda row: spread(row["ours_ms"]),
     "reference, ms": lambda row: spread(row["reference_ms"]),
     "ratio": lambda row: spread(row["ratio"]),
+    "products alone, ms": lambda row: spread(row["products_ms"]),
+    "GFLOP/s": lambda row: spread(row["gflops"]),
+    "traffic alone, ms": lambda row: spread(row["traffic_ms"]),
+    "GB/s": lambda row: spread(row["gb_per_s"]),
+    "bound / ours": lambda row: spread(row["share"]),
     "peak memory, MB": lambda row: f"{row['ours_mb']:.0f}",
     "reference, MB": lambda row: f"{row['reference_mb']:.0f}",
     "error of scores": lambda row: _error(row, "logits"),
@@ -108,14 +117,22 @@ def _time(name: Name, problem: Problem, options: argparse.Namespace) -> Row:
         "ours": (our_step, problem, options.precision),
         "reference": (reference_step, problem),
     }
-    with started(makes) as workers:
+    limits = {"products": (roofline.multiply, problem), "traffic": (roofline.copy, problem)}
+    with started(makes | limits) as workers:
         seconds = alternate(workers, options.rounds)
+    bound = [*map(max, seconds["products"], seconds["traffic"])]
+    operations = sum(part.operations for part in roofline.products(problem))
     say(f"{_text(name)}: peak memory")
     megabytes = {f"{which}_mb": peak_memory(*make) / 1e6 for which, make in makes.items()}
     return {
         "ours_ms": milliseconds(seconds["ours"]),
         "reference_ms": milliseconds(seconds["reference"]),
         "ratio": ratios(seconds["reference"], seconds["ours"]),
+        "products_ms": milliseconds(seconds["products"]),
+        "gflops": summary([operations / s / 1e9 for s in seconds["products"]]),
+        "traffic_ms": milliseconds(seconds["traffic"]),
+        "gb_per_s": summary([roofline.traffic(problem) / s / 1e9 for s in seconds["traffic"]]),
+        "share": ratios(bound, seconds["ours"]),
         **megabytes,
     }
 
@@ -131,7 +148,8 @@ def _error(row: Row, name: str) -> str:
 def _title(options: argparse.Namespace) -> str:
     return (
         f"Training step, backend {options.backend}, {options.precision}, against dcls +"
-        " SpikingJelly + Adam in float32; ratio = reference / ours, round by round."
+        " SpikingJelly + Adam in float32; ratio = reference / ours, round by round. The bound is"
+        " the longer of products and traffic alone."
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_delays.data.frames import milliseconds
+from snn_delays.data.sources import MOST_STEPS
 from snn_delays.deploy.network import FrontEnd
 from snn_delays.errors import UserError
 
@@ -42,13 +43,19 @@ class EventFrames:
 
         Raises:
             UserError: the time is before that of the last event or not finite, or there is no such
-                unit.
+                unit, or the time is more than ``MOST_STEPS`` steps after the last event's.
         """
         ms = self._milliseconds(time)
         self._check(time, ms, unit)
         if self._number < 0:
             self._start, self._number = ms, 0
         index, edges = self._place(ms)
+        if index - self._number > MOST_STEPS:
+            raise UserError(
+                f"An event at {time:g} {self.front.time_unit} comes more than {MOST_STEPS:,} steps"
+                f" of {self.front.step_ms:g} ms after the one before: give times in"
+                f" {self.front.time_unit}."
+            )
         is_on_edge = index >= max(1, edges)
         if ms > self._last and self._on_edge.any():
             yield self._next(self._on_edge)

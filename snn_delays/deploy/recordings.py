@@ -20,6 +20,7 @@ from snn_delays.data.frames import to_frames
 from snn_delays.data.progress import progress
 from snn_delays.data.sources import SpikeSource
 from snn_delays.data.speech import fit_length
+from snn_delays.data.splits import first_names
 from snn_delays.deploy.events import EventFrames
 from snn_delays.deploy.frontend import log_mel_frames, samples_of
 from snn_delays.deploy.network import FrontEnd
@@ -49,7 +50,8 @@ class Recording:
 def recordings(path: Path, front: FrontEnd) -> Generator[Recording, None, None]:
     """The recordings of an audio file, of a folder of them, or of a file of SHD's format, in order.
 
-    Several files, and the samples of a file of spikes, show their progress on standard error.
+    Several files, and the samples of a file of spikes, show their progress on standard error. A
+    file of a folder that cannot be read is left out, and an error at the end names it.
 
     Args:
         path: the file or folder; audio files lie anywhere in a folder, but not in one whose name
@@ -63,8 +65,7 @@ def recordings(path: Path, front: FrontEnd) -> Generator[Recording, None, None]:
         files = [*_audio_files(path)]
         if not files:
             raise UserError(f"{path} holds no audio file ({', '.join(SUFFIXES)}).")
-        for file in progress(files, "predicting", len(files), "files"):
-            yield Recording(str(file), 0, audio_frames(file, front))
+        yield from _of_files(path, files, front)
     elif path.suffix.lower() in HDF5:
         yield from _samples(path, front)
     elif path.suffix.lower() in SUFFIXES:
@@ -134,6 +135,24 @@ def _cochlea(path: Path, front: FrontEnd, name: str) -> Spikes:
     if not len(times):
         raise UserError(f"{path} gives no spike: there is nothing to predict from.")
     return times.astype(stored_times(times.max())), units
+
+
+def _of_files(folder: Path, files: list[Path], front: FrontEnd) -> Iterator[Recording]:
+    reasons = {}
+    for file in progress(files, "predicting", len(files), "files"):
+        try:
+            frames = audio_frames(file, front)
+        except UserError as error:
+            reasons[str(file.relative_to(folder))] = str(error)
+        else:
+            yield Recording(str(file), 0, frames)
+    if reasons:
+        first, *others = reasons
+        more = f" The others: {first_names(others)}." if others else ""
+        raise UserError(
+            f"{len(reasons)} of {len(files)} files in {folder} have no prediction."
+            f" {reasons[first]}{more}"
+        )
 
 
 def _audio_files(folder: Path) -> Iterator[Path]:

@@ -70,6 +70,8 @@ def test_impossible_events_are_refused() -> None:
     list(events.add(5.0, 0))
     with pytest.raises(UserError, match="An event at 4 ms comes after a later one: sort"):
         list(events.add(4.0, 0))
+    with pytest.raises(UserError, match="at 1e\\+09 ms comes more than 100,000 steps of 10 ms"):
+        list(events.add(1e9, 0))
     with pytest.raises(UserError, match="An event has the time nan"):
         list(events.add(float("nan"), 0))
     with pytest.raises(UserError, match=r"An event has the unit 6, outside 0\.\.5"):

@@ -125,6 +125,13 @@ def test_audio_is_heard_as_it_is_encoded(trained, tmp_path, command) -> None:
     assert lines_of(printed) == lines[1:]
     code, printed, _ = command(f"run={trained}", "in=-", pipe=files[1].read_bytes())
     assert lines_of(printed)[0]["ended_at_ms"] == lines[1]["ended_at_ms"]
+    files[0].write_bytes(b"no sound")
+    write_wav(tmp_path / "words" / "b.wav", 2).write_bytes(b"RIFF")
+    code, printed, error = command(f"run={trained}", f"in={tmp_path / 'words'}")
+    assert (code, lines_of(printed)) == (2, lines[1:])
+    assert "2 of 3 files in" in error
+    assert "x0.wav" in error
+    assert "b.wav" in error
 
 
 def test_log_mel_network(tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from scripts.benchmarks import (
     inference,
     neurons,
     recurrent,
+    roofline,
     scaling,
     stream,
     train_step,
     workers,
 )
-from scripts.benchmarks.networks import SHD
+from scripts.benchmarks.networks import SHD, our_step
 from snn_delays.nn import delayed_linear as layers
+from snn_delays.ops.spectral import layer_numba
 from snn_delays.runtime import numba_jit
 
 TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
@@ -211,6 +214,44 @@ def test_wrong_numbers_of_the_fused_pass_get_no_speed(monkeypatch, capsys) -> No
     arguments = [*sizes, "--rounds", "1", "--case", "shd", "--sigma", "narrow"]
     assert train_step.main(arguments) == 1  # though a batch so small would not be fused
     assert "deviates from float64 by" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not numba_jit.available(), reason="the products are numba's")
+def test_the_roofline_counts_the_products_of_a_step(monkeypatch) -> None:
+    problem = replace(SHD.resized(hidden=24, steps=30, taps=7, batch=18), backend="numba")
+    found: Counter[tuple[int, int, int]] = Counter()
+    forward, backward = layer_numba.products, layer_numba.products_gradient
+
+    def add(F, N, *shapes) -> None:
+        for shape in shapes:
+            found[shape] += sum(1 if 2 * f in (0, N) else 3 for f in range(F))
+
+    def products(X, K, N, Y) -> None:
+        (F, _, B, inputs), outputs = X.shape, K.shape[2]
+        add(F, N, (B, inputs, outputs))
+        forward(X, K, N, Y)
+
+    def products_gradient(G, X, K, N, of_input, g_X) -> None:
+        (F, _, B, inputs), outputs = X.shape, K.shape[2]
+        add(F, N, (outputs, B, inputs), *[(B, outputs, inputs)] * of_input)
+        backward(G, X, K, N, of_input, g_X)
+
+    monkeypatch.setattr(layer_numba, "products", products)
+    monkeypatch.setattr(layer_numba, "products_gradient", products_gradient)
+    our_step(problem)()
+    counted: Counter[tuple[int, int, int]] = Counter()
+    for part in roofline.products(problem):
+        counted[part.m, part.k, part.n] += part.count
+    assert counted == found
+    assert found
+
+
+def test_the_products_are_right() -> None:
+    a, b = torch.rand(2, 2, 5, 7), torch.rand(2, 2, 3, 7)
+    out = torch.zeros(2, 2, 5, 3)
+    roofline._complex_products(2, *(x.numpy() for x in (a, b, out)))
+    want = torch.complex(a[:, 0], a[:, 1]) @ torch.complex(b[:, 0], b[:, 1]).mT
+    torch.testing.assert_close(torch.complex(out[:, 0], out[:, 1]), want)
 
 
 def test_inference_leaves_out_what_does_not_serve(monkeypatch, capsys) -> None:
