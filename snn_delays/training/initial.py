@@ -105,9 +105,7 @@ def read_initial(config: Config, data: Data, out: Path) -> Initial | None:
     if config.train.init_parts != "all":
         network = _with_delays_of(network, config, len(here))
         origin["parts"] = config.train.init_parts
-        remarks.append(
-            "Weights are drawn anew, and differ from the ones that the seed draws first."
-        )
+        remarks.append("Everything else is drawn anew.")
     if not keeps:
         remarks.append(
             f"The readout is drawn anew, for {len(here)} classes instead of {len(there)}."

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scripts.reproduce.when_delays_pay import settling, speakers
-from snn_delays.benchmark.suite import load_suite, suites
+from snn_delays.benchmark.suite import load_suite, overrides, suites
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SUITES, config_folder
 from snn_delays.cli.suite_runs import trial_configs
@@ -115,13 +115,27 @@ def test_speakers_are_paired_over_the_seeds_that_all_rows_have(tmp_path, capsys)
 def test_a_short_training_is_measured_before_and_after_rounding(small_config, tmp_path) -> None:
     config = small_config(epochs=4, sigma_end=0.5, sigma_schedule="constant", test=False)
     config.out = str(tmp_path / "run")
-    line = {"setting": next(iter(settling.SETTINGS)), "seed": 0, **settling.measure(config)}
-    other = {**line, "setting": list(settling.SETTINGS)[1], "rounded": line["rounded"] - 0.125}
+    names = list(settling.SETTINGS["words"])
+    line = {"setting": names[0], "seed": 0, **settling.measure(config)}
+    other = {**line, "setting": names[1], "rounded": line["rounded"] - 0.125}
     assert 0 <= line["between"] <= 1
     assert line["moved"] > 0
     assert json.loads(json.dumps(line))["trained"] <= 1
-    table = settling.table([line, other])
-    assert "| -12.5 |" in table  # points
+    assert "| -12.5 |" in settling.table("words", [line, other])
+
+
+def test_settings_differ_in_their_options_and_compose() -> None:
+    for task, settings in settling.SETTINGS.items():
+        assert len({str(own) for own in settings.values()}) == len(settings)
+        for own in settings.values():
+            config = compose("train", overrides(settling.COMMON[task], settling.ALL, own))
+            assert (config.train.protocol, config.train.test) == ("validation", False)
+            assert config.train.epochs >= 15
+
+
+def test_a_task_that_is_unknown_is_refused(capsys) -> None:
+    assert settling.main([]) == settling.main(["digits", "folder"]) == 2
+    assert "settling words <folder>" in capsys.readouterr().err
 
 
 def test_every_row_has_as_many_trials() -> None:

@@ -1,11 +1,13 @@
-"""How much accuracy rounding costs after short trainings, on validation data of known speakers.
+"""How much accuracy rounding costs after short trainings, on validation data.
 
-    python -m scripts.reproduce.when_delays_pay.settling <data.root> <folder> [threads]
+    python -m scripts.reproduce.when_delays_pay.settling words <folder>
+    python -m scripts.reproduce.when_delays_pay.settling digits <folder> <data.root>
 
-Each setting of ``SETTINGS`` and ``FURTHER`` trains ``experiment=fsdd/learned`` with every seed; the
-same command goes on with an interrupted measurement. No test file is evaluated. A fifth of every
-class of the training speakers is held out, and the last epoch is measured. The folder's
-settling.jsonl has a line for each run, and table.md a row for each setting.
+``words`` trains ``experiment=demo/learned`` and ``digits`` ``experiment=fsdd/learned``, with each
+of ``SETTINGS`` and every seed; the same command goes on with an interrupted measurement. No test
+data are evaluated: of the digits, a fifth of every class is held out, so that the speakers are
+known. The last epoch is measured. The folder's settling.jsonl has a line for each run, and table.md
+a row for each setting.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from snn_delays.benchmark.statistics import summarise
+from snn_delays.benchmark.suite import overrides
 from snn_delays.cli.compose import compose
 from snn_delays.config import Config
 from snn_delays.data.gpu_loader import AnyLoader
@@ -38,29 +41,41 @@ from snn_delays.training.signals import StopSignal
 
 Line = dict[str, Any]
 MEASURED = ("training", "trained", "rounded", "renewed", "moved", "between")
-SEEDS = 3
-EPOCHS, ANNEALED = 20, 14  # sigma shrinks over 70 % of the epochs, as in experiment=fsdd/learned
-COMMON = [
-    "experiment=fsdd/learned", "train.protocol=validation", "data.split=random",
-    "train.test=false", "device=cpu", f"train.epochs={EPOCHS}", f"train.sigma_epochs={ANNEALED}",
-]  # fmt: skip
-SETTINGS = {  # of all seeds first
-    "to 0.3 over 70 %": [],
-    "constant 0.3": ["train.sigma_schedule=constant"],
-    "to 0.5 over 70 %": ["train.sigma_end=0.5"],
-    "to 0.5 over 70 %, last quarter rounded": ["train.sigma_end=0.5", "train.round_epochs=0.25"],
-    "to 0.3 over 70 %, last quarter rounded": ["train.round_epochs=0.25"],
-}
-FURTHER = {
-    "40 epochs, to 0.3 over 70 %": ["train.epochs=40", "train.sigma_epochs=28"],
-    "40 epochs, constant 0.3": ["train.epochs=40", "train.sigma_schedule=constant"],
-    "to 0.3 over 70 %, straight through": ["train.delay_gradient=straight_through"],
-    "to 0.3 over 25 %": ["train.sigma_epochs=5"],
-    "to 0.3 over 70 %, lr_delay 0.1": ["train.lr_delay=0.1"],
-    "to 0.3 over 70 %, lr_delay constant": ["train.delay_schedule=constant"],
-    "40 epochs, batch 256, to 0.3 over 70 %": [
-        "train.epochs=40", "train.sigma_epochs=28", "train.batch_size=256"],
-    "80 epochs, to 0.3 over 70 %": ["train.epochs=80", "train.sigma_epochs=56"],
+SEEDS = {"words": 5, "digits": 3}
+COMMON = {
+    "words": ["experiment=demo/learned"],
+    "digits": ["experiment=fsdd/learned", "data.split=random",
+               "train.epochs=20", "train.sigma_epochs=14"],
+}  # fmt: skip
+ALL = ["train.protocol=validation", "train.test=false", "device=cpu"]
+ROUNDED, THROUGH = "train.round_epochs=0.25", "train.delay_gradient=straight_through"
+SETTINGS = {
+    "words": {
+        "to 0.5 over 5 of 15 epochs": [],
+        "to 0.3 over 5": ["train.sigma_end=0.3"],
+        "to 0.5, last quarter rounded": [ROUNDED],
+        "to 0.3, last quarter rounded": ["train.sigma_end=0.3", ROUNDED],
+        "to 0.5, straight through": [THROUGH],
+        "to 0.3 over 10": ["train.sigma_end=0.3", "train.sigma_epochs=10"],
+        "to 0.5, lr_delay constant": ["train.delay_schedule=constant"],
+        "to 0.5, batch 25": ["train.batch_size=25"],
+        "to 0.5 over 20 of 60 epochs": ["train.epochs=60", "train.sigma_epochs=20"],
+    },
+    "digits": {
+        "to 0.3 over 14 of 20 epochs": [],
+        "constant 0.3": ["train.sigma_schedule=constant"],
+        "to 0.5 over 14": ["train.sigma_end=0.5"],
+        "to 0.5, last quarter rounded": ["train.sigma_end=0.5", ROUNDED],
+        "to 0.3, last quarter rounded": [ROUNDED],
+        "to 0.3, straight through": [THROUGH],
+        "to 0.3 over 28 of 40 epochs": ["train.epochs=40", "train.sigma_epochs=28"],
+        "constant 0.3, 40 epochs": ["train.epochs=40", "train.sigma_schedule=constant"],
+        "to 0.3 over 28 of 40 epochs, batch 256": [
+            "train.epochs=40", "train.sigma_epochs=28", "train.batch_size=256"],
+        "to 0.3 over 5": ["train.sigma_epochs=5"],
+        "to 0.3, lr_delay 0.1": ["train.lr_delay=0.1"],
+        "to 0.3, lr_delay constant": ["train.delay_schedule=constant"],
+    },
 }  # fmt: skip
 
 
@@ -121,16 +136,16 @@ def _settled(delay: Tensor, before: Tensor) -> dict[str, float]:
     }
 
 
-def table(lines: Sequence[Line]) -> str:
+def table(task: str, lines: Sequence[Line]) -> str:
     """Markdown; differences are paired by seed with the first setting."""
-    first = next(iter(SETTINGS))
+    first = next(iter(SETTINGS[task]))
     base = {line["seed"]: line["rounded"] for line in lines if line["setting"] == first}
     heads = [
         "setting", "seeds", "training", "validation, as trained", "rounded", "new statistics",
         "cost of rounding", "rounded, minus the first row", "moved, steps", "between",
     ]  # fmt: skip
     rows = [heads, ["---"] * len(heads)]
-    for name in SETTINGS | FURTHER:
+    for name in SETTINGS[task]:
         own = [line for line in lines if line["setting"] == name]
         if not own:
             continue
@@ -152,31 +167,27 @@ def _shown(points: list[float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if len(given) not in (2, 3):
+    task, *places = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
+    if task not in SETTINGS or len(places) != (2 if task == "digits" else 1):
         print(f"snn_delays: {__doc__}", file=sys.stderr)
         return 2
-    folder = Path(given[1])
-    torch.set_num_threads(int(given[2]) if len(given) == 3 else 1)
+    torch.set_num_threads(1)
+    folder = Path(places[0])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settling.jsonl"
     lines: list[Line] = read_json_lines(path) if path.exists() else []
     done = {(line["setting"], line["seed"]) for line in lines}
-    parts = (SETTINGS.items(), FURTHER.items())
-    for part, seed in itertools.product(parts, range(SEEDS)):
-        for name, own in part:
-            if (name, seed) not in done:
-                line = {"setting": name, "seed": seed, "options": own}
-                lines.append(line | _measured([*own, f"data.root={given[0]}", f"seed={seed}"]))
-                replace_file(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
-                replace_file(folder / "table.md", table(lines).encode())
-    print(table(lines))
+    for seed, (name, own) in itertools.product(range(SEEDS[task]), SETTINGS[task].items()):
+        if (name, seed) not in done:
+            options = overrides(COMMON[task], ALL, own)
+            given = [*options, f"seed={seed}", *(f"data.root={root}" for root in places[1:])]
+            with tempfile.TemporaryDirectory() as out:
+                measured = measure(compose("train", [*given, f"out={out}/run"]))
+            lines.append({"setting": name, "seed": seed, "options": options, **measured})
+            replace_file(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            replace_file(folder / "table.md", table(task, lines).encode())
+    print(table(task, lines))
     return 0
-
-
-def _measured(own: list[str]) -> Line:
-    with tempfile.TemporaryDirectory() as out:
-        return measure(compose("train", [*COMMON, *own, f"out={out}/run"]))
 
 
 if __name__ == "__main__":
