@@ -49,5 +49,5 @@ def describe_cost(before: Score, after: Score) -> str:
     return (
         f"Rounding the delays cost {100 * cost:.1f} points of validation accuracy"
         f" ({before.accuracy:.1%} before, {after.accuracy:.1%} after, n = {after.n});"
-        " a smaller train.sigma_end leaves less to round.\n"
+        " train.round_epochs and train.delay_gradient=straight_through train with rounded delays.\n"
     )
