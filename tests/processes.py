@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IMPORTED = [
     "snn_delays.cli.train", "snn_delays.training.run", "snn_delays.analysis.curves",
-    "snn_delays.cli.benchmark", "torch._dynamo",
+    "snn_delays.cli.benchmark",
 ]  # fmt: skip
 COMMAND = "from snn_delays.cli import main; main()"
 PATIENCE = 300  # seconds

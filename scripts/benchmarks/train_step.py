@@ -38,7 +38,7 @@ from scripts.benchmarks.networks import (
     our_step,
     reference_step,
 )
-from scripts.benchmarks.workers import alternate, peak_memory, started
+from scripts.benchmarks.workers import alternate, imported_memory, peak_memory, started
 
 CASES = {"shd": SHD, "ssc": SSC}
 SIGMAS = ("wide", "narrow")
@@ -54,6 +54,7 @@ COLUMNS: Columns = {
     "traffic alone, ms": lambda row: spread(row["traffic_ms"]),
     "GB/s": lambda row: spread(row["gb_per_s"]),
     "bound / ours": lambda row: spread(row["share"]),
+    "imports, MB": lambda row: f"{row['imports_mb']:.0f}",
     "peak memory, MB": lambda row: f"{row['ours_mb']:.0f}",
     "reference, MB": lambda row: f"{row['reference_mb']:.0f}",
     "error of scores": lambda row: _error(row, "logits"),
@@ -133,6 +134,7 @@ def _time(name: Name, problem: Problem, options: argparse.Namespace) -> Row:
         "traffic_ms": milliseconds(seconds["traffic"]),
         "gb_per_s": summary([roofline.traffic(problem) / s / 1e9 for s in seconds["traffic"]]),
         "share": ratios(bound, seconds["ours"]),
+        "imports_mb": imported_memory() / 1e6,
         **megabytes,
     }
 

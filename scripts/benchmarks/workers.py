@@ -30,8 +30,7 @@ MEMORY_CALLS = 3
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# torch imports torch._dynamo with the first optimiser, in a second or two
-CONTEXT.set_forkserver_preload(["scripts.benchmarks.networks", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["scripts.benchmarks.networks"])
 
 Make = Callable[..., Callable[[], object]]
 
@@ -117,6 +116,12 @@ def peak_memory(make: Make, *arguments: Any) -> int:
     """Peak memory of a fresh process over a few calls, bytes."""
     with started({"": (make, *arguments)}) as workers:
         workers[""].run(MEMORY_CALLS)
+        return workers[""].peak_memory()
+
+
+def imported_memory() -> int:
+    """Memory of a process that has imported everything and computed nothing, bytes."""
+    with started({"": (list,)}) as workers:
         return workers[""].peak_memory()
 
 

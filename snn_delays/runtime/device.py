@@ -102,14 +102,16 @@ def tensor_cores(precision: str) -> Iterator[None]:
 @contextlib.contextmanager
 def deterministic(on: bool) -> Iterator[None]:
     """A context in which torch refuses algorithms that are not deterministic, if ``on``."""
-    before = torch.are_deterministic_algorithms_enabled()
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
-    torch.use_deterministic_algorithms(on or before)
+    if not on or torch.are_deterministic_algorithms_enabled():
+        yield  # without the call below, which imports torch's compiler: 100 MB and a second
+        return
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(False)
 
 
 def bring(tensor: Tensor, device: torch.device) -> Tensor:

@@ -16,8 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 MISSING = "triton is not installed (pip install triton)"
 try:
+    if not (torch.version.cuda or torch.version.hip or INTERPRETED):
+        raise ImportError("this build of torch knows no GPU")  # which spares 70 MB
     import triton
     import triton.language as tl
 
@@ -30,7 +33,6 @@ except ImportError as error:  # the torch implementations are used
 
 __all__ = ["jit", "launch", "serves", "tl", "why_not"]
 
-INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
 OLDEST = (7, 5)  # lowest compute capability that the kernels compile for
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 

@@ -14,7 +14,7 @@ from snn_delays.config import TrainConfig
 from snn_delays.nn import DelayedLinear, Network
 from snn_delays.nn.neurons import LearnedNode
 from snn_delays.nn.recurrence import Recurrence
-from snn_delays.training.adam import Adam
+from snn_delays.training.adam import Adam, AdamInPieces
 
 Schedule = Callable[[torch.optim.Optimizer, TrainConfig], lr_scheduler.LRScheduler]
 # of learning rates over epochs; one_cycle starts at a 25th of the rate, and moves Adam's beta1
@@ -82,7 +82,7 @@ def build_optimizers(network: Network, train: TrainConfig) -> Optimizers:
     groups = [{"params": decayed, "weight_decay": train.weight_decay}]
     if plain:
         groups.append({"params": plain, "weight_decay": 0.0})
-    kind = Adam if decayed[0].is_cuda else torch.optim.Adam
+    kind = AdamInPieces if decayed[0].is_cuda else Adam
     optimizers: dict[str, torch.optim.Optimizer] = {}
     if train.freeze != "weights":
         optimizers["weight"] = kind(groups, lr=train.lr_weight, fused=True)

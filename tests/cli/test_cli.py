@@ -20,6 +20,7 @@ from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import groups, option_names
 from snn_delays.nn import build_network, count_parameters
 from tests.conftest import FSDD, needs_fsdd, random_spikes, write_spikes
+from tests.processes import Command
 
 COMMAND = [sys.executable, "-m", "snn_delays.cli.train"]
 
@@ -85,6 +86,15 @@ def test_the_module_is_the_command(small) -> None:
     assert "test accuracy of epoch" in done.stdout
     assert done.stderr == ""
     assert Path("run/result.json").is_file()
+
+
+def test_a_run_imports_no_compiler_of_torch(small, tmp_path) -> None:
+    code = "import sys; from snn_delays.cli import main; main(); print(*sys.modules)"
+    command = Command(["train", *small, "out=run"], tmp_path / "said", code=code)
+    assert command.wait() == 0, command.errors
+    loaded = command.printed.split()
+    assert "torch.optim.adam" in loaded
+    assert not {"torch._dynamo", "torch._inductor"} & {*loaded}
 
 
 def test_default_folder_is_under_runs(small, capsys, monkeypatch) -> None:

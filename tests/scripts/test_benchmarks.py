@@ -247,9 +247,10 @@ def test_the_roofline_counts_the_products_of_a_step(monkeypatch) -> None:
 
 
 def test_the_products_are_right() -> None:
-    a, b = torch.rand(2, 2, 5, 7), torch.rand(2, 2, 3, 7)
-    out = torch.zeros(2, 2, 5, 3)
-    roofline._complex_products(2, *(x.numpy() for x in (a, b, out)))
+    threads = torch.get_num_threads()
+    a, b = torch.rand(threads, 2, 5, 7), torch.rand(threads, 2, 3, 7)
+    out = torch.zeros(threads, 2, 5, 3)
+    roofline._complex_products(threads, *(x.numpy() for x in (a, b, out)))
     want = torch.complex(a[:, 0], a[:, 1]) @ torch.complex(b[:, 0], b[:, 1]).mT
     torch.testing.assert_close(torch.complex(out[:, 0], out[:, 1]), want)
 

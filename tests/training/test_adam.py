@@ -43,7 +43,7 @@ def test_pieces_change_nothing(device, most, monkeypatch) -> None:
 
     monkeypatch.setattr(adam, "SMALLEST", most)
     monkeypatch.setattr(torchs, "adam", watched)
-    ours = trained(adam.Adam, shapes, device)
+    ours = trained(adam.AdamInPieces, shapes, device)
     assert len(sizes) > 5 * len(shapes)
     assert len(sizes) / 5 <= 36
     for one, other in zip(ours, theirs, strict=True):
