@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from snn_delays.data.gpu_loader import AnyLoader
 from snn_delays.data.loaders import Batch
 from snn_delays.data.names import checked_names
+from snn_delays.nn.delays import HasDelays
 from snn_delays.nn.loss import Loss, cross_entropy
 from snn_delays.runtime.device import bring
 from snn_delays.runtime.distributed import gather_interleaved, rank, world_size
@@ -154,6 +155,31 @@ class Evaluation:
         }
         scores = {name: self.score(where) for name, where in groups.items() if where.any()}
         return scores if len(scores) > 1 else {}
+
+
+class Unrounded(nn.Module):
+    """A network that ``evaluate`` runs as it was trained: delays act through taps of width sigma.
+
+    Args:
+        network: its delays are not frozen.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def train(self, mode: bool = True) -> Self:
+        """Set all modules to a mode, but those with delays to training mode."""
+        super().train(mode)
+        for module in self.network.modules():
+            if isinstance(module, HasDelays):
+                module.training = True
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, I] -> scores [B, K]."""
+        scores: Tensor = self.network(x)
+        return scores
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from snn_delays.errors import UserError
 
 OF_LEARNED_DELAYS = (  # options of train that have no use where no delay is learned
     "delay_gradient", "round_epochs", "freeze", "delay_noise", "delay_penalty", "buffer_budget",
+    "init_parts",
 )  # fmt: skip
 
 # Augmentations after which the targets of the steps would no longer be right.
@@ -137,10 +138,28 @@ def _check_switches(model: ModelConfig, train: TrainConfig) -> None:
         raise UserError(
             f"train.delay_penalty={train.delay_penalty:g} has no use with train.freeze=delays."
         )
+    if train.init_parts != "all":
+        _check_init_parts(model, train)
     if train.rate_limit and not train.rate_penalty:
         raise UserError(f"train.rate_limit={train.rate_limit:g} needs train.rate_penalty.")
     if train.buffer_budget is not None:
         _check_budget(model, train, train.buffer_budget)
+
+
+def _check_init_parts(model: ModelConfig, train: TrainConfig) -> None:
+    option = f"train.init_parts={train.init_parts}"
+    if train.init is None:
+        raise UserError(f"{option} needs train.init=<folder of a finished run>.")
+    if model.density < 1 or train.buffer_budget is not None:
+        raise UserError(
+            f"{option} needs a network of all synapses, without model.density and"
+            " train.buffer_budget: delays of missing synapses were not learned."
+        )
+    if train.init_parts == "permuted_delays" and model.delay_type == "dendritic":
+        raise UserError(
+            f"{option} has no use with model.delay_type=dendritic, where all inputs of a neuron"
+            " have one delay."
+        )
 
 
 def _check_budget(model: ModelConfig, train: TrainConfig, budget: int) -> None:

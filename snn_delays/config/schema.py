@@ -559,6 +559,16 @@ class TrainConfig:
         " training starts from; null: they are drawn",
         path=True,
     )
+    init_parts: str = option(
+        "all",
+        "what training takes from train.init; delays: delays alone, and everything else is drawn;"
+        " permuted_delays: delays alone, permuted among the inputs of each neuron",
+        choices=("all", "delays", "permuted_delays"),
+        synonyms={
+            **dict.fromkeys(("delay", "d", "transplant"), "delays"),
+            **dict.fromkeys(("permuted", "shuffled", "shuffled_delays"), "permuted_delays"),
+        },
+    )
     epochs: int = option(150, "passes over the training data", at_least=1, at_most=MOST)
     batch_size: int = option(
         256, "samples per training step, over all ranks", at_least=1, at_most=MOST

@@ -139,7 +139,8 @@ class Recurrence(HasDelays):
         return plain.scan(cell, y, self.lines(), self.weight, self._mask(y[0]), states, parameters)
 
     def _mask(self, like_BN: Tensor) -> Tensor:
-        return dropout_mask(self.dropout, like_BN) if self.training else torch.ones_like(like_BN)
+        masked = self.dropout.training  # which this module may not share: ``evaluate.Unrounded``
+        return dropout_mask(self.dropout, like_BN) if masked else torch.ones_like(like_BN)
 
     def extra_repr(self) -> str:
         """Sizes and settings, for ``print(network)``."""

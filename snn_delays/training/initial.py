@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from snn_delays.config import Config
@@ -14,7 +15,8 @@ from snn_delays.config.options import options, shown
 from snn_delays.data.dataset import Data
 from snn_delays.data.splits import first_names
 from snn_delays.errors import UserError
-from snn_delays.nn import Network, draw_network
+from snn_delays.nn import Network, build_network, draw_network
+from snn_delays.nn.delays import HasDelays
 from snn_delays.runtime.device import pick_dtype
 from snn_delays.training.checkpoint import (
     Meta,
@@ -28,9 +30,10 @@ from snn_delays.training.checkpoint import (
 )
 from snn_delays.training.run_files import RESULT_FILE
 from snn_delays.training.run_folder import read_split
-from snn_delays.training.schedules import sigma_at
+from snn_delays.training.schedules import is_rounded, sigma_at
 
 INITIAL = "init"  # the checkpoint of a run's own folder that holds its initial values
+_PARTS = {"all": "", "delays": "the delays of ", "permuted_delays": "the permuted delays of "}
 SAME = (  # options on which the meaning of weights and delays depends
     "model.hidden", "model.delays", "model.delay_type", "model.taps", "model.kernel_count",
     "model.density", "model.bias", "model.batch_norm", "model.neuron", "data.step_ms",
@@ -98,18 +101,22 @@ def read_initial(config: Config, data: Data, out: Path) -> Initial | None:
         "sha256": parameters_digest(saved["model"]),
         "readout": "kept" if keeps else "drawn",
     }
-    remarks = [f"Training starts from epoch {epoch} of {path}."]
+    remarks = [f"Training starts from {_PARTS[config.train.init_parts]}epoch {epoch} of {path}."]
+    if config.train.init_parts != "all":
+        network = _with_delays_of(network, config, len(here))
+        origin["parts"] = config.train.init_parts
+        remarks.append("Everything else is drawn anew.")
     if not keeps:
         remarks.append(
             f"The readout is drawn anew, for {len(here)} classes instead of {len(there)}."
         )
-    elif there != here:
+    elif there != here and config.train.init_parts == "all":
         remarks.append(
             f"The readout is kept, although its classes were {first_names(there)}, and now are"
             f" {first_names(here)}."
         )
     start, sharp = sigma_at(0, config), saved["meta"]["sigma"]
-    if config.model.delays == "learned" and start > sharp:
+    if config.model.delays == "learned" and start > sharp and not is_rounded(0, config):
         remarks.append(
             f"Sigma begins at {start:g} steps, after {sharp:.3g} there, and blurs the learned"
             " delays at first; train.sigma_schedule=constant keeps the taps narrow."
@@ -168,6 +175,28 @@ def _check_same(mine: Config, theirs: Config, path: Path) -> None:
             f"train.init={path} holds a network of {theirs.data.channels} input channels, and this"
             f" run's data have {mine.data.channels}."
         )
+
+
+@torch.no_grad()
+def _with_delays_of(source: Network, config: Config, classes: int) -> Network:
+    """A network of the source's delays, perhaps permuted; everything else is drawn.
+
+    It is the second draw of the seed: the first is the start of a run that learned its delays with
+    this seed, and delays that fit those weights would say little about delays alone.
+    """
+    draw_network(config, classes)
+    network = build_network(config, classes).to(pick_dtype(config.precision))
+    for own, theirs in zip(_delayed(network), _delayed(source), strict=True):
+        delay = theirs.delay
+        if config.train.init_parts == "permuted_delays":
+            inputs = min(1, delay.dim() - 1)  # the dimension: [O, I, C], of recurrent delays [N]
+            delay = delay.gather(inputs, torch.rand(delay.shape).argsort(inputs))
+        own.delay.copy_(delay)
+    return network
+
+
+def _delayed(network: Network) -> Iterator[HasDelays]:
+    return (module for module in network.modules() if isinstance(module, HasDelays))
 
 
 def _recordings_seen(data: Data, path: Path, saved: dict[str, Any]) -> Iterator[str]:

@@ -51,6 +51,7 @@ from snn_delays.training.distributed import (
 from snn_delays.training.error_messages import explained, writing
 from snn_delays.training.initial import Initial, read_initial
 from snn_delays.training.loop import Phase, Training, build_loader, speakers_of
+from snn_delays.training.rounding_cost import accuracy_before_rounding, describe_cost
 from snn_delays.training.run_folder import opened, read_result, resolved, run_folder, write_result
 from snn_delays.training.schedules import sigma_at
 from snn_delays.training.signals import StopSignal
@@ -212,16 +213,18 @@ class Run:
         if self._found is not None:
             return {**self._found, "out": str(self.out)}
         config, data, position, start = self.config, self.data, self.position, self._initial
+        epoch = position.best_epoch if position.phase == "refit" else position.chosen
+        before = accuracy_before_rounding(self.out, config, data, epoch, self.device)
         tested: dict[str, Any] = {}
         if config.train.test:
             tested = self._test()
-        epoch = position.best_epoch if position.phase == "refit" else position.chosen
         result = {
             "name": config.name,
             "protocol": config.train.protocol,
             "selection": config.selection,
             **tested,
             **_selected(_phase(config, data), position.metrics, epoch),
+            **({"valid_before_rounding": before.as_dict()} if before else {}),
             "epoch": epoch,
             "parameters": self._parameters,
             "trained_on": len(self._phase.train),
@@ -231,6 +234,8 @@ class Run:
             "seconds": round(self.folder.seconds, 1),
         }
         written = broadcast_from_first(lambda: _write_result(self.out, result))
+        if before and is_first():
+            print(describe_cost(before, Score.from_dict(result["valid"])), end="", flush=True)
         self.folder.tracker.finish(written)
         return {**written, "out": str(self.out)}
 

@@ -11,8 +11,10 @@ import torch
 import yaml
 
 from snn_delays.analysis.trained_run import open_run
+from snn_delays.config import validate
 from snn_delays.data.dataset import load_data
 from snn_delays.errors import UserError
+from snn_delays.nn import draw_network
 from snn_delays.training.batched import train_batched
 from snn_delays.training.checkpoint import (
     checkpoint_path,
@@ -199,3 +201,75 @@ def test_a_lost_start_is_named(tuned) -> None:
         UserError, match="does not hold the values that the run started from: it is"
     ):
         open_run(config.out)
+
+
+# ---- delays alone ------------------------------------------------------------------------------
+
+
+def parts_of(model: dict, end: str) -> list[torch.Tensor]:
+    return [value for name, value in model.items() if name.endswith(end)]
+
+
+def test_delays_alone_come_from_the_other_run(source, tuned) -> None:
+    config = tuned(init_parts="delays")
+    config.seed = 0  # that of the source
+    initial = read_initial(config, load_data(config), Path("none"))
+    there = read_checkpoint(Path(source), "best")["model"]
+    for mine, theirs in zip(
+        parts_of(initial.model, "delay"), parts_of(there, "delay"), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+    first = parts_of(draw_network(config, 3).state_dict(), "linear.weight")
+    for mine, theirs in zip(parts_of(initial.model, "linear.weight"), first, strict=True):
+        assert not torch.isclose(mine, theirs).any()
+    assert not any(mean.any() for mean in parts_of(initial.model, "running_mean"))
+    assert initial.origin["parts"] == "delays"
+    assert initial.remarks[0] == f"Training starts from the delays of epoch 1 of {source}."
+
+
+@pytest.mark.parametrize("delay_type", ["synaptic", "axonal"])
+def test_permuted_delays_stay_within_their_neuron(delay_type, small_config, tuned) -> None:
+    other = small_config(epochs=1)
+    other.model.delay_type, other.model.recurrent, other.model.kernel_count = (
+        delay_type,
+        "learned",
+        2,
+    )
+    train(other)
+    config = tuned(init=other.out, init_parts="permuted_delays")
+    config.model = other.model
+    there = parts_of(load_run(other.out).network.state_dict(), "delay")
+    first, again = (read_initial(config, load_data(config), Path("none")).model for _ in range(2))
+    for mine, same, theirs in zip(
+        parts_of(first, "delay"), parts_of(again, "delay"), there, strict=True
+    ):
+        assert torch.equal(mine, same)
+        assert not torch.equal(mine, theirs)
+        inputs = min(1, theirs.dim() - 1)
+        assert torch.equal(mine.sort(inputs).values, theirs.sort(inputs).values)
+
+
+def test_rounded_delays_of_another_run_stay_as_they_are(source, tuned) -> None:
+    config = tuned(init_parts="delays", round_epochs=1.0, epochs=2)
+    train(config)
+    there, here = (load_run(folder).network.state_dict() for folder in (source, config.out))
+    for mine, theirs in zip(parts_of(here, "delay"), parts_of(there, "delay"), strict=True):
+        assert torch.equal(mine, theirs.round())
+    remarks = json.loads(Path(config.out, "result.json").read_text("utf-8"))["init"]["remarks"]
+    assert not any("blurs" in remark for remark in remarks)
+
+
+def test_delays_alone_need_a_run_whose_delays_they_are(tuned) -> None:
+    for change, words in (
+        ({"train.init": None}, "train.init_parts=permuted_delays needs train.init=<folder of a"),
+        ({"model.density": 0.5}, "needs a network of all synapses, without model.density"),
+        ({"model.delay_type": "dendritic"}, "has no use with model.delay_type=dendritic, where"),
+        ({"model.delays": "fixed"}, "has no use with model.delays=fixed"),
+    ):
+        config = tuned(init_parts="permuted_delays")
+        for name, value in change.items():
+            group, key = name.split(".")
+            setattr(getattr(config, group), key, value)
+        with pytest.raises(UserError) as error:
+            validate(config)
+        assert words in str(error.value)

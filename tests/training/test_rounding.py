@@ -8,9 +8,14 @@ import pytest
 import torch
 
 from snn_delays.config import Config, validate
+from snn_delays.data.dataset import load_data
 from snn_delays.errors import UserError
-from snn_delays.training.checkpoint import read_checkpoint
-from snn_delays.training.loop import Training
+from snn_delays.evaluate import Score, Unrounded
+from snn_delays.nn.delays import HasDelays
+from snn_delays.training import run as run_module
+from snn_delays.training.checkpoint import load_run, read_checkpoint
+from snn_delays.training.loop import Training, build_loader
+from snn_delays.training.rounding_cost import describe_cost
 from snn_delays.training.run import train
 from snn_delays.training.schedules import is_rounded
 from tests.training.test_resume import assert_same_run, metrics, reference, train_for  # noqa: F401
@@ -81,3 +86,53 @@ def test_it_needs_learned_delays(delays, key, value) -> None:
     words = f"train.{key}={value} has no use with model.delays={delays} and model.recurrent=none"
     with pytest.raises(UserError, match=words):
         validate(config)
+
+
+# ---- what rounding after training costs --------------------------------------------------------
+
+
+def test_the_accuracy_before_rounding_is_that_of_wide_taps(small_config) -> None:
+    config = small_config(epochs=2, sigma_end=2.0, sigma_schedule="constant")
+    config.model.recurrent, config.model.recurrent_dropout = "learned", 0.5
+    result = train(config)
+    run = load_run(config.out)
+    data = load_data(config)
+    loader = build_loader(config, data.valid, run.meta.steps, torch.device("cpu"))
+    batch = next(iter(loader.epoch()))
+    network = run.network.eval()
+    rounded = network(batch.x)
+    for module in network.modules():
+        if isinstance(module, HasDelays):
+            module.train()
+            module.dropout = torch.nn.Identity()
+    scores = network(batch.x)
+    assert not torch.allclose(scores, rounded)
+    wide = Unrounded(load_run(config.out).network).eval()
+    assert torch.equal(wide(batch.x), scores)
+    right = int((scores.argmax(1) == batch.y).sum())
+    assert len(batch.y) == result["valid"]["n"]
+    assert Score.from_dict(result["valid_before_rounding"]) == Score(right, len(batch.y))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"protocol": "last"}, {"protocol": "refit"}, {"round_epochs": 1.0}, {"delays": "fixed"}],
+)
+def test_nothing_is_said_where_nothing_is_rounded_or_held_out(options, small_config) -> None:
+    config = small_config(epochs=1)
+    for name, value in options.items():
+        setattr(config.model if name == "delays" else config.train, name, value)
+    assert "valid_before_rounding" not in train(config)
+
+
+def test_rounding_that_costs_much_is_reported(small_config, monkeypatch, capsys) -> None:
+    assert describe_cost(Score(50, 100), Score(49, 100)) == ""
+    before = Score(12, 12)
+    monkeypatch.setattr(run_module, "accuracy_before_rounding", lambda *_: before)
+    result = train(small_config(epochs=1))
+    after = Score.from_dict(result["valid"])
+    line = describe_cost(before, after)
+    assert (
+        f"points of validation accuracy (100.0% before, {after.accuracy:.1%} after, n = 12)" in line
+    )
+    assert line in capsys.readouterr().out
