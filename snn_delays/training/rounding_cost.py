@@ -51,5 +51,6 @@ def describe_cost(before: Score, after: Score) -> str:
     return (
         f"Rounding the delays cost {100 * cost:.1f} points of validation accuracy"
         f" ({before.accuracy:.1%} before, {after.accuracy:.1%} after, n = {after.n});"
-        " train.round_epochs and train.delay_gradient=straight_through train with rounded delays.\n"
+        " train.round_epochs=0.25 rounds them before the last quarter of the epochs, in which the"
+        " weights adapt.\n"
     )
