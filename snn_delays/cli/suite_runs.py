@@ -37,10 +37,10 @@ def suite_rows(
     if not all(config.train.test for config in configs.values()):
         raise UserError("A suite tabulates test accuracies: leave train.test=false out.")
     per_step = any(config.data.target == "per_step" for config in configs.values())
-    if per_step and (suite.search or suite.verdicts or suite.equal):
+    if per_step and (suite.search or suite.verdicts):
         raise UserError(
-            f"suite={suite.name} searches or judges by accuracy, which data.target=per_step does not"
-            " have."
+            f"suite={suite.name} searches or judges by accuracy, which data.target=per_step does"
+            " not have."
         )
     if any(shapes_result(named(option)) for option in theirs):
         _check_differences(suite, theirs, places)
