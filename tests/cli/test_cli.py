@@ -158,7 +158,7 @@ NONSENSE = {
     "misspelt group": (["modl=shd"], "no option modl. Did you mean 'model'?"),
     "misspelt choice": (
         ["data=shdd"],
-        "data=shdd is not one of audio_folder, fsdd, gsc, shd, spikes",
+        "data=shdd is not one of audio_folder, fsdd, gsc, localisation, mackey_glass, shd, spikes",
     ),
     "misspelt experiment": (["experiment=paper/sdh"], "Did you mean 'paper/shd'?"),
     "misspelt value": (["model.delays=lerned"], "Did you mean 'learned'?"),

@@ -11,7 +11,7 @@ from scripts.reproduce.when_delays_pay import settling, speakers
 from snn_delays.benchmark.suite import load_suite, overrides, suites
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SUITES, config_folder
-from snn_delays.cli.suite_runs import trial_configs
+from snn_delays.cli.suite_runs import suite_rows
 from snn_delays.data.formats.spike_file import SpikeFile
 from snn_delays.nn import build_network, count_parameters
 from tests.conftest import write_spikes
@@ -143,6 +143,7 @@ def test_every_row_has_as_many_trials() -> None:
     searched = {name: suite for name, suite in found.items() if suite.search is not None}
     assert len(searched) == 7
     for suite in searched.values():
-        trials = trial_configs(suite, 1, [])
-        assert trials.keys() == suite.members.keys()
-        assert len({str(trial.options) for (trial,) in trials.values()}) == 1
+        rows = suite_rows(suite, 1, [])
+        assert rows.keys() == suite.members.keys()
+        assert len({str(trial.options) for row in rows.values() for trial in row.trials}) == 1
+        assert all(len(row.trials) == 1 for row in rows.values())

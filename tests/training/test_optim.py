@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from torch import nn
 
 from snn_delays.config import Config, TrainConfig
 from snn_delays.nn import build_network
+from snn_delays.training.adam import Adam
 from snn_delays.training.optim import build_optimizers
 from snn_delays.training.schedules import sigma_at
 
@@ -72,7 +72,7 @@ def test_weight_decay_spares_batchnorm_bias_and_delays() -> None:
     assert decayed == {
         "blocks.0.linear.weight", "readout.linear.weight", "blocks.0.neuron.w", "readout.neuron.w",
     }  # fmt: skip
-    assert {type(o) for o in optimizers.values()} == {torch.optim.Adam}
+    assert {type(o) for o in optimizers.values()} == {Adam}
     assert isinstance(network.blocks[0].linear.delay, nn.Parameter)
 
 

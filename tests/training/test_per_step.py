@@ -321,7 +321,7 @@ def test_commands_show_the_error_or_refuse(trained, spike_files, monkeypatch, ca
     files = [word for word in files if "valid" not in word]
     words = ["suite=delays", "data=spikes", *files, *per_step, f"out={config.out}/suite"]
     assert command(monkeypatch, "benchmark", *words) == 2
-    assert "accuracy, which data.target=per_step does not have" in capsys.readouterr().err
+    assert "accuracy, which data.target=per_step lacks" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"data\.target=per_step"):
         from_run(config.out)
     assert command(monkeypatch, "runs", f"in={Path(config.out).parent}", "format=json") == 0
