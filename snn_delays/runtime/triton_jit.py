@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 MISSING = "triton is not installed (pip install triton)"
 try:
-    if not (torch.version.cuda or torch.version.hip or INTERPRETED):
+    if not (torch.version.cuda or torch.version.hip or INTERPRETED or "triton" in sys.modules):
         raise ImportError("this build of torch knows no GPU")  # which spares 70 MB
     import triton
     import triton.language as tl
