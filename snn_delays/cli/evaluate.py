@@ -179,7 +179,7 @@ def _head(
     run: LoadedRun, options: EvaluateConfig, samples: Samples, rounded: Deployed | None = None
 ) -> list[str]:
     what = options.file or f"{options.split} data ({samples.stores[0].source})"
-    return [f"{Path(options.run)}: epoch {run.meta.epoch}, {_network(rounded)}", f"{what}"]
+    return [f"{Path(options.run)}: epoch {run.meta.epoch}, {_network(rounded)}", what]
 
 
 def _step_report(

@@ -91,8 +91,8 @@ def check(
     Args:
         network: the deployed network.
         chip: the chip.
-        recordings: frames [T, I]. The first layer's membranes are bounded for these, since for all
-            frames that could be, they are bounded by ``largest_membrane`` alone.
+        recordings: frames [T, I]. The bound of the first layer's membranes holds for these;
+            ``largest_membrane`` bounds them for all frames that there can be.
     """
     peak = _peak(network, recordings) if network.is_integer else 0
     return [Finding(limit, int(MEASURES[limit.what](network, peak))) for limit in chip.limits]

@@ -36,7 +36,7 @@ def quantise(
 
     With rounded weights it is an integer network: BatchNorm is folded into the weights, each
     neuron that fires has its own unit, all numbers are integers and states are of int32. It is
-    proven that none of them overflows, as long as no input channel counts more than 255 in a step.
+    proven that no state overflows, as long as no input channel counts more than 255 in a step.
 
     Args:
         network: a network of floats.

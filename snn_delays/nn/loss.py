@@ -44,7 +44,7 @@ LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse}
 
 
 def running_loss(loss: Loss, share: float, running_TBK: Tensor, target: Tensor) -> Tensor:
-    """The loss for an early answer: a mix of that of the last scores and its mean over all steps.
+    """The loss for an early answer: a mix of the last scores' loss and the mean over all steps.
 
     Deng, Li, Zhang, Gu, "Temporal efficient training of spiking neural network via gradient
     re-weighting", ICLR 2022, average the loss over steps too, of the outputs of single steps.

@@ -139,7 +139,9 @@ class Recurrence(HasDelays):
         return plain.scan(cell, y, self.lines(), self.weight, self._mask(y[0]), states, parameters)
 
     def _mask(self, like_BN: Tensor) -> Tensor:
-        masked = self.dropout.training  # which this module may not share: ``evaluate.Unrounded``
+        masked = (
+            self.dropout.training
+        )  # evaluate.Unrounded sets this module's mode, and not dropout's
         return dropout_mask(self.dropout, like_BN) if masked else torch.ones_like(like_BN)
 
     def extra_repr(self) -> str:

@@ -131,16 +131,16 @@ def compute_gradients(
         mean = sum(terms, first)
         mean.backward(torch.full_like(mean, batch.loss_weight))
         added = [all_reduce(batch.loss_weight * term.detach()) for term in terms]
-    correct = _count(scores.detach(), batch).to(mean.dtype)
+    correct = _count(scores.detach(), batch, mean.dtype)
     mean, correct = all_reduce_step(network, batch, mean.detach(), correct)
     return finish(network, before, mean, correct, added)
 
 
-def _count(scores: Tensor, batch: Batch) -> Tensor:
+def _count(scores: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
     """Number of correct answers; with targets per step the sum of the squared errors."""
     if batch.per_step:
-        return squared_errors(scores, batch.target).sum()
-    return (scores.argmax(1) == batch.y).sum()
+        return squared_errors(scores, batch.target).sum(dtype=dtype)
+    return (scores.argmax(1) == batch.y).sum(dtype=dtype)
 
 
 def _scores_and_loss(

@@ -76,7 +76,7 @@ def test_a_search_chooses_on_validation_data_and_leaves_the_test_set(
     table = (OUT / "table.md").read_text("utf-8")
     assert "the best of 3 trials by accuracy on validation data (n = " in table
     assert "| no delays | train.lr_weight=" in table
-    # again: nothing is trained; with a trial more: that one of each network
+    # again: nothing is trained
     code, printed, _ = run(capsys, monkeypatch, *searched)
     assert "6 trials, 6 done" in printed
     assert "2 runs, 2 done" in printed

@@ -336,7 +336,11 @@ def test_batches_that_cannot_train_are_named(shape, words) -> None:
 
 
 def test_one_sample_of_one_step_trains_without_batch_norm() -> None:
-    build_network(small(extra_steps=0, batch_norm=False), 4).train()(spikes(1, 1)).sum().backward()
+    network = build_network(small(extra_steps=0, batch_norm=False), 4).train()
+    network(spikes(1, 1))[0, 0].backward()
+    gradient = network.readout.linear.weight.grad
+    assert gradient.shape == network.readout.linear.weight.shape
+    assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -43,8 +43,11 @@ def test_pieces_change_nothing(device, most, monkeypatch) -> None:
 
     monkeypatch.setattr(adam, "SMALLEST", most)
     monkeypatch.setattr(torchs, "adam", watched)
+    whole = trained(adam.Adam, shapes, device)
+    sizes.clear()
     ours = trained(adam.AdamInPieces, shapes, device)
     assert len(sizes) > 5 * len(shapes)
     assert len(sizes) / 5 <= 36
-    for one, other in zip(ours, theirs, strict=True):
-        assert torch.equal(one, other)
+    for mine in (ours, whole):
+        for one, other in zip(mine, theirs, strict=True):
+            assert torch.equal(one, other)
