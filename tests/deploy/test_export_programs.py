@@ -301,6 +301,11 @@ def test_command_writes_and_verifies(trained, tmp_path, monkeypatch, capsys) -> 
     report = json.loads((out / "verify.json").read_text("utf-8"))
     assert report["arithmetic"] == "float64"
     assert report["spikes_that_differ"] == report["predictions_that_differ"] == 0
+    answer = json.loads((out / "example.json").read_text("utf-8"))
+    command = [sys.executable, "run.py", answer["file"]]
+    said = json.loads(subprocess.check_output(command, cwd=out, encoding="utf-8"))
+    assert said["class"] == answer["class"]
+    np.testing.assert_allclose(said["scores"], answer["scores"], rtol=1e-12)
 
 
 def test_folded_network_is_the_same() -> None:
