@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import sys
 from dataclasses import replace
@@ -292,52 +291,3 @@ def test_numbers_are_those_that_lava_takes() -> None:
             assert len(theta) == 1
             assert theta[0] % 64 == 0
             assert theta[0] >> 6 < 2**17
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("lava") is None,
-    reason="lava-nc, which needs Python 3.10, is not installed",
-)
-def test_lavas_own_model() -> None:  # pragma: no cover
-    """The first layer in Lava's ``Loihi2SimCfg``, every spike.
-
-    A spike reaches the neurons a step after its own, and the bias acts in the step before, so that
-    the first frame here is one of silence.
-    """
-    from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi2SimCfg
-    from lava.proc.dense.process import DelayDense
-    from lava.proc.io.sink import RingBuffer as Sink
-    from lava.proc.io.source import RingBuffer as Source
-    from lava.proc.lif.process import LIF
-
-    network = loihi_network(0)
-    layer, x = network.layers[0], recording(0)
-    steps = network.ends(len(x) + 1)[0]
-    exponent = exponent_of(layer)
-    source = Source(data=np.pad(x.T, ((0, 0), (0, steps - len(x)))).astype(int))
-    dense = DelayDense(
-        weights=layer.weight[..., 0].astype(int),
-        delays=layer.delays[..., 0].astype(int),
-        max_delay=layer.taps - 1,
-        num_message_bits=8,
-    )
-    lif = LIF(
-        shape=(layer.outputs,),
-        vth=(int(layer.neurons.threshold[0]) - 1) >> 6,
-        du=4095,
-        dv=4096 - (int(layer.neurons.parameters["keep"]) >> 4),
-        bias_mant=layer.bias >> exponent,
-        bias_exp=exponent,
-    )
-    sink = Sink(shape=(layer.outputs,), buffer=steps)
-    source.s_out.connect(dense.s_in)
-    dense.a_out.connect(lif.a_in)
-    lif.s_out.connect(sink.a_in)
-    lif.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
-    got = sink.data.get().T
-    lif.stop()
-    late, first = np.concatenate([0 * x[:1], x]), []
-    plain.run(network, late, lambda n, t, s: first.append(s.spikes.copy()) if n == 0 else None)
-    np.testing.assert_array_equal(got[: len(first)], np.stack(first)[: len(got)])
