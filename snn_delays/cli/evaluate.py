@@ -111,6 +111,8 @@ def _hardware(
     chip = hardware(options.target)
     fitted, why_not = (None, "") if options.fit else _fitted(run, options, chip)
     network = rounded or from_loaded(run)
+    if fitted is not None and fitted.digest == network.digest:
+        fitted = None  # it is the network already
     findings = check(network, chip, _recordings(loader), can_round=fitted is not None)
     lines = [f"limits of {chip.name} (stated, not measured)", *map(str, findings)]
     over = sum(finding.excess > 0 for finding in findings)
@@ -144,10 +146,12 @@ def _accuracy_of(fitted: Deployed, chip: Hardware, loader: Loader) -> str:
 
     try:
         score = evaluate(StreamModule(fitted), loader).score()
-        left = sum(f.excess > 0 for f in check(fitted, chip, _recordings(loader)))
+        found = check(fitted, chip, _recordings(loader))
     except UserError as error:  # a channel counts too many spikes in a step
         return f"There is no accuracy with {chip.options}. {error}"
-    return f"{'with ' + chip.options:20} {score}; {left} limits exceeded"
+    left, unknown = sum(f.excess > 0 for f in found), sum(f.limit.most is None for f in found)
+    also = f", {unknown} unknown" if unknown else ""
+    return f"{'with ' + chip.options:20} {score}; {left} limits exceeded{also}"
 
 
 def _recordings(loader: Loader) -> Iterator[NDArray[Any]]:

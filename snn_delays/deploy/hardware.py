@@ -143,8 +143,8 @@ def peak_of_membranes(network: Deployed, recordings: Iterable[NDArray[Any]]) -> 
     """Bound of the membranes' size in all layers, for these recordings.
 
     The first layer's is the size that its membranes would reach if all its weights and biases were
-    negative and none fired: what the leak keeps is rounded downward, or toward zero, and so of all
-    membranes up to a size it keeps the most of the negative one of that size.
+    negative and none fired. What the leak keeps is rounded downward, or toward zero: it is largest
+    for the most negative membrane.
     """
     first, *others = network.layers
     bias = None if first.bias is None else -np.abs(first.bias)

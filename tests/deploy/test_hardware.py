@@ -173,6 +173,15 @@ def test_command(trained, capsys, monkeypatch) -> None:
     assert last.split("  ")[1].strip() in accuracy
     assert last.endswith("; 0 limits exceeded")
     assert "exceeds 4 limits of target=loihi2, listed above. fit=true evaluates" in said.err
+    with pytest.raises(SystemExit):
+        evaluate("target=xylo_audio", "weights=8")  # its roundings are those of Xylo already
+    said = capsys.readouterr()
+    assert "too many: weights=8" not in said.out
+    assert "with weights=8" not in said.out
+    assert "fit=true" not in said.err
+    with pytest.raises(SystemExit):
+        evaluate("target=spinnaker2")
+    assert capsys.readouterr().out.endswith("; 0 limits exceeded, 1 unknown\n")
     monkeypatch.setattr(stream, "MOST_COUNT", 0)  # no integer network takes these recordings
     with pytest.raises(SystemExit):
         evaluate("target=loihi2")
