@@ -41,7 +41,7 @@ WITHIN = {  # the order of what lies in a layer
 ONLY_PLACE = {
     "tonic": {
         f"data/{name}.py"
-        for name in ("download", "formats/spike_file", "formats/words", "published")
+        for name in ("download", "formats/spike_file", "formats/word_recordings", "published")
     },
     "filelock": {"files.py"},
     "platformdirs": {"files.py"},
