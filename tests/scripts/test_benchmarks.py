@@ -307,7 +307,7 @@ def test_help(script, capsys) -> None:
 
 def test_fewer_samples_are_compared_where_more_spikes_could_flip() -> None:
     sizes = [{}, {"batch": 2}, {"hidden": 1024}, {"steps": 1000}, {"steps": 10**6}]
-    batches = [agreement._small_batch(epoch.SHD.resized(**size)) for size in sizes]
+    batches = [agreement._small_batch(SHD.resized(**size)) for size in sizes]
     assert batches == [4, 2, 2, 1, 1]
 
 
@@ -373,7 +373,7 @@ def test_a_worker_that_was_killed() -> None:
 
 
 def test_recordings_last_as_asked(tmp_path: Path) -> None:
-    problem = epoch.SHD.resized(steps=30)
+    problem = SHD.resized(steps=30)
     path = epoch.write_recordings(tmp_path / "train.h5", 5, problem)
     store = epoch.open_recordings(epoch.data_config(problem, path))
     assert epoch.Samples.of(store).longest == 30
