@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from scripts.benchmarks import (
     epoch,
     gpu,
     inference,
+    networks,
     neurons,
     recurrent,
     roofline,
     scaling,
+    start,
     stream,
     train_step,
     workers,
@@ -298,7 +301,37 @@ def test_wrong_options_end_in_one_sentence(script, arguments, sentence, capsys) 
     assert "usage" not in printed.err
 
 
-@pytest.mark.parametrize("script", [train_step, scaling, inference, epoch])
+def test_a_cold_start_has_an_empty_folder_of_kernels_and_a_cached_one_its_files(
+    monkeypatch, capsys
+) -> None:
+    found = []
+
+    def python(code, environment):
+        if code == [start.IMPORT]:
+            return ""
+        folder = Path(environment["NUMBA_CACHE_DIR"])
+        found.append((code[1:], sorted(path.name for path in folder.iterdir())))
+        for name in ("one.kernel", "two.kernel", "two.lock"):
+            (folder / name).touch()
+        return f"{3 - len(found) % 2 * 2}\n"
+
+    monkeypatch.setattr(start, "_python", python)
+    assert start.main(["--case", "ssc", "--rounds", "2", "--seed", "7"]) == 0
+    case, files = ["ssc", "auto", "7"], ["one.kernel", "two.kernel", "two.lock"]
+    assert found == [(case, []), (case, files)] * 2
+    cells = [cell.strip() for cell in tables(capsys.readouterr().out)[2].split("|")]
+    assert (cells[1], *cells[3:6]) == ("ssc", "3.00 (3.00-3.00)", "1.00 (1.00-1.00)", "2")
+
+
+def test_the_codes_of_a_start_run(capsys, monkeypatch) -> None:
+    small = SHD.resized(hidden=4, steps=6, taps=3, batch=2)
+    monkeypatch.setitem(networks.CASES, "shd", small)
+    monkeypatch.setattr(sys, "argv", ["-c", "shd", "reference", "1"])
+    exec(start.STEP, {})
+    assert float(capsys.readouterr().out) > 0
+
+
+@pytest.mark.parametrize("script", [train_step, scaling, inference, epoch, start])
 def test_help(script, capsys) -> None:
     with pytest.raises(SystemExit, match="0"):
         script.main(["--help"])
