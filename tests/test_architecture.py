@@ -146,6 +146,18 @@ def reached(graph: dict[str, set[str]], start: str) -> set[str]:
     return found
 
 
+def test_a_training_on_prepared_frames_loads_no_reader_of_recordings() -> None:
+    graph = files_imported(at_once=True)
+    packages = {name for name in graph if name.endswith("__init__.py")}
+    for name, found in graph.items():
+        graph[name] = found | {f"{name.split('/')[0]}/__init__.py" for name in found} & packages
+    loaded = reached(graph, "training/run.py")
+    assert "deploy/network.py" in loaded
+    for name in loaded:
+        roots = {module.partition(".")[0] for module in imports(PACKAGE / name, at_once=True)}
+        assert not roots & {"tonic", "h5py", "matplotlib"}, name
+
+
 def test_no_files_import_each_other() -> None:
     assert in_circles(files_imported()) == set()
     assert in_circles({"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": set()}) == {"b", "c"}

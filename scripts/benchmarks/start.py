@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scripts.benchmarks.common import Columns, Report, Row, make_parser, run, say, spread, summary
 from scripts.benchmarks.networks import CASES
@@ -78,7 +78,7 @@ def _steps(case: str, options: argparse.Namespace) -> Row:
     }
 
 
-def _python(code: list[str], environment: dict[str, str]) -> str:
+def _python(code: list[str], environment: Mapping[str, str]) -> str:
     done = subprocess.run(
         [sys.executable, "-c", *code], capture_output=True, text=True, env=environment
     )

@@ -19,7 +19,7 @@ SAMPLES = 200
 def in_memory(path: Path) -> int:
     """Bytes of a mapped file that count as memory of this process."""
     resident, inside = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
         first, *rest = line.split()
         inside = str(path) in rest if "-" in first else inside
         resident += 1024 * int(rest[0]) if inside and first == "Rss:" else 0
