@@ -90,6 +90,15 @@ class Latency:
         is_lower = 100 * (self.correct[-1] - self.correct) > self.n
         return int(np.flatnonzero(is_lower).max(initial=-1)) + 1
 
+    def thinned(self, most: int = 25) -> list[int]:
+        """At most so many numbers of steps after the last input, from 0 to the end, that lie the
+        closer the smaller they are.
+        """
+        last = len(self.correct) - 1
+        spread = np.geomspace(1, max(last, 1), most - 1).round().astype(int)
+        steps: list[int] = np.unique([0, *spread.clip(max=last)]).tolist()
+        return steps
+
     def after(self, steps: int) -> Score:
         """The score of the decisions so many steps after the last input."""
         return Score(int(self.correct[min(steps, len(self.correct) - 1)]), self.n)

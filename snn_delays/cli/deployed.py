@@ -31,4 +31,6 @@ def deployed(given: PredictConfig | ExportConfig) -> Deployed:
             weights=given.weights,
             delays=given.delays,
         )
+    if given.channel is not None:
+        network = replace(network, front=replace(network.front, channel=given.channel))
     return network if given.steps is None else replace(network, steps=given.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,11 @@ from snn_delays.errors import UserError
 from snn_delays.output import one_line
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from snn_delays.data.loaders import Loader, Samples
     from snn_delays.deploy import Deployed
+    from snn_delays.deploy.hardware import Hardware
     from snn_delays.evaluate import Evaluation
     from snn_delays.nn.loss import Loss
     from snn_delays.training.checkpoint import LoadedRun
@@ -102,27 +106,58 @@ def _hardware(
     """The limits of the target, the accuracy of the network that is rounded for it, a refusal."""
     from snn_delays.deploy.describe import from_loaded
     from snn_delays.deploy.hardware import check, hardware
-    from snn_delays.deploy.module import StreamModule
-    from snn_delays.evaluate import evaluate
 
     assert options.target is not None
     chip = hardware(options.target)
-    frames = [x.numpy() for batch in loader.epoch() for x in batch.x.cpu().unbind(1)]
-    findings = check(rounded or from_loaded(run), chip, frames)
+    fitted, why_not = (None, "") if options.fit else _fitted(run, options, chip)
+    network = rounded or from_loaded(run)
+    if fitted is not None and fitted.digest == network.digest:
+        fitted = None  # it is the network already
+    findings = check(network, chip, _recordings(loader), can_round=fitted is not None)
     lines = [f"limits of {chip.name} (stated, not measured)", *map(str, findings)]
     over = sum(finding.excess > 0 for finding in findings)
     if not over:
         return lines, ""
     end = ""
-    if not options.fit:
-        fitted = from_loaded(run, delays=options.delays, **chip.fit)
-        score = evaluate(StreamModule(fitted), loader).score()
-        words = " ".join(f"{name}={value}" for name, value in chip.fit.items())
-        left = sum(finding.excess > 0 for finding in check(fitted, chip, frames))
-        lines.append(f"{'with ' + words:20} {score}; {left} limits exceeded")
+    if why_not:
+        lines.append(f"No network was made with {chip.options}. {why_not}")
+    if fitted is not None:
+        lines.append(_accuracy_of(fitted, chip, loader))
         end = " fit=true evaluates the network with the roundings that the target needs."
     one = "1 limit" if over == 1 else f"{over} limits"
     return lines, f"The network exceeds {one} of target={options.target}, listed above.{end}"
+
+
+def _fitted(run: LoadedRun, options: EvaluateConfig, chip: Hardware) -> tuple[Deployed | None, str]:
+    """The network with the roundings that the chip needs; None, and why there is none."""
+    from snn_delays.deploy.describe import from_loaded
+
+    try:
+        return from_loaded(run, delays=options.delays, **chip.fit), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _accuracy_of(fitted: Deployed, chip: Hardware, loader: Loader) -> str:
+    """A line on the network with the roundings that the chip needs."""
+    from snn_delays.deploy.hardware import check
+    from snn_delays.deploy.module import StreamModule
+    from snn_delays.evaluate import evaluate
+
+    try:
+        score = evaluate(StreamModule(fitted), loader).score()
+        found = check(fitted, chip, _recordings(loader))
+    except UserError as error:  # a channel counts too many spikes in a step
+        return f"There is no accuracy with {chip.options}. {error}"
+    left, unknown = sum(f.excess > 0 for f in found), sum(f.limit.most is None for f in found)
+    also = f", {unknown} unknown" if unknown else ""
+    return f"{'with ' + chip.options:20} {score}; {left} limits exceeded{also}"
+
+
+def _recordings(loader: Loader) -> Iterator[NDArray[Any]]:
+    """The frames [T, I] of each recording; one batch of them is held at a time."""
+    for batch in loader.epoch():
+        yield from (x.numpy() for x in batch.x.cpu().unbind(1))
 
 
 def _samples(run: LoadedRun, options: EvaluateConfig) -> Samples:

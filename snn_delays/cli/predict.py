@@ -6,7 +6,6 @@ import csv
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,18 +31,11 @@ def main() -> None:
 def _predict(given: PredictConfig) -> None:
     from snn_delays.deploy.predict import predict
 
-    network = _network(given)
+    network = deployed(given)
     write = _json_lines if given.format == "json" else _csv_lines(network)
     for prediction in predict(network, _recordings(given, network), given.every):
         write(_values(prediction, network))
         sys.stdout.flush()
-
-
-def _network(given: PredictConfig) -> Deployed:
-    network = deployed(given)
-    if given.channel is None:
-        return network
-    return replace(network, front=replace(network.front, channel=given.channel))
 
 
 def _recordings(given: PredictConfig, network: Deployed) -> Iterable[Recording]:

@@ -39,6 +39,13 @@ _steps = functools.partial(
     at_least=1,
     at_most=MOST,
 )
+_channel = functools.partial(
+    option,
+    None,
+    "channel to read of audio with several: left, right, the mean of all, or its number from 0;"
+    " null: as in training",
+    choices=AUDIO_CHANNELS,
+)
 _weights = functools.partial(
     option,
     None,
@@ -204,12 +211,7 @@ class PredictConfig:
     )
     checkpoint: str = _checkpoint()
     steps: int | None = _steps()
-    channel: str | None = option(
-        None,
-        "channel to read of audio with several: left, right, the mean of all, or its number from"
-        " 0; null: as in training",
-        choices=AUDIO_CHANNELS,
-    )
+    channel: str | None = _channel()
     weights: str | None = _weights()
     delays: int | None = _delays()
     arithmetic: str | None = _arithmetic()
@@ -267,6 +269,7 @@ class ExportConfig:
     )
     checkpoint: str = _checkpoint()
     steps: int | None = _steps()
+    channel: str | None = _channel()
     weights: str | None = _weights()
     delays: int | None = _delays()
     arithmetic: str | None = _arithmetic()

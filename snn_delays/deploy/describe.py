@@ -54,7 +54,8 @@ def from_run(
             run's own.
         steps: length that recordings are padded to; None: the run's own.
         weights: what weights are rounded to, see ``quantise``; None: what the run was trained for.
-        delays: number of values of delays; None: what the run was trained for.
+        delays: number of values of delays, from 2 to the number of taps; None: what the run was
+            trained for.
 
     Raises:
         UserError: there is no such run, it is damaged, or an option of it has no deployed form.
@@ -78,7 +79,7 @@ def from_loaded(
         raise ValueError(f"arithmetic={arithmetic} must be one of {names}.")
     network, meta, own = run.network, run.meta, run.config.model.quantise.weights
     if arithmetic in FLOATS:
-        network, own = network.to(pick_dtype(arithmetic)), "float32"
+        network, own = copy.deepcopy(network).to(pick_dtype(arithmetic)), "float32"
     floats = from_network(network, run.config, meta.classes, meta.steps)
     kind = arithmetic if arithmetic in ARITHMETICS else "plain"
     return quantise(floats, weights or own, delays, kind)

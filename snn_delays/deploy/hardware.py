@@ -27,17 +27,21 @@ class Limit:
 
     Attributes:
         what: key of ``MEASURES``.
-        most: the greatest value that fits.
-        change: what to change where it is exceeded.
+        most: the greatest value that fits; None: it is not known.
         source: where the limit is stated.
         date: when this limit was written down; makers change their limits.
+        rounds: whether the chip's roundings bring a network within the limit.
+        change: what else to change where it is exceeded, before training again; "": nothing helps.
+        of: kind of front end of the networks that can change this; "": any.
     """
 
     what: str
-    most: int
-    change: str
+    most: int | None
     source: str
     date: str
+    rounds: bool = False
+    change: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,26 +58,41 @@ class Hardware:
     fit: dict[str, Any]
     limits: tuple[Limit, ...]
 
+    @property
+    def options(self) -> str:
+        """The roundings, as options of the command."""
+        return " ".join(f"{name}={value}" for name, value in self.fit.items())
+
 
 @dataclass(frozen=True)
 class Finding:
-    """A limit, and the network's value."""
+    """A limit, and the network's value.
+
+    Attributes:
+        limit: the limit.
+        value: the network's value.
+        advice: what brings this network within the limit.
+    """
 
     limit: Limit
     value: int
+    advice: str
 
     @property
     def excess(self) -> int:
-        """By how much the value is too large; 0 or less where it fits."""
-        return self.value - self.limit.most
+        """By how much the value is too large; 0 or less where it fits, or no limit is known."""
+        return 0 if self.limit.most is None else self.value - self.limit.most
 
     def __str__(self) -> str:
         limit = self.limit
-        words = f"{limit.what.replace('_', ' '):20} {self.value:>11,} of {limit.most:>11,}"
+        most = "unknown" if limit.most is None else f"{limit.most:,}"
+        words = f"{limit.what.replace('_', ' '):20} {self.value:>11,} of {most:>11}"
+        stated = f"{limit.source}; as of {limit.date}"
+        if limit.most is None:
+            return f"{words}  ({stated})"
         if self.excess <= 0:
             return words
-        stated = f"{limit.source}; as of {limit.date}"
-        return f"{words}  {self.excess:,} too many: {limit.change} ({stated})"
+        return f"{words}  {self.excess:,} too many: {self.advice} ({stated})"
 
 
 def hardware(target: str) -> Hardware:
@@ -84,34 +103,58 @@ def hardware(target: str) -> Hardware:
 
 
 def check(
-    network: Deployed, chip: Hardware, recordings: Iterable[NDArray[Any]] = ()
+    network: Deployed,
+    chip: Hardware,
+    recordings: Iterable[NDArray[Any]],
+    *,
+    can_round: bool = True,
 ) -> list[Finding]:
     """Every limit of a chip with the network's value.
 
     Args:
         network: the deployed network.
         chip: the chip.
-        recordings: frames [T, I]. The bound of the first layer's membranes holds for these;
-            ``largest_membrane`` bounds them for all frames that there can be.
+        recordings: frames [T, I], which are read one by one. The bound of the first layer's
+            membranes holds for these; ``largest_membrane`` bounds them for all frames that there
+            can be.
+        can_round: whether the network can be made with the chip's roundings, which are the advice
+            then.
     """
-    peak = _peak(network, recordings) if network.is_integer else 0
-    return [Finding(limit, int(MEASURES[limit.what](network, peak))) for limit in chip.limits]
+    peak = peak_of_membranes(network, recordings) if network.is_integer else 0
+    return [
+        Finding(
+            limit,
+            int(MEASURES[limit.what](network, peak)),
+            _advice(limit, network, chip.options if can_round else ""),
+        )
+        for limit in chip.limits
+    ]
 
 
-def _peak(network: Deployed, recordings: Iterable[NDArray[Any]]) -> int:
+def _advice(limit: Limit, network: Deployed, roundings: str) -> str:
+    if limit.rounds and roundings:
+        return roundings
+    if limit.change and limit.of in ("", network.front.kind):
+        return f"{limit.change} and train again"
+    return "no option helps this network"
+
+
+def peak_of_membranes(network: Deployed, recordings: Iterable[NDArray[Any]]) -> int:
     """Bound of the membranes' size in all layers, for these recordings.
 
-    The first layer's is what its neurons would reach if all its weights and biases were positive
-    and none fired.
+    The first layer's is the size that its membranes would reach if all its weights and biases were
+    negative and none fired. What the leak keeps is rounded downward, or toward zero: it is largest
+    for the most negative membrane.
     """
     first, *others = network.layers
-    bias = None if first.bias is None else np.abs(first.bias)
+    bias = None if first.bias is None else -np.abs(first.bias)
     neurons = replace(first.neurons, threshold=None)
-    sizes = replace(first, weight=np.abs(first.weight), bias=bias, neurons=neurons, unit=None)
-    alone = replace(network, layers=(sizes,), classes=("",) * first.outputs, readout="max", steps=1)
-    stream, peak = Stream(alone), 0.0
+    lowest = replace(first, weight=-np.abs(first.weight), bias=bias, neurons=neurons, unit=None)
+    alone = replace(network, layers=(lowest,), classes=("",) * first.outputs, readout="last")
+    stream, peak = Stream(replace(alone, steps=1)), 0
     for frames in recordings:
-        peak = max(peak, stream.run(frames).scores.max())
+        _, (membranes,) = stream.record(frames)
+        peak = max(peak, -int(membranes.min()))
     return int(max([peak, *(largest_membrane(layer, 1).max() for layer in others)]))
 
 

@@ -16,7 +16,7 @@ from snn_delays.data.speech import RATE
 from snn_delays.deploy.frontend import LogMelFrames
 from snn_delays.deploy.network import FrontEnd
 from snn_delays.deploy.recordings import Recording
-from snn_delays.errors import UserError
+from snn_delays.errors import UserError, message_of
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ def listening(front: FrontEnd, level: float, device: str | None) -> Iterator[Mic
             stack.enter_context(stream)
         except (sounddevice.PortAudioError, ValueError) as error:
             raise UserError(
-                f"No microphone can be opened at {RATE} Hz ({error}): python -m sounddevice lists"
-                " devices; choose one by input=<number>."
+                f"No microphone can be opened at {RATE} Hz ({message_of(error)}): python -m"
+                " sounddevice lists devices; choose one by input=<number>."
             ) from error
         yield microphone
 
@@ -132,7 +132,7 @@ def _library() -> Any:
         ) from error
     except OSError as error:
         raise UserError(
-            f"The package sounddevice does not find the library PortAudio ({error}): install it, on"
-            " Debian and Ubuntu by apt install libportaudio2."
+            f"The package sounddevice does not find the library PortAudio ({message_of(error)}):"
+            " install it, on Debian and Ubuntu by apt install libportaudio2."
         ) from error
     return sounddevice

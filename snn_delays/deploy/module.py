@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from snn_delays.deploy.describe import from_loaded
 from snn_delays.deploy.network import Deployed
 from snn_delays.deploy.stream import Stream
+from snn_delays.nn.readout import RUNNING_SCORES
 from snn_delays.training.checkpoint import LoadedRun
 
 
@@ -31,11 +32,19 @@ class StreamModule(nn.Module):
         self.network = network
         self._stream = Stream(replace(network, steps=1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The scores, on the device of x."""
+    def forward(self, x: Tensor, *, running: bool = False) -> Tensor:
+        """The scores, on the device of x; ``running``: those after each of the S steps, [S, B, K],
+        the last of which are the scores.
+        """
         frames = x.transpose(0, 1).cpu().numpy()
-        scores = [self._stream.run(recording).scores for recording in frames]
-        return torch.from_numpy(np.stack(scores)).to(x.device)
+        recorded = [self._stream.record(recording) for recording in frames]
+        scores = torch.from_numpy(np.stack([decision.scores for decision, _ in recorded]))
+        if running:
+            v_SBK = np.stack([outputs[-1] for _, outputs in recorded], 1)
+            v_SBK = v_SBK * np.float64(self.network.layers[-1].output_unit)
+            every = RUNNING_SCORES[self.network.readout](torch.from_numpy(v_SBK))
+            scores = torch.cat([every[:-1], scores[None]])  # a running sum rounds otherwise
+        return scores.to(x.device)
 
 
 def module_of(

@@ -42,7 +42,7 @@ def quantise(
         network: a network of floats.
         weights: "float32": they stay as they are; "16", "8", "4": integers of so many bits;
             "ternary": -1, 0 and 1.
-        delays: number of values that a delay may have, at most the number of taps; None: all.
+        delays: number of values that a delay may have, from 2 to the number of taps; None: all.
         arithmetic: of an integer network; "plain", or "loihi": that of Intel's Loihi 2, with one
             unit for a layer, even weights, a decay of 12 bits and products rounded toward zero.
 
@@ -64,7 +64,7 @@ def quantise(
     if network.front.kind != "spikes":
         raise UserError(
             "An integer network takes counts of spikes, and this one takes energies of sound:"
-            " give weights=float32."
+            " keep weights=float32."
         )
     layers = []
     for number, layer in enumerate(network.layers):
@@ -97,6 +97,10 @@ def largest_membrane(layer: Layer, count: int) -> NDArray[np.float64]:
 
 
 def _with_delays(layer: Layer, delays: int) -> Layer:
+    if layer.taps < 2:
+        raise UserError("The network has one tap, and its delays one value: leave delays= away.")
+    if delays < 2:
+        raise UserError(f"delays={delays} must be from 2 to {layer.taps}, the number of taps.")
     if delays > layer.taps:
         raise UserError(
             f"delays={delays} must be at most {layer.taps}, the network's number of taps."
@@ -117,7 +121,7 @@ def _check_form(layer: Layer, where: str) -> None:
     elif layer.filter_leak is not None:
         what = "a synaptic filter"
     if what:
-        raise UserError(f"{where} has {what}: no integer form is known; give weights=float32.")
+        raise UserError(f"{where} has {what}: no integer form is known; keep weights=float32.")
 
 
 def _plain(layer: Layer, levels: int) -> Layer:

@@ -19,6 +19,7 @@ from snn_delays.evaluate import Evaluation
 from snn_delays.training.provenance import commit
 
 REPORT = "verify.json"
+EXAMPLE = "example.json"  # the network's answer to the recording that ``Target.example`` writes
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def compare(
 
 
 def verify(name: str, network: Deployed, out: Path, held_out: HeldOut | None) -> tuple[str, bool]:
-    """Compare an export with its network, and write verify.json into its folder.
+    """Compare an export with its network, and write verify.json and an example into its folder.
 
     Args:
         name: the target.
@@ -140,9 +141,21 @@ def verify(name: str, network: Deployed, out: Path, held_out: HeldOut | None) ->
         compared = compare(form, computed, out, held_out.frames, margin)
         report |= {"recordings": held_out.source, **_numbers(compared, held_out.evaluation)}
         report["margin"] = margin.report()
+        _write_example(form, computed, out, held_out.frames[0])
         sentence, is_equal = _sentence(report), compared.is_equal
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     return sentence, is_equal
+
+
+def _write_example(form: Target, network: Deployed, out: Path, frames: NDArray[Any]) -> None:
+    """A recording, and the network's answer to it, as the export's program prints it."""
+    decision = Stream(network).run(frames)
+    answer = {
+        "file": form.example(network, out, frames),
+        "class": decision.name,
+        "scores": decision.scores.tolist(),
+    }
+    (out / EXAMPLE).write_text(json.dumps(answer) + "\n", "utf-8")
 
 
 def _numbers(compared: Comparison, evaluation: Evaluation | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from snn_delays.deploy import Deployed, from_network
 from snn_delays.deploy.module import StreamModule, module_of
 from snn_delays.deploy.quantise import quantise
 from snn_delays.errors import UserError
-from snn_delays.evaluate import Evaluation, Score, evaluate
+from snn_delays.evaluate import Evaluation, Latency, Score, evaluate
 from snn_delays.nn import Network, count_parameters, draw_network
 from snn_delays.nn.batched import plan_batched
 from snn_delays.nn.block import How
@@ -251,7 +251,7 @@ class Run:
             measured = evaluate_steps(network, loader, loss)
             return {**measured.error.as_dict(), "loss": measured.loss, **buffers}
         module = module_of(run).to(self.device)
-        evaluation = evaluate(module, loader, loss, latency=module is network)
+        evaluation = evaluate(module, loader, loss, latency=True)
         tested = {**_test_result(config, self._phase, data, evaluation), **buffers}
         if isinstance(module, StreamModule):
             tested["deployed"] = _describe_integers(module.network)
@@ -453,13 +453,20 @@ def _test_result(
         "per_speaker_group": marked(groups),
     }
     if (latency := evaluation.latency) is not None:
-        result["latency"] = {
-            "ms": latency.steps * config.data.step_ms,
-            "at_last_input": {**latency.after(0).as_dict(), "selection": config.selection},
-        }
+        result["latency"] = _describe_latency(latency, config)
     if config.train.protocol == "paper":
         result["batch_accuracy"] = evaluation.batch_accuracy
     return result
+
+
+def _describe_latency(latency: Latency, config: Config) -> dict[str, Any]:
+    steps = latency.thinned()
+    return {
+        "ms": latency.steps * config.data.step_ms,
+        "at_last_input": {**latency.after(0).as_dict(), "selection": config.selection},
+        "after_ms": [step * config.data.step_ms for step in steps],
+        "accuracy": [latency.after(step).accuracy for step in steps],
+    }
 
 
 def _selected(phase: Phase, metrics: list[dict[str, Any]], epoch: int) -> dict[str, Any]:

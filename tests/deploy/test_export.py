@@ -6,11 +6,14 @@ import functools
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
-from snn_delays.deploy import Stream, from_run
+from snn_delays.config import Config
+from snn_delays.deploy import Stream, from_network, from_run
 from snn_delays.deploy.export import TARGETS, Answer, c, target
 from snn_delays.deploy.verify import compare
+from snn_delays.nn import build_network
 from tests.deploy.networks import deployed, recording
 
 needs_compiler = pytest.mark.skipif(c.compiler() is None, reason="there is no C compiler")
@@ -67,6 +70,10 @@ def test_export_of_a_run(trained, tmp_path, command) -> None:
     assert report["predictions_that_differ_from_evaluate"] == 0
     assert report["accuracy"] == report["accuracy_of_evaluate"]
     assert report["margin"]["neuron_steps"] > 0
+    answer = json.loads((out / "example.json").read_text("utf-8"))
+    assert answer["file"] == "example.txt"
+    assert (out / answer["file"]).read_text("utf-8")
+    assert answer["class"] in network.classes
     code, _, error = command(f"run={trained}", "target=c", f"out={out}")
     assert code == 2
     assert "is there already" in error
@@ -124,6 +131,28 @@ def test_an_export_that_differs_ends_with_an_error(trained, tmp_path, command, m
     assert code == 2
     assert "is not the network: verify.json has the numbers" in error
     assert json.loads((out / "verify.json").read_text("utf-8"))["spikes_that_differ"] == 5
+
+
+@needs_compiler
+def test_a_channel_of_audio_is_chosen(tmp_path, command) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    config = Config()
+    config.data.name, config.data.seconds = "audio_folder", 0.3
+    config.model.hidden, config.model.taps = [6], 5
+    network = build_network(config, 2)
+    from_network(network, config, ["no", "yes"], 31).save(tmp_path / "net.h5")
+    wave = 0.1 * np.random.default_rng(0).normal(size=(4800, 2))
+    soundfile.write(tmp_path / "two.wav", wave, 16000)
+    words = (f"run={tmp_path / 'net.h5'}", "target=c", f"in={tmp_path / 'two.wav'}")
+    code, _, error = command(*words, f"out={tmp_path / 'one'}")
+    assert code == 2
+    assert "2 channels" in error
+    frames = []
+    for channel in ("left", "right"):
+        out = tmp_path / channel
+        assert command(*words, f"out={out}", f"channel={channel}")[0] == 0
+        frames.append((out / "example.txt").read_text("utf-8"))
+    assert frames[0] != frames[1]
 
 
 def test_a_network_without_a_length_is_refused(tmp_path, command) -> None:

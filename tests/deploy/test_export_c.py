@@ -108,6 +108,30 @@ def test_integers_equal_the_stream(words, bits, thresholds, tmp_path, monkeypatc
     check_equal(network, tmp_path, frames)
 
 
+@pytest.mark.parametrize("weights", ["float32", "8"])
+@pytest.mark.parametrize("options", [{"kernel_count": 2}, {"delay_type": "axonal"}], ids=name_of)
+def test_synapses_that_a_mask_removes_take_no_bytes(options, weights, tmp_path) -> None:
+    """2 of 9 synapses are left, and every second input has none."""
+    full = quantise(deployed(options)[1], weights)
+    layers = []
+    for layer in full.layers:
+        weight = layer.weight.copy()
+        weight.flat[np.arange(weight.size) % 9 > 1] = 0
+        weight[:, 1::2] = 0
+        layers.append(replace(layer, weight=weight))
+    masked = replace(full, layers=tuple(layers))
+    check_equal(masked, tmp_path, [recording(seed) for seed in (1, 2)])
+    left = sum(int(np.count_nonzero(layer.weight)) for layer in masked.layers)
+    facts, of_full = c.facts(masked), c.facts(full)
+    assert facts["additions_per_step_at_most"] == left
+    synapses = sum(layer.weight.size for layer in full.layers)
+    assert of_full["additions_per_step_at_most"] == synapses
+    each = {"float32": 4, "8": 1}[weights]  # bytes of a weight; each that is left names its neuron
+    inputs = sum(2 * layer.inputs + 2 for layer in full.layers)  # where each one's synapses begin
+    most = of_full["flash_bytes"] - each * (synapses - left) + left + inputs
+    assert facts["flash_bytes"] <= most < of_full["flash_bytes"]
+
+
 def build(out: Path, *flags: str) -> Path:
     compiler = str(c.compiler())
     program = ("snn.c", "main.c", "-o", "snn")
@@ -166,6 +190,7 @@ def test_the_program_reads_frames_of_sound(tmp_path) -> None:
     network = replace(deployed()[1], front=FrontEnd("log_mel", 10.0, 12, seconds=0.17))
     frames = recording(4, real=True).astype(np.float32)
     check_equal(network, tmp_path, [frames])
+    c.example(network, tmp_path, frames)
     header = (tmp_path / "snn.h").read_text("utf-8")
     assert "energies of 12 mel bands in dB" in header
     program = build(tmp_path)
@@ -174,11 +199,10 @@ def test_the_program_reads_frames_of_sound(tmp_path) -> None:
     assert say(program, "1 2 3") == (2, "", "Line 1 is not a whole frame of numbers.\n")
 
 
-def test_the_example_is_the_first_recording(tmp_path) -> None:
+def test_the_example_is_the_recording(tmp_path) -> None:
     network = deployed()[1]
     frames = recording(1)
-    check_equal(network, tmp_path, [frames, recording(2)])
-    text = (tmp_path / c.EXAMPLE).read_text("utf-8")
+    text = (tmp_path / c.example(network, tmp_path, frames)).read_text("utf-8")
     clock = EventFrames(network.front)
     made = [
         frame

@@ -22,6 +22,7 @@ from snn_delays.config.commands import TARGETS
 from snn_delays.deploy import Deployed, plain
 from snn_delays.deploy.export import Answer, folded, program, target
 from snn_delays.deploy.network import Neurons
+from snn_delays.deploy.quantise import quantise
 from snn_delays.deploy.verify import compare
 from snn_delays.errors import UserError
 from tests.deploy.networks import deployed, name_of, recording
@@ -150,6 +151,43 @@ def test_spikes_are_the_network_s_elsewhere(name, options, tmp_path) -> None:
     network = exported(options)
     target(name).write(network, tmp_path)
     check_equal(target(name), network, tmp_path, recordings(name))
+
+
+LOIHI = [
+    {"tau_ms": 33.0},
+    {"tau_ms": 33.0, "kernel_count": 2, "readout": "max"},
+    {"density": 0.4, "extra_steps": 9, "readout": "spike_count"},
+]
+
+
+def loihi_network(options: dict[str, Any]) -> Deployed:
+    network = quantise(deployed(options)[1], "8", None, "loihi")
+    assert all(layer.bias is not None and layer.bias.any() for layer in network.layers[:-1])
+    return network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", LOIHI, ids=name_of)
+def test_lava_computes_integers_as_loihi_does(options, tmp_path) -> None:
+    """In fixed point, to the bit: spikes of all layers, and the readout's membranes in scores."""
+    python_with("lava")
+    network = loihi_network(options)
+    target("lava").write(network, tmp_path)
+    samples = [recording(1), recording(2, steps=25)]
+    compared = compare(target("lava"), network, tmp_path, samples)
+    assert compared.spikes > 0
+    assert (compared.spikes_that_differ, compared.predictions_that_differ) == (0, 0)
+    assert compared.largest_score_difference < 1e-12
+
+
+def test_lava_takes_the_integers_of_loihi_alone() -> None:
+    network = loihi_network(LOIHI[0])
+    assert target("lava").refusal(network) is None
+    assert "not of Loihi's arithmetic" in str(target("lava").refusal(quantise(deployed()[1], "8")))
+    long = quantise(deployed({"taps": 71})[1], "8", None, "loihi")
+    longest = max(int(layer.delay.max()) for layer in long.layers)
+    assert target("lava").refusal(long) == f"a delay of {longest} steps is longer than 63."
+    assert target("nest").refusal(network) == "its numbers are integers."
 
 
 @pytest.mark.parametrize("name", ["nest", "nir", "onnx"])
@@ -301,6 +339,11 @@ def test_command_writes_and_verifies(trained, tmp_path, monkeypatch, capsys) -> 
     report = json.loads((out / "verify.json").read_text("utf-8"))
     assert report["arithmetic"] == "float64"
     assert report["spikes_that_differ"] == report["predictions_that_differ"] == 0
+    answer = json.loads((out / "example.json").read_text("utf-8"))
+    command = [sys.executable, "run.py", answer["file"]]
+    said = json.loads(subprocess.check_output(command, cwd=out, encoding="utf-8"))
+    assert said["class"] == answer["class"]
+    np.testing.assert_allclose(said["scores"], answer["scores"], rtol=1e-12)
 
 
 def test_folded_network_is_the_same() -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
+import itertools
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import snn_delays
 from snn_delays import cli
 from snn_delays.config.commands import HARDWARE
-from snn_delays.deploy import plain
-from snn_delays.deploy.hardware import LIMITS, MEASURES, check, hardware
-from snn_delays.deploy.network import Deployed
+from snn_delays.deploy import plain, stream
+from snn_delays.deploy.hardware import (
+    LIMITS,
+    MEASURES,
+    Hardware,
+    Limit,
+    check,
+    hardware,
+    peak_of_membranes,
+)
+from snn_delays.deploy.network import Deployed, Layer, Neurons
 from snn_delays.deploy.quantise import quantise
 from snn_delays.documents import read_yaml
 from tests.deploy.networks import deployed, recording
@@ -27,7 +37,11 @@ def test_the_file_of_limits() -> None:
         for limit in chip.limits:
             assert limit.source
             assert limit.date.startswith("20")
-            assert limit.change
+            assert limit.change or limit.rounds or limit.most is None
+        assert {"weight_bits", "longest_delay"} <= {limit.what for limit in chip.limits}
+        assert "https://" in " ".join(limit.source for limit in chip.limits)
+        floats = {f.limit.what: f.excess for f in check(deployed()[1], chip, ())}
+        assert floats["weight_bits"] == 32 - (16 if name == "spinnaker1" else 8)
 
 
 def test_values_by_hand() -> None:
@@ -74,13 +88,66 @@ def test_bound_of_membranes_for_recordings() -> None:
     assert next(f.value for f in many if "membrane" in str(f)) > bits
 
 
+@pytest.mark.parametrize("kind", ["integer", "loihi"])
+@pytest.mark.parametrize(("weight", "bias"), [(-5, -1), (5, 1), (-5, 2), (7, 0), (-7, 0)])
+def test_no_input_leads_a_membrane_beyond_the_bound(kind, weight, bias) -> None:
+    """All inputs of 8 steps; keeping 0.9 of a membrane loses up to 1 in each step."""
+    keep, theta = round(0.9 * 2**16), 20
+    layer = Layer(
+        np.array([[[weight]]], np.int8), np.zeros((1, 1, 1), np.int32), 1, 0,
+        Neurons(kind, {"keep": np.array(keep, np.int32)}, np.array(theta, np.int32)),
+        bias=np.array([bias], np.int32), unit=np.ones(1),
+    )  # fmt: skip
+    network = replace(
+        quantise(deployed()[1], "8"), layers=(layer,), classes=("",), readout="last", steps=1
+    )
+    nearest = []
+    for x in itertools.product((0, 1), repeat=8):
+        rest, sizes = 0, []
+        for count in x:
+            product = rest * keep
+            kept = product >> 16 if kind == "integer" or product >= 0 else -(-product >> 16)
+            u = kept + weight * count + bias
+            sizes.append(abs(u))
+            rest = 0 if u >= theta else u
+        bound = peak_of_membranes(network, [np.array(x)[:, None]])
+        assert max(sizes) <= bound
+        nearest.append(bound - max(sizes))
+    if weight < 0 and bias <= 0:
+        assert nearest == [0] * 2**8  # the bound is reached
+
+
 def test_a_finding_says_how_much_and_what_to_change() -> None:
-    finding = check(deployed({"taps": 71})[1], hardware("xylo_audio"))[-1]
+    finding = check(deployed({"taps": 71})[1], hardware("xylo_audio"), ())[-1]
     value = finding.value
     assert value > 60
     assert str(finding).split("  ")[-1] == (
-        f"{value} too many: model.delays=none and train again (Rockpool documentation, Xylo"
-        " overview (no delays); as of 2026-11-28)"
+        f"{value} too many: model.delays=none and train again (Rockpool 3.1.0,"
+        " devices/xylo/syns61201/xylo_samna.py, config_from_specification takes no delays; as of"
+        " 2026-11-28)"
+    )
+
+
+def test_advice_is_what_the_network_can_follow() -> None:
+    _, spikes = deployed()
+    sound = replace(spikes, front=replace(spikes.front, kind="log_mel"))
+    limit = Limit("channels", 3, "a paper", "2026", change="fewer channels", of="spikes")
+    chip = Hardware("a chip", {"weights": "8"}, (limit, replace(limit, rounds=True)))
+    for network, can_round, advice in (
+        (spikes, True, ["fewer channels and train again", "weights=8"]),
+        (spikes, False, 2 * ["fewer channels and train again"]),
+        (sound, False, 2 * ["no option helps this network"]),
+    ):
+        assert [f.advice for f in check(network, chip, (), can_round=can_round)] == advice
+
+
+def test_a_limit_that_is_not_known_is_said() -> None:
+    limit = Limit("longest_delay", None, "no source was opened", "2026")
+    (finding,) = check(deployed()[1], Hardware("a chip", {}, (limit,)), ())
+    assert finding.excess == 0
+    assert str(finding) == (
+        f"longest delay        {finding.value:>11} of     unknown  (no source was opened; as of"
+        " 2026)"
     )
 
 
@@ -107,8 +174,50 @@ def test_command(trained, capsys, monkeypatch) -> None:
     assert last.endswith("; 0 limits exceeded")
     assert "exceeds 4 limits of target=loihi2, listed above. fit=true evaluates" in said.err
     with pytest.raises(SystemExit):
+        evaluate("target=xylo_audio", "weights=8")  # its roundings are those of Xylo already
+    said = capsys.readouterr()
+    assert "too many: weights=8" not in said.out
+    assert "with weights=8" not in said.out
+    assert "fit=true" not in said.err
+    with pytest.raises(SystemExit):
+        evaluate("target=spinnaker2")
+    assert capsys.readouterr().out.endswith("; 0 limits exceeded, 1 unknown\n")
+    monkeypatch.setattr(stream, "MOST_COUNT", 0)  # no integer network takes these recordings
+    with pytest.raises(SystemExit):
+        evaluate("target=loihi2")
+    said = capsys.readouterr()
+    assert "24 too many" in said.out
+    last = said.out.splitlines()[-1]
+    assert last.startswith("There is no accuracy with weights=8 arithmetic=loihi. A channel counts")
+    assert "exceeds 4 limits of target=loihi2, listed above." in said.err
+    with pytest.raises(SystemExit):
         evaluate("fit=true")
     assert "fit=true needs target=..., and gives weights=" in capsys.readouterr().err
+
+
+def test_limits_of_a_network_without_integers(small_config, capsys, monkeypatch) -> None:
+    """They are listed, and a sentence says why no network was rounded."""
+    config = small_config(epochs=1, protocol="last")
+    config.model.recurrent = "undelayed"
+    snn_delays.train(config)
+    words = ["evaluate", f"run={config.out}", "target=loihi2"]
+    monkeypatch.setattr(sys, "argv", ["snn-delays", *words])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    lines = said.out.splitlines()[said.out.splitlines().index("") :]
+    limits = [line for line in lines if " of " in line and "too many" in line]
+    assert [line.split("  ")[0] for line in limits] == [
+        "weight bits", "units", "threshold bits", "membrane bits",
+    ]  # fmt: skip
+    assert "24 too many: no option helps this network (Lava" in limits[0]
+    assert lines[-1] == (
+        "No network was made with weights=8 arithmetic=loihi. Layer 1 has recurrent connections: no"
+        " integer form is known; keep weights=float32."
+    )
+    assert said.err.endswith("exceeds 4 limits of target=loihi2, listed above.\n")
 
 
 # ---- Lava --------------------------------------------------------------------------------------
@@ -191,52 +300,3 @@ def test_numbers_are_those_that_lava_takes() -> None:
             assert len(theta) == 1
             assert theta[0] % 64 == 0
             assert theta[0] >> 6 < 2**17
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("lava") is None,
-    reason="lava-nc, which needs Python 3.10, is not installed",
-)
-def test_lavas_own_model() -> None:  # pragma: no cover
-    """The first layer in Lava's ``Loihi2SimCfg``, every spike.
-
-    A spike reaches the neurons a step after its own, and the bias acts in the step before, so that
-    the first frame here is one of silence.
-    """
-    from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi2SimCfg
-    from lava.proc.dense.process import DelayDense
-    from lava.proc.io.sink import RingBuffer as Sink
-    from lava.proc.io.source import RingBuffer as Source
-    from lava.proc.lif.process import LIF
-
-    network = loihi_network(0)
-    layer, x = network.layers[0], recording(0)
-    steps = network.ends(len(x) + 1)[0]
-    exponent = exponent_of(layer)
-    source = Source(data=np.pad(x.T, ((0, 0), (0, steps - len(x)))).astype(int))
-    dense = DelayDense(
-        weights=layer.weight[..., 0].astype(int),
-        delays=layer.delays[..., 0].astype(int),
-        max_delay=layer.taps - 1,
-        num_message_bits=8,
-    )
-    lif = LIF(
-        shape=(layer.outputs,),
-        vth=(int(layer.neurons.threshold[0]) - 1) >> 6,
-        du=4095,
-        dv=4096 - (int(layer.neurons.parameters["keep"]) >> 4),
-        bias_mant=layer.bias >> exponent,
-        bias_exp=exponent,
-    )
-    sink = Sink(shape=(layer.outputs,), buffer=steps)
-    source.s_out.connect(dense.s_in)
-    dense.a_out.connect(lif.a_in)
-    lif.s_out.connect(sink.a_in)
-    lif.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
-    got = sink.data.get().T
-    lif.stop()
-    late, first = np.concatenate([0 * x[:1], x]), []
-    plain.run(network, late, lambda n, t, s: first.append(s.spikes.copy()) if n == 0 else None)
-    np.testing.assert_array_equal(got[: len(first)], np.stack(first)[: len(got)])

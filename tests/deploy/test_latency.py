@@ -12,6 +12,8 @@ import torch
 
 from snn_delays.data.loaders import Loader, Samples
 from snn_delays.deploy import Deployed, from_network, plain
+from snn_delays.deploy.module import StreamModule
+from snn_delays.deploy.quantise import quantise
 from snn_delays.evaluate import Latency, evaluate
 from snn_delays.nn.readout import SCORES
 from tests.conftest import open_spikes, random_spikes
@@ -107,3 +109,34 @@ def test_a_result_holds_it(trained: Path) -> None:
     asked = latency["at_last_input"]
     assert asked.keys() == {"accuracy", "interval", "n", "selection"}
     assert asked["n"] == result["n"] == 12
+    assert latency["after_ms"][:3] == [0, 10, 20]
+    assert len(latency["accuracy"]) == len(latency["after_ms"]) <= 25
+    assert latency["accuracy"][0] == asked["accuracy"]
+    assert latency["accuracy"][-1] == result["accuracy"]
+    settled = [a for a, ms in zip(latency["accuracy"], latency["after_ms"], strict=True)
+               if ms >= latency["ms"]]  # fmt: skip
+    assert min(settled) >= result["accuracy"] - 0.01
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 24, 25, 26, 400])
+def test_a_thinned_curve_has_both_ends(length) -> None:
+    steps = Latency(np.zeros(length, int), 1).thinned()
+    assert steps == sorted({*steps})
+    assert (steps[0], steps[-1]) == (0, length - 1)
+    assert len(steps) <= 25
+    gaps = np.diff(steps)
+    assert (np.diff(gaps) >= -1).all()  # closer at the start, but for the rounding
+
+
+@pytest.mark.parametrize("readout", ["sum", "mean", "max", "last", "spike_count"])
+def test_an_integer_network_is_asked_at_every_step(readout, samples) -> None:
+    config, network = make({"readout": readout, "readout_threshold": 1.0})
+    network.readout.linear.weight.data.normal_()
+    deployed = quantise(from_network(network, config, ["a", "b", "c", "d"], STEPS), "8")
+    loader = Loader(samples, 5, STEPS, torch.float32, torch.device("cpu"))
+    found = evaluate(StreamModule(deployed), loader, latency=True)
+    assert found.latency is not None
+    longest = len(found.latency.correct) - 1
+    want = [right_after(deployed, samples, n) for n in (0, 1, 5, longest)]
+    assert found.latency.correct[[0, 1, 5, longest]].tolist() == want
+    assert np.array_equal(found.predictions, evaluate(StreamModule(deployed), loader).predictions)

@@ -179,6 +179,7 @@ def test_running_decisions_are_printed(command, network) -> None:
     [
         (None, 2, "needs the package sounddevice: pip install 'snn-delays[audio-live]'"),
         (Sound(None, Sound.PortAudioError("no device")), 2, "No microphone can be opened"),
+        (Sound(None, Sound.PortAudioError("error:\n  no device")), 2, "Hz (error: no device):"),
         (Sound(None, KeyboardInterrupt()), 130, "Interrupted"),
     ],
 )

@@ -11,8 +11,10 @@ import torch
 
 import snn_delays
 from snn_delays.deploy import from_network, from_run, load
+from snn_delays.deploy.describe import from_loaded
 from snn_delays.errors import UserError
 from snn_delays.nn.sync import BatchNorm1d
+from snn_delays.training.checkpoint import load_run
 from tests.deploy.networks import CLASSES, OPTIONS, deployed, make, name_of
 
 
@@ -139,6 +141,12 @@ def test_run_is_read(trained) -> None:
     assert network.arithmetic == "float32"
     assert network.front.channels == 14
     assert network.steps is not None
+    loaded = load_run(trained)
+    before = {name: value.clone() for name, value in loaded.network.state_dict().items()}
+    assert from_loaded(loaded, arithmetic="float64").arithmetic == "float64"
+    for name, value in loaded.network.state_dict().items():  # the caller's network stays
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name])
     wide = from_run(trained, arithmetic="float64", steps=40)
     assert wide.steps == 40
     assert wide.layers[0].neurons.parameters["tau"] == 10.05 / 10

@@ -174,6 +174,8 @@ def test_delays_alone() -> None:
         ({"filter_tau_ms": 30.0}, ("8",), "Layer 1 has a synaptic filter"),
         ({"readout": "linear_sum"}, ("8",), "The readout has a sum over all steps"),
         ({}, ("float32", 9), r"delays=9 must be at most 5, the network's number of taps"),
+        ({}, ("float32", 1), r"delays=1 must be from 2 to 5, the number of taps\."),
+        ({"taps": 1}, ("float32", 2), "The network has one tap, and its delays one value: leave"),
         ({}, ("4", None, "loihi"), "arithmetic=loihi has weights of 8 bits: give weights=8, not 4"),
         ({"reset": "soft"}, ("8", None, "loihi"), "Layer 1 has a time constant of its own .* soft"),
         ({"tau_ms": 1e8}, ("16",), r"Layer 1 may overflow 32 bits: it adds up 12 inputs of up to"),

@@ -47,6 +47,7 @@ def test_the_test_runs_the_integer_network(rounded, capsys, monkeypatch) -> None
     network = from_run(config.out)
     assert network.is_integer
     assert result["deployed"] == {"arithmetic": "int32", "digest": network.digest}
+    assert result["latency"]["accuracy"][-1] == result["accuracy"]
     for layer in network.layers:
         assert np.abs(layer.weight).max() == 7
         assert {*np.unique(layer.delay)} <= {0, 2, 4}

@@ -49,7 +49,7 @@ class Target(Protocol):
     def run(
         self, network: Deployed, out: Path, samples: Iterable[NDArray[Any]]
     ) -> Iterator[Answer]:
-        """Run what ``write`` has written into the folder, and perhaps add an example there.
+        """Run what ``write`` has written into the folder.
 
         Args:
             network: the network that was written, to know its sizes; its numbers stay unread.
@@ -59,6 +59,9 @@ class Target(Protocol):
         Raises:
             UserError: a program that this needs is missing; the sentence names it.
         """
+
+    def example(self, network: Deployed, out: Path, frames: NDArray[Any]) -> str:
+        """Write a recording [T, I] as the export's program reads it; returns the file's name."""
 
     def reference(self, network: Deployed) -> Deployed:
         """The network that the export computes: the same numbers, perhaps in wider arithmetic."""

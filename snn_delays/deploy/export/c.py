@@ -91,10 +91,14 @@ def run(network: Deployed, out: Path, samples: Iterable[NDArray[Any]]) -> Iterat
     """Compile snn.c and run it on recordings; see ``Target.run``."""
     with tempfile.TemporaryDirectory() as folder:
         record = _compiled(out, Path(folder))
-        for number, frames in enumerate(samples):
-            if number == 0:
-                (out / EXAMPLE).write_text(_example(network, frames), "utf-8")
+        for frames in samples:
             yield _answer(record, network, frames)
+
+
+def example(network: Deployed, out: Path, frames: NDArray[Any]) -> str:
+    """Write example.txt, a recording as main.c reads it."""
+    (out / EXAMPLE).write_text(_example(network, frames), "utf-8")
+    return EXAMPLE
 
 
 def compiler() -> str | None:
@@ -136,7 +140,7 @@ def _answer(record: Any, network: Deployed, frames: NDArray[Any]) -> Answer:
 
 
 def _example(network: Deployed, frames: NDArray[Any]) -> str:
-    """A recording as main.c reads it: lines of events, or of frames."""
+    """Lines of events, or of frames."""
     front = network.front
     if not _reads_events(network):
         return "".join(" ".join(map(str, frame)) + "\n" for frame in frames.tolist())

@@ -1,6 +1,7 @@
 """The layers of a deployed network as C: tables of constants, and the expressions that read them.
 
-In an expression o is a neuron, i an input, c a kernel, and k the number of a weight of [I, O, C].
+In an expression o is a neuron, i an input, c a kernel, and k the number of a weight of [I, O, C],
+or of those that are not 0.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ def _c_layer(layer: Layer, number: int, network: Deployed) -> dict[str, Any]:
         "state": [*state],
         "flash": tables.bytes,
         "ram": sum(state.values()),
-        "additions": layer.weight.size + (outputs**2 if layer.recurrent else 0),
+        "additions": (reads["synapses"] or layer.weight.size)
+        + (outputs**2 if layer.recurrent else 0),
     }
 
 
@@ -135,36 +137,63 @@ def _divided(layer: Layer) -> tuple[Layer, int]:
 
 
 def _synapses(layer: Layer, tables: Tables, network: Deployed) -> dict[str, Any]:
-    """What reads weights, [I, O, C], and delays."""
+    """What reads weights and delays: of all synapses, or of those that are not 0, if that is
+    smaller.
+    """
     weight_IOC = layer.weight.transpose(1, 0, 2)
+    present_IOC, is_own = weight_IOC != 0, layer.delay.shape == layer.weight.shape
+    ways = [np.ones_like(present_IOC)]
+    if present_IOC.any() and (is_own or layer.weight.shape[2] == 1):
+        ways.append(present_IOC)
+    made = []
+    for of_IOC in ways:
+        own = Tables(tables.number)
+        made.append((own, _read(layer, own, network, of_IOC)))
+    smallest, reads = min(made, key=lambda way: way[0].bytes)
+    tables.texts += smallest.texts
+    tables.bytes += smallest.bytes
+    return reads
+
+
+def _read(layer: Layer, tables: Tables, network: Deployed, of_IOC: Array) -> dict[str, Any]:
+    """What reads the synapses of a mask; those of input i begin at ``first``."""
+    weight = layer.weight.transpose(1, 0, 2)[of_IOC]
     if network.is_integer:
-        read = _whole_weights(weight_IOC, tables)
+        read = _whole_weights(weight, tables)
     else:
-        read = tables.add("weight", weight_IOC.astype(network.dtype), "k")
-    return {"weight": read, "delay": _delays(layer, tables, network)}
+        read = tables.add("weight", weight.astype(network.dtype), "k")
+    reads = {"weight": read, "delay": _delays(layer, tables, network, of_IOC), "synapses": None}
+    if of_IOC.all():
+        return reads
+    outputs = np.nonzero(of_IOC)[1].astype(np.uint8 if layer.outputs <= 256 else np.uint16)
+    first = np.cumsum([0, *of_IOC.sum((1, 2))])
+    kind = np.uint16 if first[-1] < 2**16 else np.uint32
+    tables.add("first", first.astype(kind), "i")
+    return {**reads, "target": tables.add("target", outputs, "k"), "synapses": len(weight)}
 
 
-def _whole_weights(weight_IOC: Array, tables: Tables) -> str:
-    low, high = int(weight_IOC.min()), int(weight_IOC.max())
+def _whole_weights(weight: Array, tables: Tables) -> str:
+    low, high = int(weight.min()), int(weight.max())
     for bits in (2, 4):
         if low < high and -(2 ** (bits - 1)) <= low < 0 and high < 2 ** (bits - 1):
-            return tables.add_packed("weight", weight_IOC, "k", bits)
+            return tables.add_packed("weight", weight, "k", bits)
     kind = next(t for t in (np.int8, np.int16, np.int32) if _fits(low, high, t))
-    return tables.add("weight", weight_IOC.astype(kind), "k")
+    return tables.add("weight", weight.astype(kind), "k")
 
 
 def _fits(low: int, high: int, kind: Any) -> bool:
     return bool(np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
 
 
-def _delays(layer: Layer, tables: Tables, network: Deployed) -> str | None:
+def _delays(layer: Layer, tables: Tables, network: Deployed, of_IOC: Array) -> str | None:
     if layer.taps == 1:
         return None
     outputs, inputs, count = layer.delay.shape
-    index = "k"
-    if (outputs, inputs) != layer.weight.shape[:2]:  # axonal, or dendritic
-        index = ("o" if outputs > 1 else "i") + (f" * {count}u + c" if count > 1 else "")
     delay = layer.delay.transpose(1, 0, 2)
+    if (outputs, inputs) == layer.weight.shape[:2]:
+        index, delay = "k", delay[of_IOC]
+    else:  # axonal, or dendritic
+        index = ("o" if outputs > 1 else "i") + (f" * {count}u + c" if count > 1 else "")
     step = max(1, int(np.gcd.reduce(delay, axis=None)))
     largest = delay.max() // step
     if network.is_integer and delay.min() < delay.max() and largest < 16:

@@ -17,8 +17,17 @@ INSTALL = "pip install lava-nc h5py  # Python 3.10"
 
 def refusal(network: Deployed) -> str | None:
     """Why Lava cannot hold this network; None: it can."""
+    if network.is_integer:
+        return _not_loihi(network)
     reason = folded.refusal(network, real=False, soft=False, adaptive=False)
     return reason or _several(network)
+
+
+def _not_loihi(network: Deployed) -> str | None:
+    if any(layer.neurons.kind != "loihi" for layer in network.layers):
+        return "its integers are not of Loihi's arithmetic: give weights=8 arithmetic=loihi."
+    longest = max(int(layer.delay.max()) for layer in network.layers)
+    return f"a delay of {longest} steps is longer than 63." if longest > 63 else None
 
 
 def _several(network: Deployed) -> str | None:
@@ -34,8 +43,9 @@ def _several(network: Deployed) -> str | None:
 
 def write(network: Deployed, out: Path) -> None:
     """Write network.h5, run.py and README.md."""
-    folded.fold(network).save(out / "network.h5")
-    files = {"network.h5": "its numbers in float64, BatchNorm folded into weights"}
+    (network if network.is_integer else folded.fold(network)).save(out / "network.h5")
+    numbers = "integers" if network.is_integer else "float64"
+    files = {"network.h5": f"its numbers in {numbers}, BatchNorm folded into weights"}
     program.write("lava", network, out, title="Lava", install=INSTALL, files=files)
 
 
@@ -44,9 +54,12 @@ def run(network: Deployed, out: Path, samples: Iterable[NDArray[Any]]) -> Iterat
     return program.run(network, out, samples, package="lava", install=INSTALL)
 
 
+example = program.example
+
+
 def reference(network: Deployed) -> Deployed:
-    """The network in float64."""
-    return folded.wide(network)
+    """The network in float64, or of integers."""
+    return network if network.is_integer else folded.wide(network)
 
 
 def facts(network: Deployed) -> dict[str, Any]:

@@ -52,6 +52,9 @@ def run(network: Deployed, out: Path, samples: Iterable[NDArray[Any]]) -> Iterat
     return program.run(network, out, samples, package="nir", install=INSTALL)
 
 
+example = program.example
+
+
 def reference(network: Deployed) -> Deployed:
     """The network in float64."""
     return folded.wide(network)

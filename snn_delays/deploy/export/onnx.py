@@ -44,6 +44,9 @@ def run(network: Deployed, out: Path, samples: Iterable[NDArray[Any]]) -> Iterat
     return program.run(network, out, samples, package="onnxruntime", install=INSTALL)
 
 
+example = program.example
+
+
 def reference(network: Deployed) -> Deployed:
     """The network in float64."""
     return folded.wide(network)

@@ -24,6 +24,7 @@ from snn_delays.deploy.network import Deployed, FrontEnd
 from snn_delays.errors import UserError
 
 PROGRAM = "run.py"
+EXAMPLE = "example.npy"
 AT_ONCE = 64  # recordings that a process runs
 SOURCES = Path(__file__).with_name("programs")
 IMPORT = re.compile(rf"^from {__package__}\.programs\.(\w+) import .*\n", re.MULTILINE)
@@ -40,6 +41,12 @@ README = """\
 {install}
 python run.py recording.npy  # a line of JSON for each file: the class, and the score of every class
 python run.py recording.npy --answers answers.npz  # also what every layer gives in every step
+```
+
+An export that was verified holds a recording, `example.npy`, and the answer to it, `example.json`:
+
+```bash
+python run.py example.npy
 ```
 
 ## What a recording is
@@ -86,6 +93,12 @@ def write(
         digest=network.digest,
     )
     (out / "README.md").write_text(text, "utf-8")
+
+
+def example(network: Deployed, out: Path, frames: NDArray[Any]) -> str:
+    """Write example.npy, a recording as run.py reads it."""
+    np.save(out / EXAMPLE, frames)
+    return EXAMPLE
 
 
 def source(name: str) -> str:

@@ -21,8 +21,10 @@ class Layer:
         weight: [O, I, C].
         delay: in steps, [O, I, C].
         bias: [O], added in every step.
-        kind: "plif": ``u = r - r share + y``; "adaptive", "adaptive_after": see ``numbers``.
-        numbers: of the neurons, [O] each: share; or al, be, a, b with
+        kind: "plif": ``u = r - r share + y``; "adaptive", "adaptive_after": see ``numbers``;
+            "loihi": integers, ``u = sign(r) ((|r| keep) >> 16) + y``, where y is 64 times the sum
+            of the weights, and the bias.
+        numbers: of the neurons, [O] each: share; keep; or al, be, a, b with
             ``u = al r + (1 - al) (y - w)``, then ``w = be w + (a u + b spike)``, where
             adaptive_after takes r after the reset for u in the second equation.
         threshold: they fire where ``u >= threshold``, [O]; infinity: never.
@@ -30,6 +32,7 @@ class Layer:
         extra_steps: the layer ends so many steps after the layer before it.
         recurrent: weight [O, O], from the second to the first, and delay [O]: a spike arrives
             ``1 + delay`` steps later; None: none.
+        unit: what a 1 of an integer membrane stands for, [O]; 1 for floats.
     """
 
     weight: NDArray[Any]
@@ -41,6 +44,7 @@ class Layer:
     soft: bool
     extra_steps: int
     recurrent: tuple[NDArray[Any], NDArray[Any]] | None
+    unit: NDArray[Any]
 
     @property
     def fires(self) -> bool:
@@ -111,4 +115,5 @@ def _layer(group: Any, told: dict[str, Any]) -> Layer:
         told["neurons"]["reset"] == "soft",
         told["extra_steps"],
         None if recurrent[0] is None or recurrent[1] is None else recurrent,  # type: ignore[arg-type]
+        arrays.get("unit", np.ones(len(weight))),
     )
