@@ -41,7 +41,7 @@ WITHIN = {  # the order of what lies in a layer
 ONLY_PLACE = {
     "tonic": {
         f"data/{name}.py"
-        for name in ("download", "formats/spike_file", "formats/words", "published")
+        for name in ("download", "formats/spike_file", "formats/word_recordings", "published")
     },
     "filelock": {"files.py"},
     "platformdirs": {"files.py"},
@@ -144,6 +144,18 @@ def reached(graph: dict[str, set[str]], start: str) -> set[str]:
         found |= new
         new = {far for near in new for far in graph[near]} - found
     return found
+
+
+def test_a_training_on_prepared_frames_loads_no_reader_of_recordings() -> None:
+    graph = files_imported(at_once=True)
+    packages = {name for name in graph if name.endswith("__init__.py")}
+    for name, found in graph.items():
+        graph[name] = found | {f"{name.split('/')[0]}/__init__.py" for name in found} & packages
+    loaded = reached(graph, "training/run.py")
+    assert "deploy/network.py" in loaded
+    for name in loaded:
+        roots = {module.partition(".")[0] for module in imports(PACKAGE / name, at_once=True)}
+        assert not roots & {"tonic", "h5py", "matplotlib"}, name
 
 
 def test_no_files_import_each_other() -> None:

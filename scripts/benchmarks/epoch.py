@@ -1,8 +1,10 @@
-"""A training epoch with its data: samples per second, and the share of time spent in the loader.
+"""A training epoch with its data: speed, share of time spent in the loader, peak memory.
 
-Writes random recordings as a file of SHD's format to a temporary folder, prepares their frames, and
-trains SHD's network on them with the package's own loader and loop. The first epoch, which compiles
-the kernels, is not counted.
+Writes random recordings as a file of SHD's format to a temporary folder. A process of its own
+prepares their frames and trains the network of SHD or SSC on them with the package's own loader and
+loop. The first epoch, which compiles the kernels, is not counted. ``--case ssc --samples 75466`` is
+SSC's training data in size; ``--batches`` ends every epoch early, since memory does not grow with
+the number of batches.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,13 +37,14 @@ from scripts.benchmarks.common import (
     summary,
 )
 from scripts.benchmarks.networks import (
-    SHD,
+    CASES,
     SIZES,
     Problem,
     add_sizes,
     configure,
     our_network,
 )
+from scripts.benchmarks.workers import CONTEXT, peak
 from snn_delays.config import Config
 from snn_delays.data.formats.spike_file import write_spikes
 from snn_delays.data.frame_cache import FrameStore, cache_folder, open_frames
@@ -61,26 +65,34 @@ COLUMNS: Columns = {
     "samples per second": lambda row: spread(row["samples_per_second"]),
     "waiting for data, %": lambda row: spread(row["waiting_percent"]),
     "preparing the frames, s": lambda row: f"{row['preparing_seconds']:.1f}",
+    "imports, MB": lambda row: f"{row['imports_mb']:.0f}",
+    "peak while preparing, MB": lambda row: f"{row['preparing_mb']:.0f}",
+    "peak memory, MB": lambda row: f"{row['peak_mb']:.0f}",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = make_parser("epoch", __doc__, rounds=3)
-    parser.add_argument("--samples", type=positive, default=2048, help="recordings (2048)")
+    add = parser.add_argument
+    add("--case", choices=CASES, default="shd", help="network and batch (shd)")
+    add("--samples", type=positive, default=2048, help="recordings (2048)")
+    add("--batches", type=positive, help="of every epoch at most (all)")
     add_sizes(parser, *SIZES)
     return run(parser, measure, arguments)
 
 
 def measure(options: argparse.Namespace) -> Report:
     """Check the network's numbers, then train."""
-    problem = SHD.as_asked(options)
+    problem = CASES[options.case].as_asked(options)
     say("comparing the numbers")
     check_training("network", problem)
     with tempfile.TemporaryDirectory() as folder:
         say("writing the recordings")
         path = write_recordings(Path(folder) / "train.h5", options.samples, problem)
-        row = _train(problem, data_config(problem, path), options.rounds)
+        config = data_config(problem, path)
+        with ProcessPoolExecutor(1, CONTEXT) as process:
+            row = process.submit(_train, problem, config, options.rounds, options.batches).result()
     return Report(_title(options), COLUMNS, [{"samples": options.samples, **row}])
 
 
@@ -141,11 +153,12 @@ class TimedLoader(Loader):
             yield batch
 
 
-def _train(problem: Problem, config: Config, rounds: int) -> Row:
+def _train(problem: Problem, config: Config, rounds: int, batches: int | None) -> Row:
+    imports = peak()
     say("preparing the frames")
     started = time.perf_counter()
     samples = Samples.of(open_recordings(config))
-    preparing = time.perf_counter() - started
+    preparing, preparing_mb = time.perf_counter() - started, peak() / 1e6
     plain = build_loader(config, samples, samples.longest, torch.device("cpu"), training=True)
     loader = TimedLoader(**vars(plain))
     network = our_network(problem)
@@ -156,10 +169,11 @@ def _train(problem: Problem, config: Config, rounds: int) -> Row:
         for epoch in range(rounds + 1):
             say(f"  epoch {epoch} of {rounds}" if epoch else "  warming up")
             loader.waits.clear()
-            started = time.perf_counter()
+            started, trained = time.perf_counter(), 0
             current = Epoch(network, loader, epoch, progress)
-            while (batch := current.next_batch()) is not None:
+            while current.number != batches and (batch := current.next_batch()) is not None:
                 current.add(step(batch))
+                trained += len(batch.y)
             seconds.append(time.perf_counter() - started)
             shares.append(100 * sum(loader.waits) / seconds[-1])
     return {
@@ -167,16 +181,19 @@ def _train(problem: Problem, config: Config, rounds: int) -> Row:
         "steps": samples.longest,
         "hidden": list(problem.hidden),
         "seconds": summary(seconds[1:]),
-        "samples_per_second": summary([len(samples) / s for s in seconds[1:]]),
+        "samples_per_second": summary([trained / s for s in seconds[1:]]),
         "waiting_percent": summary(shares[1:]),
         "preparing_seconds": preparing,
+        "imports_mb": imports / 1e6,
+        "preparing_mb": preparing_mb,
+        "peak_mb": peak() / 1e6,
     }
 
 
 def _title(options: argparse.Namespace) -> str:
     return (
-        f"Training epochs of SHD's network with their data, backend {options.backend}, float32;"
-        " waiting: time inside the loader."
+        f"Training epochs of {options.case.upper()}'s network with their data, backend"
+        f" {options.backend}, float32; waiting: time inside the loader."
     )
 
 

@@ -90,6 +90,7 @@ class Problem:
 
 SHD = Problem((256, 256), 25, 100, 256, 20, 1.005, 0.4)
 SSC = Problem((512, 512, 512), 31, 100, 128, 35, 1.5, 0.25)
+CASES = {"shd": SHD, "ssc": SSC}
 
 
 def add_sizes(parser: argparse.ArgumentParser, *names: str) -> None:

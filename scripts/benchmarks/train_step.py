@@ -29,10 +29,9 @@ from scripts.benchmarks.common import (
     summary,
 )
 from scripts.benchmarks.networks import (
+    CASES,
     PRECISIONS,
-    SHD,
     SIZES,
-    SSC,
     Problem,
     add_sizes,
     our_step,
@@ -40,7 +39,6 @@ from scripts.benchmarks.networks import (
 )
 from scripts.benchmarks.workers import alternate, imported_memory, peak_memory, started
 
-CASES = {"shd": SHD, "ssc": SSC}
 SIGMAS = ("wide", "narrow")
 Name = tuple[str, str]  # a case and a sigma
 COLUMNS: Columns = {

@@ -132,7 +132,7 @@ def _serve(pipe: Connection, warm: float, make: Make, arguments: tuple[Any, ...]
         for calls in iter(pipe.recv, None):
             try:
                 step = step or make(*arguments)
-                pipe.send((_seconds(step, calls, warm), _peak()))
+                pipe.send((_seconds(step, calls, warm), peak()))
             except Exception:
                 pipe.send(traceback.format_exc())
 
@@ -151,7 +151,8 @@ def _seconds(step: Callable[[], object], calls: int, warm: float) -> float:
     return (time.perf_counter() - started) / calls
 
 
-def _peak() -> int:
+def peak() -> int:
+    """Peak memory of this process in bytes: the GPU's if it uses one, else the host's."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_reserved()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT

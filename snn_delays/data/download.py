@@ -12,7 +12,6 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tonic import download_utils
 from tqdm import tqdm
 
 from snn_delays.errors import UserError
@@ -58,6 +57,8 @@ def fetch(url: str, path: Path, md5: str) -> None:
 
 
 def _accept(url: str, partial: Path, path: Path, md5: str) -> None:
+    from tonic import download_utils  # late: 20 MB that a run needs for its first download at most
+
     if not download_utils.check_integrity(str(partial), md5):
         partial.unlink()
         raise UserError(f"What {url} sent is damaged (its MD5 differs from {md5}): try again.")
@@ -115,6 +116,8 @@ def unpack(archive: Path, md5: str, place: Callable[[Path], Any]) -> None:
     Raises:
         UserError: the archive is damaged, or the disk is full.
     """
+    from tonic import download_utils
+
     if not download_utils.check_integrity(str(archive), md5):
         raise UserError(f"{archive} is damaged (its MD5 differs from {md5}): download it again.")
     try:

@@ -21,6 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_delays.data.mapped import MappedFile
 from snn_delays.files import replacing
 
 MAGIC = b"snn_delays frames 5\n"
@@ -168,7 +169,8 @@ class FrameFile:
         self.bytes = path.stat().st_size
         if self.bytes < HEAD_BYTES:
             raise Damaged("it is too short")
-        self._data = np.memmap(path, np.uint8, "r")
+        self._mapped = MappedFile(path)
+        self._data = np.frombuffer(self._mapped.content, np.uint8)
         magic, start, length, crc = HEAD.unpack(self._data[: HEAD.size].tobytes())
         if magic != MAGIC:
             raise Damaged("its head is not that of this version")
@@ -193,6 +195,7 @@ class FrameFile:
             Damaged: their checksum is wrong.
         """
         data = self._data[self._offset[number] : self._offset[number + 1]]
+        self._mapped.has_read(data.size)
         if not self._sound[number]:
             if zlib.crc32(data.data) != self._crc[number]:
                 raise Damaged(f"sample {number} is damaged")

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tonic
-
 from snn_delays.config import Config
 from snn_delays.data.checksums import content_digest
 from snn_delays.data.download import fetch, unpack
-from snn_delays.data.formats.spike_file import SpikeFile
+from snn_delays.data.formats.hdf5 import find, open_file
 from snn_delays.data.frame_cache import cache_folder
 from snn_delays.data.sources import Source, named_files, spike_sources
 from snn_delays.errors import UserError
@@ -51,6 +49,8 @@ class PublishedSpikes:
 
     def archive(self, split: str) -> tuple[str, str]:
         """Address and MD5 of the archive that holds a split's file."""
+        import tonic  # late, as in download.py
+
         known: Any = getattr(tonic.datasets, self.name)
         return f"{known.base_url}{self.filename(split)}.zip", getattr(known, f"{split}_md5")
 
@@ -119,11 +119,11 @@ def _checked(path: Path, published: PublishedSpikes, split: str, places: Places)
                 f" {md5}): replace it, or use data=spikes with files of your own"
                 " (data.train_file, data.test_file)."
             )
-    dataset = SpikeFile(path)
-    dataset.close()
-    if len(dataset) != samples:
+    with open_file(path) as file:
+        count = find(file, "labels").size or 0
+    if count != samples:
         raise UserError(
-            f"{path} has {len(dataset)} samples, the published {filename} {samples}: replace it, or"
+            f"{path} has {count} samples, the published {filename} {samples}: replace it, or"
             " use data=spikes with files of your own."
         )
     return path

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from snn_delays.config import Config, DataConfig
 from snn_delays.data.checksums import content_digest
-from snn_delays.data.formats.spike_file import SpikeFile
-from snn_delays.data.formats.words import WordList, Words
+from snn_delays.data.formats.words import WordList
 from snn_delays.data.frame_file import Recordings
 from snn_delays.data.frames import SECOND, to_frames
 from snn_delays.data.progress import progress
 from snn_delays.data.speech import RATE, fit_length, log_mel
 from snn_delays.errors import UserError
+
+if TYPE_CHECKING:  # late: where frames are prepared, a run needs neither Tonic nor h5py, 30 MB
+    from snn_delays.data.formats.spike_file import SpikeFile
+    from snn_delays.data.formats.word_recordings import Words
 
 FRAMES_VERSION = 1  # to be raised when the same settings begin to give other frames
 SPEECH_VERSION = 1
@@ -113,6 +116,8 @@ class SpikeSource:
     @contextlib.contextmanager
     def open(self) -> Iterator[Recordings]:
         """The file's samples."""
+        from snn_delays.data.formats.spike_file import SpikeFile
+
         dataset = SpikeFile(self.path, units=self.data.units, per_step=self._per_step)
         try:
             if self.data.time_unit == "auto" and dataset.integer_times:
@@ -260,6 +265,8 @@ class WordSource:
     @contextlib.contextmanager
     def open(self) -> Iterator[Recordings]:
         """The recordings with their frames or waveforms."""
+        from snn_delays.data.formats.word_recordings import Words
+
         dataset = Words(self.words, channel=self.data.channel)
         title = f"frames of {self.name}"
         frames = progress(self._frames(dataset), title, len(dataset), "samples")

@@ -27,11 +27,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_delays.data.formats.hdf5 import BROKEN, open_file
 from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 
@@ -252,6 +250,8 @@ class Deployed:
         Every array is a data set such as ``layers/0/weight``; all else is JSON in the attribute
         ``network``, and ``digest`` is the checksum.
         """
+        import h5py  # late, as below: a training writes no such file
+
         parts, arrays = _split(dataclasses.asdict(self))
         content = io.BytesIO()
         with h5py.File(content, "w") as file:
@@ -269,6 +269,8 @@ def load(path: str | Path) -> Deployed:
     Raises:
         UserError: there is no such file, it is of another kind or of a later version, or damaged.
     """
+    from snn_delays.data.formats.hdf5 import BROKEN, open_file
+
     path = Path(path).expanduser()
     with open_file(path) as file:
         try:

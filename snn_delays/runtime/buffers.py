@@ -19,7 +19,7 @@ from torch import Tensor
 
 SMALL = 1 << 20  # bytes; smaller tensors come from torch's allocator
 WASTE = 2  # a buffer may have this many times the requested size
-SPARE = 1.25  # size of all buffers over the peak size of those in use
+SPARE = 1.1  # size of all buffers over the peak size of those in use
 WORDS = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
 WINDOW = 1000  # requests; a peak is forgotten after one to two windows
 

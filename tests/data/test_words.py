@@ -19,7 +19,8 @@ from snn_delays.data.datasets import find_sources
 from snn_delays.data.datasets import gsc as speech_commands
 from snn_delays.data.datasets.gsc import GSC_SPEAKER
 from snn_delays.data.formats import speakers
-from snn_delays.data.formats.words import Words, list_words
+from snn_delays.data.formats.word_recordings import Words
+from snn_delays.data.formats.words import list_words
 from snn_delays.data.loaders import Loader
 from snn_delays.data.speech import fit_length, log_mel
 from snn_delays.errors import UserError

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from snn_delays.config import Config
 from snn_delays.nn import Network, build_network
+from snn_delays.ops.spectral import layer
 from snn_delays.runtime import buffers, numba_jit
 
 pytestmark = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
@@ -106,6 +107,24 @@ def test_a_kept_graph_gives_its_gradients_again() -> None:
         again = torch.autograd.grad(loss, parameters, retain_graph=True)
         for a, b in zip(once, again, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_gradients_of_spectra_lie_where_the_spectra_lay(kept, monkeypatch) -> None:
+    network, _ = networks(configure((24, 20)))
+    loss = network(spikes(30, 3)).square().sum()
+    lent, empty = [], layer.empty
+
+    def counted(shape, like):
+        lent.append(tuple(shape))
+        return empty(shape, like)
+
+    for module in ("layer", "block"):
+        monkeypatch.setattr(f"snn_delays.ops.spectral.{module}.empty", counted)
+    torch.autograd.grad(loss, list(network.parameters()), retain_graph=kept)
+    spectra = [shape[3] for shape in lent if len(shape) == 4 and shape[0]]
+    of_scores = len(network.readout.linear.weight)
+    assert spectra == [of_scores, *[20, 20, 24, 24] * kept]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from scripts.benchmarks import (
     epoch,
     gpu,
     inference,
+    networks,
     neurons,
     recurrent,
     roofline,
     scaling,
+    start,
     stream,
     train_step,
     workers,
@@ -298,7 +301,37 @@ def test_wrong_options_end_in_one_sentence(script, arguments, sentence, capsys) 
     assert "usage" not in printed.err
 
 
-@pytest.mark.parametrize("script", [train_step, scaling, inference, epoch])
+def test_a_cold_start_has_an_empty_folder_of_kernels_and_a_cached_one_its_files(
+    monkeypatch, capsys
+) -> None:
+    found = []
+
+    def python(code, environment):
+        if code == [start.IMPORT]:
+            return ""
+        folder = Path(environment["NUMBA_CACHE_DIR"])
+        found.append((code[1:], sorted(path.name for path in folder.iterdir())))
+        for name in ("one.kernel", "two.kernel", "two.lock"):
+            (folder / name).touch()
+        return f"{3 - len(found) % 2 * 2}\n"
+
+    monkeypatch.setattr(start, "_python", python)
+    assert start.main(["--case", "ssc", "--rounds", "2", "--seed", "7"]) == 0
+    case, files = ["ssc", "auto", "7"], ["one.kernel", "two.kernel", "two.lock"]
+    assert found == [(case, []), (case, files)] * 2
+    cells = [cell.strip() for cell in tables(capsys.readouterr().out)[2].split("|")]
+    assert (cells[1], *cells[3:6]) == ("ssc", "3.00 (3.00-3.00)", "1.00 (1.00-1.00)", "2")
+
+
+def test_the_codes_of_a_start_run(capsys, monkeypatch) -> None:
+    small = SHD.resized(hidden=4, steps=6, taps=3, batch=2)
+    monkeypatch.setitem(networks.CASES, "shd", small)
+    monkeypatch.setattr(sys, "argv", ["-c", "shd", "reference", "1"])
+    exec(start.STEP, {})
+    assert float(capsys.readouterr().out) > 0
+
+
+@pytest.mark.parametrize("script", [train_step, scaling, inference, epoch, start])
 def test_help(script, capsys) -> None:
     with pytest.raises(SystemExit, match="0"):
         script.main(["--help"])
@@ -307,7 +340,7 @@ def test_help(script, capsys) -> None:
 
 def test_fewer_samples_are_compared_where_more_spikes_could_flip() -> None:
     sizes = [{}, {"batch": 2}, {"hidden": 1024}, {"steps": 1000}, {"steps": 10**6}]
-    batches = [agreement._small_batch(epoch.SHD.resized(**size)) for size in sizes]
+    batches = [agreement._small_batch(SHD.resized(**size)) for size in sizes]
     assert batches == [4, 2, 2, 1, 1]
 
 
@@ -373,7 +406,7 @@ def test_a_worker_that_was_killed() -> None:
 
 
 def test_recordings_last_as_asked(tmp_path: Path) -> None:
-    problem = epoch.SHD.resized(steps=30)
+    problem = SHD.resized(steps=30)
     path = epoch.write_recordings(tmp_path / "train.h5", 5, problem)
     store = epoch.open_recordings(epoch.data_config(problem, path))
     assert epoch.Samples.of(store).longest == 30

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
+from snn_delays.data.mapped import MappedFile
+
 REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 HEAP = struct.Struct("<4sB3xQ")  # signature, version, size
 OBJECT = struct.Struct("<H6xQ")  # index, size
@@ -30,8 +32,8 @@ def check_heaps(data: h5py.Dataset) -> None:
     file, itemsize = data.file, data.id.get_type().get_super().get_size()
     if file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):
         return
-    with open(file.filename, "rb") as opened:
-        content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped = MappedFile(file.filename)
+    content = mapped.content
     for offset, count in _pieces(data):
         references = np.frombuffer(content, REFERENCE, count, offset)
         references = np.sort(references[references["length"] > 0], order="heap")
@@ -39,6 +41,7 @@ def check_heaps(data: h5py.Dataset) -> None:
         for group in np.split(references, starts) if len(references) else []:
             start = int(group["heap"][0])
             sizes = _walk(content, start)
+            mapped.has_read(sum(sizes.values()))
             for length, _, index in group.tolist():
                 if length * itemsize > sizes.get(index, 0):
                     raise damage(start)

@@ -21,6 +21,7 @@ from snn_delays.ops.scan import sum_lanes
 from snn_delays.ops.spectral import block_numba
 from snn_delays.ops.spectral.layer import (
     Plan,
+    graph_is_kept,
     half_products,
     kernel_spectrum,
     linear,
@@ -181,10 +182,15 @@ def _block_gradient(
     settings: BlockSettings,
     own: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """Gradients of Y [F, 2, B, C] and, from this process's samples, of all parameters."""
-    g, g_gamma, g_beta, g_own = _spikes_gradient(g_out, y, norm, mask, settings, own)
+    """Gradients of Y [F, 2, B, C] and, from this process's samples, of all parameters.
+
+    Unless the graph is kept, the gradient of Y lies in the memory of g_out: what else the pass
+    needs at this point is most of a step's memory.
+    """
+    memory = empty(g_out.shape, g_out) if graph_is_kept() else g_out
+    g_gamma, g_beta, g_own = _spikes_gradient(g_out, y, norm, mask, settings, own, memory)
     of_gamma, of_beta = all_reduce(torch.stack([g_gamma, g_beta]))
-    G = _norm_gradient(g, y, norm, of_gamma, of_beta, settings.plan)
+    G = _norm_gradient(memory, y, norm, of_gamma, of_beta, settings.plan)
     return G, g_gamma, g_beta, g_own
 
 
@@ -195,11 +201,11 @@ def _spikes_gradient(
     mask: Tensor,
     settings: BlockSettings,
     own: Sequence[Tensor],
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """Gradients of the neuron's input [B, T, C], and in float64 of gamma and beta; of own."""
+    memory: Tensor,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Gradients of gamma and beta, in float64, and of own; ``memory`` holds that of the input."""
     B, _, C = y.shape
-    cell = settings.block_cell
-    g, sums = empty(y.shape, y), torch.empty(B, 2, C, dtype=y.dtype)
+    cell, sums = settings.block_cell, torch.empty(B, 2, C, dtype=y.dtype)
     g_lanes = torch.empty(B, len(own), C, dtype=y.dtype)
     _kernels(cell, y).gradient(
         g_out.numpy(),
@@ -209,27 +215,34 @@ def _spikes_gradient(
         mask.numpy(),
         *_cell_arrays(cell, y, own),
         tuple(_numbers(y, *cell.slope)),
-        g.numpy(),
+        _steps_of(memory, y).numpy(),
         sums.numpy(),
         g_lanes.numpy(),
     )
     g_beta, g_gamma = sums.double().sum(0)
     g_own = [sum_lanes(g, like) for g, like in zip(g_lanes.unbind(1), own, strict=True)]
-    return g, g_gamma, g_beta, g_own
+    return g_gamma, g_beta, g_own
+
+
+def _steps_of(memory: Tensor, y: Tensor) -> Tensor:
+    """The part of a spectrum's memory in which a sequence [T, B, C] lies; y is [B, T, C]."""
+    return memory.flatten(0, 1)[: y.shape[1]]
 
 
 def _norm_gradient(
-    g: Tensor, y: Tensor, norm: _Norm, g_gamma: Tensor, g_beta: Tensor, plan: Plan
+    memory: Tensor, y: Tensor, norm: _Norm, g_gamma: Tensor, g_beta: Tensor, plan: Plan
 ) -> Tensor:
-    """The gradient of Y, [F, 2, B, C], from that of BatchNorm's output.
+    """The gradient of Y, [F, 2, B, C], from that of BatchNorm's output, which lies in ``memory``.
 
-    Those of gamma and beta are over all processes.
+    The gradients of gamma and beta are over all processes.
     """
     B, T, C = y.shape
     n = T * whole_batch(B)
     found = batch_norm.factors(g_gamma, g_beta, norm.mean, norm.rstd, norm.gamma, 0.0, n)
     factors = [factor.to(y.dtype).numpy() for factor in found]
-    G = new_spectrum(plan, B, C, y)
+    fits = plan.frequencies <= len(memory)
+    G = memory[: plan.frequencies] if fits else new_spectrum(plan, B, C, y)
+    g = _steps_of(memory, y)
     block_numba.norm_gradient(g.numpy(), y.numpy(), *factors, *plan.transform(y), G.numpy())
     return G
 

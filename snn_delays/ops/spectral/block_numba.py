@@ -204,7 +204,7 @@ _step_back = _back_by_slopes
 
 def _back(
     plane, L, kept_TSL, y_BTC, scale_C, shift_C, mean_C, rstd_C, mask_BC, numbers, v_threshold,
-    slope, size, b, first, last, own_PL, g_state_SL, g_own_PL, g_BTC, sums_B2C,
+    slope, size, b, first, last, own_PL, g_state_SL, g_own_PL, g_TBC, sums_B2C,
 ):  # fmt: skip
     """Back in time; sums of the gradient and of it times the normalised y."""
     T = y_BTC.shape[1]
@@ -221,7 +221,7 @@ def _back(
     total[:] = 0
     moment[:] = 0
     for t in range(T):
-        w, y, g = plane[t * L : (t + 1) * L], y_BTC[b, t, first:last], g_BTC[b, t, first:last]
+        w, y, g = plane[t * L : (t + 1) * L], y_BTC[b, t, first:last], g_TBC[t, b, first:last]
         for q in range(g.size):
             g[q] = w[q]
             total[q] += w[q]
@@ -232,11 +232,12 @@ def _back(
 
 def _norm_fire_gradient(
     jobs, G_S, radices, cos, sin, y_BTC, scale_C, shift_C, mean_C, rstd_C, mask_BC, own_PC,
-    numbers, v_threshold, slope, g_BTC, sums_B2C, g_own_BPC,
+    numbers, v_threshold, slope, g_TBC, sums_B2C, g_own_BPC,
 ):  # fmt: skip
     """From the gradient of the masked spikes, a spectrum, to that of the neuron's input.
 
-    Also per sample its sum over time, that of it times the normalised y, and the parameters'.
+    Both may share memory: a tile is read before it is written. Also per sample
+    its sum over time, that of it times the normalised y, and the parameters'.
     """
     B, T, C = y_BTC.shape
     N = cos.size
@@ -261,7 +262,7 @@ def _norm_fire_gradient(
                     _back(
                         planes[half], L, kept, y_BTC, scale_C, shift_C, mean_C, rstd_C, mask_BC,
                         numbers, v_threshold, slope, size, b, first, last, own, state, g_own,
-                        g_BTC, sums_B2C,
+                        g_TBC, sums_B2C,
                     )  # fmt: skip
                     _store(g_own, slice(first, last), g_own_BPC[b])
 
@@ -270,17 +271,17 @@ _keep = _keep_slopes
 
 
 @inner
-def _mix(g_BTC, y_BTC, a_C, b_C, c_C, b, first, last, plane, L):
+def _mix(g_TBC, y_BTC, a_C, b_C, c_C, b, first, last, plane, L):
     of_g, shift, of_y = a_C[first:last], b_C[first:last], c_C[first:last]
     for t in range(y_BTC.shape[1]):
-        g, y, z = g_BTC[b, t, first:last], y_BTC[b, t, first:last], plane[t * L : (t + 1) * L]
+        g, y, z = g_TBC[t, b, first:last], y_BTC[b, t, first:last], plane[t * L : (t + 1) * L]
         for q in range(g.size):
             z[q] = of_g[q] * g[q] + shift[q] + of_y[q] * y[q]
 
 
 @kernel
-def norm_gradient(jobs, g_BTC, y_BTC, a_C, b_C, c_C, radices, cos, sin, G):
-    """G <- the spectrum of BatchNorm's gradient ``a g + b + c y``."""
+def norm_gradient(jobs, g_TBC, y_BTC, a_C, b_C, c_C, radices, cos, sin, G):
+    """G <- the spectrum of BatchNorm's gradient ``a g + b + c y``; it may share the memory of g."""
     B, T, C = y_BTC.shape
     N = cos.size
     L = lanes(C, N)
@@ -290,8 +291,8 @@ def norm_gradient(jobs, g_BTC, y_BTC, a_C, b_C, c_C, radices, cos, sin, G):
             for first in range(0, C, 2 * L):
                 last, middle = min(first + 2 * L, C), min(first + L, C)
                 clear(tile, L, N, T, last - first)
-                _mix(g_BTC, y_BTC, a_C, b_C, c_C, b, first, middle, tile[0], L)
-                _mix(g_BTC, y_BTC, a_C, b_C, c_C, b, middle, last, tile[1], L)
+                _mix(g_TBC, y_BTC, a_C, b_C, c_C, b, first, middle, tile[0], L)
+                _mix(g_TBC, y_BTC, a_C, b_C, c_C, b, middle, last, tile[1], L)
                 write_spectrum(tile, L, radices, cos, sin, G, b, first, last)
 
 

@@ -96,7 +96,7 @@ def linear(X: Tensor, kernel: Tensor, plan: Plan, half: bool) -> Tensor:
     out = empty((*X.shape[:3], kernel.shape[2]), X)
     if half:
         for f in _chunks(out):
-            _half_product(X[f], kernel[f].mT, False, out[f])
+            out[f] = _half_product(X[f], kernel[f].mT, False)
         return out
     layer_numba.products(X.contiguous().numpy(), kernel.numpy(), plan.length, out.numpy())
     return out
@@ -107,18 +107,25 @@ def linear_gradient(
 ) -> Tensor | None:
     """The gradient of X, where wanted, from that of the output; that of the kernel replaces it.
 
-    The kernel is the largest array of a layer: a second one would be most of a step's memory.
+    That of X replaces X unless the graph is kept: these are the largest arrays of a layer, and
+    second ones would be most of a step's memory.
     """
-    g_X = empty(X.shape if of_input else (0, *X.shape[1:]), X)
+    X = X.contiguous()
+    if of_input and not graph_is_kept():
+        g_X = X
+        torch.autograd.graph.increment_version(X)  # of another layer that kept it, an error
+    else:
+        g_X = empty(X.shape if of_input else (0,) * 4, X)
     if half:
         for f in _chunks(G):
-            if of_input:
-                _half_product(G[f], kernel[f], True, g_X[f])
-            _half_product(G[f].mT, X[f], True, kernel[f])
+            held = _half_product(G[f], kernel[f], True) if of_input else None
+            kernel[f] = _half_product(G[f].mT, X[f], True)
+            if held is not None:
+                g_X[f] = held
     else:
         layer_numba.products_gradient(
             G.contiguous().numpy(),
-            X.contiguous().numpy(),
+            X.numpy(),
             kernel.numpy(),
             plan.length,
             of_input,
@@ -138,15 +145,24 @@ def _chunks(spectrum: Tensor) -> list[slice]:
     return [slice(f, f + HALF_CHUNK) for f in range(0, len(spectrum), HALF_CHUNK)]
 
 
-def _half_product(a: Tensor, b: Tensor, conjugate: bool, out: Tensor) -> None:
-    """``out <- a b``, b conjugated where so said; factors and products in bfloat16, sums not."""
+def _half_product(a: Tensor, b: Tensor, conjugate: bool) -> Tensor:
+    """``a b``, b conjugated where so said; factors and products in bfloat16, sums not."""
     sign = -1 if conjugate else 1
     (a_re, a_im), (b_re, b_im) = (t.bfloat16().unbind(1) for t in (a, b))
-    torch.sub((a_re @ b_re).float(), a_im @ b_im, alpha=sign, out=out[:, 0])
-    torch.add((a_im @ b_re).float(), a_re @ b_im, alpha=sign, out=out[:, 1])
+    real = torch.sub((a_re @ b_re).float(), a_im @ b_im, alpha=sign)
+    return torch.stack([real, torch.add((a_im @ b_re).float(), a_re @ b_im, alpha=sign)], 1)
 
 
 # ---- autograd ----------------------------------------------------------------------------------
+
+
+def graph_is_kept() -> bool:
+    """Whether a second backward pass may need what the forward pass kept: nothing is overwritten.
+
+    False only within a backward pass that frees its graph, which torch's own compiler asks the
+    same way.
+    """
+    return bool(torch._C._autograd._get_current_graph_task_keep_graph())
 
 
 def take_kernel(ctx: Any, synapses: Synapses, plan: Plan) -> Tensor:

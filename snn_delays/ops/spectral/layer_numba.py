@@ -7,6 +7,8 @@ whole samples, or frequencies.
 
 from __future__ import annotations
 
+import numpy as np
+
 from snn_delays.ops.spectral.complex_gemm import complex_product, new_room
 from snn_delays.ops.spectral.fft_tiles import clear, lanes, new_tile, read_spectrum, write_spectrum
 from snn_delays.runtime.numba_jit import inner, kernel, prange
@@ -76,14 +78,28 @@ def products(jobs, X, K, N, Y):
             complex_product(X[f], False, K[f], True, False, real, Y[f], room)
 
 
+@inner
+def _move(source, target):
+    for part in range(source.shape[0]):
+        for row in range(source.shape[1]):
+            x, y = source[part, row], target[part, row]
+            for q in range(x.size):
+                y[q] = x[q]
+
+
 @kernel
 def products_gradient(jobs, G, X, K, N, of_input, g_X):
-    """``g_X[f] <- G[f] conj(K[f])`` where wanted, then ``K[f] <- G[f]^T conj(X[f])``."""
+    """``K[f] <- G[f]^T conj(X[f])``, and ``g_X[f] <- G[f] conj(K[f])`` where wanted.
+
+    g_X may be X.
+    """
     F = G.shape[0]
     for job in prange(jobs):
-        room = new_room(G)
+        room, held = new_room(G), np.empty(g_X.shape[1:], G.dtype)
         for f in range(job * F // jobs, (job + 1) * F // jobs):
             real = f == 0 or 2 * f == N
             if of_input:
-                complex_product(G[f], False, K[f], False, True, real, g_X[f], room)
+                complex_product(G[f], False, K[f], False, True, real, held, room)
             complex_product(G[f], True, X[f], False, True, real, K[f], room)
+            if of_input:
+                _move(held, g_X[f])
