@@ -30,7 +30,7 @@ class Limit:
         most: the greatest value that fits; None: it is not known.
         source: where the limit is stated.
         date: when this limit was written down; makers change their limits.
-        rounds: whether the chip's roundings bring a network within the limit.
+        rounds: whether the chip's roundings lower the value.
         change: what else to change where it is exceeded, before training again; "": nothing helps.
         of: kind of front end of the networks that can change this; "": any.
     """
@@ -71,7 +71,7 @@ class Finding:
     Attributes:
         limit: the limit.
         value: the network's value.
-        advice: what brings this network within the limit.
+        advice: what lowers the value, for this network.
     """
 
     limit: Limit
@@ -132,11 +132,10 @@ def check(
 
 
 def _advice(limit: Limit, network: Deployed, roundings: str) -> str:
-    if limit.rounds and roundings:
-        return roundings
+    ways = [roundings] if limit.rounds and roundings else []
     if limit.change and limit.of in ("", network.front.kind):
-        return f"{limit.change} and train again"
-    return "no option helps this network"
+        ways.append(f"{limit.change} and train again")
+    return "; where that is not enough, ".join(ways) or "no option helps this network"
 
 
 def peak_of_membranes(network: Deployed, recordings: Iterable[NDArray[Any]]) -> int:

@@ -132,10 +132,12 @@ def test_advice_is_what_the_network_can_follow() -> None:
     _, spikes = deployed()
     sound = replace(spikes, front=replace(spikes.front, kind="log_mel"))
     limit = Limit("channels", 3, "a paper", "2026", change="fewer channels", of="spikes")
+    again = "fewer channels and train again"
     chip = Hardware("a chip", {"weights": "8"}, (limit, replace(limit, rounds=True)))
     for network, can_round, advice in (
-        (spikes, True, ["fewer channels and train again", "weights=8"]),
-        (spikes, False, 2 * ["fewer channels and train again"]),
+        (spikes, True, [again, f"weights=8; where that is not enough, {again}"]),
+        (spikes, False, [again, again]),
+        (sound, True, ["no option helps this network", "weights=8"]),
         (sound, False, 2 * ["no option helps this network"]),
     ):
         assert [f.advice for f in check(network, chip, (), can_round=can_round)] == advice

@@ -1,7 +1,7 @@
 """Runs a spiking network with a delay on every synapse in Lava 0.10 (pip install lava-nc h5py).
 
 Lava 0.10 needs Python 3.10. Its processes run in floating point, or for a network of integers in
-fixed point, as on Intel's Loihi 2 to the bit.
+fixed point, with Lava's bit-accurate model of Intel's Loihi 2.
 """
 
 from __future__ import annotations
