@@ -28,7 +28,7 @@ def _export(given: ExportConfig) -> None:
 
     out = Path(given.out).expanduser()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"out={out} is there already: remove it, or give a new folder.")
+        raise UserError(f"out={out} is there already: give a new folder, or an empty one.")
     network, form = deployed(given), target(given.target)
     network.ends(1)  # refuses one without a stored length
     reason = form.refusal(network)
@@ -75,6 +75,9 @@ def _of_run(given: ExportConfig) -> HeldOut:
     samples = replace(samples, rows=samples.rows[_spread(len(samples), given.verify)])
     one_by_one = subject.loader(samples, 1).epoch(0)
     frames = [b.x[:t, 0].numpy() for b, t in zip(one_by_one, samples.steps, strict=True)]
+    told = f"{subject.split} data of {given.run}"
+    if given.steps is not None:  # evaluate pads recordings as in training
+        return HeldOut(frames, told)
     module = module_of(
         load_run(given.run, given.checkpoint),
         arithmetic=given.arithmetic,
@@ -82,7 +85,7 @@ def _of_run(given: ExportConfig) -> HeldOut:
         delays=given.delays,
     )
     evaluation = evaluate(module, subject.loader(samples))
-    return HeldOut(frames, f"{subject.split} data of {given.run}", evaluation)
+    return HeldOut(frames, told, evaluation)
 
 
 def _spread(count: int, wanted: int) -> list[int]:

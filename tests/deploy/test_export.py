@@ -57,6 +57,15 @@ def test_every_difference_is_counted(tmp_path) -> None:
 
 
 @needs_compiler
+def test_other_padding_is_not_compared_with_evaluation(trained, tmp_path, command) -> None:
+    """Evaluation pads recordings as in training, which may lead to other answers."""
+    words = f"run={trained}", "target=c", f"out={tmp_path / 'made'}", "verify=2", "steps=400"
+    code, printed, _ = command(*words)
+    assert code == 0
+    assert "Run on 2 recordings, 0 of" in printed
+    assert "evaluate" not in printed
+
+
 def test_export_of_a_run(trained, tmp_path, command) -> None:
     out = tmp_path / "made"
     code, printed, _ = command(f"run={trained}", "target=c", f"out={out}", "verify=5")
