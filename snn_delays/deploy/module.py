@@ -37,14 +37,16 @@ class StreamModule(nn.Module):
         the last of which are the scores.
         """
         frames = x.transpose(0, 1).cpu().numpy()
+        if not running:
+            scores = np.stack([self._stream.run(recording).scores for recording in frames])
+            return torch.from_numpy(scores).to(x.device)
         recorded = [self._stream.record(recording) for recording in frames]
-        scores = torch.from_numpy(np.stack([decision.scores for decision, _ in recorded]))
-        if running:
-            v_SBK = np.stack([outputs[-1] for _, outputs in recorded], 1)
-            v_SBK = v_SBK * np.float64(self.network.layers[-1].output_unit)
-            every = RUNNING_SCORES[self.network.readout](torch.from_numpy(v_SBK))
-            scores = torch.cat([every[:-1], scores[None]])  # a running sum rounds otherwise
-        return scores.to(x.device)
+        scores = np.stack([decision.scores for decision, _ in recorded])
+        v_SBK = np.stack([outputs[-1] for _, outputs in recorded], 1)
+        v_SBK = v_SBK * np.float64(self.network.layers[-1].output_unit)
+        every = RUNNING_SCORES[self.network.readout](torch.from_numpy(v_SBK))
+        # a running sum rounds otherwise
+        return torch.cat([every[:-1], torch.from_numpy(scores)[None]]).to(x.device)
 
 
 def module_of(
