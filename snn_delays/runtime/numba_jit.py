@@ -26,7 +26,8 @@ try:
     from llvmlite import binding as llvm
     from numba import prange
     from numba.core import bytecode, codegen, event
-    from numba.core.registry import cpu_target
+    from numba.core.environment import lookup_environment
+    from numba.core.registry import CPUDispatcher, cpu_target
     from numba.cpython.unsafe.tuple import tuple_setitem as set_item
 
     from snn_delays.runtime import kernel_cache
@@ -50,9 +51,11 @@ __all__ = [
 # Sums may be reordered and products fused; infinities and NaN stay what they are.
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 OPTIONS: dict[str, Any] = {
+    "nopython": True,
     "error_model": "numpy",
     "boundscheck": False,
     "nogil": True,
+    "no_cfunc_wrapper": True,
 }
 # The FFT's butterflies and the fused scans use many arrays in a loop. By default LLVM's vectoriser
 # gives up on checking that so many arrays do not overlap, or checks once for the whole outer loop,
@@ -82,8 +85,8 @@ def why_not() -> str | None:
 
 
 def inner(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Callable[..., Any]:
-    """Compile a function that kernels call."""
-    return _compile(function, inline="never", fastmath=fastmath)
+    """Compile a function that only kernels can call."""
+    return _compile(function, inline="never", no_cpython_wrapper=True, fastmath=fastmath)
 
 
 def kernel(function: Callable[..., Any], *, fastmath: Any = FAST_MATH) -> Kernel:
@@ -144,8 +147,10 @@ def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     if numba is None:
         return function
     _prepare()
-    dispatcher = numba.njit(**OPTIONS, **options)(function)
-    shaping = {**OPTIONS, **options, "fastmath": sorted(options["fastmath"] or ())}
+    options = {**OPTIONS, **options}
+    kind = _Inner if "no_cpython_wrapper" in options else CPUDispatcher
+    dispatcher = kind(function, targetoptions=options)
+    shaping = {**options, "fastmath": sorted(options["fastmath"] or ())}
     kernel_cache.keep(dispatcher, repr((shaping, LLVM_OPTIONS, LINKING)))
     return dispatcher
 
@@ -165,7 +170,9 @@ def _prepare() -> None:
     _number_symbols()
     for option in LLVM_OPTIONS:
         llvm.set_option("snn_delays", option)
-    cpu_target.target_context.codegen()._library_class = _Library
+    generator = cpu_target.target_context.codegen()
+    generator._library_class = _Library
+    generator.set_env = functools.partial(_set_environment, generator)
     event.register("numba:compile", _Announcement())
     if sys.platform == "linux" and numba.config.THREADING_LAYER == "default":
         # idle threads of a second OpenMP runtime would take time from the first one's
@@ -192,7 +199,19 @@ def _announce() -> None:
     )
 
 
+def _set_environment(generator: Any, name: str, environment: Any) -> None:
+    """Hand an environment to machine code; ``_Library`` does it for code that becomes it later."""
+    if generator._engine.is_symbol_defined(name):
+        type(generator).set_env(generator, name, environment)
+
+
 if numba is not None:
+
+    class _Inner(CPUDispatcher):
+        """A function that has no machine code of its own, only copies in kernels."""
+
+        def __call__(self, *_: Any) -> None:
+            raise TypeError(f"{self.__name__} can be called by kernels, not from Python.")
 
     class _Library(codegen.JITCodeLibrary):
         """Code whose kernels call functions under names that no other code has.
@@ -201,11 +220,11 @@ if numba is not None:
         functions with one name, numba's loader uses the first that it meets: results would depend
         on what else the process has compiled or loaded.
 
-        Bodies of parallel loops and their wrappers are optimised in the kernel alone, and wrappers
-        become machine code only if something asks for their address. That saves a third of the time
-        that a kernel takes to compile. Besides, the loader would prefer a wrapper that was compiled
-        earlier to the kernel's copy: the process that compiles a kernel would round differently
-        from processes that load it.
+        Bodies of parallel loops and their wrappers are optimised in the kernel alone. Code becomes
+        machine code when something asks for its address: a kernel at once, the functions that it
+        calls and the bodies of its loops never. Both save time. Besides, the loader would prefer a
+        wrapper that was compiled earlier to the kernel's copy: the process that compiles a kernel
+        would round differently from processes that load it.
         """
 
         _is_postponed = False
@@ -220,26 +239,47 @@ if numba is not None:
                 super()._optimize_final_module()
 
         def _finalize_final_module(self) -> None:
-            self._is_postponed = self.name.startswith(LOOP_WRAPPERS)
-            if self._is_postponed:
-                self._finalized = True
-            else:
+            if self._object_caching_enabled and self._compiled_object:  # from the cache
                 super()._finalize_final_module()
+                return
+            self._finalize_dynamic_globals()
+            self._is_postponed = self._finalized = True
 
         def _make_up(self) -> None:
             self._ensure_finalized()
-            if self._is_postponed:
-                self._is_postponed = False
+            if not self._is_postponed:
+                return
+            self._is_postponed = False
+            if self.name.startswith(LOOP_WRAPPERS):
                 super()._optimize_final_module()
-                super()._finalize_final_module()
+            super()._finalize_final_module()
+            for variable in self._final_module.global_variables:
+                environment = lookup_environment(variable.name)
+                if environment is not None:
+                    self.codegen.set_env(variable.name, environment)
 
         def get_pointer_to_function(self, name: str) -> int:
+            self._ensure_finalized()
+            if self._is_postponed and not self._has(name):
+                return 0
             self._make_up()
             return int(super().get_pointer_to_function(name))
+
+        def _has(self, name: str) -> bool:
+            """Whether this is a function of the library, and its address will be used."""
+            if self.name.startswith(LOOP_BODY):  # numba asks, but calls the kernel's copy
+                return False
+            return any(function.name == name for function in self.get_defined_functions())
 
         def _get_compiled_object(self) -> bytes:
             self._make_up()  # a gufunc of another library is about to be cached
             return bytes(super()._get_compiled_object())
+
+        def serialize_using_object_code(self) -> Any:
+            self._ensure_finalized()
+            if self._is_postponed and not self.name.startswith(LOOP_WRAPPERS):
+                return self.serialize_using_bitcode()  # all that kernels need
+            return super().serialize_using_object_code()
 
     class _Announcement(event.Listener):
         """Prints once, at the first compilation in a process, why the program pauses."""

@@ -15,6 +15,7 @@ import torch
 from snn_delays.config import Config
 from snn_delays.nn import Network, build_network
 from snn_delays.runtime import numba_jit
+from snn_delays.runtime.specialise import specialise
 
 needs_numba = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 ROOT = Path(__file__).parents[2]
@@ -147,13 +148,22 @@ print(os.waitpid(child, 0)[1])
     assert result.stdout == "0\n", result.stderr
 
 
+def successor(number):
+    return number + 1
+
+
 def fill(jobs, filled):
     for job in numba_jit.prange(jobs):
-        filled[job] = job + 1
+        filled[job] = successor(job)
+
+
+def count(jobs, filled):
+    for job in range(jobs):
+        filled[job] = successor(successor(job))
 
 
 @needs_numba
-def test_only_kernels_and_bodies_of_their_loops_become_machine_code(monkeypatch) -> None:
+def test_only_kernels_become_machine_code(monkeypatch) -> None:
     from numba.core.codegen import JITCodeLibrary
 
     compiled, compile_ = [], JITCodeLibrary._finalize_specific
@@ -161,12 +171,23 @@ def test_only_kernels_and_bodies_of_their_loops_become_machine_code(monkeypatch)
         JITCodeLibrary, "_finalize_specific", lambda lib: (compiled.append(lib.name), compile_(lib))
     )
     monkeypatch.setattr(numba_jit.kernel_cache, "keep", lambda *arguments: None)
+    inner = numba_jit.inner(successor)
     filled = np.zeros(3)
-    numba_jit.kernel(fill).parallel(3, filled)
+    numba_jit.kernel(specialise(fill, __name__, successor=inner)).parallel(3, filled)
     assert filled.tolist() == [1, 2, 3]
-    assert compiled[-1] == "fill"
-    assert any(name.startswith(numba_jit.LOOP_BODY) for name in compiled)
-    assert not any(name.startswith(numba_jit.LOOP_WRAPPERS) for name in compiled)
+    assert compiled == ["fill"]
+    with pytest.raises(TypeError, match="successor can be called by kernels, not from Python"):
+        inner(1)
+
+
+@needs_numba
+def test_kernels_share_a_function_in_the_cache(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(numba_jit.kernel_cache, "_folder", lambda: tmp_path)
+    for function, expected in ((fill, [1, 2, 3]), (count, [2, 3, 4])):
+        inner, filled = numba_jit.inner(successor), np.zeros(3)
+        numba_jit.kernel(specialise(function, __name__, successor=inner)).serial(3, filled)
+        assert filled.tolist() == expected
+        assert sum(inner.stats.cache_hits.values()) == (function is count)
 
 
 @needs_numba

@@ -9,15 +9,15 @@ import pytest
 
 from snn_delays.ops.spectral.complex_gemm import complex_product, new_room
 from snn_delays.runtime import numba_jit
-from snn_delays.runtime.numba_jit import inner
+from snn_delays.runtime.numba_jit import kernel
 
 pytestmark = pytest.mark.skipif(not numba_jit.available(), reason="numba is not installed")
 EXACT = {np.float32: 1e-6, np.float64: 2e-15}
 SIZES = (1, 2, 3, 7, 63, 140, 257)
 
 
-@inner
-def product(a, a_turned, b, b_turned, conjugate, real, out):
+@kernel
+def product(jobs, a, a_turned, b, b_turned, conjugate, real, out):
     complex_product(a, a_turned, b, b_turned, conjugate, real, out, new_room(out))
 
 
@@ -30,7 +30,7 @@ def check(sizes, a_turned, b_turned, conjugate, real, dtype) -> None:
         np.ascontiguousarray(x.swapaxes(1, 2)) if turned else x
         for x, turned in ((a, a_turned), (b, b_turned))
     ]
-    product(given[0], a_turned, given[1], b_turned, conjugate, real, out)
+    product.serial(1, given[0], a_turned, given[1], b_turned, conjugate, real, out)
     a, b = ((x[0] if real else x[0].astype(float) + 1j * x[1]) for x in (a, b))
     exact = a.astype(complex) @ (b.conj() if conjugate else b).astype(complex)
     error = np.abs(out[0] + 1j * out[1] - exact).max()
