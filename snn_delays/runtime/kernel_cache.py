@@ -13,14 +13,15 @@ Cached kernels are executable code, so a folder that others can write to is not 
 
 from __future__ import annotations
 
-import ast
 import contextlib
+import dis
 import functools
 import hashlib
 import os
 import pickle
 import stat
 import sys
+import types
 from collections.abc import Iterator
 from numbers import Number
 from pathlib import Path
@@ -198,23 +199,48 @@ def _collect(module: str, seen: dict[str, str]) -> None:
         return
     file = sys.modules[module].__file__
     assert file is not None
-    tree = ast.parse(Path(file).read_text("utf-8"))
-    seen[module] = ast.dump(_without_docstrings(tree))  # has no comments or line numbers either
-    for name in _imports(tree):
-        _collect(name, seen)
+    seen[module], imports = _content(Path(file).read_text("utf-8"))
+    for origin, name in imports:
+        inside = f"{origin}.{name}"
+        _collect(inside if inside in sys.modules else origin, seen)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            documented = ast.get_docstring(node) is not None
-            node.body = node.body[documented:]
-    return tree
+@functools.cache
+def _content(source: str) -> tuple[str, list[tuple[str, str]]]:
+    """What a source does, and what it imports from this package: (module, name)."""
+    whole = compile(source, "", "exec", dont_inherit=True, optimize=2)  # 2: without docstrings
+    codes = list(_nested(whole))
+    return repr([_without_lines(code) for code in codes]), [
+        found for code in codes for found in _imports(code)
+    ]
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """The modules of this package that a module imports from."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{PACKAGE}."):
-            inside = [f"{node.module}.{name.name}" for name in node.names]
-            yield from (name if name in sys.modules else str(node.module) for name in inside)
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A code object and those of its functions, classes and their own functions."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested(constant)
+
+
+def _without_lines(code: types.CodeType) -> tuple[Any, ...]:
+    constants = [
+        sorted(map(repr, value)) if isinstance(value, frozenset) else value
+        for value in code.co_consts
+        if not isinstance(value, types.CodeType)
+    ]
+    names = code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    counts = code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
+    return names, counts, code.co_code, constants
+
+
+def _imports(code: types.CodeType) -> Iterator[tuple[str, str]]:
+    """(module, name) for ``from module import name``, if the module is of this package."""
+    if not any(name.startswith(f"{PACKAGE}.") for name in code.co_names):
+        return
+    module = ""
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME":
+            module = str(step.argval)
+        elif step.opname == "IMPORT_FROM" and module.startswith(f"{PACKAGE}."):
+            yield module, str(step.argval)
