@@ -53,6 +53,7 @@ class Problem:
         device: "cpu" or "cuda".
         neuron: of all layers.
         delay_type: whose the delays are.
+        units_per_channel: of 700 units, those that are summed into an input channel.
     """
 
     hidden: tuple[int, ...]
@@ -69,6 +70,7 @@ class Problem:
     device: str = "cpu"
     neuron: str = "lif"
     delay_type: str = "synaptic"
+    units_per_channel: int = 5
 
     @property
     def width(self) -> float:
@@ -90,6 +92,7 @@ class Problem:
 
 SHD = Problem((256, 256), 25, 100, 256, 20, 1.005, 0.4)
 SSC = Problem((512, 512, 512), 31, 100, 128, 35, 1.5, 0.25)
+DEMO = Problem((18, 18), 25, 50, 100, 16, 1.005, 0.1, units_per_channel=50)
 CASES = {"shd": SHD, "ssc": SSC}
 
 
@@ -113,6 +116,7 @@ def configure(problem: Problem) -> Config:
     config.model.tau_ms = problem.tau * config.data.step_ms
     config.model.dropout, config.model.neuron = problem.dropout, problem.neuron
     config.model.delay_type = problem.delay_type
+    config.data.units_per_channel = problem.units_per_channel
     validate(config)
     return config
 

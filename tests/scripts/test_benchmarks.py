@@ -30,6 +30,8 @@ from scripts.benchmarks import (
     workers,
 )
 from scripts.benchmarks.networks import SHD, our_step
+from snn_delays.cli.compose import compose
+from snn_delays.data.datasets.synthetic import LENGTH_MS
 from snn_delays.nn import delayed_linear as layers
 from snn_delays.ops.spectral import layer_numba
 from snn_delays.runtime import numba_jit
@@ -353,12 +355,59 @@ def test_a_deviation_is_allowed_where_plain_fp32_deviates_too() -> None:
     assert agreement.relative(torch.tensor([torch.nan]), torch.ones(1).double()) == float("inf")
 
 
+@pytest.mark.parametrize(("memory", "cell"), [(True, "("), (False, "out of memory")])
+def test_every_size_beside_the_reference(memory, cell, monkeypatch, capsys) -> None:
+    if not memory:
+        monkeypatch.setattr(scaling, "reference_step", give_starve)
+    sizes = [*TINY, "--batch", "4", "--factor", "demo", "--values", "2"]
+    assert scaling.main([*sizes, "--reference"]) == 0
+    header, _, row = (line.split(" | ") for line in tables(capsys.readouterr().out))
+    assert header[-2:] == ["reference, ms", "times as fast |"]
+    assert row[0] == "| batch, the demo's network"
+    assert cell in row[-2]
+    assert ("(" in row[-1]) == memory
+
+
+def test_the_demos_network_is_that_of_the_demo() -> None:
+    demo = compose("train", ["experiment=demo/learned"])
+    assert networks.DEMO.hidden == tuple(demo.model.hidden)
+    assert networks.DEMO.steps == LENGTH_MS / demo.data.step_ms
+    assert (networks.DEMO.taps, networks.DEMO.dropout) == (demo.model.taps, demo.model.dropout)
+    assert (networks.DEMO.batch, networks.DEMO.classes) == (demo.train.batch_size, 16)
+    assert networks.configure(networks.DEMO).data.channels == demo.data.channels == 14
+    assert networks.configure(networks.DEMO).tau == pytest.approx(demo.tau)
+
+
+def test_slow_rounds_are_fewer(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+
+    class Slow:
+        warm_up = staticmethod(lambda: 1)
+
+        def run(self, calls: int) -> float:
+            now[0] += 50
+            return 50.0
+
+    assert workers.alternate({"one": Slow()}, 7, 120) == {"one": [50.0] * 3}
+    assert workers.alternate({"one": Slow()}, 7, 0) == {"one": [50.0]}
+    assert workers.alternate({"one": Slow()}, 7) == {"one": [50.0] * 7}
+
+
 def fail() -> None:
     raise ArithmeticError("wrong sum")
 
 
 def give_fail():
     return fail
+
+
+def starve() -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def give_starve(problem):
+    return starve
 
 
 def die() -> None:
@@ -400,7 +449,7 @@ def test_a_worker_tells_why_it_failed() -> None:
 def test_a_worker_that_was_killed() -> None:
     with (
         workers.started({"one": (give_die,)}) as started,
-        pytest.raises(common.UserError, match="killed"),
+        pytest.raises(workers.OutOfMemory, match="killed"),
     ):
         started["one"].run()
 
