@@ -192,9 +192,17 @@ def reference_step(problem: Problem, precision: str = "float32") -> Callable[[],
     """A training step of the reference."""
     network = reference_network(problem)
     optimizers, _ = reference_optimizers(network, configure(problem))
+    step = reference_update(network, optimizers, precision)
     x, y = random_batch(problem)
+    return lambda: step(x, y)
 
-    def step() -> None:
+
+def reference_update(
+    network: ReferenceNetwork, optimizers: list[torch.optim.Optimizer], precision: str = "float32"
+) -> Callable[[Tensor, Tensor], None]:
+    """The reference's training step, a function of spikes [T, B, I] and labels [B]."""
+
+    def step(x: Tensor, y: Tensor) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad()
         F.cross_entropy(scores(network, x, precision), y).backward()
