@@ -29,17 +29,19 @@ if TYPE_CHECKING:
     from snn_delays import deploy
     from snn_delays.analysis.trained_run import open_run
     from snn_delays.config import Config
+    from snn_delays.deploy.network import load
     from snn_delays.nn import DelayedLinear, Network
     from snn_delays.training.checkpoint import load_run
     from snn_delays.training.run import train
 
-__all__ = ["Config", "DelayedLinear", "Network", "deploy", "load_run", "open_run", "train"]
+__all__ = ["Config", "DelayedLinear", "Network", "deploy", "load", "load_run", "open_run", "train"]
 
 _MODULES = {
     "Config": "config",
     "DelayedLinear": "nn",
     "Network": "nn",
     "deploy": "deploy",
+    "load": "deploy.network",
     "load_run": "training.checkpoint",
     "open_run": "analysis.trained_run",
     "train": "training.run",

@@ -168,6 +168,11 @@ def spread(values: dict[str, Any]) -> str:
     return f"{short(values['median'])} ({short(values['min'])}-{short(values['max'])})"
 
 
+def spread_of(row: Row, key: str, otherwise: str = "") -> str:
+    """A row's summary in a table; ``otherwise`` where the row has none of that name."""
+    return spread(row[key]) if key in row else otherwise
+
+
 def short(value: float) -> str:
     """Three digits, without exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"

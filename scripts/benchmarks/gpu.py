@@ -40,7 +40,7 @@ from scripts.benchmarks.common import (
     run,
     say,
     short,
-    spread,
+    spread_of,
 )
 from scripts.benchmarks.epoch import data_config, open_recordings, write_recordings
 from scripts.benchmarks.networks import (
@@ -84,10 +84,10 @@ Piece = TypeVar("Piece")
 COLUMNS: Columns = {
     "what": lambda row: row["what"],
     "delays by": lambda row: ", ".join(dict.fromkeys(row.get("backends", []))),
-    "ours, ms": lambda row: _times(row, "ours_ms"),
-    "reference, ms": lambda row: _times(row, "reference_ms"),
-    "ratio": lambda row: _times(row, "ratio"),
-    "with cuDNN, ms": lambda row: _times(row, "with_cudnn_ms"),
+    "ours, ms": lambda row: spread_of(row, "ours_ms"),
+    "reference, ms": lambda row: spread_of(row, "reference_ms"),
+    "ratio": lambda row: spread_of(row, "ratio"),
+    "with cuDNN, ms": lambda row: spread_of(row, "with_cudnn_ms"),
     "peak memory, MB": lambda row: _number(row, "ours_mb"),
     "reference, MB": lambda row: _number(row, "reference_mb"),
     "error": lambda row: _error(row, ""),
@@ -461,10 +461,6 @@ def _with_gradients(compute: Callable[..., Tensor], *inputs: Tensor) -> Callable
 
 
 # ---- table -------------------------------------------------------------------------------------
-
-
-def _times(row: Row, key: str) -> str:
-    return spread(row[key]) if key in row else ""
 
 
 def _number(row: Row, key: str) -> str:

@@ -53,6 +53,7 @@ class Problem:
         device: "cpu" or "cuda".
         neuron: of all layers.
         delay_type: whose the delays are.
+        units_per_channel: of 700 units, those that are summed into an input channel.
     """
 
     hidden: tuple[int, ...]
@@ -69,6 +70,7 @@ class Problem:
     device: str = "cpu"
     neuron: str = "lif"
     delay_type: str = "synaptic"
+    units_per_channel: int = 5
 
     @property
     def width(self) -> float:
@@ -90,6 +92,7 @@ class Problem:
 
 SHD = Problem((256, 256), 25, 100, 256, 20, 1.005, 0.4)
 SSC = Problem((512, 512, 512), 31, 100, 128, 35, 1.5, 0.25)
+DEMO = Problem((18, 18), 25, 50, 100, 16, 1.005, 0.1, units_per_channel=50)
 CASES = {"shd": SHD, "ssc": SSC}
 
 
@@ -113,6 +116,7 @@ def configure(problem: Problem) -> Config:
     config.model.tau_ms = problem.tau * config.data.step_ms
     config.model.dropout, config.model.neuron = problem.dropout, problem.neuron
     config.model.delay_type = problem.delay_type
+    config.data.units_per_channel = problem.units_per_channel
     validate(config)
     return config
 
@@ -188,9 +192,17 @@ def reference_step(problem: Problem, precision: str = "float32") -> Callable[[],
     """A training step of the reference."""
     network = reference_network(problem)
     optimizers, _ = reference_optimizers(network, configure(problem))
+    step = reference_update(network, optimizers, precision)
     x, y = random_batch(problem)
+    return lambda: step(x, y)
 
-    def step() -> None:
+
+def reference_update(
+    network: ReferenceNetwork, optimizers: list[torch.optim.Optimizer], precision: str = "float32"
+) -> Callable[[Tensor, Tensor], None]:
+    """The reference's training step, a function of spikes [T, B, I] and labels [B]."""
+
+    def step(x: Tensor, y: Tensor) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad()
         F.cross_entropy(scores(network, x, precision), y).backward()

@@ -15,13 +15,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from scripts.benchmarks.common import say
 from snn_delays.cli.app import quiet_libraries
 from snn_delays.errors import UserError
+from snn_delays.runtime.buffers import is_out_of_memory
 
 MEASURE = 1.0  # seconds that a measurement lasts at least, by repeated calls
 WARM = 1.0  # seconds of untimed calls before it: other processes have emptied the caches
@@ -33,6 +34,10 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["scripts.benchmarks.networks"])
 
 Make = Callable[..., Callable[[], object]]
+
+
+class OutOfMemory(UserError):
+    """A measuring process was killed, or could not allocate memory."""
 
 
 class Worker:
@@ -54,15 +59,15 @@ class Worker:
         """Seconds per call.
 
         Raises:
-            UserError: the process was killed.
+            OutOfMemory: the process was killed, or could not allocate memory.
             RuntimeError: the called function failed; the message holds its traceback.
         """
         return self._request(calls)[0]
 
     def warm_up(self) -> int:
         """Call until all is compiled; returns the number of calls in a measurement."""
-        self.run()  # compiles and allocates
-        return max(1, math.ceil(MEASURE / self.run()))
+        first = self.run()  # compiles and allocates
+        return 1 if first > MEASURE else max(1, math.ceil(MEASURE / self.run()))
 
     def peak_memory(self) -> int:
         """Peak memory of the process in bytes: the GPU's if it uses one, else the host's."""
@@ -80,13 +85,21 @@ class Worker:
             self._pipe.send(calls)
             reply = self._pipe.recv()
         except (EOFError, OSError) as error:
-            raise UserError(
+            raise OutOfMemory(
                 "A measuring process was killed, most likely for lack of memory; choose smaller"
                 " sizes."
             ) from error
         if isinstance(reply, str):
-            raise RuntimeError(reply)
+            _raise(RuntimeError(reply))
         return reply
+
+
+def _raise(error: RuntimeError) -> NoReturn:
+    """Raise the error of a process."""
+    if is_out_of_memory(error):
+        sentence = "A measuring process ran out of memory; choose smaller sizes."
+        raise OutOfMemory(sentence) from error
+    raise error
 
 
 @contextlib.contextmanager
@@ -100,11 +113,19 @@ def started(makes: dict[str, tuple[Any, ...]]) -> Iterator[dict[str, Worker]]:
             worker.close()
 
 
-def alternate(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
-    """Seconds per call of each worker, [rounds] each, measured in alternation."""
+def alternate(
+    workers: dict[str, Worker], rounds: int, seconds_at_most: float = math.inf
+) -> dict[str, list[float]]:
+    """Seconds per call of each worker, [rounds] each, measured in alternation.
+
+    No round begins later than ``seconds_at_most`` after the first one.
+    """
     calls = {name: worker.warm_up() for name, worker in workers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in workers}
+    end = time.monotonic() + seconds_at_most
     for number in range(rounds):
+        if number and time.monotonic() > end:
+            break
         say(f"  round {number + 1} of {rounds}")
         for name, worker in workers.items():
             time.sleep(PAUSE)

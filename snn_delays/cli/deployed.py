@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_delays.config import ExportConfig, PredictConfig
@@ -15,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def deployed(given: PredictConfig | ExportConfig) -> Deployed:
-    """That of a run's folder, or that in a file, with its numbers rounded as the options say."""
+    """A run's, a file's or the package's network, with its numbers rounded as the options say."""
     from snn_delays.deploy import from_run, load
+    from snn_delays.deploy.network import network_file
     from snn_delays.deploy.quantise import quantise
 
-    path = Path(given.run).expanduser()
+    path = network_file(given.run)
     if path.is_file():
         kind = given.arithmetic or "plain"
         network = quantise(load(path), given.weights or "float32", given.delays, kind)

@@ -61,11 +61,12 @@ def _of_run(given: ExportConfig) -> HeldOut:
     """Recordings that the run was tested on, and what evaluation says of them."""
     from snn_delays.analysis.trained_run import held_out_samples, open_run
     from snn_delays.deploy.module import module_of
+    from snn_delays.deploy.network import network_file
     from snn_delays.deploy.verify import HeldOut
     from snn_delays.evaluate import evaluate
     from snn_delays.training.checkpoint import load_run
 
-    if Path(given.run).expanduser().is_file():
+    if network_file(given.run).is_file():
         raise UserError(
             f"run={given.run} is a deployed network, which keeps no recordings: give in=, the"
             " recordings to verify on, or verify=0."

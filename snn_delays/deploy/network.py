@@ -34,6 +34,7 @@ from snn_delays.errors import UserError
 from snn_delays.files import replace_file
 
 FORMAT = 1
+PACKAGED = Path(__file__).parents[1] / "networks"  # trained networks that come with the package
 MOST_COUNT = 255  # of an input channel in a step, for which sums of integers are proven to fit
 # Kinds of neurons and their parameters.
 PARAMETERS = {
@@ -256,22 +257,35 @@ class Deployed:
         content = io.BytesIO()
         with h5py.File(content, "w") as file:
             for name, array in arrays.items():
-                file[name] = array
+                small = array.ndim == 0
+                file.create_dataset(name, data=array, compression=None if small else "gzip")
             file.attrs["format"] = FORMAT
             file.attrs["network"] = _as_json(parts)
             file.attrs["digest"] = self.digest
         replace_file(Path(path).expanduser(), content.getvalue())
 
 
-def load(path: str | Path) -> Deployed:
-    """The network in a file that ``Deployed.save`` has written.
+def network_file(network: str | Path) -> Path:
+    """The file of a network that is named by its path, or that comes with the package.
+
+    A file or folder of the working directory goes before a network of the package.
+    """
+    path, packaged = Path(network).expanduser(), PACKAGED / f"{network}.h5"
+    return packaged if packaged.is_file() and not path.exists() else path
+
+
+def load(network: str | Path) -> Deployed:
+    """The network in a file that ``Deployed.save`` has written, or one that comes with the package.
+
+    Args:
+        network: path of the file, or name of a network of the package: "fsdd-best".
 
     Raises:
         UserError: there is no such file, it is of another kind or of a later version, or damaged.
     """
     from snn_delays.data.formats.hdf5 import BROKEN, open_file
 
-    path = Path(path).expanduser()
+    path = network_file(network)
     with open_file(path) as file:
         try:
             version = int(file.attrs.get("format", 0))
@@ -280,14 +294,14 @@ def load(path: str | Path) -> Deployed:
             parts, written = json.loads(file.attrs["network"]), file.attrs["digest"]
             arrays: dict[str, Any] = {}
             file.visititems(lambda n, d: arrays.update({n: d[()]} if hasattr(d, "dtype") else {}))
-            network = _build(_join(parts, {n: np.asarray(a) for n, a in arrays.items()}))
+            built = _build(_join(parts, {n: np.asarray(a) for n, a in arrays.items()}))
         except UserError:
             raise
         except (*BROKEN, IndexError) as error:
             raise UserError(f"{path} is damaged or not a deployed network.") from error
-    if network.digest != written:
+    if built.digest != written:
         raise UserError(f"{path} is damaged: its checksum is wrong.")
-    return network
+    return built
 
 
 def _freeze(value: Any) -> None:

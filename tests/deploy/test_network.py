@@ -60,6 +60,20 @@ def test_arrays_cannot_be_written_to() -> None:
             array[...] = 0
 
 
+def test_a_network_of_the_package_has_a_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("snn_delays.deploy.network.PACKAGED", tmp_path / "networks")
+    monkeypatch.chdir(tmp_path)
+    _, network = deployed()
+    (tmp_path / "networks").mkdir()
+    network.save(tmp_path / "networks" / "ours.h5")
+    assert snn_delays.load("ours").digest == network.digest
+    other = replace(network, steps=99)
+    other.save(tmp_path / "ours")
+    assert snn_delays.load("ours").steps == 99  # a file of the working directory goes before
+    with pytest.raises(UserError, match=r"^There is no file theirs\.$"):
+        snn_delays.load("theirs")
+
+
 def test_damaged_file_is_refused(tmp_path) -> None:
     path = tmp_path / "network.h5"
     deployed()[1].save(path)

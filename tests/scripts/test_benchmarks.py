@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +19,7 @@ from scripts.benchmarks import (
     common,
     delay_types,
     epoch,
+    epochs,
     gpu,
     inference,
     networks,
@@ -26,15 +29,22 @@ from scripts.benchmarks import (
     scaling,
     start,
     stream,
+    timed_run,
     train_step,
+    whole_run,
     workers,
 )
 from scripts.benchmarks.networks import SHD, our_step
+from snn_delays.cli.compose import compose
+from snn_delays.data.dataset import load_data
+from snn_delays.data.datasets.synthetic import LENGTH_MS
 from snn_delays.nn import delayed_linear as layers
 from snn_delays.ops.spectral import layer_numba
 from snn_delays.runtime import numba_jit
+from tests.processes import Command
 
 TINY = ["--hidden", "16", "--steps", "20", "--taps", "5", "--rounds", "1"]
+FEW = ["--samples", "10", "--tested", "6", "--epochs", "1"]
 COMMANDS = {
     "train_step": (train_step, [*TINY, "--batch", "4", "--case", "shd", "--sigma", "narrow"]),
     "scaling": (scaling, [*TINY, "--batch", "4", "--factor", "taps", "--values", "5,9"]),
@@ -44,14 +54,23 @@ COMMANDS = {
     "delay_types": (delay_types, [*TINY, "--batch", "4"]),
     "stream": (stream, [*TINY, "--samples", "2"]),
     "epoch": (epoch, [*TINY, "--batch", "4", "--samples", "10"]),
+    "whole_run": (whole_run, [*TINY, "--batch", "4", *FEW, "--reference-epochs", "0"]),
 }
+in_new_process = whole_run._run
 
 
 @pytest.fixture(autouse=True)
-def _short_turns(monkeypatch) -> None:
-    """Nobody reads these speeds."""
+def _short_turns(monkeypatch, tmp_path_factory) -> None:
+    """Nobody reads these speeds, nor the time of imports."""
     for name in ("MEASURE", "WARM", "PAUSE"):
         monkeypatch.setattr(workers, name, 0.02)
+
+    def forked(arguments: list[str]) -> int:
+        code = f"import {timed_run.__name__} as timed_run; timed_run.main()"
+        said = tmp_path_factory.mktemp("said")
+        return Command(arguments, said, code=code, OMP_NUM_THREADS="1").wait()
+
+    monkeypatch.setattr(whole_run, "_run", forked)
 
 
 def tables(text: str) -> list[str]:
@@ -353,12 +372,191 @@ def test_a_deviation_is_allowed_where_plain_fp32_deviates_too() -> None:
     assert agreement.relative(torch.tensor([torch.nan]), torch.ones(1).double()) == float("inf")
 
 
+@pytest.mark.parametrize(("memory", "cell"), [(True, "("), (False, "out of memory")])
+def test_every_size_beside_the_reference(memory, cell, monkeypatch, capsys) -> None:
+    if not memory:
+        monkeypatch.setattr(scaling, "reference_step", give_starve)
+    sizes = [*TINY, "--batch", "4", "--factor", "demo", "--values", "2"]
+    assert scaling.main([*sizes, "--reference"]) == 0
+    header, _, row = (line.split(" | ") for line in tables(capsys.readouterr().out))
+    assert header[-2:] == ["reference, ms", "times as fast |"]
+    assert row[0] == "| batch, the demo's network"
+    assert cell in row[-2]
+    assert ("(" in row[-1]) == memory
+
+
+def test_the_demos_network_is_that_of_the_demo() -> None:
+    demo = compose("train", ["experiment=demo/learned"])
+    assert networks.DEMO.hidden == tuple(demo.model.hidden)
+    assert networks.DEMO.steps == LENGTH_MS / demo.data.step_ms
+    assert (networks.DEMO.taps, networks.DEMO.dropout) == (demo.model.taps, demo.model.dropout)
+    assert (networks.DEMO.batch, networks.DEMO.classes) == (demo.train.batch_size, 16)
+    assert networks.configure(networks.DEMO).data.channels == demo.data.channels == 14
+    assert networks.configure(networks.DEMO).tau == pytest.approx(demo.tau)
+
+
+def test_slow_rounds_are_fewer(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+
+    class Slow:
+        warm_up = staticmethod(lambda: 1)
+
+        def run(self, calls: int) -> float:
+            now[0] += 50
+            return 50.0
+
+    assert workers.alternate({"one": Slow()}, 7, 120) == {"one": [50.0] * 3}
+    assert workers.alternate({"one": Slow()}, 7, 0) == {"one": [50.0]}
+    assert workers.alternate({"one": Slow()}, 7) == {"one": [50.0] * 7}
+
+
+# ---- the whole run -----------------------------------------------------------------------------
+
+SMALL = replace(SHD.resized(hidden=6, steps=20, taps=5, batch=4), backend="reference")
+
+
+def test_a_part_does_not_count_the_parts_within_it(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(timed_run.time, "monotonic", lambda: now[0])
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    class Owner:
+        def outer(self) -> None:
+            wait(1)
+            self.inner()
+            wait(2)
+            self.inner()
+
+        def inner(self) -> None:
+            wait(10)
+
+    monkeypatch.setattr(timed_run, "PARTS", {"out": [(Owner, "outer")], "in": [(Owner, "inner")]})
+    outer = Owner.outer
+    with timed_run.noted() as calls:
+        Owner().outer()
+    assert Owner.outer is outer
+    assert calls == [("in", 1, 11, 10), ("in", 13, 23, 10), ("out", 0, 23, 3)]
+
+
+def test_the_time_of_a_run_adds_up() -> None:
+    calls = [
+        ("frames", 12, 13, 1), ("steps", 21, 41, 20), ("evaluation", 42, 45, 3),
+        ("end_of_epoch", 41, 50, 6), ("waiting", 50, 51, 1), ("steps", 51, 71, 20),
+        ("end_of_epoch", 71, 75, 4), ("training", 20, 76, 2), ("evaluation", 80, 90, 10),
+    ]  # fmt: skip
+    found = whole_run.account({"imported": 8, "calls": calls}, 0, 100)
+    percent = {"start": 20, "steps": 40, "waiting": 1, "evaluation": 13, "end_of_epoch": 10}
+    percent |= {"checkpoints": 0, "rest": 16}
+    assert found == {
+        "minutes": [pytest.approx(100 / 60)],
+        "epoch_seconds": [30, 25],
+        **{f"{part}_percent": [pytest.approx(share)] for part, share in percent.items()},
+        "imports_seconds": [8],
+        "frames_seconds": [1],
+    }
+    assert math.isclose(sum(percent.values()), 100)
+
+
+def test_every_part_of_a_run_is_noted(tmp_path) -> None:
+    options = argparse.Namespace(samples=10, tested=6)
+    settings = whole_run._settings(tmp_path, SMALL, options)
+    notes = tmp_path / "notes.json"
+    run = [*settings, "train.epochs=2", *whole_run._folders(tmp_path)]
+    assert whole_run._run([str(notes), *run]) == 0
+    calls = [timed_run.Call(*call) for call in json.loads(notes.read_text("utf-8"))["calls"]]
+    counts = Counter(call.part for call in calls)
+    assert counts.keys() == timed_run.PARTS.keys()
+    assert counts["steps"] == 2 * 3
+    assert counts["waiting"] == 2 * (3 + 1)
+    assert counts["evaluation"] == 2 + 1
+    assert counts["checkpoints"] > counts["end_of_epoch"] == 2
+    assert all(call.seconds >= 0 for call in calls)
+
+
+@pytest.mark.slow
+def test_a_run_has_a_process_of_its_own(tmp_path) -> None:
+    notes = tmp_path / "notes.json"
+    assert in_new_process([str(notes), "--help"]) == 0
+    assert json.loads(notes.read_text("utf-8"))["calls"] == []
+
+
+def test_a_run_that_fails(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(whole_run, "_run", lambda arguments: 2)
+    assert whole_run.main(COMMANDS["whole_run"][1]) == 2
+    assert "The run ended with exit code 2" in capsys.readouterr().err
+
+
+def test_epochs_by_turns_train_on_the_same_recordings(tmp_path, monkeypatch) -> None:
+    @contextlib.contextmanager
+    def here(make, *arguments):
+        with contextlib.closing(make(*arguments)) as made:
+            yield lambda: next(made)
+
+    seen: list[torch.Tensor] = []
+    update = epochs.reference_update
+
+    def watched(network, optimizers):
+        step = update(network, optimizers)
+        return lambda x, y: (seen.append(x), step(x, y))
+
+    monkeypatch.setattr(whole_run, "process_of", here)
+    monkeypatch.setattr(epochs, "reference_update", watched)
+    options = argparse.Namespace(samples=10, tested=6, epochs=1, reference_epochs=2)
+    settings = whole_run._settings(tmp_path, SMALL, options)
+    ours, reference = whole_run._by_turns(tmp_path, SMALL, settings, options)
+    lines = (tmp_path / "run/metrics.jsonl").read_text("utf-8").splitlines()
+    assert ["test_accuracy" in json.loads(line) for line in lines] == [True] * 4
+    assert (ours["epoch_seconds"]["n"], reference["epoch_seconds"]["n"]) == (3, 2)
+    train = load_data(compose("train", [*settings, *whole_run._folders(tmp_path)])).train
+    assert sorted(x.shape[1] for x in seen) == [2, 2, 4, 4, 4, 4]
+    assert sum(x.sum() for x in seen) == 2 * sum(train.frames(n).sum() for n in range(10))
+    for row in (ours, reference):
+        parts = (row[f"{part}_seconds"]["values"] for part in ("training", "evaluation"))
+        assert row["epoch_seconds"]["values"] == [sum(both) for both in zip(*parts, strict=True)]
+    a, b, c = ours["epoch_seconds"]["values"]
+    first, second = reference["epoch_seconds"]["values"]
+    wanted = [2 * first / (a + b), 2 * second / (b + c)]
+    assert reference["ratio"]["values"] == pytest.approx(wanted)
+
+
+def count_up():
+    yield from enumerate(range(10, 20))
+
+
+def test_epochs_in_another_process() -> None:
+    with epochs.process_of(count_up) as following:
+        assert [following(), following()] == [(0, 10), (1, 11)]
+
+
+def test_the_whole_run_is_the_papers(tmp_path) -> None:
+    """The sizes that its numbers are checked at are those of the experiment."""
+    options = argparse.Namespace(samples=1, tested=1)
+    config = compose("train", whole_run._settings(tmp_path, SHD, options))
+    paper = compose("train", ["experiment=paper/shd"])
+    assert config.model == paper.model
+    assert (config.train, config.data.channels) == (
+        replace(paper.train, protocol="paper"), paper.data.channels,
+    )  # fmt: skip
+    assert config.tau == pytest.approx(SHD.tau)
+
+
 def fail() -> None:
     raise ArithmeticError("wrong sum")
 
 
 def give_fail():
     return fail
+
+
+def starve() -> None:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def give_starve(problem):
+    return starve
 
 
 def die() -> None:
@@ -400,7 +598,7 @@ def test_a_worker_tells_why_it_failed() -> None:
 def test_a_worker_that_was_killed() -> None:
     with (
         workers.started({"one": (give_die,)}) as started,
-        pytest.raises(common.UserError, match="killed"),
+        pytest.raises(workers.OutOfMemory, match="killed"),
     ):
         started["one"].run()
 
