@@ -120,6 +120,7 @@ def test_an_installed_wheel_is_whole_and_says_its_release(site, tmp_path) -> Non
     for path in (ROOT / "configs").rglob("*.yaml"):
         assert (site / "snn_delays" / "configs" / path.relative_to(ROOT / "configs")).is_file()
     assert (site / "snn_delays" / "py.typed").is_file()
+    assert (site / "snn_delays" / "networks" / "fsdd-best.h5").is_file()
     code = """
 import json, snn_delays
 from dataclasses import asdict

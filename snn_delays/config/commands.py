@@ -29,7 +29,11 @@ _checkpoint = functools.partial(
     synonyms={"chosen": "best", "final": "last", "latest": "last"},
 )
 _network = functools.partial(
-    option, "???", "folder of the run, or file of a deployed network (required)", path=True
+    option,
+    "???",
+    "folder of the run, file of a deployed network, or fsdd-best, which comes with the package"
+    " (required)",
+    path=True,
 )
 _steps = functools.partial(
     option,
