@@ -3,7 +3,7 @@
     python -m scripts.reproduce.fsdd.convolution <data.root>
 
 The network sees the frames of ``data=fsdd``, summed into 70 channels, without any limit of spiking
-networks: 40 k parameters, three layers of convolutions over time and channels, real numbers. It
+networks: 33,082 parameters, three layers of convolutions over time and channels, real numbers. It
 trains on three of the four training speakers and is asked about the fourth, each in turn; then it
 trains on all four and is asked about the test recordings, with five seeds. The last epoch counts.
 Prints Markdown.
