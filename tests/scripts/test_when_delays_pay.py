@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from scripts.reproduce.when_delays_pay import settling, speakers
+from scripts.reproduce.when_delays_pay import figure, settling, speakers
 from snn_delays.benchmark.suite import load_suite, overrides, suites
 from snn_delays.cli.compose import compose
 from snn_delays.cli.groups import SUITES, config_folder
@@ -147,3 +147,25 @@ def test_every_row_has_as_many_trials() -> None:
         assert rows.keys() == suite.members.keys()
         assert len({str(trial.options) for row in rows.values() for trial in row.trials}) == 1
         assert all(len(row.trials) == 1 for row in rows.values())
+
+
+def test_the_picture_has_a_row_for_each_suite_with_results(tmp_path, capsys) -> None:
+    assert figure.main([str(tmp_path / "ahead.png")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert (tmp_path / "ahead.png").read_bytes().startswith(b"\x89PNG")
+    there = [f for f in figure.SUITES.values() if (figure.HERE / f / "results.jsonl").is_file()]
+    assert len(printed) == len(there) >= 5
+    assert printed[0].endswith("+32.2 [+23.8, +40.5], n = 5")
+
+
+def test_the_picture_pairs_networks_by_seed(tmp_path) -> None:
+    lines = [
+        {"member": member, "seed": seed, "accuracy": accuracy}
+        for member, seed, accuracy in (
+            ("learned", 0, 0.5), ("learned", 1, 0.7), ("learned", 2, 0.9),
+            ("fixed", 1, 0.6), ("fixed", 0, 0.2), ("none", 0, 0.1),
+        )
+    ]  # fmt: skip
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    compared = figure.difference(tmp_path).difference
+    assert (compared.n, round(compared.mean, 6)) == (2, 20)
