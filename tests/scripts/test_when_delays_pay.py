@@ -166,6 +166,7 @@ def test_the_picture_pairs_networks_by_seed(tmp_path) -> None:
             ("fixed", 1, 0.6), ("fixed", 0, 0.2), ("none", 0, 0.1),
         )
     ]  # fmt: skip
-    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "results.jsonl").write_text(text, encoding="utf-8")
     compared = figure.difference(tmp_path).difference
     assert (compared.n, round(compared.mean, 6)) == (2, 20)
