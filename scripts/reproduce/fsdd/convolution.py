@@ -11,6 +11,7 @@ Prints Markdown.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -91,7 +92,9 @@ def accuracy(model: nn.Sequential, x: Tensor, y: Tensor) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    (root,) = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description="A convolutional network on spoken digits.")
+    parser.add_argument("root", metavar="data.root", help="folder that holds fsdd/")
+    root = parser.parse_args(arguments).root
     options = ["experiment=fsdd/learned", f"data.root={root}", "data.units_per_channel=10"]
     data = load_data(compose("train", options))
     x, test_x = inputs(data.train), inputs(data.test)

@@ -7,11 +7,11 @@ Reads the committed results.jsonl of each suite.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from snn_delays.benchmark.results import read_results
@@ -68,8 +68,9 @@ def picture(found: dict[str, Comparison]) -> Figure:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    (path,) = sys.argv[1:] if arguments is None else arguments
-    matplotlib.use("Agg")
+    parser = argparse.ArgumentParser(description="Draw what learned delays add in every suite.")
+    parser.add_argument("file", help="picture to write, .png")
+    path = parser.parse_args(arguments).file
     folders = {label: HERE / folder for label, folder in SUITES.items()}
     found = {
         label: difference(f) for label, f in folders.items() if (f / "results.jsonl").is_file()
